@@ -1,0 +1,78 @@
+"""polyface: any face detector on any runtime, behind one small API.
+
+Names are imported on first use (PEP 562), so ``import polyface`` loads neither NumPy nor Pillow nor a runtime.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read the computed __all__
+    from polyface.config import Config as Config
+    from polyface.config import load_config as load_config
+    from polyface.detector import FaceDetector as FaceDetector
+    from polyface.detector import available_backends as available_backends
+    from polyface.detector import available_detectors as available_detectors
+    from polyface.detector import create_detector as create_detector
+    from polyface.drawing import draw_faces as draw_faces
+    from polyface.errors import AmbiguousNameError as AmbiguousNameError
+    from polyface.errors import BackendUnavailableError as BackendUnavailableError
+    from polyface.errors import ConfigError as ConfigError
+    from polyface.errors import ContractError as ContractError
+    from polyface.errors import ImageError as ImageError
+    from polyface.errors import PluginError as PluginError
+    from polyface.errors import PolyfaceError as PolyfaceError
+    from polyface.errors import UnknownNameError as UnknownNameError
+    from polyface.errors import UnsupportedError as UnsupportedError
+    from polyface.errors import WeightsError as WeightsError
+    from polyface.errors import WeightsMismatchError as WeightsMismatchError
+    from polyface.errors import WeightsNotFoundError as WeightsNotFoundError
+    from polyface.hookspecs import hookimpl as hookimpl
+    from polyface.imaging import read_image as read_image
+    from polyface.plugins import PluginManager as PluginManager
+    from polyface.results import Detections as Detections
+
+_HOME = {
+    "config": ("Config", "load_config"),
+    "detector": ("FaceDetector", "available_backends", "available_detectors", "create_detector"),
+    "drawing": ("draw_faces",),
+    "errors": (
+        "AmbiguousNameError",
+        "BackendUnavailableError",
+        "ConfigError",
+        "ContractError",
+        "ImageError",
+        "PluginError",
+        "PolyfaceError",
+        "UnknownNameError",
+        "UnsupportedError",
+        "WeightsError",
+        "WeightsMismatchError",
+        "WeightsNotFoundError",
+    ),
+    "hookspecs": ("hookimpl",),
+    "imaging": ("read_image",),
+    "plugins": ("PluginManager",),
+    "results": ("Detections",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [  # noqa: PLE0604, RUF100 - checked against the imports above by a test
+    "__version__",
+    *sorted(_MODULE_OF),
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'polyface' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"polyface.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

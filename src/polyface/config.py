@@ -1,0 +1,289 @@
+"""Settings: what they are, and where each value came from.
+
+From weakest to strongest: the detector's and polyface's own defaults, ``polyface.toml``, ``[tool.polyface]`` in
+``pyproject.toml``, ``POLYFACE_*`` in the environment, keywords and command-line options. The fields of :class:`Config`
+are the one list of settings: files, environment, keywords and options are all read off it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from polyface.errors import ConfigError, nearest
+from polyface.weights import is_path
+
+FILES = ("polyface.toml", "pyproject.toml")
+RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "PLUGINS", "SHARED", "STRICT_PLUGINS")
+"""``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data."""
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in (*_TRUE, *_FALSE):
+        return value.lower() in _TRUE
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _count(value: object) -> int:
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value) else value
+    if type(number) is not int or number < 1:
+        raise ValueError("a whole number of at least 1")
+    return number
+
+
+def _fraction(value: object) -> float:
+    wanted = "a number from 0 to 1"
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(wanted)
+    return float(value)
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    """A table of scalars; as text, ``"threads=2,allow_spinning=false"``, each value read as TOML where it can be."""
+    wanted = "a table of names and single values, as in threads = 2"
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(equals and name.strip() for name, equals, _ in pairs):
+            raise ValueError("of the form name=value,name=value")
+        value = {name.strip(): _scalar(text.strip()) for name, _, text in pairs}
+    if not isinstance(value, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in value.items()
+    ):
+        raise ValueError(wanted)
+    return MappingProxyType(dict(value))
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _setting(default: Any, read: Callable[[object], Any], wanted: str, help_text: str) -> Any:
+    return field(default=default, metadata={"read": read, "wanted": wanted, "help": help_text})
+
+
+@frozen(kw_only=True)
+class Config:
+    """The settings of a detector, checked; ``None`` leaves a value to the detector.
+
+    Args:
+        detector: the detector's name, or ``distribution/name``.
+        weights: a name in the detector's manifest, or a path; ``None`` is its default.
+        backend: the backend's name; ``"auto"`` takes the most preferred that can run the detector as asked.
+        device: such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` takes the first the backend has.
+        precision: such as ``"fp32"``.
+        score_threshold: a face must score at least this; in [0, 1].
+        iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
+        max_side: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
+        pad_to: pictures are padded right and below to a multiple of this, in pixels; 1 is the exact size.
+        clip: clip boxes and landmarks to the picture.
+        batch_size: at most so many pictures go through the network at once.
+        backend_options: the backend's own options.
+        output: where ``polyface detect`` writes; ``json`` has it print JSON lines.
+        sources: where each value that is not a default came from.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range.
+    """
+
+    detector: str = _setting("retinaface-mobilenet025", _text, "NAME", "Detector to use.")
+    weights: str | None = _setting(None, _text, "NAME|FILE", "Weights: a name of the detector's, or a checkpoint file.")
+    backend: str = _setting("auto", _text, "NAME", "Backend to run it on, or auto.")
+    device: str = _setting("auto", _text, "DEVICE", "Device, such as cpu or cuda:1, or auto.")
+    precision: str = _setting("fp32", _text, "PRECISION", "Precision of the network, such as fp32.")
+    score_threshold: float | None = _setting(None, _fraction, "0-1", "Least score of a face.")
+    iou_threshold: float | None = _setting(None, _fraction, "0-1", "Overlap above which NMS drops a box.")
+    max_side: int | None = _setting(None, _count, "PIXELS", "Shrink pictures whose longer side is longer than this.")
+    pad_to: int = _setting(32, _count, "PIXELS", "Pad pictures to a multiple of this; 1 is the exact size.")
+    clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
+    batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
+    backend_options: Mapping[str, Any] = _setting(
+        MappingProxyType({}), _table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
+    )
+    output: str | None = _setting(None, _text, "DIR", "Folder for the drawn pictures and faces.jsonl.")
+    json: bool = _setting(False, _flag, "", "Write JSON to standard output, and nothing else there.")
+    sources: Mapping[str, str] = field(factory=dict, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        for key in settings():
+            value = getattr(self, key.name)
+            if value is not None or key.default is not None:
+                read = _read(key, value, self.sources.get(key.name, "keyword"))
+                object.__setattr__(self, key.name, read)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.as_dict(), dict(self.sources))
+
+    def replace(self, **changes: Any) -> Config:
+        """Return a copy with these settings changed.
+
+        Raises:
+            ConfigError: there is no such setting, or the value is wrong.
+        """
+        _check_known(changes, "keyword")
+        sources = {**self.sources, **dict.fromkeys(changes, "keyword")}
+        return Config(**{**self.as_dict(), **changes}, sources=sources)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings by name, as plain values: ``Config(**config.as_dict()) == config``."""
+        return {
+            key.name: dict(value) if isinstance(value := getattr(self, key.name), Mapping) else value
+            for key in settings()
+        }
+
+    def as_toml(self) -> str:
+        """Return the text of a ``polyface.toml`` that gives the same settings."""
+        values = {name: value for name, value in self.as_dict().items() if value is not None}
+        options = values.pop("backend_options")
+        lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
+        if options:
+            lines += ["", "[backend_options]", *(f"{_toml(name)} = {_toml(value)}" for name, value in options.items())]
+        return "\n".join(lines) + "\n"
+
+
+def settings() -> tuple[attrs.Attribute[Any], ...]:
+    """Return the settings, as attrs describes them; ``metadata`` holds ``read``, ``wanted`` and ``help``."""
+    return tuple(key for key in attrs.fields(Config) if "read" in key.metadata)
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    source: str = "keyword",
+    **overrides: Any,
+) -> Config:
+    """Merge files, environment and keywords into one :class:`Config`.
+
+    Args:
+        path: the file to read; without it ``POLYFACE_CONFIG``, or the ``polyface.toml`` and ``pyproject.toml`` of the
+            nearest folder that has settings, from ``directory`` upwards.
+        environ: the environment; ``os.environ`` by default.
+        directory: where the search starts; the current folder by default.
+        source: what to call the overrides when one is wrong.
+        **overrides: the strongest values; ``None`` leaves a setting to the weaker sources.
+
+    Raises:
+        ConfigError: a file cannot be read, a key is unknown, or a value is wrong; says where it stands.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = path if path is not None else environ.get("POLYFACE_CONFIG") or None
+    start = Path.cwd() if directory is None else directory
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    _check_known(overrides, source)
+    for origin, table in (
+        *(_from_file(Path(chosen)) if chosen is not None else _discovered(start)),
+        *_from_environment(environ),
+        (source, {key: value for key, value in overrides.items() if value is not None}),
+    ):
+        _check_known(table, origin)
+        for name, value in table.items():
+            values[name] = value
+            sources[name] = origin
+    return Config(**values, sources=sources)
+
+
+def _check_known(table: Mapping[str, Any], origin: str) -> None:
+    names = [key.name for key in settings()]
+    for name in table:
+        if name not in names:
+            raise ConfigError(
+                f"There is no setting '{name}' ({origin}){nearest(name, names) or '.'}",
+                why=[f"the settings: {', '.join(names)}"],
+            )
+
+
+def _read(key: attrs.Attribute[Any], value: object, origin: str) -> Any:
+    try:
+        return key.metadata["read"](value)
+    except ValueError as error:
+        raise ConfigError(f"{key.name} must be {error}, not {value!r} ({origin}).") from None
+
+
+def _discovered(start: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The settings of the nearest folder that has any, weakest first."""
+    for folder in (start, *start.parents):
+        found = [table for name in FILES if (folder / name).is_file() for table in _from_file(folder / name)]
+        if found:
+            return found
+    return []
+
+
+def _from_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read.", why=[str(error)]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML.", why=[str(error)]) from error
+    origin = str(path)
+    if path.name == "pyproject.toml":
+        tool = table.get("tool", {})
+        if "polyface" not in tool:
+            return []
+        table, origin = tool["polyface"], f"{path} [tool.polyface]"
+        if not isinstance(table, dict):
+            raise ConfigError(f"{origin} must be a table.")
+    return [(origin, {name: _anchored(name, value, path.absolute().parent) for name, value in table.items()})]
+
+
+def _anchored(name: str, value: Any, folder: Path) -> Any:
+    """Paths in a file are meant from where the file lies."""
+    if isinstance(value, str) and (name == "output" or (name == "weights" and is_path(value))):
+        return str(folder / Path(value).expanduser())
+    return value
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    known = [key.name.upper() for key in settings()]
+    for variable, text in environ.items():
+        name = variable.removeprefix("POLYFACE_")
+        if name == variable or name in RESERVED or not text:
+            continue
+        if name not in known:
+            candidates = [f"POLYFACE_{other}" for other in (*known, *RESERVED)]
+            raise ConfigError(f"There is no setting {variable} (environment){nearest(variable, candidates) or '.'}")
+        yield f"environment {variable}", {name.lower(): text}
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, whole numbers and booleans are TOML's, but for DEL, which TOML wants escaped, and surrogate pairs.
+    # Python's floats are TOML's, inf and nan among them.
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _unpickle(values: dict[str, Any], sources: dict[str, str]) -> Config:
+    return Config(**values, sources=sources)

@@ -1,0 +1,390 @@
+"""The detector: prepare, run, threshold, decode, NMS, restore."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from attrs import frozen
+
+from polyface.artifacts import ArtifactKey, ArtifactStore
+from polyface.config import Config, load_config
+from polyface.errors import BackendUnavailableError, ConfigError, ContractError, ImageError, UnsupportedError, nearest
+from polyface.imaging import Frame, frame_of, prepare, read_image, restore
+from polyface.nms import nms, top_k
+from polyface.planning import Reason, Route, choose_device, plan
+from polyface.plugins import PluginManager, installed_plugins
+from polyface.protocols import Backend, CompileRequest, Execution, Graph, Head, Session
+from polyface.results import Detections
+from polyface.specs import BackendSpec, DetectorSpec, FileRef, GraphSource, OptionValue
+from polyface.weights import Weights, choose, verified
+
+if TYPE_CHECKING:
+    from polyface.imaging import ImageSource, Picture
+    from polyface.protocols import FloatArray
+
+    Outputs: TypeAlias = dict[str, FloatArray]
+    Refusal: TypeAlias = UnsupportedError | BackendUnavailableError
+
+PRIOR_SHAPES = 32
+"""How many input shapes a detector keeps the priors of."""
+
+BATCH_PIXELS = 8 * 1024 * 1024
+"""A run of the network takes at most so many input pixels, or one picture: what bounds memory for large pictures."""
+
+
+@frozen(kw_only=True)
+class Selection:
+    """A detector, the backend to run it on, and how its network gets there: all that is known before loading."""
+
+    detector: DetectorSpec
+    backend: BackendSpec
+    weights: Weights
+    route: Route
+
+
+class FaceDetector:
+    """A face detector on a backend, ready to run; made by :func:`create_detector`.
+
+    It holds no state per call, so many threads may use one. It can be pickled: another process builds it again from its
+    configuration and the plugins installed there. As a context manager it closes itself.
+
+    Attributes:
+        config: the settings it was made with.
+        detector: the record of the detector; ``detector.landmarks`` names the landmarks.
+        backend: the record of the backend.
+        route: how the network reached the backend.
+        execution: what it really runs on.
+    """
+
+    def __init__(self, config: Config, selection: Selection, head: Head, session: Session) -> None:
+        self.config = config
+        self.detector = selection.detector
+        self.backend = selection.backend
+        self.route = selection.route
+        self.execution: Execution = session.execution
+        self._head = head
+        self._session = session
+        self._priors = functools.lru_cache(maxsize=PRIOR_SHAPES)(head.priors)
+        defaults = self.detector.defaults
+        given = config.score_threshold, config.iou_threshold
+        self.score_threshold = defaults.score_threshold if given[0] is None else given[0]
+        self.iou_threshold = defaults.iou_threshold if given[1] is None else given[1]
+
+    def __repr__(self) -> str:
+        run = self.execution
+        return f"<FaceDetector {self.detector.name} on {self.backend.name}, {run.device}, {run.precision}>"
+
+    def detect(self, image: ImageSource) -> Detections:
+        """Return the faces of one picture, the highest score first.
+
+        Args:
+            image: an RGB uint8 array ``(H, W, 3)``, a PIL image, a path, or the bytes of an image file; see
+                :func:`polyface.read_image`.
+
+        Raises:
+            ImageError: it is not a picture, or cannot be read.
+            BackendUnavailableError: the detector is closed, or the runtime failed.
+        """
+        return self._detect([read_image(image)])[0]
+
+    def detect_batch(self, images: Sequence[ImageSource] | npt.NDArray[Any]) -> list[Detections]:
+        """Return the faces of each picture, in the same order; the pictures may differ in size.
+
+        Pictures of one padded shape go through the network together, at most ``batch_size`` of them. What is found in
+        one never depends on the others.
+
+        Raises:
+            ImageError: one of them is not a picture; says which. Nothing is computed then.
+            BackendUnavailableError: the detector is closed, or the runtime failed.
+        """
+        one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
+        if one or (isinstance(images, np.ndarray) and images.ndim != 4):
+            raise ImageError("detect_batch wants a sequence of pictures.", fix="detector.detect(image) for one")
+        return self._detect([_read_numbered(index, image) for index, image in enumerate(images)])
+
+    def close(self) -> None:
+        """Release the network; closing twice is fine, detecting afterwards raises ``BackendUnavailableError``."""
+        self._session.close()
+
+    def __enter__(self) -> FaceDetector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.config,)
+
+    def _detect(self, pictures: list[Picture]) -> list[Detections]:
+        frames = [self._frame(*picture.shape[:2]) for picture in pictures]
+        results: list[Detections | None] = [None] * len(pictures)
+        for group in _groups(frames, self.config.batch_size):
+            chosen = [frames[index] for index in group]
+            outputs = self._run(prepare([pictures[index] for index in group], chosen, self.detector.preprocess))
+            scores = self._head.scores(outputs)
+            if not np.isfinite(scores).all():
+                raise self._not_finite()
+            priors = self._priors(*chosen[0].shape)
+            for place, index in enumerate(group):
+                results[index] = self._postprocess(outputs, scores[place], priors, place, frames[index])
+        return [result for result in results if result is not None]
+
+    def _frame(self, height: int, width: int) -> Frame:
+        return frame_of(
+            height,
+            width,
+            self.detector.preprocess,
+            min_side=self.detector.min_side,
+            max_side=self.config.max_side,
+            pad_to=self.config.pad_to,
+        )
+
+    def _run(self, batch: FloatArray) -> Outputs:
+        outputs = self._session.run({self.detector.input.name: batch})
+        for spec in self.detector.outputs:
+            output = outputs.get(spec.name)
+            if output is None or output.dtype != np.float32 or output.shape[:1] != batch.shape[:1]:
+                got = "nothing" if output is None else f"{output.dtype} {output.shape}"
+                raise ContractError(
+                    f"The backend '{self.backend.name}' gave {got} for the output '{spec.name}' of "
+                    f"'{self.detector.name}'; wanted: float32 with {len(batch)} rows."
+                )
+        return outputs
+
+    def _postprocess(
+        self, outputs: Outputs, scores: FloatArray, priors: FloatArray, place: int, frame: Frame
+    ) -> Detections:
+        """Decode what passes the threshold, and no more: decoding every anchor costs 60 to 100 times as much."""
+        above = np.flatnonzero(scores >= self.score_threshold)
+        keep = above[top_k(scores[above], self.detector.defaults.pre_nms_top_k)]
+        boxes, landmarks = self._head.decode(outputs, priors, place, keep)
+        if not all(np.isfinite(array).all() for array in (boxes, landmarks) if array is not None):
+            raise self._not_finite()
+        chosen = nms(boxes, self.iou_threshold, self.detector.defaults.post_nms_top_k)
+        return Detections(
+            boxes=restore(boxes[chosen], frame, clip=self.config.clip),
+            scores=scores[keep[chosen]],
+            landmarks=None if landmarks is None else restore(landmarks[chosen], frame, clip=self.config.clip),
+        )
+
+    def _not_finite(self) -> BackendUnavailableError:
+        return BackendUnavailableError(
+            f"'{self.detector.name}' on '{self.backend.name}' gave numbers that are not finite.",
+            why=[
+                f"precision {self.execution.precision} on {self.execution.device} may be too narrow for these weights"
+            ],
+            fix="--precision fp32",
+        )
+
+
+def create_detector(
+    detector: str | None = None,
+    *,
+    config: Config | str | Path | None = None,
+    plugins: PluginManager | None = None,
+    **settings: Any,
+) -> FaceDetector:
+    """Build a detector by name.
+
+    Args:
+        detector: such as ``"retinaface-mobilenet025"``; see :func:`available_detectors`.
+        config: a configuration file to read instead of the one found from the current folder upwards, or a
+            :class:`Config`, which is then used as it stands.
+        plugins: where names are looked up; the installed plugins by default.
+        **settings: any setting of :class:`Config`, such as ``backend="onnxruntime"``; stronger than the configuration.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong.
+        UnknownNameError: no plugin provides that detector or backend; ``AmbiguousNameError`` if two do.
+        UnsupportedError: the backend cannot run that detector as asked; says why for every way that was tried.
+        BackendUnavailableError: the device or precision cannot be had here.
+        WeightsError: the weights are missing or damaged.
+    """
+    if detector is not None:
+        settings["detector"] = detector
+    merged = config.replace(**settings) if isinstance(config, Config) else load_config(config, **settings)
+    return build(merged, installed_plugins() if plugins is None else plugins)
+
+
+def available_detectors() -> list[str]:
+    """Return the names of the installed detectors, sorted."""
+    return list(installed_plugins().detectors)
+
+
+def available_backends() -> list[str]:
+    """Return the names of the installed backends, sorted. Being installed is a claim; ``polyface matrix`` checks it."""
+    return list(installed_plugins().backends)
+
+
+def build(config: Config, plugins: PluginManager) -> FaceDetector:
+    """Build the detector that ``config`` describes; raises as :func:`create_detector` does.
+
+    With ``backend="auto"`` a backend that lacks the device or precision on this machine is passed over.
+    """
+    refused: list[Refusal] = []
+    for selection in _selections(config, plugins, ArtifactStore(), refused):
+        backend = _made(selection.backend.factory, Backend)
+        try:
+            device = choose_device(selection.backend, backend.probe(), config.device, config.precision)
+        except BackendUnavailableError as error:
+            refused.append(error)
+        else:
+            return _built(config, selection, backend, device)
+    raise _refusal(config, refused)
+
+
+def select(config: Config, plugins: PluginManager, store: ArtifactStore | None = None) -> Selection:
+    """Return what to run on what, and by which route, going by what is claimed and installed; nothing heavy is loaded.
+
+    ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals.
+
+    Raises:
+        UnknownNameError: no plugin provides that detector or backend; ``AmbiguousNameError`` if two do.
+        UnsupportedError: there is no route; with ``"auto"``, with the reasons of every backend.
+    """
+    refused: list[Refusal] = []
+    for selection in _selections(config, plugins, ArtifactStore() if store is None else store, refused):
+        return selection
+    raise _refusal(config, refused)
+
+
+def _selections(
+    config: Config, plugins: PluginManager, store: ArtifactStore, refused: list[Refusal]
+) -> Iterator[Selection]:
+    """Yield what can run what, preferred first; what cannot is added to ``refused``."""
+    detector = plugins.detector(config.detector)
+    weights = choose(detector, config.weights)
+    if config.backend == "auto":
+        candidates = sorted(plugins.backends.values(), key=lambda spec: (-spec.preference, spec.name))
+    else:
+        candidates = [plugins.backend(config.backend)]
+    for backend in candidates:
+        try:
+            route = plan(
+                detector,
+                backend,
+                plugins.converters,
+                weights,
+                device=config.device,
+                precision=config.precision,
+                stored=lambda kind: store.find(ArtifactKey.of(detector, weights.sha256, kind)),
+            )
+        except UnsupportedError as error:
+            refused.append(error)
+        else:
+            yield Selection(detector=detector, backend=backend, weights=weights, route=route)
+
+
+def _refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
+    """Return the one error, or one with the reasons of all."""
+    if len(refused) == 1:
+        return refused[0]
+    reasons = [
+        reason
+        for error in refused
+        for reason in (
+            error.reasons
+            if isinstance(error, UnsupportedError)
+            else [Reason(subject=error.what, why="; ".join(error.why), fix=error.fix)]
+        )
+    ]
+    none = Reason(subject="backends", why="none is installed", fix="pip install 'polyface-onnxruntime[cpu]'")
+    return UnsupportedError(f"No installed backend can run '{config.detector}' as asked.", reasons or [none])
+
+
+def _built(config: Config, selection: Selection, backend: Backend, device: str) -> FaceDetector:
+    options = check_options(selection.backend, config.backend_options)
+    head = _made(selection.detector.head, Head)
+    request = CompileRequest(device=device, precision=config.precision, options=options)
+    session = backend.compile(graph_of(selection), request)
+    execution = session.execution
+    if (execution.device, execution.precision) != (device, config.precision):
+        session.close()
+        raise ContractError(
+            f"The backend '{selection.backend.name}' runs on {execution.device} in {execution.precision}; "
+            f"it was asked for {device} in {config.precision}."
+        )
+    return FaceDetector(config, selection, head, session)
+
+
+def graph_of(selection: Selection, store: ArtifactStore | None = None) -> Graph:
+    """Return the graph for the backend, converting and storing it first where the route says so.
+
+    Raises:
+        WeightsError: the weights the graph is built from are missing or damaged.
+    """
+    route, detector = selection.route, selection.detector
+    if route.artifact is not None or route.source is None:
+        return Graph(kind=route.kind, source=route.artifact or Path(), detector=detector)
+    graph = _published(route.source, selection)
+    if route.converter is None:
+        return graph
+    converter = route.converter.factory.load()()
+    store = ArtifactStore() if store is None else store
+    key = ArtifactKey.of(detector, selection.weights.sha256, route.kind)
+    path = store.put(key, lambda folder: Path(converter.convert(graph, folder)), converter.provenance())
+    return Graph(kind=route.kind, source=path, detector=detector)
+
+
+def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | None]:
+    """Return every option of the backend with its value or default.
+
+    Raises:
+        ConfigError: the backend has no such option, or the value is wrong.
+    """
+    options = {option.name: option for option in backend.options}
+    for name, value in given.items():
+        if name not in options:
+            raise ConfigError(
+                f"The backend '{backend.name}' has no option '{name}'{nearest(name, options) or '.'}",
+                why=[f"its options: {', '.join(options) or 'none'}"],
+            )
+        problem = options[name].problem(value)
+        if problem:
+            raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
+    return {name: given.get(name, option.default) for name, option in options.items()}
+
+
+def _published(source: GraphSource, selection: Selection) -> Graph:
+    if isinstance(source.ref, FileRef):
+        path = verified(source.ref.path(), source.sha256 or "")
+        return Graph(kind=source.kind, source=path, detector=selection.detector)
+    return Graph(kind=source.kind, source=source.ref, weights=selection.weights.locate(), detector=selection.detector)
+
+
+def _made(ref: Any, protocol: type[Any]) -> Any:
+    made = ref.load()()
+    if not isinstance(made, protocol):
+        methods = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(made, name)]
+        raise ContractError(f"'{ref.target}' gives no {protocol.__name__}: it lacks {', '.join(methods)}.")
+    return made
+
+
+def _groups(frames: Sequence[Frame], batch_size: int) -> Iterator[list[int]]:
+    """Indices of pictures that go through the network together: one shape, within the limits."""
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for index, frame in enumerate(frames):
+        by_shape.setdefault(frame.shape, []).append(index)
+    for (height, width), indices in by_shape.items():
+        size = max(1, min(batch_size, BATCH_PIXELS // (height * width)))
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]
+
+
+def _read_numbered(index: int, image: ImageSource) -> Picture:
+    try:
+        return read_image(image)
+    except ImageError as error:
+        raise ImageError(f"Picture {index} of the batch: {error.what}", why=error.why, fix=error.fix) from error
+
+
+def _rebuild(config: Config) -> FaceDetector:
+    return build(config, installed_plugins())

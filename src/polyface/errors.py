@@ -1,0 +1,94 @@
+"""The exceptions polyface raises.
+
+Every message says what happened, why (one line a reason) and, where there is a remedy, the command that applies it.
+The classes are plain and pickle, so an error crosses a process boundary intact.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyface.planning import Reason
+
+
+class PolyfaceError(Exception):
+    """The base of every error polyface raises on purpose.
+
+    Args:
+        what: one sentence that says what happened.
+        why: the reasons, one line each.
+        fix: what to do about it, as a command where there is one.
+    """
+
+    def __init__(self, what: str, *, why: Sequence[str] = (), fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = tuple(why)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.what, *(f"  - {reason}" for reason in self.why)]
+        if self.fix:
+            lines.append(f"To fix it: {self.fix}")
+        return "\n".join(lines)
+
+
+class ConfigError(PolyfaceError, ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class UnknownNameError(PolyfaceError, LookupError):
+    """No installed plugin provides a detector or backend of that name."""
+
+
+class AmbiguousNameError(PolyfaceError, LookupError):
+    """Two distributions provide that name; ``distribution/name`` selects one."""
+
+
+class PluginError(PolyfaceError):
+    """A plugin could not be loaded."""
+
+
+class ContractError(PluginError):
+    """A plugin loaded, but something it provides breaks the contract of its hook, record or protocol."""
+
+
+class UnsupportedError(PolyfaceError):
+    """The detector cannot be run by the backend as asked; ``reasons`` says why, route by route."""
+
+    def __init__(self, what: str, reasons: Sequence[Reason] = ()) -> None:
+        super().__init__(
+            what,
+            why=[f"{reason.subject}: {reason.why}" for reason in reasons],
+            fix="; or: ".join(dict.fromkeys(reason.fix for reason in reasons if reason.fix)),
+        )
+        self.reasons = tuple(reasons)
+
+
+class BackendUnavailableError(PolyfaceError, RuntimeError):
+    """The backend, or the device or precision asked of it, cannot be had on this machine."""
+
+
+class WeightsError(PolyfaceError):
+    """Something is wrong with a file of weights."""
+
+
+class WeightsNotFoundError(WeightsError, FileNotFoundError):
+    """The weights are not on this machine."""
+
+
+class WeightsMismatchError(WeightsError, ValueError):
+    """A file of weights is not what its name or its detector says it is."""
+
+
+class ImageError(PolyfaceError, ValueError):
+    """A picture cannot be read, or an array is not a picture."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x' or 'y'?"`` for the known names close to ``name``, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -1,0 +1,225 @@
+"""Which graph reaches which backend, and why not.
+
+Pure functions over records. What they must know of the machine is handed to them: ``installed`` answers for a module,
+``stored`` for an artifact, ``found`` is what a backend's probe returned. So a plan can be made, and tested, for a
+machine one does not have.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from polyface.errors import BackendUnavailableError, UnsupportedError, nearest
+from polyface.protocols import Found
+from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec, FileRef, GraphSource, Requirement
+from polyface.weights import Weights
+
+HELPFUL = {("torch-module", "onnx"): "polyface-torch[export]"}
+"""What to install for a conversion; only ever read for a message."""
+
+
+@frozen(kw_only=True)
+class Reason:
+    """Why something cannot be done: about what, why, and the command that mends it."""
+
+    subject: str
+    why: str
+    fix: str = ""
+
+
+@frozen(kw_only=True)
+class Route:
+    """How a detector's network reaches a backend.
+
+    Args:
+        kind: the graph kind the backend is given.
+        source: the detector's published form that is used; ``None`` for an artifact.
+        artifact: the stored graph, when one is used.
+        converter: the converter to run on ``source`` first.
+    """
+
+    kind: str
+    source: GraphSource | None = None
+    artifact: Path | None = None
+    converter: ConverterSpec | None = None
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether a file of weights must be at hand: the graph is built here, not stored or packaged."""
+        return self.source is not None and not isinstance(self.source.ref, FileRef)
+
+    @property
+    def description(self) -> str:
+        """Such as ``"onnx, packaged"`` or ``"torch-module, converted to onnx"``."""
+        if self.source is None:
+            return f"{self.kind}, from the artifact folder"
+        if self.converter is not None:
+            return f"{self.source.kind}, converted to {self.kind}"
+        return f"{self.kind}, packaged" if isinstance(self.source.ref, FileRef) else self.kind
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a top-level module could be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def missing(
+    subject: str, requirements: Iterable[Requirement], installed: Callable[[str], bool] = is_installed
+) -> list[Reason]:
+    """Return one reason for each requirement that is not installed."""
+    return [
+        Reason(subject=subject, why=f"{need.module} is not installed", fix=f"pip install {shlex.quote(need.install)}")
+        for need in requirements
+        if not installed(need.module)
+    ]
+
+
+def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
+    """Return why the backend does not even claim to run on ``device`` (or ``"auto"``) in ``precision``."""
+    kind = device.partition(":")[0]
+    claimed = {capability.device: capability.precisions for capability in backend.capabilities}
+    if kind != "auto" and kind not in claimed:
+        return [
+            Reason(
+                subject=f"backend '{backend.name}'",
+                why=f"has no device '{device}' (it has {', '.join(claimed)}){nearest(device, claimed)}",
+                fix=f"--device {next(iter(claimed))}",
+            )
+        ]
+    precisions = list(dict.fromkeys(p for d, ps in claimed.items() if kind in ("auto", d) for p in ps))
+    if precision not in precisions:
+        return [
+            Reason(
+                subject=f"backend '{backend.name}'",
+                why=f"does not run in '{precision}' on device '{device}' (it has {', '.join(precisions)})"
+                + nearest(precision, precisions),
+                fix=f"--precision {precisions[0]}",
+            )
+        ]
+    return []
+
+
+def plan(
+    detector: DetectorSpec,
+    backend: BackendSpec,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    installed: Callable[[str], bool] = is_installed,
+    stored: Callable[[str], Path | Reason],
+) -> Route:
+    """Return the first route by which the backend can run the detector with these weights.
+
+    For each graph kind the backend accepts, in its order: the detector's own graph, a stored artifact, a conversion.
+
+    Args:
+        detector: what to run.
+        backend: what to run it on.
+        converters: those installed, in the order in which to try them.
+        weights: the weights chosen.
+        device: ``"auto"``, or a device such as ``"cuda:1"``.
+        precision: such as ``"fp32"``.
+        installed: whether a module can be imported.
+        stored: the artifact of a graph kind, or why there is none.
+
+    Raises:
+        UnsupportedError: there is no route; ``reasons`` holds one for every route tried.
+    """
+    reasons = refusals(backend, device, precision) + missing(f"backend '{backend.name}'", backend.requires, installed)
+    for kind in () if reasons else backend.accepts:
+        for candidate in _routes(detector, kind, converters, weights, stored):
+            unmet = [candidate] if isinstance(candidate, Reason) else _unmet(candidate, installed)
+            if isinstance(candidate, Route) and not unmet:
+                return candidate
+            reasons += unmet
+    raise UnsupportedError(f"'{detector.name}' cannot run on the backend '{backend.name}'.", reasons)
+
+
+def _routes(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    stored: Callable[[str], Path | Reason],
+) -> Iterable[Route | Reason]:
+    """Every route to one graph kind, best first, with a reason in the place of each that cannot be."""
+    for source in detector.graphs:
+        if source.kind == kind:
+            yield _if_weights_fit(source, weights) or Route(kind=kind, source=source)
+    artifact = stored(kind)
+    yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
+    convertible = [
+        (source, converter)
+        for converter in converters
+        for source in detector.graphs
+        if converter.target == kind and converter.source == source.kind
+    ]
+    for source, converter in convertible:
+        yield _if_weights_fit(source, weights) or Route(kind=kind, source=source, converter=converter)
+    if not convertible:
+        published = ", ".join(dict.fromkeys(source.kind for source in detector.graphs))
+        known = [HELPFUL[pair] for source in detector.graphs if (pair := (source.kind, kind)) in HELPFUL]
+        yield Reason(
+            subject="converters",
+            why=f"none that is installed makes {kind} from {published}",
+            fix=f"pip install {shlex.quote(known[0])}" if known else "choose another backend: polyface matrix",
+        )
+
+
+def _if_weights_fit(source: GraphSource, weights: Weights) -> Reason | None:
+    if source.weights is None or source.weights == weights.name:
+        return None
+    return Reason(
+        subject=f"packaged {source.kind} graph",
+        why=f"holds the weights '{source.weights}', not '{weights.label}'",
+        fix=f"--weights {source.weights}",
+    )
+
+
+def _unmet(route: Route, installed: Callable[[str], bool]) -> list[Reason]:
+    """What a possible route still lacks on this machine."""
+    reasons = []
+    if route.source is not None:
+        reasons += missing(f"{route.source.kind} graph", route.source.requires, installed)
+    if route.converter is not None:
+        reasons += missing(f"converter '{route.converter.name}'", route.converter.requires, installed)
+    return reasons
+
+
+def choose_device(backend: BackendSpec, found: Sequence[Found], device: str, precision: str) -> str:
+    """Return the device to run on, among those a backend's probe found.
+
+    ``"auto"`` takes the first of the backend's capabilities, in its order, that was found with the precision;
+    ``"cuda"`` means ``"cuda:0"``; anything else is taken exactly or refused.
+
+    Raises:
+        BackendUnavailableError: it is not there, or not in that precision.
+    """
+    if device == "auto":
+        order = [capability.device for capability in backend.capabilities]
+        usable = [f.device for kind in order for f in found if _kind(f) == kind and precision in f.precisions]
+    else:
+        names = (device, f"{device}:0")
+        usable = [f.device for f in found if f.device in names and precision in f.precisions]
+    if usable:
+        return usable[0]
+    there = [f"{f.device}: {', '.join(f.precisions)}" + (f" ({f.detail})" if f.detail else "") for f in found]
+    raise BackendUnavailableError(
+        f"The backend '{backend.name}' cannot run on device '{device}' in '{precision}' on this machine.",
+        why=[f"found {line}" for line in there] or ["it found no device"],
+        fix="choose --device and --precision among those found, or see `polyface matrix --probe`",
+    )
+
+
+def _kind(found: Found) -> str:
+    return found.device.partition(":")[0]

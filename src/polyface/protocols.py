@@ -1,0 +1,156 @@
+"""What plugin authors implement, and the values that cross between their code and core.
+
+Only two things cross from a detector to a backend: a :class:`Graph` goes in, and named float32 NumPy arrays go through
+the :class:`Session` that comes out. Neither side knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from attrs import field, frozen
+
+from polyface.specs import DetectorSpec, OptionValue, Ref
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    FloatArray: TypeAlias = npt.NDArray[np.float32]
+    IndexArray: TypeAlias = npt.NDArray[np.intp]
+
+
+def _read_only(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(table))
+
+
+class Candidates(NamedTuple):
+    """Decoded anchors of one image, before NMS.
+
+    ``boxes`` is ``(K, 4)`` float32, xyxy in network pixels; ``landmarks`` is ``(K, L, 2)`` float32 in network pixels,
+    or ``None`` for a detector without landmarks.
+    """
+
+    boxes: FloatArray
+    landmarks: FloatArray | None
+
+
+@runtime_checkable
+class Head(Protocol):
+    """The detector's own arithmetic between raw heads and boxes: NumPy only, stateless, safe from many threads."""
+
+    def priors(self, height: int, width: int) -> FloatArray:
+        """Return the anchors of a network input of ``height`` by ``width`` pixels.
+
+        The first axis counts the P anchors; the rest is opaque to core, which caches the array per shape and passes
+        it back to :meth:`decode`.
+        """
+
+    def scores(self, outputs: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the face scores ``(N, P)``, float32 in [0, 1], from the raw heads of a batch of N."""
+
+    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, image: int, keep: IndexArray) -> Candidates:
+        """Decode the anchors ``keep`` (K indices) of the image at place ``image`` in the batch, and no others."""
+
+
+@frozen(kw_only=True)
+class Graph:
+    """A network on its way into a backend or a converter.
+
+    Args:
+        kind: the graph kind.
+        source: the builder's ``Ref``, or the graph's file.
+        weights: the checkpoint for the builder; ``None`` for a file, or for a builder that needs none.
+        detector: whose network it is; names the input and outputs.
+    """
+
+    kind: str
+    source: Ref | Path
+    weights: Path | None = None
+    detector: DetectorSpec
+
+
+@frozen(kw_only=True)
+class CompileRequest:
+    """How to run a graph: exactly so, or not at all.
+
+    Args:
+        device: such as ``"cpu"`` or ``"cuda:0"``; never ``"auto"``.
+        precision: such as ``"fp32"``.
+        options: every option of the backend's record, checked, with defaults filled in; ``None`` where it has none.
+    """
+
+    device: str
+    precision: str
+    options: Mapping[str, OptionValue | None] = field(factory=dict, converter=_read_only)
+
+
+@frozen(kw_only=True)
+class Found:
+    """A device that is really there: ``device`` with its index, the precisions that work on it, and what it is."""
+
+    device: str
+    precisions: tuple[str, ...]
+    detail: str = ""
+
+
+@frozen(kw_only=True)
+class Execution:
+    """What a session really runs on: device, precision, runtime providers in use, and versions by package."""
+
+    device: str
+    precision: str
+    providers: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(factory=dict, converter=_read_only)
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A compiled network.
+
+    In: the declared input, C-contiguous float32 on the host, any batch size, any height and width the detector allows.
+    Out: every declared output, float32, on the host, owned by the caller (no buffer is used again). Safe from two
+    threads. The input is never written to.
+    """
+
+    @property
+    def execution(self) -> Execution:
+        """What it really runs on, read back from the runtime."""
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the network; raises :class:`polyface.BackendUnavailableError` after :meth:`close`."""
+
+    def close(self) -> None:
+        """Release what the session holds; closing twice is fine."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A runtime, loaded only once it is selected."""
+
+    def probe(self) -> tuple[Found, ...]:
+        """Return the devices this machine truly has; may import heavy libraries."""
+
+    def compile(self, graph: Graph, request: CompileRequest) -> Session:
+        """Return a session that runs ``graph`` exactly as requested.
+
+        Raises:
+            BackendUnavailableError: it cannot be had exactly so. Never settle for another device or precision.
+        """
+
+
+@runtime_checkable
+class Converter(Protocol):
+    """A way from one graph kind to another."""
+
+    def convert(self, graph: Graph, directory: Path) -> Path:
+        """Write the converted graph into ``directory``, which is empty, and return its path.
+
+        Batch, height and width must stay free in what is written.
+        """
+
+    def provenance(self) -> dict[str, str]:
+        """Return versions and settings that shape the result, for the artifact's manifest."""

@@ -1,0 +1,99 @@
+"""A pytest plugin: what must be installed, what must not be, and the fixture ``cell``.
+
+A missing requirement skips a test with its reason on a user's machine, and fails it where ``--polyface-require`` names
+the module: a test environment in which everything is skipped cannot be green. ``cell`` runs a test once for every
+installed detector on every installed backend, device and precision.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from attrs import frozen
+
+from polyface.planning import is_installed, missing
+from polyface.plugins import installed_plugins
+from polyface.specs import BackendSpec, DetectorSpec
+
+
+@frozen(kw_only=True)
+class Cell:
+    """One detector on one backend, kind of device and precision."""
+
+    detector: DetectorSpec
+    backend: BackendSpec
+    device: str
+    precision: str
+
+    @property
+    def id(self) -> str:
+        """Such as ``"retinaface-mobilenet025/onnxruntime/cpu/fp32"``."""
+        return f"{self.detector.name}/{self.backend.name}/{self.device}/{self.precision}"
+
+
+def cells() -> list[Cell]:
+    """Return every cell that the installed plugins claim."""
+    plugins = installed_plugins()
+    return [
+        Cell(detector=detector, backend=backend, device=capability.device, precision=precision)
+        for detector in plugins.detectors.values()
+        for backend in plugins.backends.values()
+        for capability in backend.capabilities
+        for precision in capability.precisions
+    ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--polyface-require`` and ``--polyface-absent``."""
+    group = parser.getgroup("polyface")
+    group.addoption(
+        "--polyface-require", default="", metavar="A,B", help="modules whose absence is a failure, not a skip"
+    )
+    group.addoption("--polyface-absent", default="", metavar="A,B", help="modules that must not be importable")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse to start in an environment that is not what it claims to be."""
+    for module in _listed(session.config, "require"):
+        if importlib.util.find_spec(module) is None:
+            raise pytest.UsageError(f"--polyface-require: {module} is not installed")
+    for module in _listed(session.config, "absent"):
+        if importlib.util.find_spec(module) is not None:
+            raise pytest.UsageError(f"--polyface-absent: {module} is installed")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that takes ``cell`` every cell."""
+    if "cell" in metafunc.fixturenames:
+        metafunc.parametrize("cell", cells(), ids=lambda cell: cell.id)
+
+
+@pytest.fixture
+def require(request: pytest.FixtureRequest) -> Require:
+    """Return a callable that skips the test, or fails it, where a module is not installed."""
+    return Require(frozenset(_listed(request.config, "require")))
+
+
+@frozen
+class Require:
+    """Skips a test where a module is missing, and fails it where the module was said to be there."""
+
+    promised: frozenset[str]
+
+    def __call__(self, *modules: str) -> None:
+        """Require each module."""
+        for module in modules:
+            if not is_installed(module):
+                message = f"{module} is not installed"
+                if module in self.promised:
+                    pytest.fail(message)
+                pytest.skip(message)
+
+    def backend(self, backend: BackendSpec) -> None:
+        """Require what a backend requires."""
+        self(*(need.module for need in backend.requires if missing(backend.name, [need])))
+
+
+def _listed(config: pytest.Config, option: str) -> list[str]:
+    return [name for name in str(config.getoption(f"--polyface-{option}")).split(",") if name]

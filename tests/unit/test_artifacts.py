@@ -1,0 +1,211 @@
+"""Stored graphs: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore
+from polyface.planning import Reason
+
+KEY = ArtifactKey(detector="toy", graph_version=1, weights_sha256="ab" * 32, kind="onnx")
+
+
+def writer(content=b"graph", name="toy.onnx"):
+    def write(folder):
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return write
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def stored(store):
+    """The path of a graph that was stored."""
+    return store.put(KEY, writer(), {"torch": "2.14"})
+
+
+def rewrite(path, **changes):
+    manifest = path.parent / MANIFEST
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **changes}))
+
+
+def refusal(store, key=KEY):
+    reason = store.find(key)
+    assert isinstance(reason, Reason)
+    return reason
+
+
+def test_what_was_put_is_found(store, stored):
+    assert store.find(KEY) == stored
+    assert stored.read_bytes() == b"graph"
+
+
+def test_the_manifest_holds_the_key_the_hash_and_the_provenance(stored):
+    assert json.loads((stored.parent / MANIFEST).read_text()) == {
+        "detector": "toy",
+        "graph_version": 1,
+        "weights_sha256": "ab" * 32,
+        "kind": "onnx",
+        "file": "toy.onnx",
+        "sha256": hashlib.sha256(b"graph").hexdigest(),
+        "provenance": {"torch": "2.14"},
+    }
+
+
+def test_by_default_artifacts_lie_in_polyfaces_home(home):
+    assert ArtifactStore().root == home / "artifacts"
+
+
+def test_nothing_stored_is_a_reason_and_makes_no_folder(store):
+    assert refusal(store) == Reason(subject="onnx artifact", why=f"none is stored in {store.root}")
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"detector": "toy2"}, {"graph_version": 2}, {"weights_sha256": "cd" * 32}, {"kind": "other"}]
+)
+def test_every_field_of_the_key_makes_another_artifact(store, stored, change):
+    other = attrs.evolve(KEY, **change)
+    assert other.digest != KEY.digest
+    assert "none is stored" in refusal(store, other).why
+
+
+def test_the_key_of_a_detector_needs_no_converter(detector_spec):
+    assert ArtifactKey.of(detector_spec, "ab" * 32, "onnx") == KEY
+
+
+class TestRefused:
+    def test_a_damaged_graph(self, store, stored):
+        stored.write_bytes(b"gra")
+        folder = stored.parent
+        assert refusal(store) == Reason(
+            subject="onnx artifact",
+            why=f"{folder} is refused: toy.onnx is damaged: its sha256 is not the one in {MANIFEST}",
+            fix=f"rm -r {folder}",
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            ({"detector": "other"}, "it is of another detector: 'other', not 'toy'"),
+            ({"graph_version": 2}, "it is of another graph version: 2, not 1"),
+            ({"file": "../toy.onnx"}, f"{MANIFEST} names a file outside the folder"),
+            ({"file": "/etc/hostname"}, f"{MANIFEST} names a file outside the folder"),
+            ({"file": "gone.onnx"}, "FileNotFoundError: "),
+            ({"file": ".."}, "IsADirectoryError: "),
+            ({"file": None}, "TypeError: "),
+            ({"sha256": None}, "toy.onnx is damaged"),
+        ],
+    )
+    def test_a_manifest_of_another_graph_or_of_none(self, store, stored, change, why):
+        rewrite(stored, **change)
+        assert refusal(store).why.startswith(f"{stored.parent} is refused: {why}")
+
+    def test_a_folder_without_a_manifest(self, store, stored):
+        (stored.parent / MANIFEST).unlink()
+        assert "FileNotFoundError" in refusal(store).why
+
+    def test_a_file_where_the_folder_should_be(self, store):
+        store.root.mkdir()
+        (store.root / KEY.digest).write_text("not a folder")
+        assert "NotADirectoryError" in refusal(store).why
+
+    def test_a_manifest_too_deep_to_parse(self, store, stored):
+        (stored.parent / MANIFEST).write_bytes(b"[" * 100_000)
+        assert "RecursionError" in refusal(store).why
+
+    @given(
+        st.binary(max_size=60)
+        | st.recursive(
+            st.none() | st.booleans() | st.floats() | st.text(max_size=8) | st.just("toy.onnx"),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["file", "sha256", "kind", "detector", "x"]), inner, max_size=4)
+            ),
+            max_leaves=8,
+        ).map(lambda thing: json.dumps(thing).encode())
+    )
+    @example(b'{"file": "\\u0000"}')
+    @example(b'{"file": "toy.onnx"}')
+    def test_any_other_manifest(self, manifest):
+        with tempfile.TemporaryDirectory() as name:
+            store = ArtifactStore(Path(name))
+            path = store.put(KEY, writer(), {})
+            (path.parent / MANIFEST).write_bytes(manifest)
+            assert refusal(store).fix == f"rm -r {path.parent}"
+
+
+class TestPut:
+    def test_a_failing_writer_leaves_nothing_behind(self, store):
+        def fail(folder):
+            (folder / "half").write_bytes(b"half")
+            raise RuntimeError("no opset")
+
+        with pytest.raises(RuntimeError, match="no opset"):
+            store.put(KEY, fail, {})
+        assert list(store.root.iterdir()) == []
+
+    def test_a_writer_that_writes_nothing_leaves_nothing_behind(self, store):
+        with pytest.raises(FileNotFoundError):
+            store.put(KEY, lambda folder: folder / "gone.onnx", {})
+        assert list(store.root.iterdir()) == []
+
+    def test_the_writer_is_given_an_empty_folder(self, store):
+        seen = []
+
+        def write(folder):
+            seen.extend(folder.iterdir())
+            return writer()(folder)
+
+        store.put(KEY, write, {})
+        assert seen == []
+
+    def test_the_first_to_arrive_is_kept(self, store, stored):
+        assert store.put(KEY, writer(b"later"), {}) == stored
+        assert stored.read_bytes() == b"graph"
+        assert [folder.name for folder in store.root.iterdir()] == [KEY.digest]
+
+    @pytest.mark.parametrize("damage", ["graph", "manifest"])
+    def test_a_damaged_artifact_is_replaced(self, store, stored, damage):
+        (stored if damage == "graph" else stored.parent / MANIFEST).write_bytes(b"")
+        assert store.put(KEY, writer(b"again"), {}).read_bytes() == b"again"
+        assert store.find(KEY) == stored
+
+    def test_a_half_written_artifact_is_replaced(self, store):
+        half = store.root / KEY.digest
+        half.mkdir(parents=True)
+        (half / "toy.onnx").write_bytes(b"gra")
+        assert store.put(KEY, writer(), {}).read_bytes() == b"graph"
+
+    def test_other_users_of_the_machine_may_read_it(self, stored):
+        assert stored.parent.stat().st_mode & 0o777 == 0o755
+
+    def test_two_writers_at_once_leave_one_whole_artifact(self, store):
+        for version in range(10):
+            key = attrs.evolve(KEY, graph_version=version + 1)
+            together = Barrier(4)
+
+            def write(folder, together=together):
+                path = writer(folder.name.encode())(folder)
+                together.wait(timeout=10)
+                return path
+
+            with ThreadPoolExecutor(4) as pool:
+                paths = list(pool.map(lambda _, key=key, write=write: store.put(key, write, {}), range(4)))
+            assert set(paths) == {store.find(key)}
+        assert len(list(store.root.iterdir())) == 10

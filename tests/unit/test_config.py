@@ -1,0 +1,289 @@
+"""Settings: the order of the sources, where a value came from, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tempfile
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from polyface.config import RESERVED, Config, load_config
+from polyface.config import settings as known_settings
+from polyface.errors import ConfigError
+
+# Text without surrogates, which no UTF-8 file can hold.
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=8)
+fractions = st.floats(0, 1)
+counts = st.integers(1, 10_000)
+scalars = st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False) | texts
+
+VALUES = {
+    "detector": texts,
+    "weights": texts,
+    "backend": texts,
+    "device": texts,
+    "precision": texts,
+    "score_threshold": fractions,
+    "iou_threshold": fractions,
+    "max_side": counts,
+    "pad_to": counts,
+    "clip": st.booleans(),
+    "batch_size": counts,
+    "backend_options": st.dictionaries(texts, scalars, max_size=3),
+    "output": texts,
+    "json": st.booleans(),
+}
+PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
+PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
+del PLAIN["output"]  # a path, which is anchored to its file
+
+layers = st.fixed_dictionaries({}, optional=PLAIN)
+
+
+def as_toml(table, *, section=""):
+    """TOML by hand: inline tables, so that the section is one block."""
+
+    def value(thing):
+        if isinstance(thing, dict):
+            return "{" + ", ".join(f"{json.dumps(k)} = {value(v)}" for k, v in thing.items()) + "}"
+        return json.dumps(thing)
+
+    return "\n".join([section, *(f"{name} = {value(thing)}" for name, thing in table.items())])
+
+
+def as_environment(table):
+    def text(value):
+        if isinstance(value, dict):
+            return ",".join(f"{name}={text(item)}" for name, item in value.items())
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return {f"POLYFACE_{name.upper()}": text(value) for name, value in table.items()}
+
+
+def test_the_values_drawn_here_cover_every_setting():
+    assert set(VALUES) == {key.name for key in known_settings()}
+
+
+@settings(deadline=None)
+@given(layers, layers, layers, layers)
+def test_a_stronger_source_wins_and_every_value_remembers_its_own(in_file, in_project, in_environment, keywords):
+    # An empty variable counts as unset, so no options are no variable.
+    in_environment = {name: value for name, value in in_environment.items() if value != {}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "polyface.toml").write_text(as_toml(in_file), encoding="utf-8")
+        (folder / "pyproject.toml").write_text(as_toml(in_project, section="[tool.polyface]"), encoding="utf-8")
+        config = load_config(directory=folder, environ=as_environment(in_environment), **keywords)
+    origins = (
+        (in_file, lambda _: f"{folder / 'polyface.toml'}"),
+        (in_project, lambda _: f"{folder / 'pyproject.toml'} [tool.polyface]"),
+        (in_environment, lambda setting: f"environment POLYFACE_{setting.upper()}"),
+        (keywords, lambda _: "keyword"),
+    )
+    expected, sources = Config().as_dict(), {}
+    for table, origin in origins:
+        expected |= table
+        sources |= {setting: origin(setting) for setting in table}
+    assert config.as_dict() == expected
+    assert config.sources == sources
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES))
+def test_a_config_equals_one_made_of_its_dictionary(values):
+    config = Config(**values)
+    assert Config(**config.as_dict()) == config
+    assert config.as_dict() == {**Config().as_dict(), **values}
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES))
+@example({"backend_options": {"limit": float("inf"), "a.b": "\x7f\"'\n"}})
+def test_a_config_equals_one_read_from_its_toml(values):
+    config = Config(**values)
+    assert Config(**tomllib.loads(config.as_toml())) == config
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES))
+def test_a_config_survives_pickling(values):
+    config = Config().replace(**values)
+    again = pickle.loads(pickle.dumps(config))  # noqa: S301
+    assert again == config
+    assert again.sources == config.sources == dict.fromkeys(values, "keyword")
+
+
+class TestFiles:
+    def test_the_nearest_folder_with_settings_is_taken_and_no_other(self, tmp_path):
+        (tmp_path / "polyface.toml").write_text("pad_to = 64\nclip = true\n")
+        middle = tmp_path / "middle"
+        inner = middle / "inner"
+        inner.mkdir(parents=True)
+        (middle / "polyface.toml").write_text("pad_to = 16\n")
+        (inner / "pyproject.toml").write_text("[tool.other]\n")
+        config = load_config(directory=inner, environ={})
+        assert (config.pad_to, config.clip) == (16, False)
+
+    def test_without_any_file_the_defaults_hold(self, tmp_path):
+        assert load_config(directory=tmp_path, environ={}) == Config()
+
+    def test_a_named_file_is_read_instead_of_the_one_found(self, tmp_path):
+        (tmp_path / "polyface.toml").write_text("pad_to = 64\nclip = true\n")
+        other = tmp_path / "other.toml"
+        other.write_text("pad_to = 16\n")
+        for config in (
+            load_config(other, directory=tmp_path, environ={}),
+            load_config(directory=tmp_path, environ={"POLYFACE_CONFIG": str(other)}),
+        ):
+            assert (config.pad_to, config.clip) == (16, False)
+
+    def test_paths_in_a_file_are_meant_from_the_file(self, tmp_path):
+        (tmp_path / "polyface.toml").write_text('output = "out"\nweights = "nets/mine.pth"\n')
+        inner = tmp_path / "inner"
+        inner.mkdir()
+        config = load_config(directory=inner, environ={})
+        assert (config.output, config.weights) == (str(tmp_path / "out"), str(tmp_path / "nets" / "mine.pth"))
+
+    def test_names_absolute_paths_and_keywords_stay_as_they_are(self, tmp_path):
+        (tmp_path / "polyface.toml").write_text('output = "/out"\nweights = "wider"\n')
+        config = load_config(directory=tmp_path, environ={})
+        assert (config.output, config.weights) == ("/out", "wider")
+        assert load_config(directory=tmp_path, environ={}, output="here").output == "here"
+
+    def test_a_home_folder_in_a_file_is_expanded(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path / "me"))
+        (tmp_path / "polyface.toml").write_text('weights = "~/mine.pth"\n')
+        assert load_config(directory=tmp_path, environ={}).weights == str(tmp_path / "me" / "mine.pth")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"pad_to = \n", "is not valid TOML."),
+            (b"\xff\xfe", "cannot be read."),
+            (b"pad_to = 1\npad_to = 2\n", "is not valid TOML."),
+        ],
+    )
+    def test_a_file_that_is_no_toml_is_named(self, tmp_path, content, message):
+        path = tmp_path / "polyface.toml"
+        path.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            load_config(directory=tmp_path, environ={})
+        assert caught.value.what == f"{path} {message}"
+
+    def test_a_named_file_that_is_missing_is_named(self, tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            load_config(tmp_path / "gone.toml", environ={})
+        assert caught.value.what == f"{tmp_path / 'gone.toml'} cannot be read."
+
+    def test_a_tool_section_that_is_no_table_is_refused(self, tmp_path):
+        (tmp_path / "pyproject.toml").write_text("[tool]\npolyface = 3\n")
+        with pytest.raises(ConfigError, match=r"pyproject.toml \[tool.polyface\] must be a table"):
+            load_config(directory=tmp_path, environ={})
+
+
+class TestUnknownNames:
+    def test_a_key_in_a_file_names_the_file_and_the_nearest(self, tmp_path):
+        (tmp_path / "polyface.toml").write_text("devicee = 'cpu'\n")
+        with pytest.raises(ConfigError) as caught:
+            load_config(directory=tmp_path, environ={})
+        place = tmp_path / "polyface.toml"
+        assert caught.value.what == f"There is no setting 'devicee' ({place}); did you mean 'device'?"
+        assert "pad_to" in caught.value.why[0]
+
+    def test_a_keyword_names_the_nearest_even_where_its_value_is_none(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"^There is no setting 'scorethreshold' \(keyword\)"):
+            load_config(directory=tmp_path, environ={}, scorethreshold=None)
+        with pytest.raises(ConfigError, match=r"'batchsize' \(keyword\); did you mean 'batch_size'\?"):
+            Config().replace(batchsize=2)
+
+    def test_a_variable_names_the_nearest_variable(self, tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            load_config(directory=tmp_path, environ={"POLYFACE_BACKNED": "torch"})
+        assert str(caught.value).startswith("There is no setting POLYFACE_BACKNED (environment); did you mean ")
+        assert "'POLYFACE_BACKEND'" in str(caught.value)
+
+    def test_a_name_like_no_other_ends_the_sentence(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"^There is no setting 'zzz' \(keyword\)\.\n"):
+            load_config(directory=tmp_path, environ={}, zzz=1)
+
+    def test_reserved_and_foreign_and_empty_variables_are_no_settings(self, tmp_path):
+        environ = {
+            **{f"POLYFACE_{name}": "x" for name in RESERVED if name != "CONFIG"},
+            "PATH": "/bin",
+            "XPOLYFACE_PAD_TO": "3",
+            "POLYFACE_PAD_TO": "",
+        }
+        assert load_config(directory=tmp_path, environ=environ) == Config()
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("name", "value", "wanted"),
+        [
+            ("detector", 3, "a text"),
+            ("detector", "", "a text"),
+            ("detector", None, "a text"),
+            ("score_threshold", 1.01, "a number from 0 to 1"),
+            ("score_threshold", -0.1, "a number from 0 to 1"),
+            ("score_threshold", float("nan"), "a number from 0 to 1"),
+            ("score_threshold", "half", "a number from 0 to 1"),
+            ("score_threshold", True, "a number from 0 to 1"),
+            ("max_side", 0, "a whole number of at least 1"),
+            ("max_side", 2.0, "a whole number of at least 1"),
+            ("max_side", "2.5", "a whole number of at least 1"),
+            ("pad_to", True, "a whole number of at least 1"),
+            ("pad_to", None, "a whole number of at least 1"),
+            ("clip", 1, "true or false"),
+            ("clip", "maybe", "true or false"),
+            ("backend_options", [1], "a table of names and single values, as in threads = 2"),
+            ("backend_options", {"a": {"b": 1}}, "a table of names and single values, as in threads = 2"),
+            ("backend_options", {1: 2}, "a table of names and single values, as in threads = 2"),
+            ("backend_options", "threads", "of the form name=value,name=value"),
+            ("backend_options", "=2", "of the form name=value,name=value"),
+        ],
+    )
+    def test_a_wrong_value_says_what_is_wanted_what_was_given_and_where(self, name, value, wanted):
+        with pytest.raises(ConfigError) as caught:
+            Config(**{name: value})
+        assert str(caught.value) == f"{name} must be {wanted}, not {value!r} (keyword)."
+
+    def test_a_wrong_value_in_a_file_or_variable_says_so(self, tmp_path):
+        (tmp_path / "polyface.toml").write_text("pad_to = 'wide'\n")
+        with pytest.raises(ConfigError, match=r"not 'wide' \(.*polyface.toml\)\.$"):
+            load_config(directory=tmp_path, environ={})
+        with pytest.raises(ConfigError, match=r"not '0' \(environment POLYFACE_PAD_TO\)\.$"):
+            load_config(directory=tmp_path, environ={"POLYFACE_PAD_TO": "0"})
+
+    def test_a_wrong_option_says_that_it_is_one(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"not 'x' \(command line\)\.$"):
+            load_config(directory=tmp_path, environ={}, source="command line", pad_to="x")
+
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [("1", True), ("TRUE", True), ("yes", True), ("on", True), ("0", False), ("no", False), ("Off", False)],
+    )
+    def test_text_becomes_a_flag(self, text, value):
+        assert Config(clip=text).clip is value
+
+    def test_text_becomes_the_type_of_the_setting(self):
+        config = Config(score_threshold="0.25", max_side=" 640 ", weights=Path("a/b.pth"))
+        assert (config.score_threshold, config.max_side, config.weights) == (0.25, 640, "a/b.pth")
+
+    def test_text_becomes_a_table_of_typed_options(self):
+        config = Config(backend_options="threads=2, spin=false,scale=0.5,mode=fast,path=a=b,")
+        assert config.backend_options == {"threads": 2, "spin": False, "scale": 0.5, "mode": "fast", "path": "a=b"}
+
+    def test_the_options_cannot_be_changed_from_outside(self):
+        given_options = {"threads": 2}
+        config = Config(backend_options=given_options)
+        given_options["threads"] = 3
+        assert config.backend_options == {"threads": 2}
+        with pytest.raises(TypeError):
+            config.backend_options["threads"] = 4
+
+    def test_replace_changes_what_it_names_and_nothing_else(self):
+        config = Config(pad_to=8).replace(clip=True)
+        assert (config.pad_to, config.clip, config.sources) == (8, True, {"clip": "keyword"})

@@ -1,0 +1,592 @@
+"""The pipeline, with a network made of NumPy: what goes in, what comes out, and in which order.
+
+The network here reads its answer off the picture. A picture of one colour ``(red, score, 0)`` has one face: a box of
+side 10 at (red, red), with the score ``score / 255``, and two landmarks on the box's upper corners.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyface import detector as module
+from polyface.config import Config
+from polyface.detector import (
+    PRIOR_SHAPES,
+    FaceDetector,
+    Selection,
+    build,
+    check_options,
+    create_detector,
+    graph_of,
+    select,
+)
+from polyface.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    ContractError,
+    ImageError,
+    UnknownNameError,
+    UnsupportedError,
+    WeightsMismatchError,
+)
+from polyface.hookspecs import hookimpl
+from polyface.planning import Route
+from polyface.plugins import PluginManager
+from polyface.protocols import Candidates, CompileRequest, Execution, Found
+from polyface.results import Detections
+from polyface.specs import Capability, DetectDefaults, FileRef, GraphSource, OptionSpec, Preprocess
+from polyface.weights import Weights, sha256_of
+
+
+def picture(red, score=255, *, height=20, width=20):
+    return np.broadcast_to(np.array([red, score, 0], np.uint8), (height, width, 3)).copy()
+
+
+def one_face(batch):
+    """``heads (N, 1, 5)``: box and score, as the colour of the first pixel says."""
+    red, score = batch[:, 0, 0, 0], batch[:, 1, 0, 0] / 255
+    return {"heads": np.stack([red, red, red + 10, red + 10, score], axis=1)[:, None]}
+
+
+def faces(*rows):
+    """A network that finds these faces ``(x1, y1, x2, y2, score)`` in every picture."""
+    return lambda batch: {"heads": np.array([rows] * len(batch), np.float32)}
+
+
+class Head:
+    def __init__(self):
+        self.asked = []
+
+    def priors(self, height, width):
+        self.asked.append((height, width))
+        return np.zeros((1, 4), np.float32)
+
+    def scores(self, outputs):
+        return outputs["heads"][:, :, 4]
+
+    def decode(self, outputs, priors, image, keep):  # noqa: ARG002
+        boxes = outputs["heads"][image, keep, :4]
+        return Candidates(boxes, np.stack([boxes[:, [0, 1]], boxes[:, [2, 1]]], axis=1))
+
+
+class BareHead(Head):
+    """A head without landmarks."""
+
+    def decode(self, outputs, priors, image, keep):  # noqa: ARG002
+        return Candidates(outputs["heads"][image, keep, :4], None)
+
+
+class Session:
+    def __init__(self, network=one_face, device="cpu", precision="fp32"):
+        self.network = network
+        self.execution = Execution(device=device, precision=precision)
+        self.shapes = []
+        self.closed = 0
+
+    def run(self, inputs):
+        if self.closed:
+            raise BackendUnavailableError("The session is closed.")
+        [batch] = inputs.values()
+        self.shapes.append(batch.shape)
+        return self.network(batch)
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def make(detector_spec, backend_spec):
+    """Build a FaceDetector around a network, without a plugin."""
+
+    def make(network=one_face, *, head=None, spec=detector_spec, **settings):
+        selection = Selection(
+            detector=spec,
+            backend=backend_spec,
+            weights=Weights(detector="toy"),
+            route=Route(kind="onnx", source=spec.graphs[0]),
+        )
+        return FaceDetector(Config(**settings), selection, head or Head(), Session(network))
+
+    return make
+
+
+def shapes(detector):
+    return detector._session.shapes
+
+
+class TestOnePicture:
+    def test_the_face_of_a_picture_comes_back_in_its_pixels(self, make):
+        found = make().detect(picture(5))
+        expected = Detections(boxes=[[5, 5, 15, 15]], scores=[1], landmarks=[[[5, 5], [15, 5]]])
+        assert found == expected
+
+    def test_a_shrunk_picture_has_its_faces_in_full_size(self, make):
+        detector = make(max_side=50)
+        found = detector.detect(picture(5, height=100, width=200))
+        # 200x100 is shrunk to 50x25: 4 pixels to one, both ways.
+        assert found.boxes.tolist() == [[20, 20, 60, 60]]
+        assert found.landmarks.tolist() == [[[20, 20], [60, 20]]]
+        assert shapes(detector) == [(1, 3, 32, 64)]
+
+    @pytest.mark.parametrize("kind", ["array", "pil", "path", "text", "bytes"])
+    def test_every_kind_of_picture_gives_the_same(self, make, tmp_path, kind):
+        path = tmp_path / "picture.png"
+        Image.fromarray(picture(5)).save(path)
+        source = {
+            "array": picture(5),
+            "pil": Image.fromarray(picture(5)),
+            "path": path,
+            "text": str(path),
+            "bytes": path.read_bytes(),
+        }[kind]
+        assert make().detect(source).boxes.tolist() == [[5, 5, 15, 15]]
+
+    def test_faces_are_ordered_by_score_and_the_earlier_of_equals_first(self, make):
+        rows = [(0, 0, 5, 5, 0.7), (10, 0, 15, 5, 0.9), (0, 10, 5, 15, 0.7), (10, 10, 15, 15, 0.95)]
+        found = make(faces(*rows)).detect(picture(0))
+        np.testing.assert_array_equal(found.to_array(), np.array([rows[3], rows[1], rows[0], rows[2]], np.float32))
+
+    def test_a_score_of_exactly_the_threshold_is_a_face(self, make):
+        network = faces((0, 0, 5, 5, 0.5), (10, 0, 15, 5, 0.4999))
+        assert make(network).detect(picture(0)).scores.tolist() == [0.5]
+        assert len(make(network, score_threshold=0.25).detect(picture(0))) == 2
+
+    def test_thresholds_come_from_the_detector_unless_given(self, make, detector_spec):
+        defaults = DetectDefaults(score_threshold=0.125, iou_threshold=0.75)
+        spec = attrs.evolve(detector_spec, defaults=defaults)
+        detector = make(spec=spec)
+        assert (detector.score_threshold, detector.iou_threshold) == (0.125, 0.75)
+        detector = make(spec=spec, score_threshold=0.0, iou_threshold=0.0)
+        assert (detector.score_threshold, detector.iou_threshold) == (0.0, 0.0)
+
+    def test_overlapping_faces_lose_to_the_better_one(self, make):
+        # 10x10 boxes shifted by 5: IoU 1/3.
+        network = faces((0, 0, 10, 10, 0.6), (5, 0, 15, 10, 0.9))
+        assert make(network, iou_threshold=0.3).detect(picture(0)).boxes.tolist() == [[5, 0, 15, 10]]
+        assert len(make(network, iou_threshold=0.4).detect(picture(0))) == 2
+
+    def test_a_face_keeps_its_own_score_and_landmarks_when_one_before_it_is_dropped(self, make):
+        rows = [(0, 0, 10, 10, 0.875), (1, 0, 11, 10, 0.75), (40, 0, 50, 10, 0.625)]
+        found = make(faces(*rows)).detect(picture(0))
+        assert found.to_array().tolist() == [list(rows[0]), list(rows[2])]
+        assert found.landmarks.tolist() == [[[0, 0], [10, 0]], [[40, 0], [50, 0]]]
+
+    def test_only_the_best_go_into_nms_and_only_the_best_come_out(self, make, detector_spec):
+        rows = [(20 * i, 0, 20 * i + 10, 10, 0.9 - 0.1 * i) for i in range(4)]
+        for limits, count in (({"pre_nms_top_k": 3}, 3), ({"post_nms_top_k": 2}, 2)):
+            spec = attrs.evolve(detector_spec, defaults=DetectDefaults(**limits))
+            found = make(faces(*rows), spec=spec).detect(picture(0))
+            np.testing.assert_array_equal(found.to_array(), np.array(rows[:count], np.float32))
+
+    def test_only_what_passes_the_threshold_is_decoded(self, make):
+        decoded = []
+
+        class Watching(Head):
+            def decode(self, outputs, priors, image, keep):
+                decoded.append(keep.tolist())
+                return super().decode(outputs, priors, image, keep)
+
+        network = faces((0, 0, 5, 5, 0.1), (9, 0, 12, 5, 0.8), (20, 0, 25, 5, 0.2), (30, 0, 35, 5, 0.9))
+        make(network, head=Watching()).detect(picture(0))
+        assert decoded == [[3, 1]]
+
+    def test_boxes_reach_beyond_the_picture_unless_clipped(self, make):
+        network = faces((-5, -5, 30, 30, 0.9))
+        assert make(network).detect(picture(0)).boxes.tolist() == [[-5, -5, 30, 30]]
+        clipped = make(network, clip=True).detect(picture(0))
+        assert clipped.boxes.tolist() == [[0, 0, 20, 20]]
+        assert clipped.landmarks.tolist() == [[[0, 0], [20, 0]]]
+
+    def test_no_faces_still_have_the_shape_of_landmarks(self, make):
+        found = make().detect(picture(5, score=0))
+        assert (found.boxes.shape, found.scores.shape, found.landmarks.shape) == ((0, 4), (0,), (0, 2, 2))
+
+    def test_a_detector_without_landmarks_gives_none(self, make):
+        assert make(head=BareHead()).detect(picture(5)).landmarks is None
+        assert make(head=BareHead()).detect(picture(5, score=0)).landmarks is None
+
+    def test_the_picture_is_prepared_as_the_detector_says(self, make, detector_spec):
+        batches = []
+
+        def network(batch):
+            batches.append(batch.copy())
+            return faces()(batch) | {"heads": np.zeros((1, 0, 5), np.float32)}
+
+        record = Preprocess(channels="bgr", mean=(1, 2, 3), stride=16)
+        spec = attrs.evolve(detector_spec, preprocess=record, min_side=40)
+        make(network, spec=spec, pad_to=1).detect(picture(5, 7))
+        [batch] = batches
+        assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((1, 3, 48, 48), np.float32, True)
+        assert batch[0, :, 0, 0].tolist() == [0 - 1, 7 - 2, 5 - 3]
+        assert batch[0, :, 20, 20].tolist() == [0, 0, 0]
+
+
+class TestBatch:
+    def test_results_are_in_the_order_of_the_pictures_whatever_their_sizes(self, make):
+        sizes = [(20, 20), (40, 20), (20, 20), (70, 90), (40, 20), (20, 20)]
+        pictures = [picture(index, height=h, width=w) for index, (h, w) in enumerate(sizes)]
+        detector = make()
+        together = detector.detect_batch(pictures)
+        assert [found.boxes[0, 0] for found in together] == [0, 1, 2, 3, 4, 5]
+        assert together == [detector.detect(one) for one in pictures]
+
+    def test_pictures_of_one_padded_shape_go_together(self, make):
+        detector = make()
+        sizes = [(20, 20), (40, 20), (31, 32), (33, 5)]
+        detector.detect_batch([picture(1, height=h, width=w) for h, w in sizes])
+        assert shapes(detector) == [(2, 3, 32, 32), (2, 3, 64, 32)]
+
+    def test_at_most_batch_size_pictures_go_together(self, make):
+        detector = make(batch_size=2)
+        found = detector.detect_batch([picture(index) for index in range(5)])
+        assert [shape[0] for shape in shapes(detector)] == [2, 2, 1]
+        assert [one.boxes[0, 0] for one in found] == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize(("pixels", "runs"), [(3 * 32 * 32, [3, 2]), (3 * 32 * 32 - 1, [2, 2, 1]), (1, [1] * 5)])
+    def test_at_most_so_many_pixels_go_together_but_always_one_picture(self, make, monkeypatch, pixels, runs):
+        monkeypatch.setattr(module, "BATCH_PIXELS", pixels)
+        detector = make()
+        detector.detect_batch([picture(index) for index in range(5)])
+        assert [shape[0] for shape in shapes(detector)] == runs
+
+    def test_an_array_of_four_axes_is_a_batch(self, make):
+        found = make().detect_batch(np.stack([picture(3), picture(4)]))
+        assert [one.boxes[0, 0] for one in found] == [3, 4]
+
+    def test_an_iterator_of_pictures_is_a_batch(self, make):
+        assert len(make().detect_batch(picture(index) for index in range(3))) == 3
+
+    def test_no_pictures_give_no_results(self, make):
+        detector = make()
+        assert detector.detect_batch([]) == []
+        assert shapes(detector) == []
+
+    def test_a_bad_picture_is_named_by_its_place_and_nothing_is_run(self, make):
+        detector = make()
+        with pytest.raises(ImageError) as caught:
+            detector.detect_batch([picture(0), picture(1), np.zeros((4, 4, 3))])
+        assert caught.value.what.startswith("Picture 2 of the batch: Got an array of shape (4, 4, 3) and dtype float64")
+        assert caught.value.fix == "(image * 255).round().astype('uint8') for values in 0-1"
+        assert shapes(detector) == []
+
+    @pytest.mark.parametrize(
+        "single",
+        [
+            "a.jpg",
+            b"\xff\xd8",
+            bytearray(2),
+            memoryview(b"12"),
+            Path("a.jpg"),
+            Image.new("RGB", (4, 4)),
+            picture(0),
+            None,
+        ],
+        ids=lambda single: type(single).__name__,
+    )
+    def test_one_picture_is_no_batch(self, make, single):
+        with pytest.raises(ImageError) as caught:
+            make().detect_batch(single)
+        assert caught.value.what == "detect_batch wants a sequence of pictures."
+        assert caught.value.fix == "detector.detect(image) for one"
+
+
+class TestPriors:
+    def test_priors_are_made_once_a_shape(self, make):
+        head = Head()
+        detector = make(head=head)
+        for height in (20, 25, 40, 20, 60):
+            detector.detect(picture(1, height=height))
+        assert head.asked == [(32, 32), (64, 32)]
+
+    def test_the_priors_of_only_so_many_shapes_are_kept(self, make):
+        head = Head()
+        detector = make(head=head)
+        widths = [32 * (index + 1) for index in range(PRIOR_SHAPES + 1)]
+        for width in [*widths, widths[-1], widths[0]]:
+            detector.detect(picture(1, width=width))
+        # The last is still kept; the first had to go.
+        assert head.asked == [(32, width) for width in [*widths, widths[0]]]
+
+
+class TestBadOutputs:
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    @pytest.mark.parametrize("place", [0, 4], ids=["box", "score"])
+    def test_numbers_that_are_not_finite_are_an_error_not_a_missing_face(self, make, place, bad):
+        row = [0, 0, 5, 5, 0.9]
+        row[place] = bad
+        with pytest.raises(BackendUnavailableError) as caught:
+            make(faces(row)).detect(picture(0))
+        assert caught.value.what == "'toy' on 'fast' gave numbers that are not finite."
+        assert caught.value.why == ("precision fp32 on cpu may be too narrow for these weights",)
+
+    def test_a_box_below_the_threshold_may_hold_anything(self, make):
+        assert len(make(faces((np.nan, 0, 5, 5, 0.1))).detect(picture(0))) == 0
+
+    @pytest.mark.parametrize(
+        ("outputs", "got"),
+        [
+            ({}, "nothing"),
+            ({"other": np.zeros((1, 1, 5), np.float32)}, "nothing"),
+            ({"heads": np.zeros((1, 1, 5), np.float64)}, "float64 (1, 1, 5)"),
+            ({"heads": np.zeros((1, 1, 5), np.float16)}, "float16 (1, 1, 5)"),
+            ({"heads": np.zeros((2, 1, 5), np.float32)}, "float32 (2, 1, 5)"),
+            ({"heads": np.zeros((), np.float32)}, "float32 ()"),
+        ],
+    )
+    def test_outputs_other_than_declared_are_the_backends_breach(self, make, outputs, got):
+        with pytest.raises(ContractError) as caught:
+            make(lambda _: outputs).detect(picture(0))
+        assert caught.value.what == (
+            f"The backend 'fast' gave {got} for the output 'heads' of 'toy'; wanted: float32 with 1 rows."
+        )
+
+
+class TestClose:
+    def test_a_closed_detector_says_so(self, make):
+        detector = make()
+        detector.close()
+        detector.close()
+        with pytest.raises(BackendUnavailableError, match="closed"):
+            detector.detect(picture(0))
+
+    def test_a_with_block_closes_even_after_an_error(self, make):
+        with pytest.raises(ImageError), make() as detector:
+            detector.detect(None)
+        assert detector._session.closed == 1
+
+
+def test_repr_says_what_runs_on_what(make):
+    assert repr(make()) == "<FaceDetector toy on fast, cpu, fp32>"
+
+
+class TestBuild:
+    """From names to a detector, with records, head and backend in a module of the test's."""
+
+    @pytest.fixture
+    def world(self, monkeypatch, tmp_path, detector_spec, backend_spec):
+        """What the plugin is made of, open to change until ``world.plugins()`` is called."""
+
+        compiled, converted = [], []
+
+        class Backend:
+            found = (Found(device="cpu", precisions=("fp32",)), Found(device="cuda:0", precisions=("fp32", "fp16")))
+
+            def probe(self):
+                return self.found
+
+            def compile(self, graph, request):
+                compiled.append((graph, request))
+                return Session(device=request.device, precision=request.precision)
+
+        class Converter:
+            def convert(self, graph, directory):
+                converted.append(graph)
+                (directory / "toy.onnx").write_bytes(b"converted")
+                return directory / "toy.onnx"
+
+            def provenance(self):
+                return {"toy": "1"}
+
+        fake = types.ModuleType("toy_faces")
+        fake.__path__ = [str(tmp_path / "toy_faces")]
+        fake.Head, fake.Backend, fake.Converter = Head, Backend, Converter
+        monkeypatch.setitem(sys.modules, "toy_faces", fake)
+        monkeypatch.setitem(sys.modules, "fast_faces", fake)
+        world = types.SimpleNamespace(
+            module=fake,
+            backend=Backend,
+            compiled=compiled,
+            converted=converted,
+            detector=attrs.evolve(
+                detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], kind="onnx", requires=())]
+            ),
+            backends=[attrs.evolve(backend_spec, requires=())],
+            converters=[],
+        )
+
+        def plugins():
+            plugin = types.ModuleType("plugin")
+            plugin.polyface_detectors = hookimpl(lambda: [world.detector])
+            plugin.polyface_backends = hookimpl(lambda: world.backends)
+            plugin.polyface_converters = hookimpl(lambda: world.converters)
+            manager = PluginManager()
+            manager.register(plugin, name="world")
+            return manager
+
+        world.plugins = plugins
+        return world
+
+    def test_names_become_a_detector_that_runs(self, world):
+        with create_detector("toy", config=Config(backend="fast", device="cpu"), plugins=world.plugins()) as detector:
+            assert detector.detect(picture(7)).boxes.tolist() == [[7, 7, 17, 17]]
+        [(graph, request)] = world.compiled
+        assert (graph.kind, graph.source, graph.weights, graph.detector) == (
+            "onnx",
+            world.detector.graphs[0].ref,
+            None,
+            world.detector,
+        )
+        assert request == CompileRequest(device="cpu", precision="fp32", options={})
+
+    def test_keywords_are_stronger_than_the_config(self, world):
+        config = Config(detector="other", backend="fast", device="cpu")
+        detector = create_detector("toy", config=config, plugins=world.plugins(), device="cuda", precision="fp16")
+        assert (detector.execution.device, detector.execution.precision) == ("cuda:0", "fp16")
+        assert detector.config.detector == "toy"
+
+    def test_a_config_file_can_be_named(self, world, tmp_path):
+        path = tmp_path / "mine.toml"
+        path.write_text('detector = "toy"\nbackend = "fast"\nscore_threshold = 0.125\n')
+        assert create_detector(config=path, plugins=world.plugins()).score_threshold == 0.125
+
+    @pytest.mark.parametrize(("device", "precision"), [("cuda:0", "fp32"), ("cpu", "bf16")])
+    def test_a_session_on_anything_else_than_asked_is_refused_and_closed(self, world, monkeypatch, device, precision):
+        session = Session(device=device, precision=precision)
+        monkeypatch.setattr(world.backend, "compile", lambda *_: session)
+        with pytest.raises(ContractError) as caught:
+            build(Config(detector="toy", device="cpu"), world.plugins())
+        assert caught.value.what == (
+            f"The backend 'fast' runs on {device} in {precision}; it was asked for cpu in fp32."
+        )
+        assert session.closed == 1
+
+    def test_a_device_that_is_not_there_is_refused_before_anything_is_compiled(self, world):
+        with pytest.raises(BackendUnavailableError, match="cannot run on device 'cuda:1' in 'fp32'"):
+            build(Config(detector="toy", device="cuda:1"), world.plugins())
+        assert world.compiled == []
+
+    def test_a_class_that_lacks_methods_is_named_with_them(self, world):
+        world.module.Head = types.SimpleNamespace
+        with pytest.raises(ContractError) as caught:
+            build(Config(detector="toy"), world.plugins())
+        assert caught.value.what == "'toy_faces:Head' gives no Head: it lacks priors, scores, decode."
+
+    def test_an_unknown_detector_or_backend_offers_the_nearest(self, world):
+        with pytest.raises(UnknownNameError, match="no detector named 'toyy'; did you mean 'toy'"):
+            build(Config(detector="toyy"), world.plugins())
+        with pytest.raises(UnknownNameError, match="no backend named 'fats'; did you mean 'fast'"):
+            build(Config(detector="toy", backend="fats"), world.plugins())
+
+    def test_auto_takes_the_preferred_backend_that_has_a_route(self, world):
+        [fast] = world.backends
+        slow = attrs.evolve(fast, name="slow", preference=-1)
+        engine = attrs.evolve(fast, name="engine", preference=9, accepts=["engine"])
+        world.backends = [slow, fast, engine]
+        assert select(Config(detector="toy"), world.plugins()).backend == fast
+        assert select(Config(detector="toy", backend="slow"), world.plugins()).backend == slow
+
+    def test_auto_takes_the_first_by_name_among_equals(self, world):
+        [fast] = world.backends
+        world.backends = [fast, attrs.evolve(fast, name="also-fast")]
+        assert select(Config(detector="toy"), world.plugins()).backend.name == "also-fast"
+
+    def test_auto_skips_a_backend_that_does_not_claim_the_device(self, world):
+        [fast] = world.backends
+        tpu = attrs.evolve(fast, name="tpu", preference=-5, capabilities=[Capability(device="tpu")])
+        world.backends = [fast, tpu]
+        assert select(Config(detector="toy", device="tpu"), world.plugins()).backend == tpu
+
+    def test_without_any_route_the_reasons_of_every_backend_are_told(self, world):
+        [fast] = world.backends
+        world.backends = [attrs.evolve(fast, name=name, accepts=[name]) for name in ("one", "two")]
+        with pytest.raises(UnsupportedError) as caught:
+            select(Config(detector="toy"), world.plugins())
+        assert caught.value.what == "No installed backend can run 'toy' as asked."
+        assert {reason.subject for reason in caught.value.reasons} == {"one artifact", "two artifact", "converters"}
+
+    def test_without_any_backend_one_is_recommended(self, world):
+        world.backends = []
+        with pytest.raises(UnsupportedError) as caught:
+            select(Config(detector="toy"), world.plugins())
+        assert [reason.why for reason in caught.value.reasons] == ["none is installed"]
+        assert "pip install" in caught.value.fix
+
+    def test_a_conversion_is_stored_and_found_the_next_time(self, world, converter_spec, detector_spec, home):
+        world.detector = attrs.evolve(detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], requires=())])
+        world.converters = [attrs.evolve(converter_spec, requires=())]
+        first = select(Config(detector="toy"), world.plugins())
+        assert first.route.description == "torch-module, converted to onnx"
+        graph = graph_of(first)
+        assert (graph.kind, graph.source.read_bytes()) == ("onnx", b"converted")
+        assert graph.source.is_relative_to(home / "artifacts")
+        second = select(Config(detector="toy"), world.plugins())
+        assert second.route.artifact == graph.source
+        assert graph_of(second) == graph
+        assert len(world.converted) == 1
+
+    def test_a_packaged_graph_is_verified_before_it_is_used(self, world, tmp_path, monkeypatch):
+        monkeypatch.delitem(sys.modules, "toy_faces")
+        folder = tmp_path / "toy_graphs"
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        (folder / "toy.onnx").write_bytes(b"graph")
+        monkeypatch.syspath_prepend(tmp_path)
+        packaged = GraphSource(kind="onnx", ref=FileRef("toy_graphs:toy.onnx"), sha256=sha256_of(folder / "toy.onnx"))
+        world.detector = attrs.evolve(world.detector, graphs=[packaged])
+        selection = select(Config(detector="toy"), world.plugins())
+        assert graph_of(selection).source == folder / "toy.onnx"
+        (folder / "toy.onnx").write_bytes(b"grape")
+        with pytest.raises(WeightsMismatchError):
+            graph_of(selection)
+        sys.modules.pop("toy_graphs", None)
+
+    def test_the_backend_gets_every_option_checked_and_filled_in(self, world):
+        threads = OptionSpec(name="threads", type="int", help="Threads.", default=1, minimum=1)
+        arena = OptionSpec(name="arena", type="bool", help="Arena.")
+        world.backends = [attrs.evolve(world.backends[0], options=[threads, arena])]
+        build(Config(detector="toy", backend_options={"threads": 4}), world.plugins())
+        assert dict(world.compiled[0][1].options) == {"threads": 4, "arena": None}
+
+    def test_a_pickled_detector_is_built_again_from_its_config(self, world, monkeypatch):
+        manager = world.plugins()
+        monkeypatch.setattr(module, "installed_plugins", lambda: manager)
+        detector = build(Config(detector="toy", score_threshold=0.25), manager)
+        again = pickle.loads(pickle.dumps(detector))  # noqa: S301
+        assert again.config == detector.config
+        assert again.detect(picture(3)) == detector.detect(picture(3))
+
+
+class TestOptions:
+    @pytest.fixture
+    def backend(self, backend_spec):
+        return attrs.evolve(
+            backend_spec,
+            options=[
+                OptionSpec(name="threads", type="int", help="How many threads.", default=2, minimum=1),
+                OptionSpec(name="mode", type="str", help="How to run.", choices=("fast", "exact")),
+            ],
+        )
+
+    def test_defaults_fill_in_what_is_not_given(self, backend):
+        assert check_options(backend, {"mode": "fast"}) == {"threads": 2, "mode": "fast"}
+        assert check_options(backend, {}) == {"threads": 2, "mode": None}
+
+    def test_an_unknown_option_offers_the_nearest_and_lists_them(self, backend, backend_spec):
+        with pytest.raises(ConfigError) as caught:
+            check_options(backend, {"thread": 2})
+        assert caught.value.what == "The backend 'fast' has no option 'thread'; did you mean 'threads'?"
+        assert caught.value.why == ("its options: threads, mode",)
+        with pytest.raises(ConfigError) as caught:
+            check_options(backend_spec, {"thread": 2})
+        assert caught.value.why == ("its options: none",)
+
+    @pytest.mark.parametrize(
+        ("options", "message", "why"),
+        [
+            ({"threads": 0}, "backend_options: threads must be at least 1, not 0.", "How many threads."),
+            ({"threads": "2"}, "backend_options: threads must be of type int, not '2'.", "How many threads."),
+            ({"mode": "x"}, "backend_options: mode must be one of 'fast', 'exact', not 'x'.", "How to run."),
+        ],
+    )
+    def test_a_wrong_value_says_what_the_option_is_for(self, backend, options, message, why):
+        with pytest.raises(ConfigError) as caught:
+            check_options(backend, options)
+        assert (caught.value.what, caught.value.why) == (message, (why,))

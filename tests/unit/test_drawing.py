@@ -1,0 +1,44 @@
+"""Faces drawn on pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from polyface.drawing import BOX, LANDMARK, draw_faces
+from polyface.results import Detections
+
+GREY = np.full((200, 300, 3), 90, np.uint8)
+NONE = Detections(boxes=np.empty((0, 4)), scores=[], landmarks=np.empty((0, 5, 2)))
+
+
+def test_a_box_is_drawn_on_its_edges_and_a_landmark_at_its_place():
+    faces = Detections(boxes=[[50, 60, 250, 180]], scores=[0.875], landmarks=[[[100, 120], [200, 121]]])
+    drawn = draw_faces(GREY, faces)
+    assert drawn.size == (300, 200)
+    for corner in ((50, 100), (250, 100), (150, 60), (150, 180)):
+        assert drawn.getpixel(corner) == BOX
+    for landmark in ((100, 120), (200, 121)):
+        assert drawn.getpixel(landmark) == LANDMARK
+    assert drawn.getpixel((150, 140)) == (90, 90, 90)
+
+
+def test_without_faces_the_copy_equals_the_picture():
+    np.testing.assert_array_equal(np.asarray(draw_faces(GREY, NONE)), GREY)
+
+
+def test_the_picture_itself_is_left_alone():
+    picture = GREY.copy()
+    draw_faces(picture, Detections(boxes=[[50, 60, 250, 180]], scores=[0.875]))
+    np.testing.assert_array_equal(picture, GREY)
+
+
+@pytest.mark.parametrize("box", [[-50, -60, 400, 300], [500, 500, 600, 600], [90, 90, 10, 10], [5, 5, 5, 5]])
+def test_a_box_beyond_the_picture_inside_out_or_of_no_size_can_be_drawn(box):
+    faces = Detections(boxes=[box], scores=[0.5], landmarks=[[[-5, 1000]] * 5])
+    assert draw_faces(GREY, faces).size == (300, 200)
+
+
+def test_a_picture_of_one_pixel_can_be_drawn_on():
+    faces = Detections(boxes=[[0, 0, 1, 1]], scores=[0.5])
+    assert draw_faces(np.zeros((1, 1, 3), np.uint8), faces).size == (1, 1)

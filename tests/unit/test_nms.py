@@ -1,0 +1,109 @@
+"""NMS and top-k against exact arithmetic in plain Python."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from polyface.nms import nms, top_k
+
+
+def exact_iou(a, b):
+    """IoU of two integer boxes as a fraction; without a union there is no overlap."""
+
+    def area(box):
+        return max(0, box[2] - box[0]) * max(0, box[3] - box[1])
+
+    shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    union = area(a) + area(b) - shared
+    return Fraction(shared, union) if union else Fraction(0)
+
+
+def brute_force(boxes, threshold, limit):
+    """Greedy NMS as its definition reads, in exact arithmetic."""
+    kept = []
+    for index, box in enumerate(boxes):
+        if all(exact_iou(boxes[earlier], box) <= threshold for earlier in kept):
+            kept.append(index)
+    return kept if limit is None else kept[:limit]
+
+
+def as_boxes(boxes):
+    return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+@st.composite
+def integer_boxes(draw):
+    side = st.integers(0, 12)
+    x, y = draw(side), draw(side)
+    return x, y, x + draw(side), y + draw(side)
+
+
+fractions = st.builds(lambda q, p: Fraction(min(p, q), q), st.integers(1, 100), st.integers(0, 100))
+
+
+@given(st.lists(integer_boxes(), max_size=25), fractions, st.none() | st.integers(0, 25))
+@example([(0, 0, 100, 1), (0, 0, 29, 1)], Fraction(29, 100), None)
+def test_nms_equals_brute_force_in_exact_arithmetic(boxes, threshold, limit):
+    assert nms(as_boxes(boxes), float(threshold), limit).tolist() == brute_force(boxes, threshold, limit)
+
+
+@pytest.mark.parametrize("percent", [1, 5, 29, 33, 40, 50, 57, 92, 99])
+def test_an_iou_of_exactly_the_threshold_is_kept_and_one_above_is_dropped(percent):
+    boxes = as_boxes([(0, 0, 100, 1), (0, 0, percent, 1)])
+    assert nms(boxes, percent / 100).tolist() == [0, 1]
+    assert nms(boxes, np.nextafter(percent / 100, 0)).tolist() == [0]
+
+
+def test_two_halves_that_share_a_third():
+    # 2x1 boxes shifted by one: shared 1, union 3.
+    boxes = as_boxes([(0, 0, 2, 1), (1, 0, 3, 1)])
+    assert nms(boxes, 0.34).tolist() == [0, 1]
+    assert nms(boxes, 0.33).tolist() == [0]
+
+
+def test_a_dropped_box_drops_no_other():
+    # Each overlaps the next by IoU 3/5; the first and the third only by 1/3.
+    chain = as_boxes([(0, 0, 4, 1), (1, 0, 5, 1), (2, 0, 6, 1)])
+    assert nms(chain, 0.5).tolist() == [0, 2]
+
+
+def test_of_equal_boxes_the_first_is_kept():
+    assert nms(as_boxes([(0, 0, 5, 5)] * 3), 0.5).tolist() == [0]
+
+
+def test_a_threshold_of_one_keeps_even_duplicates_and_zero_keeps_only_the_disjoint():
+    boxes = as_boxes([(0, 0, 5, 5), (0, 0, 5, 5), (5, 0, 9, 5)])
+    assert nms(boxes, 1.0).tolist() == [0, 1, 2]
+    assert nms(boxes, 0.0).tolist() == [0, 2]
+
+
+def test_boxes_without_area_overlap_nothing():
+    boxes = as_boxes([(3, 3, 3, 3), (3, 3, 3, 3), (0, 0, 9, 9), (8, 8, 1, 1)])
+    assert nms(boxes, 0.0).tolist() == [0, 1, 2, 3]
+
+
+def test_the_limit_keeps_the_first():
+    boxes = as_boxes([(0, 0, 1, 1), (0, 0, 1, 1), (2, 0, 3, 1), (4, 0, 5, 1)])
+    assert nms(boxes, 0.5, 2).tolist() == [0, 2]
+
+
+def test_no_boxes_give_no_indices():
+    kept = nms(as_boxes([]), 0.5)
+    assert (kept.dtype, kept.shape) == (np.intp, (0,))
+
+
+def test_top_k_orders_from_the_highest_and_the_earlier_of_equals_first():
+    scores = np.array([0.1, 0.9, 0.5, 0.9, 0.5], np.float32)
+    assert top_k(scores, 10).tolist() == [1, 3, 2, 4, 0]
+    assert top_k(scores, 3).tolist() == [1, 3, 2]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=30), st.integers(0, 40))
+def test_top_k_is_a_stable_sort_cut_short(scores, k):
+    expected = sorted(range(len(scores)), key=lambda index: -scores[index])[:k]
+    assert top_k(np.array(scores, np.float32), k).tolist() == expected

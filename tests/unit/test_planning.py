@@ -1,0 +1,239 @@
+"""Plans for machines one does not have: which graph reaches which backend, and why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from polyface.errors import BackendUnavailableError, UnsupportedError
+from polyface.planning import Reason, choose_device, is_installed, missing, plan, refusals
+from polyface.protocols import Found
+from polyface.specs import FileRef, GraphSource, Ref, Requirement
+from polyface.weights import Weights
+
+NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
+STORED = Path("/artifacts/toy.onnx")
+OTHER = Weights(detector="toy", own=Path("/b.pth"), sha256="ab" * 32)
+
+
+@pytest.fixture
+def detector(detector_spec, weights_file):
+    """Published as a torch module, and as a packaged ONNX graph that holds the weights 'wider'."""
+    packaged = GraphSource(kind="onnx", ref=FileRef("toy_faces:toy.onnx"), weights="wider", sha256="ab" * 32)
+    return attrs.evolve(detector_spec, weights=[weights_file], graphs=[*detector_spec.graphs, packaged])
+
+
+@pytest.fixture
+def wider(weights_file):
+    return Weights(detector="toy", file=weights_file, sha256=weights_file.sha256)
+
+
+@pytest.fixture
+def attempt(detector, backend_spec, converter_spec, wider):
+    """Plan with everything at hand, but for what a test takes away."""
+
+    def attempt(*, without=(), stored=NOTHING_STORED, **changes):
+        arguments = {
+            "detector": detector,
+            "backend": backend_spec,
+            "converters": [converter_spec],
+            "weights": wider,
+            **changes,
+        }
+        return plan(**arguments, installed=lambda module: module not in without, stored=lambda _: stored)
+
+    return attempt
+
+
+def reasons_of(attempt, **changes):
+    with pytest.raises(UnsupportedError) as caught:
+        attempt(**changes)
+    assert caught.value.what == "'toy' cannot run on the backend 'fast'."
+    return list(caught.value.reasons)
+
+
+class TestOrder:
+    def test_the_detectors_own_graph_comes_first(self, attempt, detector):
+        route = attempt(stored=STORED)
+        assert (route.kind, route.source, route.artifact, route.converter) == ("onnx", detector.graphs[1], None, None)
+        assert route.description == "onnx, packaged"
+        assert not route.needs_weights
+
+    def test_then_a_stored_artifact(self, attempt):
+        route = attempt(weights=OTHER, stored=STORED)
+        assert (route.kind, route.source, route.artifact, route.converter) == ("onnx", None, STORED, None)
+        assert route.description == "onnx, from the artifact folder"
+        assert not route.needs_weights
+
+    def test_then_a_conversion(self, attempt, detector, converter_spec):
+        route = attempt(weights=OTHER)
+        assert (route.source, route.artifact, route.converter) == (detector.graphs[0], None, converter_spec)
+        assert route.description == "torch-module, converted to onnx"
+        assert route.needs_weights
+
+    def test_a_stored_artifact_needs_neither_torch_nor_a_converter(self, attempt):
+        route = attempt(weights=OTHER, stored=STORED, converters=[], without={"torch", "exporter"})
+        assert route.artifact == STORED
+
+    def test_a_graph_that_is_built_here_needs_its_weights(self, attempt, backend_spec, detector):
+        route = attempt(backend=attrs.evolve(backend_spec, accepts=["torch-module"]))
+        assert (route.source, route.needs_weights, route.description) == (detector.graphs[0], True, "torch-module")
+
+    def test_a_kind_the_backend_prefers_is_tried_by_every_way_before_the_next(self, attempt, backend_spec):
+        both = attrs.evolve(backend_spec, accepts=["torch-module", "onnx"])
+        assert attempt(backend=both).kind == "torch-module"
+        assert attempt(backend=both, without={"torch"}).description == "onnx, packaged"
+
+    def test_converters_are_tried_in_their_order(self, attempt, converter_spec):
+        second = attrs.evolve(converter_spec, requires=[Requirement(module="exporter2", install="exporter2")])
+        pair = [converter_spec, second]
+        assert attempt(weights=OTHER, converters=pair).converter is converter_spec
+        assert attempt(weights=OTHER, converters=pair, without={"exporter"}).converter is second
+
+    def test_a_converter_between_other_kinds_is_no_way(self, attempt, converter_spec):
+        other = attrs.evolve(converter_spec, target="engine")
+        assert attempt(weights=OTHER, converters=[other, converter_spec]).converter is converter_spec
+
+
+class TestReasons:
+    def test_a_device_the_backend_does_not_claim(self, attempt):
+        assert reasons_of(attempt, device="gpu:1") == [
+            Reason(subject="backend 'fast'", why="has no device 'gpu:1' (it has cpu, cuda)", fix="--device cpu")
+        ]
+
+    def test_a_device_with_a_slip_names_the_nearest(self, attempt):
+        [reason] = reasons_of(attempt, device="cud")
+        assert reason.why == "has no device 'cud' (it has cpu, cuda); did you mean 'cuda' or 'cpu'?"
+
+    def test_a_precision_the_device_does_not_claim(self, attempt):
+        assert reasons_of(attempt, device="cpu", precision="fp16") == [
+            Reason(
+                subject="backend 'fast'",
+                why="does not run in 'fp16' on device 'cpu' (it has fp32)",
+                fix="--precision fp32",
+            )
+        ]
+
+    def test_auto_may_take_any_device_for_a_precision_but_not_one_that_none_has(self, attempt):
+        assert attempt(device="auto", precision="fp16").kind == "onnx"
+        assert attempt(device="cuda:3", precision="fp16").kind == "onnx"
+        [reason] = reasons_of(attempt, device="auto", precision="fp17")
+        assert reason.why == ("does not run in 'fp17' on device 'auto' (it has fp32, fp16); did you mean 'fp16'?")
+
+    def test_a_runtime_that_is_not_installed(self, attempt):
+        assert reasons_of(attempt, without={"fast_runtime"}) == [
+            Reason(subject="backend 'fast'", why="fast_runtime is not installed", fix="pip install fast-runtime")
+        ]
+
+    def test_a_wrong_device_and_a_missing_runtime_are_both_told(self, attempt):
+        assert len(reasons_of(attempt, device="tpu", without={"fast_runtime"})) == 2
+
+    def test_every_route_tells_why_it_is_closed(self, attempt):
+        assert reasons_of(attempt, weights=OTHER, without={"torch", "exporter"}) == [
+            Reason(subject="packaged onnx graph", why="holds the weights 'wider', not '/b.pth'", fix="--weights wider"),
+            NOTHING_STORED,
+            Reason(subject="torch-module graph", why="torch is not installed", fix="pip install 'polyface-toy[torch]'"),
+            Reason(
+                subject="converter 'torch-module-to-onnx'",
+                why="exporter is not installed",
+                fix="pip install 'exporter>=2'",
+            ),
+        ]
+
+    def test_no_converter_at_all_names_the_package_that_has_one(self, attempt):
+        assert reasons_of(attempt, weights=OTHER, converters=[])[-1] == Reason(
+            subject="converters",
+            why="none that is installed makes onnx from torch-module, onnx",
+            fix="pip install 'polyface-torch[export]'",
+        )
+
+    def test_no_converter_to_a_kind_nobody_knows_sends_to_another_backend(self, attempt, backend_spec):
+        reason = reasons_of(attempt, backend=attrs.evolve(backend_spec, accepts=["engine"]))[-1]
+        assert (reason.subject, reason.fix) == ("converters", "choose another backend: polyface matrix")
+
+    def test_a_packaged_graph_with_other_weights_is_not_converted_either(self, attempt, backend_spec, converter_spec):
+        onward = attrs.evolve(converter_spec, source="onnx", target="engine")
+        engine = attrs.evolve(backend_spec, accepts=["engine"])
+        assert attempt(backend=engine, converters=[onward]).description == "onnx, converted to engine"
+        reasons = reasons_of(attempt, backend=engine, converters=[onward], weights=OTHER)
+        assert "holds the weights 'wider', not '/b.pth'" in [reason.why for reason in reasons]
+
+    def test_the_message_holds_every_reason(self, attempt):
+        with pytest.raises(UnsupportedError) as caught:
+            attempt(weights=OTHER, converters=[])
+        assert "\n  - onnx artifact: none is stored\n" in str(caught.value)
+        assert str(caught.value).endswith("To fix it: --weights wider; or: pip install 'polyface-torch[export]'")
+
+
+def test_a_refusal_needs_only_the_claim(backend_spec):
+    assert refusals(backend_spec, "cpu", "fp32") == []
+    assert refusals(backend_spec, "auto", "fp16") == []
+    assert refusals(backend_spec, "cuda:7", "fp16") == []
+
+
+def test_what_is_installed_is_found_without_importing_it():
+    assert is_installed("polyface")
+    assert is_installed("polyface.no_such_module")  # only the top-level module is looked for
+    assert not is_installed("no_such_module")
+    assert not is_installed("")
+
+
+def test_missing_names_each_requirement_that_is_not_there():
+    needs = [Requirement(module="polyface", install="polyface"), Requirement(module="no_such", install="such>=2")]
+    assert missing("it", needs) == [Reason(subject="it", why="no_such is not installed", fix="pip install 'such>=2'")]
+
+
+class TestChooseDevice:
+    HERE = (
+        Found(device="cuda:0", precisions=("fp32",), detail="old card"),
+        Found(device="cuda:1", precisions=("fp32", "fp16")),
+        Found(device="cpu", precisions=("fp32",)),
+    )
+
+    @pytest.mark.parametrize(
+        ("device", "precision", "chosen"),
+        [
+            ("auto", "fp32", "cpu"),  # the order of the capabilities, not of what was found
+            ("auto", "fp16", "cuda:1"),
+            ("cpu", "fp32", "cpu"),
+            ("cuda", "fp32", "cuda:0"),
+            ("cuda:1", "fp32", "cuda:1"),
+            ("cuda:1", "fp16", "cuda:1"),
+        ],
+    )
+    def test_a_device_is_taken_exactly_and_auto_in_the_backends_order(self, backend_spec, device, precision, chosen):
+        assert choose_device(backend_spec, self.HERE, device, precision) == chosen
+
+    @pytest.mark.parametrize(
+        ("device", "precision"),
+        [("cuda:2", "fp32"), ("cuda", "fp16"), ("cuda:0", "fp16"), ("cpu", "fp16"), ("cpu:1", "fp32"), ("auto", "x")],
+    )
+    def test_what_is_not_there_is_refused_never_replaced(self, backend_spec, device, precision):
+        with pytest.raises(BackendUnavailableError) as caught:
+            choose_device(backend_spec, self.HERE, device, precision)
+        assert caught.value.what == (
+            f"The backend 'fast' cannot run on device '{device}' in '{precision}' on this machine."
+        )
+        assert caught.value.why == (
+            "found cuda:0: fp32 (old card)",
+            "found cuda:1: fp32, fp16",
+            "found cpu: fp32",
+        )
+
+    def test_a_machine_with_nothing_says_so(self, backend_spec):
+        with pytest.raises(BackendUnavailableError) as caught:
+            choose_device(backend_spec, (), "auto", "fp32")
+        assert caught.value.why == ("it found no device",)
+
+    def test_auto_takes_only_what_the_backend_claims(self, backend_spec):
+        found = (Found(device="tpu", precisions=("fp32",)),)
+        with pytest.raises(BackendUnavailableError):
+            choose_device(backend_spec, found, "auto", "fp32")
+
+
+def test_a_graph_without_baked_weights_fits_any(attempt, detector):
+    free = GraphSource(kind="onnx", ref=Ref("toy_faces.net:onnx"))
+    route = attempt(detector=attrs.evolve(detector, graphs=[free]), weights=OTHER)
+    assert (route.source, route.needs_weights) == (free, True)

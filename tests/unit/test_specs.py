@@ -1,0 +1,270 @@
+"""Records: what they refuse, and that they stay plain values."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+from polyface.errors import ContractError
+from polyface.specs import (
+    BackendSpec,
+    Capability,
+    ConverterSpec,
+    DetectDefaults,
+    FileRef,
+    GraphSource,
+    OptionSpec,
+    Preprocess,
+    Ref,
+    Requirement,
+    TensorSpec,
+    as_json,
+)
+
+NAME_RULE = "lower-case letters, digits, '.', '_' or '-', starting with a letter or digit"
+
+
+@pytest.fixture
+def records(detector_spec, backend_spec, converter_spec, weights_file):
+    return [detector_spec, backend_spec, converter_spec, weights_file, DetectDefaults()]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An importable package ``spare_parts`` with one data file."""
+    folder = tmp_path / "spare_parts"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("class Wheel:\n    size = 7\n")
+    (folder / "data").mkdir()
+    (folder / "data" / "numbers.bin").write_bytes(b"123")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    sys.modules.pop("spare_parts", None)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ref("torch.nn"), "Ref.target must be of the form 'package.module:attribute', not 'torch.nn'."),
+        (lambda: Ref("a-b:c"), "Ref.target must be of the form 'package.module:attribute', not 'a-b:c'."),
+        (lambda: Ref("a:b()"), "Ref.target must be of the form 'package.module:attribute', not 'a:b()'."),
+        (lambda: FileRef("pkg:/etc/passwd"), "FileRef.target must be of the form 'package:folder/file', not "),
+        (lambda: Requirement(module="", install="x"), "Requirement.module must be a line of text, not ''."),
+        (lambda: Requirement(module="a\nb", install="x"), r"Requirement.module must be a line of text, not 'a\nb'."),
+        (lambda: TensorSpec(name="x", dims="nchw"), "TensorSpec.dims must be a sequence of int or str, not 'nchw'."),
+        (lambda: TensorSpec(name="x", dims=(1.5,)), "TensorSpec.dims must be a sequence of int or str, not (1.5,)."),
+        (
+            lambda: TensorSpec(name="x", dims=(), dtype="float16"),
+            "TensorSpec.dtype must be 'float32', not 'float16'.",
+        ),
+        (
+            lambda: Preprocess(channels="rbg", mean=(0, 0, 0)),
+            "Preprocess.channels must be 'rgb' or 'bgr', not 'rbg'.",
+        ),
+        (lambda: Preprocess(channels="rgb", mean=(0, 0)), "Preprocess.mean must be three numbers, not (0, 0)."),
+        (
+            lambda: Preprocess(channels="rgb", mean=(0, 0, True)),
+            "Preprocess.mean must be three numbers, not (0, 0, True).",
+        ),
+        (
+            lambda: Preprocess(channels="rgb", mean=(0, 0, 0), std=(1, 0, 1)),
+            "Preprocess.std must be without a zero, not (1, 0, 1).",
+        ),
+        (
+            lambda: Preprocess(channels="rgb", mean=(0, 0, 0), stride=0),
+            "Preprocess.stride must be a whole number of at least 1, not 0.",
+        ),
+        (
+            lambda: Preprocess(channels="rgb", mean=(0, 0, 0), pad_value="0"),
+            "Preprocess.pad_value must be a float or a int, not '0'.",
+        ),
+        (
+            lambda: GraphSource(kind="Onnx", ref=Ref("a:b")),
+            f"GraphSource.kind must be {NAME_RULE}, not 'Onnx'.",
+        ),
+        (lambda: GraphSource(kind="onnx", ref="a:b"), "GraphSource.ref must be a Ref or a FileRef, not 'a:b'."),
+        (
+            lambda: GraphSource(kind="onnx", ref=FileRef("a:b.onnx")),
+            "GraphSource 'onnx' names the file 'a:b.onnx' without its sha256.",
+        ),
+        (
+            lambda: DetectDefaults(score_threshold=1.5),
+            "DetectDefaults.score_threshold must be a number from 0 to 1, not 1.5.",
+        ),
+        (
+            lambda: DetectDefaults(iou_threshold=float("nan")),
+            "DetectDefaults.iou_threshold must be a number from 0 to 1, not nan.",
+        ),
+        (
+            lambda: DetectDefaults(pre_nms_top_k=True),
+            "DetectDefaults.pre_nms_top_k must be a whole number of at least 1, not True.",
+        ),
+        (
+            lambda: Capability(device="cuda:0"),
+            "Capability.device must be a kind of device without an index, such as 'cuda', not 'cuda:0'.",
+        ),
+        (lambda: Capability(device="cpu", precisions=()), "Capability.precisions must be not empty, not ()."),
+        (
+            lambda: OptionSpec(name="threads", type="integer", help="h"),
+            "OptionSpec.type must be one of bool, int, float, str, not 'integer'.",
+        ),
+        (
+            lambda: OptionSpec(name="threads", type="int", help="h", default=0, minimum=1),
+            "OptionSpec 'threads': the default must be at least 1, not 0.",
+        ),
+        (
+            lambda: BackendSpec(name="b", summary="s", accepts=(), capabilities=(), factory=Ref("a:b")),
+            "BackendSpec.accepts must be at least one graph kind, not ().",
+        ),
+        (
+            lambda: BackendSpec(name="b", summary="s", accepts=["onnx"], capabilities=(), factory=Ref("a:b")),
+            "BackendSpec.capabilities must be at least one device, not ().",
+        ),
+        (
+            lambda: ConverterSpec(source="a", target="b", factory=None),
+            "ConverterSpec.factory must be a Ref, not None.",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(make, message):
+    with pytest.raises(ContractError) as caught:
+        make()
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "Face Finder"}, f"DetectorSpec.name must be {NAME_RULE}, not 'Face Finder'."),
+        ({"graph_version": 0}, "DetectorSpec.graph_version must be a whole number of at least 1, not 0."),
+        ({"outputs": ()}, "DetectorSpec 'toy' has no outputs."),
+        ({"graphs": ()}, "DetectorSpec 'toy' publishes no graph."),
+        ({"outputs": [TensorSpec(name="a", dims=())] * 2}, "DetectorSpec 'toy' has two outputs of one name."),
+        (
+            {"graphs": [GraphSource(kind="onnx", ref=Ref("a:b"), weights="gone")]},
+            "DetectorSpec 'toy' has a graph made from weights it does not list.",
+        ),
+        ({"landmarks": "left"}, "DetectorSpec.landmarks must be a sequence of str, not 'left'."),
+    ],
+)
+def test_a_detector_that_contradicts_itself_is_refused(detector_spec, changes, message):
+    with pytest.raises(ContractError) as caught:
+        attrs.evolve(detector_spec, **changes)
+    assert str(caught.value) == message
+
+
+def test_a_detector_with_two_weights_of_one_name_is_refused(detector_spec, weights_file):
+    with pytest.raises(ContractError, match=r"^DetectorSpec 'toy' has two files of weights of one name.$"):
+        attrs.evolve(detector_spec, weights=[weights_file, attrs.evolve(weights_file, filename="other.pth")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"filename": "../wider.pth"}, "WeightsFile.filename must be a plain file name, not '../wider.pth'."),
+        ({"filename": ".."}, "WeightsFile.filename must be a plain file name, not '..'."),
+        ({"sha256": "AB" * 32}, f"WeightsFile.sha256 must be 64 lower-case hexadecimal digits, not '{'AB' * 32}'."),
+        ({"size": 0}, "WeightsFile.size must be a whole number of at least 1, not 0."),
+        ({"license": " "}, "WeightsFile.license must be a line of text, not ' '."),
+        ({"urls": "https://x"}, "WeightsFile.urls must be a sequence of str, not 'https://x'."),
+        ({"urls": ()}, "WeightsFile 'wider' has neither a ref nor urls: there is no way to get it."),
+    ],
+)
+def test_a_wrong_file_of_weights_is_refused(weights_file, changes, message):
+    with pytest.raises(ContractError) as caught:
+        attrs.evolve(weights_file, **changes)
+    assert str(caught.value) == message
+
+
+def test_every_record_is_hashable_and_equal_to_its_copy(records):
+    for record in records:
+        assert attrs.evolve(record) == record
+        assert hash(attrs.evolve(record)) == hash(record)
+
+
+def test_every_record_is_frozen(records):
+    for record in records:
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(record, attrs.fields(type(record))[0].name, None)
+
+
+def test_lists_become_tuples(detector_spec):
+    assert attrs.evolve(detector_spec, landmarks=["nose"]).landmarks == ("nose",)
+
+
+def test_every_record_is_plain_json(records):
+    for record in records:
+        assert set(json.loads(json.dumps(as_json(record)))) == {field.name for field in attrs.fields(type(record))}
+
+
+def test_a_ref_is_its_target_in_json(detector_spec, weights_file):
+    packaged = attrs.evolve(weights_file, ref=FileRef("toy_faces:wider.pth"))
+    plain = as_json(attrs.evolve(detector_spec, weights=[packaged]))
+    assert plain["head"] == "toy_faces:Head"
+    assert plain["graphs"][0]["ref"] == "toy_faces.net:build"
+    assert plain["weights"][0]["ref"] == "toy_faces:wider.pth"
+
+
+def test_a_ref_loads_an_attribute_of_an_attribute(package):
+    assert Ref("spare_parts:Wheel.size").load() == 7
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("spare_parts:Gone", "AttributeError: module 'spare_parts' has no attribute 'Gone'"),
+        ("spare_parts.gone:Wheel", "ModuleNotFoundError: No module named 'spare_parts.gone'"),
+    ],
+)
+def test_a_ref_to_nothing_says_what_is_missing(package, target, why):
+    with pytest.raises(ContractError) as caught:
+        Ref(target).load()
+    assert (caught.value.what, caught.value.why) == (f"'{target}' cannot be loaded.", (why,))
+
+
+def test_a_file_ref_is_the_path_of_the_packaged_file(package):
+    path = FileRef("spare_parts:data/numbers.bin").path()
+    assert isinstance(path, Path)
+    assert path.read_bytes() == b"123"
+
+
+@pytest.mark.parametrize("target", ["spare_parts:data/gone.bin", "spare_parts:data"])
+def test_a_file_ref_to_no_file_names_the_package_to_reinstall(package, target):
+    with pytest.raises(ContractError) as caught:
+        FileRef(target).path()
+    assert caught.value.what == f"'{target}' cannot be found."
+    assert caught.value.fix == "reinstall spare_parts"
+
+
+def test_a_file_ref_to_no_package_is_a_contract_error():
+    with pytest.raises(ContractError, match=r"'no_such_package:file' cannot be found."):
+        FileRef("no_such_package:file").path()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ({"type": "int"}, 3, None),
+        ({"type": "int"}, "3", "must be of type int, not '3'"),
+        ({"type": "int"}, True, "must be of type int, not True"),
+        ({"type": "int"}, 3.0, "must be of type int, not 3.0"),
+        ({"type": "float"}, 3, None),
+        ({"type": "float"}, True, "must be of type float, not True"),
+        ({"type": "bool"}, 1, "must be of type bool, not 1"),
+        ({"type": "int", "minimum": 1}, 0, "must be at least 1, not 0"),
+        ({"type": "float", "minimum": 0.5}, float("nan"), "must be at least 0.5, not nan"),
+        ({"type": "str", "choices": ("a", "b")}, "c", "must be one of 'a', 'b', not 'c'"),
+        ({"type": "str", "choices": ("a", "b")}, "b", None),
+    ],
+)
+def test_an_option_says_what_is_wrong_with_a_value(option, value, problem):
+    assert OptionSpec(name="o", help="An option.", **option).problem(value) == problem
+
+
+def test_a_converter_is_named_by_its_two_kinds(converter_spec):
+    assert converter_spec.name == "torch-module-to-onnx"

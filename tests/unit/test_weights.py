@@ -1,0 +1,174 @@
+"""Weights: which file is meant, where it lies, and whether it is the right one."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+from polyface import weights
+from polyface.errors import ContractError, UnknownNameError, WeightsMismatchError, WeightsNotFoundError
+from polyface.specs import FileRef
+
+CONTENT = b"twelve bytes"
+
+
+@pytest.fixture
+def detector(detector_spec, weights_file):
+    """A detector with two files of weights, of which the first is the default."""
+    first = attrs.evolve(weights_file, sha256=hashlib.sha256(CONTENT).hexdigest())
+    second = attrs.evolve(weights_file, name="crowd", filename="crowd.pth", sha256="cd" * 32)
+    return attrs.evolve(detector_spec, weights=[first, second])
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "mine.pth"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def store(home, content, name="wider.pth"):
+    path = home / "weights" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+class TestChoose:
+    def test_no_choice_is_the_first_of_the_manifest(self, detector):
+        chosen = weights.choose(detector, None)
+        assert (chosen.name, chosen.sha256, chosen.own) == ("wider", detector.weights[0].sha256, None)
+
+    def test_a_name_is_an_entry_of_the_manifest(self, detector):
+        assert weights.choose(detector, "crowd").file == detector.weights[1]
+
+    def test_a_path_is_the_users_own_file_with_its_own_hash(self, detector, own):
+        chosen = weights.choose(detector, str(own))
+        assert (chosen.own, chosen.file, chosen.name, chosen.label) == (own, None, None, str(own))
+        assert chosen.sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+    def test_a_relative_path_is_made_absolute(self, detector, own, monkeypatch):
+        monkeypatch.chdir(own.parent)
+        assert weights.choose(detector, "mine.pth").own == own
+
+    def test_a_detector_without_weights_has_none(self, detector_spec):
+        chosen = weights.choose(detector_spec, None)
+        assert (chosen.label, chosen.sha256, chosen.locate()) == ("none", "", None)
+
+    def test_an_unknown_name_offers_the_nearest_and_lists_what_there_is(self, detector):
+        with pytest.raises(UnknownNameError) as caught:
+            weights.choose(detector, "widr")
+        assert caught.value.what == "'toy' has no weights named 'widr'; did you mean 'wider'?"
+        assert caught.value.why == ("it has: wider, crowd",)
+        assert caught.value.fix == "name one of these, or a file that ends in .pth, .pt, .safetensors"
+
+    def test_a_path_to_nothing_is_not_found(self, detector, tmp_path):
+        with pytest.raises(WeightsNotFoundError) as caught:
+            weights.choose(detector, str(tmp_path / "gone.pt"))
+        assert caught.value.what == f"There is no file of weights at {tmp_path / 'gone.pt'}."
+
+    @pytest.mark.parametrize(
+        ("choice", "path"),
+        [("wider", False), ("v1.5", False), ("a/wider", True), ("wider.PTH", True), ("w.safetensors", True)],
+    )
+    def test_a_slash_or_a_checkpoints_ending_makes_a_path(self, choice, path):
+        assert weights.is_path(choice) is path
+
+
+class TestLocate:
+    def test_a_file_in_the_weights_folder_is_found(self, detector, home):
+        path = store(home, CONTENT)
+        assert weights.choose(detector, None).locate() == path
+
+    def test_missing_weights_print_the_command_that_fetches_them(self, detector, home):
+        with pytest.raises(WeightsNotFoundError) as caught:
+            weights.choose(detector, None).locate()
+        path = home / "weights" / "wider.pth"
+        assert caught.value.what == "The weights 'wider' of 'toy' are not on this machine."
+        assert caught.value.why == (f"looked for {path}", "licence: MIT")
+        assert shlex.split(caught.value.fix) == [
+            *("curl", "--fail", "--location", "--create-dirs", "--output"),
+            str(path),
+            "https://example.org/wider.pth",
+        ]
+
+    def test_the_command_is_quoted_where_the_folder_has_a_space(self, detector, tmp_path, monkeypatch):
+        monkeypatch.setenv("POLYFACE_HOME", str(tmp_path / "my files"))
+        with pytest.raises(WeightsNotFoundError) as caught:
+            weights.choose(detector, None).locate()
+        assert str(tmp_path / "my files" / "weights" / "wider.pth") in shlex.split(caught.value.fix)
+
+    @pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT + b"!"])
+    def test_a_damaged_file_is_refused_with_both_hashes(self, detector, home, content):
+        path = store(home, content)
+        with pytest.raises(WeightsMismatchError) as caught:
+            weights.choose(detector, None).locate()
+        assert caught.value.what == f"{path} is not the file it should be."
+        assert caught.value.why == (
+            f"sha256 {hashlib.sha256(content).hexdigest()}",
+            f"expected {hashlib.sha256(CONTENT).hexdigest()}",
+            f"{len(content)} bytes",
+        )
+        assert caught.value.fix == f"delete it and get it again: rm {path}"
+
+    def test_the_command_that_removes_a_damaged_file_is_quoted_too(self, detector, tmp_path, monkeypatch):
+        monkeypatch.setenv("POLYFACE_HOME", str(tmp_path / "my files"))
+        path = store(tmp_path / "my files", b"cut")
+        with pytest.raises(WeightsMismatchError) as caught:
+            weights.choose(detector, None).locate()
+        assert shlex.split(caught.value.fix)[-2:] == ["rm", str(path)]
+
+    def test_the_users_own_file_is_taken_as_it_is(self, detector, own):
+        assert weights.choose(detector, str(own)).locate() == own
+
+
+class TestPackaged:
+    @pytest.fixture
+    def package(self, tmp_path, monkeypatch):
+        folder = tmp_path / "packed_weights"
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+        yield folder
+        sys.modules.pop("packed_weights", None)
+
+    @pytest.fixture
+    def chosen(self, detector):
+        packed = attrs.evolve(detector.weights[0], ref=FileRef("packed_weights:wider.pth"), urls=())
+        return weights.choose(attrs.evolve(detector, weights=[packed]), None)
+
+    def test_packaged_weights_are_found_in_their_package(self, package, chosen):
+        (package / "wider.pth").write_bytes(CONTENT)
+        assert chosen.locate() == package / "wider.pth"
+
+    def test_packaged_weights_are_verified_too(self, package, chosen):
+        (package / "wider.pth").write_bytes(b"other")
+        with pytest.raises(WeightsMismatchError):
+            chosen.locate()
+
+    @pytest.mark.usefixtures("package")
+    def test_packaged_weights_that_are_gone_name_the_package(self, chosen):
+        with pytest.raises(ContractError, match=r"'packed_weights:wider.pth' cannot be found"):
+            chosen.locate()
+
+
+def test_home_is_the_named_folder_or_the_users_cache(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("POLYFACE_HOME", "~/faces")
+    assert weights.home() == Path("/home/me/faces")
+    monkeypatch.setenv("POLYFACE_HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/me/.cache")
+    assert weights.home().name == "polyface"
+
+
+def test_the_hash_is_sha256(own):
+    # From the standard's own example, FIPS 180-2: "abc".
+    own.write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert weights.sha256_of(own) == digest
+    assert weights.verified(own, digest) == own
