@@ -1,0 +1,158 @@
+"""The toy by hand: every expected number here is worked out on paper."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyface.errors import BackendUnavailableError, ContractError, WeightsError
+from polyface.protocols import Backend, CompileRequest, Graph, Head, Session
+from polyface_example import plugin
+from polyface_example.backend import NumpyBackend
+from polyface_example.graph import build
+from polyface_example.head import RedboxHead
+
+[REDBOX] = plugin.polyface_detectors()
+RED = (1, -1, -1)  # after mean and std
+
+
+def picture(height, width):
+    """A black network input (1, 3, height, width)."""
+    return np.full((1, 3, height, width), -1, np.float32)
+
+
+def graph_of(kind, **changes):
+    [source] = [source for source in REDBOX.graphs if source.kind == kind]
+    return Graph(**{"kind": kind, "source": source.ref, "detector": REDBOX, **changes})
+
+
+@pytest.fixture
+def session():
+    return NumpyBackend().compile(graph_of("numpy"), CompileRequest(device="cpu", precision="fp32"))
+
+
+def test_every_ref_of_the_records_loads():
+    [backend] = plugin.polyface_backends()
+    assert isinstance(REDBOX.head.load()(), Head)
+    assert isinstance(backend.factory.load()(), Backend)
+    assert callable(REDBOX.graphs[0].ref.load())
+
+
+def test_a_pure_red_cell_gives_a_logit_difference_of_8_and_any_grey_of_minus_8():
+    image = picture(8, 32)
+    image[0, :, :, 8:16] = np.reshape(RED, (3, 1, 1))
+    image[0, :, :, 16:24] = 0.5
+    image[0, :, :, 24:32] = 1
+    logits = build()({"image": image})["logits"]
+    np.testing.assert_array_equal(logits, [[[4, -4], [-4, 4], [4, -4], [4, -4]]])
+
+
+def test_red_in_the_right_half_of_a_cell_shifts_its_box_right_by_a_quarter_of_a_cell():
+    image = picture(8, 8)
+    image[0, :, :, 4:] = np.reshape(RED, (3, 1, 1))
+    outputs = build()({"image": image})
+    # The ramp at columns 4 to 7 is 0.5, 1.5, 2.5 and 3.5 quarters; averaged over all eight columns: 8 / 4 / 8.
+    np.testing.assert_array_equal(outputs["loc"], [[[0.25, 0, 0, 0]]])
+    np.testing.assert_array_equal(outputs["logits"], [[[0, 0]]])
+
+
+def test_red_in_the_top_half_of_a_cell_shifts_its_box_up_by_a_quarter_of_a_cell():
+    image = picture(8, 8)
+    image[0, :, :4] = np.reshape(RED, (3, 1, 1))
+    np.testing.assert_array_equal(build()({"image": image})["loc"], [[[0, -0.25, 0, 0]]])
+
+
+def test_cells_are_counted_row_by_row():
+    image = picture(16, 24)
+    image[0, :, 8:, :8] = np.reshape(RED, (3, 1, 1))
+    np.testing.assert_array_equal(build()({"image": image})["logits"][0, :, 1], [-4, -4, -4, 4, -4, -4])
+
+
+def test_priors_are_the_centres_of_the_cells():
+    expected = [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
+    np.testing.assert_array_equal(RedboxHead().priors(16, 24), expected)
+
+
+def test_scores_are_the_softmax_of_the_logits():
+    logits = np.array([[[-4, 4], [4, -4], [0, 0], [-500, 500], [500, -500]]], np.float32)
+    scores = RedboxHead().scores({"logits": logits})
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, [[1 / (1 + math.exp(-8)), 1 / (1 + math.exp(8)), 0.5, 1, 0]], rtol=1e-6)
+
+
+def test_decode_shifts_by_cells_and_grows_by_the_exponential():
+    head = RedboxHead()
+    loc = np.zeros((2, 6, 4), np.float32)
+    loc[1, 4] = [0.25, -0.5, math.log(2), 0]
+    candidates = head.decode({"loc": loc}, head.priors(16, 24), image=1, keep=np.array([4, 0]))
+    # Anchor 4 has its centre at (12, 12); the box's is at (12 + 2, 12 - 4), and it is 16 by 8 pixels.
+    np.testing.assert_allclose(candidates.boxes, [[6, 4, 22, 12], [0, 0, 8, 8]], rtol=1e-6)
+    assert candidates.boxes.dtype == np.float32
+    assert candidates.landmarks is None
+
+
+def test_a_batch_of_n_equals_n_singles(session):
+    images = np.random.default_rng(7).uniform(-1, 1, (3, 3, 16, 40)).astype(np.float32)
+    batch = session.run({"image": images})
+    for name in ("loc", "logits"):
+        singles = [session.run({"image": images[i : i + 1]})[name] for i in range(3)]
+        np.testing.assert_array_equal(batch[name], np.concatenate(singles))
+
+
+def test_what_a_session_returns_is_float32_contiguous_and_the_callers_own(session):
+    image = picture(16, 16)
+    assert isinstance(session, Session)
+    first = session.run({"image": image})
+    assert {name: array.shape for name, array in first.items()} == {"loc": (1, 4, 4), "logits": (1, 4, 2)}
+    for array in first.values():
+        assert (array.dtype, array.flags.c_contiguous, array.flags.owndata) == (np.float32, True, True)
+        array.fill(9)
+    np.testing.assert_array_equal(session.run({"image": image})["logits"][0, 0], [4, -4])
+    np.testing.assert_array_equal(image, picture(16, 16))
+
+
+def test_a_closed_session_refuses_to_run_and_closes_again(session):
+    session.close()
+    session.close()
+    with pytest.raises(BackendUnavailableError, match="closed"):
+        session.run({"image": picture(8, 8)})
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda:0", "fp32"), ("cpu", "fp16")])
+def test_another_device_or_precision_is_refused(device, precision):
+    with pytest.raises(BackendUnavailableError, match="cannot run on"):
+        NumpyBackend().compile(graph_of("numpy"), CompileRequest(device=device, precision=precision))
+
+
+def test_a_file_is_refused_as_a_graph():
+    with pytest.raises(ContractError, match="is a builder"):
+        NumpyBackend().compile(graph_of("numpy", source=Path("a.npz")), CompileRequest(device="cpu", precision="fp32"))
+
+
+def test_a_network_with_other_outputs_than_declared_is_refused(monkeypatch):
+    def build_half(weights):
+        return lambda inputs: {"loc": inputs["image"]}
+
+    monkeypatch.setattr("polyface_example.graph.build", build_half)
+    session = NumpyBackend().compile(graph_of("numpy"), CompileRequest(device="cpu", precision="fp32"))
+    with pytest.raises(ContractError, match="returned loc; it declares loc, logits"):
+        session.run({"image": picture(8, 8)})
+
+
+def test_a_checkpoint_is_refused():
+    with pytest.raises(WeightsError, match="part of its code"):
+        build(Path("some.pth"))
+
+
+def test_the_torch_module_gives_the_same_numbers():
+    torch = pytest.importorskip("torch", reason="the graph kind torch-module needs torch")
+    image = np.random.default_rng(3).uniform(-1, 1, (2, 3, 24, 56)).astype(np.float32)
+    module = graph_of("torch-module").source.load()(None).eval()
+    with torch.inference_mode():
+        actual = [output.numpy() for output in module(torch.from_numpy(image))]
+    expected = build()({"image": image})
+    for output, array in zip(REDBOX.outputs, actual, strict=True):
+        np.testing.assert_allclose(array, expected[output.name], rtol=0, atol=1e-6)

@@ -1,0 +1,5 @@
+"""Tries to end the process that imports it."""
+
+import sys
+
+sys.exit("this plugin exits at import")

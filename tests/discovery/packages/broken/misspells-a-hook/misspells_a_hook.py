@@ -1,0 +1,8 @@
+"""Marks a function whose name is almost a hook."""
+
+import polyface
+
+
+@polyface.hookimpl
+def polyface_detector():
+    return ()
