@@ -1,0 +1,68 @@
+"""The command line: one module a command, loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import polyface
+from polyface.errors import PolyfaceError
+
+COMMANDS = ("detect", "plugins", "detectors", "backends", "matrix", "config")
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when it needs it, and prints polyface's errors as messages."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command by name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"polyface.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest commands where there is none of that name."""
+        from polyface.errors import nearest
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command '{args[0]}'{nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what the user can mend is a message and exit status 2, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except PolyfaceError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+
+
+HELP = """Any face detector on any runtime.
+
+\b
+polyface detect photos/ --output out/   find the faces, draw them, list them
+polyface matrix                         what can run here, and what is missing
+"""
+
+
+@click.group(
+    cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(polyface.__version__, prog_name="polyface")
+def group() -> None:
+    """The command ``polyface``."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, with 1 if some input could not be read, or with 2 for usage and settings."""
+    group(args, prog_name="polyface")

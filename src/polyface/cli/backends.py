@@ -1,0 +1,43 @@
+"""``polyface backends``."""
+
+from __future__ import annotations
+
+import click
+
+from polyface.cli.options import json_option
+from polyface.cli.tables import print_json, print_notes, print_table
+from polyface.planning import missing
+from polyface.plugins import installed_plugins
+from polyface.specs import BackendSpec
+from polyface.specs import as_json as record_as_json
+
+
+@click.command("backends", short_help="Installed backends, their devices and options.")
+@json_option
+def command(as_json: bool) -> None:
+    """List the installed backends: what each claims to run on, and its options for --backend-options."""
+    plugins = installed_plugins()
+    print_notes(plugins)
+    if as_json:
+        print_json(
+            [
+                {**record_as_json(spec), "name": name, "missing": [r.why for r in missing(name, spec.requires)]}
+                for name, spec in plugins.backends.items()
+            ]
+        )
+        return
+    rows = [(name, _description(name, spec)) for name, spec in plugins.backends.items()]
+    print_table("Backends", ("Name", "Description"), rows, wraps="Description")
+
+
+def _description(name: str, spec: BackendSpec) -> str:
+    claims = [f"{capability.device} in {', '.join(capability.precisions)}" for capability in spec.capabilities]
+    return "\n".join(
+        [
+            spec.summary,
+            *(f"MISSING: {reason.why}; to have it: {reason.fix}" for reason in missing(name, spec.requires)),
+            f"accepts: {', '.join(spec.accepts)}",
+            f"claims: {'; '.join(claims)}",
+            *(f"option {option.name} ({option.type}): {option.help}" for option in spec.options),
+        ]
+    )

@@ -1,0 +1,150 @@
+"""``polyface detect``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from attrs import field, mutable
+
+from polyface.cli.options import SOURCE, config_options
+from polyface.cli.tables import print_table
+from polyface.config import load_config
+from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError
+
+if TYPE_CHECKING:
+    from polyface.cli.pictures import Job, OutputFolder
+    from polyface.detector import FaceDetector
+
+ROWS = 20
+"""The closing table lists so many pictures one by one, and only sums up the rest."""
+
+
+@mutable
+class Tally:
+    """What was done so far."""
+
+    rows: list[tuple[str, str, str]] = field(factory=list)
+    pictures: int = 0
+    faces: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    def add(self, name: str, faces: int | None, seconds: float) -> None:
+        """Count one picture; ``faces`` is ``None`` for one that failed."""
+        self.pictures += 1
+        self.failed += faces is None
+        self.faces += faces or 0
+        self.seconds += seconds
+        if len(self.rows) < ROWS:
+            self.rows.append((name, "failed" if faces is None else str(faces), f"{seconds * 1000:.0f} ms"))
+
+
+@click.command("detect", short_help="Find the faces in pictures and folders.")
+@click.argument("inputs", nargs=-1, required=True, metavar="PICTURE|FOLDER...")
+@config_options()
+@click.pass_context
+def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | None, **overrides: Any) -> None:
+    """Find the faces in pictures, and in every picture below folders.
+
+    With --output, writes each picture with its faces drawn as NAME_out.jpg, and faces.jsonl with one line a picture.
+    With --json, writes the same lines to standard output.
+
+    Exit status: 0 if every picture was read, 1 if some could not be (the rest is done), 2 for usage and configuration.
+    """
+    from polyface.cli.pictures import OutputFolder, find_pictures
+    from polyface.detector import create_detector
+
+    config = load_config(config_file, source=SOURCE, **overrides)
+    jobs = find_pictures(inputs, config.output)
+    tally = Tally()
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # Pillow warns about odd files; what matters of it becomes the picture's error.
+        warnings.filterwarnings("ignore", module="PIL")
+        detector = stack.enter_context(create_detector(config=config))
+        folder = stack.enter_context(OutputFolder(config.output)) if config.output else None
+        try:
+            with _progress(len(jobs), shown=not (config.json and sys.stdout.isatty())) as advance:
+                for job in jobs:
+                    _do(job, detector, folder, tally, to_stdout=config.json)
+                    advance()
+        except KeyboardInterrupt:
+            click.echo(f"interrupted after {tally.pictures} of {len(jobs)}; what was written is whole", err=True)
+            ctx.exit(130)
+        except OSError as error:
+            if folder is None or isinstance(error, BrokenPipeError):
+                raise
+            raise ConfigError(f"Cannot write to {config.output}.", why=[str(error)]) from error
+        _report(tally, detector, err=config.json)
+    ctx.exit(1 if tally.failed else 0)
+
+
+def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Tally, *, to_stdout: bool) -> None:
+    """Read one picture, find its faces, and write what was found; what is wrong with it is written, too."""
+    from polyface.imaging import read_image
+
+    started = time.perf_counter()
+    line: dict[str, Any] = {"image": job.name, "width": None, "height": None, "faces": [], "error": None}
+    picture = faces = None
+    try:
+        if job.problem:
+            raise ImageError(job.problem)
+        picture = read_image(job.path)
+        line["height"], line["width"] = picture.shape[:2]
+        faces = detector.detect(picture)
+        line["faces"] = faces.to_dicts()
+    except PluginError:
+        raise  # the plugin is at fault, and would be for every picture
+    except PolyfaceError as error:
+        line["error"] = _one_line(error, job)
+    except MemoryError:
+        line["error"] = "does not fit into memory; to fix it: --max-side 4096"
+    tally.add(job.name, None if faces is None else len(faces), time.perf_counter() - started)
+    if line["error"]:
+        click.echo(f"{job.name}: {line['error']}", err=True)
+    # A file's name need not be UTF-8; what of it is not becomes the escapes of JSON.
+    text = json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    if folder is not None:
+        if picture is not None and faces is not None:
+            folder.draw(job, picture, faces)
+        folder.append(text)
+    if to_stdout:
+        click.echo(text)
+
+
+def _one_line(error: PolyfaceError, job: Job) -> str:
+    """An error as one line, without the picture's name, which stands beside it."""
+    what = error.what.removeprefix(f"'{job.path}' ").rstrip(".")
+    text = ": ".join(part for part in (what, "; ".join(why.rstrip(".") for why in error.why)) if part)
+    return f"{text}; to fix it: {error.fix}" if error.fix else text
+
+
+@contextmanager
+def _progress(total: int, *, shown: bool) -> Iterator[Any]:
+    """A progress bar on standard error, if ``shown``, where somebody may see it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    disable = not (shown and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
+        task = bar.add_task("detecting", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _report(tally: Tally, detector: FaceDetector, *, err: bool) -> None:
+    run = detector.execution
+    rest = tally.pictures - len(tally.rows)
+    rows = [*tally.rows, *([(f"... and {rest} more", "", "")] if rest else [])]
+    count = f"{tally.pictures} picture{'' if tally.pictures == 1 else 's'}"
+    totals = (f"{count}, {tally.failed} failed" if tally.failed else count, str(tally.faces), f"{tally.seconds:.2f} s")
+    title = f"{detector.detector.name} on {detector.backend.name}, {run.device}, {run.precision}"
+    print_table(title, ("Picture", "Faces", "Time"), rows, wraps="Picture", totals=totals, err=err)

@@ -1,0 +1,95 @@
+"""``polyface matrix``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from attrs import asdict, frozen
+
+from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.tables import print_json, print_notes, print_table
+from polyface.config import Config, load_config
+from polyface.errors import PolyfaceError, UnsupportedError
+from polyface.plugins import PluginManager, installed_plugins
+
+
+@frozen(kw_only=True)
+class Cell:
+    """A detector on a backend: whether it can run here, how, or why not and what mends it."""
+
+    detector: str
+    backend: str
+    status: str
+    detail: str
+    fix: str = ""
+
+
+@click.command("matrix", short_help="Which detector runs on which backend here.")
+@config_options(["device", "precision"])
+@click.option("--probe", is_flag=True, help="Build each pair and run it once, rather than read what is installed.")
+@json_option
+def command(config_file: str | None, probe: bool, as_json: bool, **overrides: Any) -> None:
+    """Show which detector runs on which backend here, or why not and the command that mends it.
+
+    Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand.
+    """
+    config = load_config(config_file, source=SOURCE, **overrides).replace(weights=None, backend_options={})
+    plugins = installed_plugins()
+    print_notes(plugins)
+    cells = [
+        _cell(config.replace(detector=detector, backend=backend), plugins, probe)
+        for detector in plugins.detectors
+        for backend in plugins.backends
+    ]
+    if as_json:
+        print_json([asdict(cell) for cell in cells])
+        return
+    columns = ("Detector", "Backend", "Status", "How, or why not")
+    print_table(
+        f"Detectors and backends, device {config.device}, precision {config.precision}"
+        + (", each built and run" if probe else ", by what is installed"),
+        columns,
+        [(cell.detector, cell.backend, cell.status, cell.detail) for cell in cells],
+        wraps=columns[-1],
+    )
+    # Below the table, where a terminal's width does not cut a command in pieces.
+    for fix in dict.fromkeys(cell.fix for cell in cells if cell.fix):
+        click.echo(f"For {', '.join(f'{cell.detector} on {cell.backend}' for cell in cells if cell.fix == fix)}:")
+        click.echo(f"  {fix}")
+
+
+def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
+    name = {"detector": config.detector, "backend": config.backend}
+    try:
+        detail = _run_once(config, plugins) if probe else _route(config, plugins)
+    except UnsupportedError as error:
+        # A reason without a command of its own points here.
+        fixes = [reason.fix for reason in error.reasons if reason.fix and "polyface matrix" not in reason.fix]
+        return Cell(**name, status="no", detail="\n".join(error.why), fix="; or: ".join(dict.fromkeys(fixes)))
+    except PolyfaceError as error:
+        return Cell(**name, status="no", detail="\n".join([error.what, *error.why]), fix=error.fix)
+    except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
+        return Cell(**name, status="no", detail=f"{type(error).__name__}: {error}")
+    return Cell(**name, status="ready", detail=detail)
+
+
+def _route(config: Config, plugins: PluginManager) -> str:
+    from polyface.detector import select
+
+    selection = select(config, plugins)
+    if selection.route.needs_weights:
+        selection.weights.locate()
+    return selection.route.description
+
+
+def _run_once(config: Config, plugins: PluginManager) -> str:
+    import numpy as np
+
+    from polyface.detector import build
+
+    with build(config, plugins) as detector:
+        detector.detect(np.zeros((64, 96, 3), np.uint8))
+        run = detector.execution
+        versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+        return f"{run.device}, {run.precision}; {detector.route.description}; {versions}"

@@ -1,0 +1,39 @@
+"""Command-line options, made from the settings so that neither can lack what the other has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from polyface.config import settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SOURCE = "option"
+"""What a configuration error calls the command line."""
+
+
+def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
+    """Add ``--config`` and an option for each setting named (by default all), in the order of the settings."""
+    wanted = None if names is None else set(names)
+
+    def add(function: F) -> F:
+        function = click.option("--config", "config_file", metavar="FILE", help="Configuration file to read.")(function)
+        for key in reversed(settings()):
+            if wanted is not None and key.name not in wanted:
+                continue
+            flag = f"--{key.name.replace('_', '-')}"
+            if isinstance(key.default, bool):
+                both = flag if key.name == "json" else f"{flag}/--no-{flag[2:]}"
+                option = click.option(both, key.name, is_flag=True, default=None, help=key.metadata["help"])
+            else:
+                option = click.option(flag, key.name, metavar=key.metadata["wanted"], help=key.metadata["help"])
+            function = option(function)
+        return function
+
+    return add
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")

@@ -1,0 +1,131 @@
+"""Which pictures to read, and what is written about them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from polyface.errors import ConfigError
+
+if TYPE_CHECKING:
+    from polyface.imaging import Picture
+    from polyface.results import Detections
+
+SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+"""What a file in a folder must end in to be read; a file named by itself is read whatever it ends in."""
+
+JPEG_QUALITY = 90
+
+
+@frozen(kw_only=True)
+class Job:
+    """One picture to do: its name as the user would write it, where it lies, and what its drawing is called.
+
+    Args:
+        name: the path as given, or as found below a folder that was given.
+        path: where it lies.
+        drawing: below the output folder.
+        problem: why it cannot be read, when that is known already.
+    """
+
+    name: str
+    path: Path
+    drawing: Path
+    problem: str | None = None
+
+
+def find_pictures(inputs: Iterable[str], output: str | None = None) -> list[Job]:
+    """Return a job for every picture named and every picture below a folder named, sorted within each folder.
+
+    A path that does not exist, a folder without pictures and one that cannot be listed are jobs, too, with their
+    problem. The output folder is not searched, so that a second run does not read what the first one drew.
+
+    Raises:
+        ConfigError: the output folder is one of the folders to read.
+    """
+    skip = Path(output).absolute().resolve() if output else None
+    taken: set[str] = set()
+    jobs = []
+    for name in inputs:
+        root = Path(name)
+        if root.is_dir():
+            if skip == root.resolve():
+                raise ConfigError(
+                    f"The output folder {output} is the folder to read: its drawings would be the next run's pictures.",
+                    fix=f"--output {root / 'out'}",
+                )
+            found = [(path, path.relative_to(root), reason) for path, reason in _walk(root, skip)]
+            problem: str | None = "the folder has no pictures"
+        else:
+            found = []
+            problem = None if root.exists() else "there is no such file or folder"
+        for path, relative, obstacle in found or [(root, Path(root.name), problem)]:
+            jobs.append(Job(name=str(path), path=path, drawing=_free(relative, taken), problem=obstacle))
+    return jobs
+
+
+def _walk(root: Path, skip: Path | None) -> Iterator[tuple[Path, str | None]]:
+    """Every picture below a folder, and every folder that cannot be listed with the reason."""
+    closed: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=closed.append):
+        folders[:] = sorted(name for name in folders if Path(folder, name).resolve() != skip)
+        yield from ((Path(folder, name), None) for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
+    for error in closed:
+        yield Path(error.filename), f"the folder cannot be listed: {error.strerror}"
+
+
+def _free(relative: Path, taken: set[str]) -> Path:
+    """A name that no other drawing has: ``a.jpg`` and ``a.png`` become ``a_out.jpg`` and ``a-2_out.jpg``."""
+    for number in range(1, len(taken) + 2):
+        stem = relative.stem if number == 1 else f"{relative.stem}-{number}"
+        drawing = relative.parent / f"{stem}_out.jpg"
+        if str(drawing).casefold() not in taken:
+            break
+    taken.add(str(drawing).casefold())
+    return drawing
+
+
+class OutputFolder:
+    """The folder that receives the drawings and ``faces.jsonl``; what it holds is whole at every moment.
+
+    Raises:
+        ConfigError: it cannot be written to.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Unbuffered, so that a line is one write: an interrupted run ends with a whole line.
+            self._lines = (self.folder / "faces.jsonl").open("wb", buffering=0)
+        except OSError as error:
+            raise ConfigError(
+                f"The output folder {folder} cannot be written to.", why=[str(error)], fix="--output another-folder"
+            ) from error
+
+    def __enter__(self) -> OutputFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+
+    def append(self, line: bytes) -> None:
+        """Add a line to ``faces.jsonl``."""
+        self._lines.write(line + b"\n")
+
+    def draw(self, job: Job, picture: Picture, faces: Detections) -> None:
+        """Write the picture with its faces drawn, aside first and then into its place."""
+        from polyface.drawing import draw_faces
+
+        path = self.folder / job.drawing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.part")
+        try:
+            draw_faces(picture, faces).save(aside, format="JPEG", quality=JPEG_QUALITY)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)

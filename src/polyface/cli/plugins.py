@@ -1,0 +1,53 @@
+"""``polyface plugins``."""
+
+from __future__ import annotations
+
+import click
+
+from polyface.cli.options import json_option
+from polyface.cli.tables import print_json, print_notes, print_table
+from polyface.plugins import RECORDS, PluginInfo, installed_plugins
+from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec
+
+
+@click.command("plugins", short_help="Installed plugins, the broken among them.")
+@json_option
+def command(as_json: bool) -> None:
+    """List the installed plugins: what each provides, and why a broken one does not."""
+    plugins = installed_plugins()
+    infos = plugins.plugins
+    if as_json:
+        print_json([_as_json(info) for info in infos])
+        return
+    print_notes(plugins)
+    rows = [(i.name, f"{i.distribution} {i.version}".rstrip(), i.status, "\n".join(_lines(i))) for i in infos]
+    columns = ("Name", "Distribution", "Status", "Hooks, or why not")
+    print_table("Plugins", columns, rows, wraps=columns[-1])
+
+
+def _lines(info: PluginInfo) -> list[str]:
+    if info.error is not None:
+        return [*info.error.why, f"To fix it: {info.error.fix}"]
+    if info.disabled:
+        return ["by POLYFACE_PLUGINS or POLYFACE_DISABLE_PLUGINS"]
+    lines = []
+    for hook in info.hooks:
+        names = [record.name for record in info.records if isinstance(record, RECORDS[hook])]
+        lines.append(f"{hook.removeprefix('polyface_')}: {', '.join(names) or 'none'}")
+    return [*lines, *info.clashes] or ["none: it provides nothing"]
+
+
+def _as_json(info: PluginInfo) -> dict[str, object]:
+    return {
+        "name": info.name,
+        "distribution": info.distribution,
+        "version": info.version,
+        "target": info.target,
+        "hooks": list(info.hooks),
+        "detectors": [record.name for record in info.provided(DetectorSpec)],
+        "backends": [record.name for record in info.provided(BackendSpec)],
+        "converters": [record.name for record in info.provided(ConverterSpec)],
+        "status": info.status,
+        "error": None if info.error is None else str(info.error),
+        "clashes": list(info.clashes),
+    }

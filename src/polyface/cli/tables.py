@@ -1,0 +1,73 @@
+"""Tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from polyface.plugins import PluginManager
+
+STYLES = {"ok": "green", "ready": "green", "disabled": "dim", "clash": "yellow", "failed": "red", "no": "red"}
+
+UNLIMITED = 10_000
+"""Columns of a line that no terminal shows: what is piped is not folded, so that it can be searched."""
+
+
+def print_json(value: Any) -> None:
+    """Write a value to standard output as indented JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    wraps: str,
+    totals: Sequence[str] = (),
+    err: bool = False,
+) -> None:
+    """Write a table to standard output, or to standard error; a cell that is a status gets its colour.
+
+    Args:
+        title: a line above the table.
+        columns: their headings.
+        rows: a text for each column.
+        wraps: the column that a narrow terminal folds; the others stay whole.
+        totals: a last row, set apart.
+        err: write to standard error.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    def text(cell: str, style: str = "") -> Text:
+        # Text, not str: what plugins and files say must not be read as rich markup. A file's name need not be UTF-8.
+        return Text(cell.encode("utf-8", "backslashreplace").decode(), style=style or STYLES.get(cell, ""))
+
+    table = Table(box=box.SIMPLE, pad_edge=False, show_footer=bool(totals))
+    for index, column in enumerate(columns):
+        footer = text(totals[index], "bold") if totals else ""
+        table.add_column(column, footer=footer, overflow="fold", no_wrap=column != wraps)
+    for row in rows:
+        table.add_row(*map(text, row))
+    console = Console(stderr=err)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNLIMITED
+    console.print(text(title, "bold"), table)
+
+
+def print_notes(plugins: PluginManager) -> None:
+    """Say on standard error what a table of what is installed cannot show: what failed to load, or that all is bare."""
+    failed = [info.name for info in plugins.plugins if info.status == "failed"]
+    if failed:
+        click.echo(f"note: could not be loaded: {', '.join(failed)}; `polyface plugins` says why", err=True)
+    if not plugins.plugins:
+        hint = "pip install polyface-retinaface 'polyface-onnxruntime[cpu]'"
+        click.echo(f"note: no plugin is installed; to have a detector and a backend: {hint}", err=True)

@@ -1,0 +1,239 @@
+"""``polyface detect``: what it reads, writes and prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from PIL import ExifTags, Image
+
+from polyface.detector import FaceDetector
+
+# The toy's cell is pure red: its box is the cell, its logits are -4 and 4, and 1 / (1 + exp(-8)) is 0.999665.
+FACE = {"box": [16, 8, 24, 16], "score": 0.99966}
+
+
+def lines(text):
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_picture_gives_one_line_with_these_keys_in_this_order(polyface, picture):
+    result = polyface("detect", picture("a.png"), "--json")
+    assert result.exit_code == 0
+    [line] = lines(result.stdout)
+    assert list(line) == ["image", "width", "height", "faces", "error"]
+    assert line == {"image": "a.png", "width": 64, "height": 48, "faces": [FACE], "error": None}
+
+
+def test_a_picture_without_faces_has_an_empty_list(polyface):
+    Image.new("RGB", (40, 30)).save("black.png")
+    [line] = lines(polyface("detect", "black.png", "--json").stdout)
+    assert line == {"image": "black.png", "width": 40, "height": 30, "faces": [], "error": None}
+
+
+def test_size_and_boxes_are_those_of_the_picture_as_it_is_shown(polyface, picture):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # shown after a quarter turn clockwise: (x, y) comes to (48 - y, x)
+    picture("turned.png", exif=exif)
+    [line] = lines(polyface("detect", "turned.png", "--json").stdout)
+    assert (line["width"], line["height"]) == (48, 64)
+    assert [face["box"] for face in line["faces"]] == [[32, 16, 40, 24]]
+
+
+def test_folders_are_walked_in_order_and_files_are_taken_as_named(polyface, picture):
+    for name in ("shots/b.png", "shots/a.PNG", "shots/sub/c.webp", "shots/sub/deep/d.bmp", "z.png", "y.dat"):
+        picture(name, format="PNG")
+    (picture("shots/notes.png").with_name("notes.txt")).write_text("not a picture")
+    result = polyface("detect", "z.png", "shots", "y.dat", "--json")
+    assert result.exit_code == 0
+    assert [line["image"] for line in lines(result.stdout)] == [
+        "z.png",
+        "shots/a.PNG",
+        "shots/b.png",
+        "shots/notes.png",
+        "shots/sub/c.webp",
+        "shots/sub/deep/d.bmp",
+        "y.dat",
+    ]
+
+
+def test_output_holds_a_drawing_of_each_picture_and_the_lines(polyface, picture, folder):
+    picture("shots/a.png")
+    picture("shots/sub/b.png", 80, 56)
+    result = polyface("detect", "shots", "--output", "out", "--json")
+    assert result.exit_code == 0
+    assert files(folder / "out") == ["a_out.jpg", "faces.jsonl", "sub/b_out.jpg"]
+    assert (folder / "out/faces.jsonl").read_text(encoding="utf-8") == result.stdout
+    with Image.open("out/sub/b_out.jpg") as drawing:
+        assert (drawing.format, drawing.size) == ("JPEG", (80, 56))
+        red, green, _ = drawing.convert("RGB").getpixel((16, 12))  # on the left edge of the box
+        assert green > red + 60
+
+
+def test_the_folder_of_the_output_is_made_with_its_parents(polyface, picture, folder):
+    assert polyface("detect", picture("a.png"), "--output", "some/where/new").exit_code == 0
+    assert files(folder / "some/where/new") == ["a_out.jpg", "faces.jsonl"]
+
+
+def test_pictures_of_one_name_lose_nothing(polyface, picture, folder):
+    for name in ("in/a.jpg", "in/a.png", "in/A.bmp", "in/a-2.png", "in/sub/a.jpg", "more/A.jpg"):
+        picture(name)
+    assert polyface("detect", "in", "more", "--output", "out").exit_code == 0
+    drawings = [name for name in files(folder / "out") if name.endswith("_out.jpg")]
+    assert len(drawings) == 6
+    assert len({name.casefold() for name in drawings}) == 6
+    assert "sub/a_out.jpg" in drawings
+    assert len(lines((folder / "out/faces.jsonl").read_text())) == 6
+
+
+def test_an_output_folder_inside_the_input_is_not_read_again(polyface, picture):
+    picture("in/a.png")
+    first = polyface("detect", "in", "--output", "in/out", "--json")
+    second = polyface("detect", "in", "--output", "in/out", "--json")
+    assert [line["image"] for line in lines(second.stdout)] == ["in/a.png"]
+    assert second.stdout == first.stdout
+
+
+def test_json_prints_the_lines_and_nothing_else(polyface, picture):
+    broken = picture("b.png").with_name("broken.png")
+    broken.write_bytes(b"no")
+    result = polyface("detect", picture("a.png"), broken, "--json")
+    assert [line["image"] for line in lines(result.stdout)] == ["a.png", "broken.png"]
+    assert "2 pictures, 1 failed" in result.stderr
+
+
+def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(picture):
+    bar, terminal = pty.openpty()
+    command = [sys.executable, "-m", "polyface", "detect", str(picture("a.png")), "--json"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True)
+    os.close(terminal)
+    assert [line["faces"] for line in lines(result.stdout)] == [[FACE]]
+    assert b"1/1" in os.read(bar, 10_000)
+    os.close(bar)
+
+
+def test_a_table_of_pictures_faces_and_time_ends_the_run(polyface, picture):
+    picture("shots/a.png")
+    Image.new("RGB", (40, 30)).save("shots/b.png")
+    result = polyface("detect", "shots")
+    table = [line.split() for line in result.stdout.splitlines() if line.strip(" ─")]
+    assert table[0] == ["example-redbox", "on", "numpy,", "cpu,", "fp32"]
+    assert table[1] == ["Picture", "Faces", "Time"]
+    assert [(row[0], row[1], row[3]) for row in table[2:4]] == [("shots/a.png", "1", "ms"), ("shots/b.png", "0", "ms")]
+    assert (table[4][:3], table[4][-1]) == (["2", "pictures", "1"], "s")
+    assert result.stderr == ""
+
+
+def test_a_table_that_is_piped_folds_nothing(polyface, picture):
+    name = "x" * 150 + ".png"
+    assert name in polyface("detect", picture(name)).stdout
+
+
+def test_a_long_run_is_summed_up(polyface, picture):
+    for index in range(23):
+        picture(f"shots/{index:02}.png")
+    output = polyface("detect", "shots").stdout
+    assert "shots/19.png" in output
+    assert "shots/20.png" not in output
+    assert "... and 3 more" in output
+    assert "23 pictures" in output
+
+
+def test_boxes_reach_beyond_the_picture_unless_clip_is_asked_for(polyface, picture):
+    cut = picture("cut.png", width=20)
+    # The left half of the cell at (16, 8) is red, the right half grey padding. So the logits are equal, and the box
+    # moves left by 2 pixels, a quarter of a cell.
+    plain = lines(polyface("detect", cut, "--json", "--score-threshold", "0.4").stdout)
+    assert plain[0]["faces"] == [{"box": [14, 8, 22, 16], "score": 0.5}]
+    clipped = lines(polyface("detect", cut, "--json", "--score-threshold", "0.4", "--clip").stdout)
+    assert clipped[0]["faces"] == [{"box": [14, 8, 20, 16], "score": 0.5}]
+
+
+def test_a_score_threshold_above_every_score_leaves_no_face(polyface, picture):
+    [line] = lines(polyface("detect", picture("a.png"), "--json", "--score-threshold", "0.9999").stdout)
+    assert line["faces"] == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 4000), (4000, 1)])
+def test_a_picture_of_a_single_line_or_pixel_is_read(polyface, width, height, folder):
+    Image.new("RGB", (width, height)).save("thin.png")
+    result = polyface("detect", "thin.png", "--output", "out", "--json")
+    assert result.exit_code == 0
+    [line] = lines(result.stdout)
+    assert (line["width"], line["height"], line["faces"]) == (width, height, [])
+    with Image.open("out/thin_out.jpg") as drawing:
+        assert drawing.size == (width, height)
+
+
+def test_a_name_that_is_not_utf8_is_escaped_in_json_and_drawn_under_its_own(polyface, picture, folder):
+    name = os.fsdecode(b"caf\xe9-\xc3\xa9.png")
+    try:
+        picture("plain.png").rename(name)
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    result = polyface("detect", name, "--output", "out", "--json")
+    assert result.exit_code == 0
+    assert '"caf\\udce9-é.png"' in result.stdout
+    assert (folder / "out" / os.fsdecode(b"caf\xe9-\xc3\xa9_out.jpg")).is_file()
+    assert lines((folder / "out/faces.jsonl").read_text(encoding="utf-8"))[0]["image"] == name
+    assert "caf\\udce9-é.png" in polyface("detect", name).stdout
+
+
+def test_brackets_in_names_are_no_markup(polyface, picture):
+    assert "[red]a.png" in polyface("detect", picture("[red]a.png")).stdout
+
+
+def test_every_picture_is_read_with_exit_status_0_even_if_it_has_no_face(polyface):
+    Image.new("L", (32, 32)).save("grey.png")
+    assert polyface("detect", "grey.png").exit_code == 0
+
+
+# 12,000 x 9,000 RGB pixels are 324 MB. Pillow holds them in 4 bytes each while they are copied out: 2.33 times as much,
+# and some for the interpreter.
+DECODED = 12_000 * 9_000 * 3
+PEAK = """
+import re, sys
+from pathlib import Path
+from polyface.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1], file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux's /proc")
+def test_a_picture_of_108_megapixels_takes_less_than_three_times_its_pixels(folder):
+    Image.new("RGB", (12_000, 9_000), "navy").save("huge.jpg")
+    command = [sys.executable, "-c", PEAK, "detect", "huge.jpg", "--max-side", "1024", "--output", "out", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    [line] = lines(result.stdout)
+    assert (line["width"], line["height"], line["error"]) == (12_000, 9_000, None)
+    assert int(result.stderr.split()[-1]) * 1024 < 3 * DECODED
+    assert files(folder / "out") == ["faces.jsonl", "huge_out.jpg"]
+
+
+def test_without_memory_for_one_picture_the_rest_is_done(polyface, picture, monkeypatch):
+    detect = FaceDetector.detect
+
+    def hungry(self, image):
+        if image.shape[1] == 800:
+            raise MemoryError
+        return detect(self, image)
+
+    monkeypatch.setattr(FaceDetector, "detect", hungry)
+    result = polyface("detect", picture("a.png", 800), picture("b.png"), "--json")
+    assert result.exit_code == 1
+    first, second = lines(result.stdout)
+    assert first["error"] == "does not fit into memory; to fix it: --max-side 4096"
+    assert (second["faces"], second["error"]) == ([FACE], None)

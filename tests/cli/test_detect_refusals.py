@@ -1,0 +1,208 @@
+"""``polyface detect`` on bad pictures and bad settings: what is said, what is still done, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from polyface.errors import ContractError
+
+
+def truncated_jpeg():
+    Image.effect_noise((200, 200), 50).save("whole.jpg")
+    whole = Path("whole.jpg").read_bytes()
+    Path("bad.jpg").write_bytes(whole[: len(whole) // 2])
+
+
+def text_file():
+    Path("bad.jpg").write_text("this is no picture")
+
+
+def empty_file():
+    Path("bad.jpg").touch()
+
+
+def header_alone():
+    Image.new("RGB", (64, 64)).save("whole.jpg")
+    Path("bad.jpg").write_bytes(Path("whole.jpg").read_bytes()[:300])
+
+
+def empty_folder():
+    Path("bad.jpg").mkdir()
+    Path("bad.jpg/notes.txt").write_text("no picture here")
+
+
+def nothing():
+    pass
+
+
+def dangling_link():
+    Path("bad.jpg").symlink_to("nowhere.jpg")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (text_file, "is not a picture in a format Pillow reads: its 18 bytes do not begin as a picture does"),
+        (empty_file, "is not a picture in a format Pillow reads: it is empty (0 bytes)"),
+        (truncated_jpeg, "cannot be decoded: image file is truncated"),
+        (header_alone, "cannot be decoded: "),
+        (empty_folder, "the folder has no pictures"),
+        (nothing, "there is no such file or folder"),
+        (dangling_link, "there is no such file or folder"),
+    ],
+)
+def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, picture, folder, make, reason):
+    make()
+    result = polyface("detect", "bad.jpg", picture("good.png"), "--output", "out", "--json")
+    assert result.exit_code == 1
+    bad, good = map(json.loads, result.stdout.splitlines())
+    assert bad["error"].startswith(reason)
+    assert {**bad, "error": None} == {"image": "bad.jpg", "width": None, "height": None, "faces": [], "error": None}
+    assert result.stderr.startswith(f"bad.jpg: {bad['error']}\n")
+    assert (len(good["faces"]), good["error"]) == (1, None)
+    assert (folder / "out/faces.jsonl").read_text() == result.stdout
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["faces.jsonl", "good_out.jpg"]
+
+
+def test_a_decompression_bomb_is_refused(polyface, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.new("RGB", (50, 41)).save("bomb.png")  # Pillow refuses above twice the limit
+    result = polyface("detect", "bomb.png", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"].startswith("has too many pixels: Image size (2050 pixels) exceeds limit")
+
+
+def test_a_picture_that_pillow_only_warns_of_is_read_without_a_word(polyface, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.new("RGB", (40, 40)).save("large.png")
+    result = polyface("detect", "large.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_done(polyface, picture, monkeypatch):
+    picture("in/a.png")
+    picture("in/closed/b.png")
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    result = polyface("detect", "in", "--json")
+    assert result.exit_code == 1
+    assert [(line["image"], line["error"]) for line in map(json.loads, result.stdout.splitlines())] == [
+        ("in/a.png", None),
+        ("in/closed", "the folder cannot be listed: Permission denied"),
+    ]
+
+
+def test_the_current_folder_without_pictures_is_named(polyface):
+    result = polyface("detect", ".")
+    assert (result.exit_code, result.stderr) == (1, ".: the folder has no pictures\n")
+
+
+def refuse(result, *words):
+    """Usage and configuration: status 2, a message, nothing on standard output, no traceback."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--detector", "example-redbx"], ["no detector named 'example-redbx'; did you mean 'example-redbox'?"]),
+        (["--backend", "nunpy"], ["no backend named 'nunpy'; did you mean 'numpy'?", "available: ", "To fix it: "]),
+        (["--device", "cpi"], ["has no device 'cpi' (it has cpu); did you mean 'cpu'?", "--device cpu"]),
+        (["--device", "cuda"], ["has no device 'cuda' (it has cpu)", "--device cpu"]),
+        (["--device", "cpu:1"], ["cannot run on device 'cpu:1'", "found cpu: fp32"]),
+        (["--precision", "fp3"], ["does not run in 'fp3'", "did you mean 'fp32'?", "--precision fp32"]),
+        (["--precision", "fp16"], ["does not run in 'fp16'", "it has fp32"]),
+        (["--weights", "wider"], ["'example-redbox' has no weights named 'wider'", "it has: none"]),
+        (["--weights", "mine.pth"], ["no file of weights at ", "mine.pth"]),
+        (["--score-threshold", "1.5"], ["score_threshold must be a number from 0 to 1, not '1.5' (option)."]),
+        (["--iou-threshold", "much"], ["iou_threshold must be a number from 0 to 1, not 'much' (option)."]),
+        (["--max-side", "0"], ["max_side must be a whole number of at least 1, not '0' (option)."]),
+        (["--pad-to", "3.5"], ["pad_to must be a whole number of at least 1, not '3.5' (option)."]),
+        (["--backend-options", "threds=2"], ["The backend 'numpy' has no option 'threds'"]),
+        (["--config", "nowhere.toml"], ["nowhere.toml cannot be read."]),
+        (["--detecter", "x"], ["No such option", "--detecter", "--detector"]),
+    ],
+)
+def test_an_option_that_cannot_be_had_is_refused_and_the_nearest_offered(polyface, picture, arguments, words):
+    refuse(polyface("detect", picture("a.png"), *arguments), *words)
+
+
+def test_an_unknown_command_offers_the_nearest(polyface):
+    refuse(polyface("detct", "a.png"), "No such command 'detct'; did you mean 'detect' or 'detectors'?")
+
+
+def test_detect_without_a_picture_is_a_usage_error(polyface):
+    refuse(polyface("detect"), "Missing argument")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("polyface.toml", "score_treshold = 0.5", ["no setting 'score_treshold'", "did you mean 'score_threshold'"]),
+        ("polyface.toml", "pad_to = 'wide'", ["pad_to must be a whole number", "polyface.toml"]),
+        ("polyface.toml", "pad_to =", ["polyface.toml is not valid TOML."]),
+        ("pyproject.toml", "[tool.polyface]\nbackends = 'numpy'", ["no setting 'backends'", "did you mean 'backend'"]),
+    ],
+)
+def test_a_bad_key_in_a_file_is_refused_and_the_file_named(polyface, picture, name, text, words):
+    Path(name).write_text(text)
+    refuse(polyface("detect", picture("a.png")), name, *words)
+
+
+def test_a_bad_variable_is_refused_and_named(polyface, picture):
+    refuse(
+        polyface("detect", picture("a.png"), POLYFACE_DETECTORS="x"),
+        "no setting POLYFACE_DETECTORS (environment); did you mean 'POLYFACE_DETECTOR'",
+    )
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_refused_before_any_work(polyface, picture):
+    Path("out").write_text("in the way")
+    refuse(polyface("detect", picture("a.png"), "--output", "out"), "The output folder out cannot be written to.")
+    refuse(polyface("detect", "a.png", "--output", "out/below"), "The output folder out/below cannot be written to.")
+    assert Path("out").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_folder_without_permission_is_refused(polyface, picture):
+    Path("out").mkdir(mode=0o500)
+    refuse(polyface("detect", picture("a.png"), "--output", "out"), "The output folder out cannot be written to.")
+
+
+def test_a_drawing_that_cannot_be_written_ends_the_run_with_its_reason(polyface, picture):
+    picture("in/a.png")
+    picture("in/sub/b.png")
+    Path("out").mkdir()
+    Path("out/sub").write_text("in the way")
+    refuse(polyface("detect", "in", "--output", "out"), "Cannot write to out.", "out/sub")
+    assert [json.loads(line)["image"] for line in Path("out/faces.jsonl").read_text().splitlines()] == ["in/a.png"]
+
+
+@pytest.mark.parametrize("output", ["in", "in/", "./in", "in/../in", "link"])
+def test_the_input_folder_is_refused_as_the_output_folder(polyface, picture, output):
+    picture("in/a.png")
+    Path("link").symlink_to("in")
+    refuse(polyface("detect", "in", "--output", output), "is the folder to read", "--output in/out")
+    assert [path.name for path in Path("in").iterdir()] == ["a.png"]
+
+
+def test_a_plugin_that_breaks_its_contract_ends_the_run_at_once(polyface, picture, monkeypatch):
+    def run(self, inputs):
+        raise ContractError("The network returned nothing.")
+
+    monkeypatch.setattr("polyface_example.backend.NumpySession.run", run)
+    refuse(polyface("detect", picture("a.png"), picture("b.png"), "--json"), "error: The network returned nothing.")

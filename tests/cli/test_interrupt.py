@@ -1,0 +1,81 @@
+"""A run that is interrupted leaves whole lines and whole pictures."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from polyface.detector import FaceDetector
+
+
+def check_whole(out):
+    """Check that every line and drawing is whole, and return the pictures of the lines."""
+    text = (out / "faces.jsonl").read_text()
+    assert text.endswith("\n")
+    names = [json.loads(line)["image"] for line in text.splitlines()]
+    drawings = [path for path in out.iterdir() if path.name != "faces.jsonl"]
+    for drawing in drawings:
+        assert drawing.name.endswith("_out.jpg")
+        with Image.open(drawing) as image:
+            image.load()
+    # The drawing comes before its line.
+    assert len(drawings) - len(names) in (0, 1)
+    return names
+
+
+@pytest.fixture
+def five(picture):
+    return [picture(f"in/{index}.png") for index in range(5)]
+
+
+def test_while_the_third_picture_is_detected(polyface, five, folder, monkeypatch):
+    detect, calls = FaceDetector.detect, []
+
+    def interrupted(self, image):
+        calls.append(image)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return detect(self, image)
+
+    monkeypatch.setattr(FaceDetector, "detect", interrupted)
+    result = polyface("detect", "in", "--output", "out")
+    assert (result.exit_code, result.stderr) == (130, "interrupted after 2 of 5; what was written is whole\n")
+    assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
+
+
+def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch):
+    save, calls = Image.Image.save, []
+
+    def interrupted(self, path, **options):
+        calls.append(path)
+        if len(calls) == 3:
+            path.write_bytes(b"half of a JPEG")
+            raise KeyboardInterrupt
+        save(self, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    assert polyface("detect", "in", "--output", "out").exit_code == 130
+    assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
+
+
+def test_by_a_signal_to_a_real_process(picture, folder):
+    # The lines are more than a pipe holds, so the process cannot be done before the signal: nobody reads the rest.
+    count = 400
+    for index in range(count):
+        picture(f"in/{index:03}{'x' * 200}.png")
+    # A shell's background jobs ignore the signal, and hand that down.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import polyface.cli as c;"
+    command = [sys.executable, "-c", f"{code} c.main(sys.argv[1:])", "detect", "in", "--output", "out", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(3):
+            assert json.loads(process.stdout.readline())["error"] is None
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "what was written is whole" in stderr
+    assert 3 <= len(check_whole(folder / "out")) < count

@@ -1,0 +1,137 @@
+"""``polyface plugins``, ``detectors``, ``backends`` and ``matrix``: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from polyface.plugins import PluginManager
+
+
+def listed(result, **keys):
+    """The one entry of a JSON list that has these values."""
+    assert (result.exit_code, result.stderr) == (0, "")
+    [entry] = [e for e in json.loads(result.stdout) if all(e[key] == value for key, value in keys.items())]
+    return entry
+
+
+@pytest.fixture
+def rows(polyface):
+    """The words of a table's lines."""
+
+    def run(*arguments):
+        result = polyface(*arguments)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return [" ".join(line.split()) for line in result.stdout.splitlines()]
+
+    return run
+
+
+def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
+    assert listed(polyface("plugins", "--json"), name="example") == {
+        "name": "example",
+        "distribution": "polyface-example",
+        "version": "0.1.0",
+        "target": "polyface_example.plugin",
+        "hooks": ["polyface_backends", "polyface_detectors"],
+        "detectors": ["example-redbox"],
+        "backends": ["numpy"],
+        "converters": [],
+        "status": "ok",
+        "error": None,
+        "clashes": [],
+    }
+    table = rows("plugins")
+    assert table[0] == "Plugins"
+    at = table.index("example polyface-example 0.1.0 ok backends: numpy")
+    assert table[at + 1] == "detectors: example-redbox"
+
+
+def test_detectors_gives_the_whole_record(polyface, rows):
+    entry = listed(polyface("detectors", "--json"), name="example-redbox")
+    assert entry["graphs"][0]["kind"] == "numpy"
+    assert entry["head"] == "polyface_example.head:RedboxHead"
+    assert (entry["weights"], entry["landmarks"]) == ([], [])
+    table = rows("detectors")
+    at = table.index("example-redbox A toy that finds bright red squares of 8 by 8 pixels")
+    assert table[at + 1 : at + 4] == ["landmarks: none", "graphs: numpy, torch-module", "weights: none needed"]
+
+
+def test_backends_gives_the_whole_record_and_what_is_missing(polyface, rows):
+    entry = listed(polyface("backends", "--json"), name="numpy")
+    assert (entry["accepts"], entry["missing"]) == (["numpy"], [])
+    assert entry["capabilities"] == [{"device": "cpu", "precisions": ["fp32"]}]
+    table = rows("backends")
+    at = table.index("numpy A toy that runs networks written in NumPy")
+    assert table[at + 1 : at + 3] == ["accepts: numpy", "claims: cpu in fp32"]
+
+
+TOY = {"detector": "example-redbox", "backend": "numpy"}
+
+
+def test_matrix_says_what_is_ready_and_how(polyface, rows):
+    assert listed(polyface("matrix", "--json"), **TOY) == {**TOY, "status": "ready", "detail": "numpy", "fix": ""}
+    assert "example-redbox numpy ready numpy" in rows("matrix")
+
+
+def test_matrix_says_why_not_and_prints_the_command_that_mends_it_whole(polyface, rows):
+    assert listed(polyface("matrix", "--json", "--device", "cuda"), **TOY) == {
+        **TOY,
+        "status": "no",
+        "detail": "backend 'numpy': has no device 'cuda' (it has cpu)",
+        "fix": "--device cpu",
+    }
+    table = rows("matrix", "--precision", "fp16")
+    assert any(row.startswith("example-redbox numpy no backend 'numpy': does not run in 'fp16'") for row in table)
+    assert "--precision fp32" in table
+
+
+def test_matrix_takes_device_and_precision_from_the_settings(polyface):
+    assert listed(polyface("matrix", "--json", POLYFACE_PRECISION="bf16"), **TOY)["status"] == "no"
+
+
+class TestProbe:
+    @pytest.fixture(autouse=True)
+    def only_the_toy(self, monkeypatch):
+        """Probing runs what it probes; the other plugins are no concern of these tests."""
+        plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
+        monkeypatch.setattr("polyface.cli.matrix.installed_plugins", lambda: plugins)
+
+    def test_a_pair_that_ran_says_on_what(self, polyface):
+        entry = listed(polyface("matrix", "--probe", "--json"), **TOY)
+        assert entry["status"] == "ready"
+        assert entry["detail"].startswith("cpu, fp32; numpy; numpy ")
+
+    def test_the_table_says_that_it_was_run(self, polyface):
+        assert "each built and run" in polyface("matrix", "--probe").stdout
+
+    def test_whatever_a_backend_raises_is_a_reason_and_no_traceback(self, polyface, monkeypatch):
+        def probe(self):
+            raise RuntimeError("the driver is too old")
+
+        monkeypatch.setattr("polyface_example.backend.NumpyBackend.probe", probe)
+        entry = listed(polyface("matrix", "--probe", "--json"), **TOY)
+        assert (entry["status"], entry["detail"]) == ("no", "RuntimeError: the driver is too old")
+
+
+@pytest.mark.parametrize("command", ["plugins", "detectors", "backends", "matrix"])
+def test_where_nothing_is_installed_the_way_to_have_something_is_shown(polyface, monkeypatch, command):
+    monkeypatch.setattr(f"polyface.cli.{command}.installed_plugins", PluginManager)
+    result = polyface(command)
+    assert result.exit_code == 0
+    assert "pip install polyface-retinaface 'polyface-onnxruntime[cpu]'" in result.stderr
+    assert json.loads(polyface(command, "--json").stdout) == []
+
+
+def test_a_narrow_terminal_folds_descriptions_and_nothing_else(polyface):
+    table = polyface("plugins", COLUMNS="70").stdout.splitlines()
+    assert max(map(len, table)) <= 70
+    assert any(line.startswith(" example ") and "polyface-example 0.1.0" in line for line in table)
+
+
+@pytest.mark.parametrize("command", ["plugins", "detectors", "backends", "matrix", "config"])
+def test_an_unknown_option_is_a_usage_error(polyface, command):
+    result = polyface(command, "--jsn")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--json" in result.stderr
