@@ -1,0 +1,39 @@
+"""What this package tells polyface; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polyface
+from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
+
+
+@polyface.hookimpl
+def polyface_backends() -> Iterator[BackendSpec]:
+    yield BackendSpec(
+        name="onnxruntime",
+        summary="ONNX Runtime on the CPU or on CUDA, without torch",
+        accepts=("onnx",),
+        capabilities=(Capability(device="cuda", precisions=("fp32",)), Capability(device="cpu", precisions=("fp32",))),
+        requires=(Requirement(module="onnxruntime", install="onnxruntime"),),
+        factory=Ref("polyface_onnxruntime.backend:OnnxRuntimeBackend"),
+        options=(
+            OptionSpec(name="threads", type="int", minimum=1, help="threads inside an operator; unset: one a core"),
+            OptionSpec(name="allow_spinning", type="bool", help="idle threads spin: faster, but they keep cores busy"),
+            OptionSpec(
+                name="graph_optimization",
+                type="str",
+                choices=("none", "basic", "extended", "all"),
+                help="how far the graph is rewritten before the first run; unset: all",
+            ),
+            OptionSpec(name="gpu_mem_limit", type="int", minimum=1, help="CUDA: the most memory to take, in MiB"),
+            OptionSpec(
+                name="cudnn_conv_algo_search",
+                type="str",
+                choices=("heuristic", "exhaustive", "default"),
+                default="heuristic",
+                help="CUDA: how cuDNN chooses a convolution; exhaustive times every one at each new shape",
+            ),
+        ),
+        preference=20,
+    )

@@ -1,0 +1,356 @@
+"""The ONNX Runtime backend against a network small enough to work out by hand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyface.errors import BackendUnavailableError, ContractError
+from polyface.protocols import Backend, CompileRequest, Graph, Session
+from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface_onnxruntime.plugin import polyface_backends
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'polyface-onnxruntime[cpu]'")
+onnx = pytest.importorskip("onnx", reason="the tests write their graphs with onnx: pip install onnx")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - only once onnx is known to be there
+
+from polyface_onnxruntime import backend as backend_module  # noqa: E402
+from polyface_onnxruntime.backend import OnnxRuntimeBackend  # noqa: E402
+
+WEIGHT = np.arange(18, dtype=np.float32).reshape(6, 3) / 8
+CPU = CompileRequest(device="cpu", precision="fp32")
+
+
+def detector(outputs=("loc", "logits")):
+    loc, logits = outputs
+    return DetectorSpec(
+        name="tiny",
+        summary="one 1x1 convolution",
+        graph_version=1,
+        input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
+        outputs=(TensorSpec(name=loc, dims=("n", "p", 4)), TensorSpec(name=logits, dims=("n", "p", 2))),
+        preprocess=Preprocess(channels="rgb", mean=(0, 0, 0)),
+        head=Ref("tiny:Head"),
+        graphs=(GraphSource(kind="onnx", ref=Ref("tiny:build")),),
+    )
+
+
+def expected(image):
+    """The same network in NumPy: every pixel's channels times WEIGHT."""
+    heads = np.einsum("nchw,oc->nhwo", image, WEIGHT).reshape(len(image), -1, 6)
+    return {"loc": heads[..., :4], "logits": heads[..., 4:]}
+
+
+def picture(n=2, height=5, width=7):
+    # Multiples of 1/8 up to 2: every product and sum below is exact in float32.
+    return np.random.default_rng(0).integers(-16, 17, (n, 3, height, width)).astype(np.float32) / 8
+
+
+@pytest.fixture
+def graph_file(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["maps"]),
+        helper.make_node("Transpose", ["maps"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["last", "shape"], ["heads"]),
+        helper.make_node("Split", ["heads", "sizes"], ["loc", "logits"], axis=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [
+            helper.make_tensor_value_info("loc", TensorProto.FLOAT, ["n", "p", 4]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", "p", 2]),
+        ],
+        [
+            numpy_helper.from_array(WEIGHT[:, :, None, None], "weight"),
+            numpy_helper.from_array(np.array([0, -1, 6]), "shape"),
+            numpy_helper.from_array(np.array([4, 2]), "sizes"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def graph(graph_file):
+    return Graph(kind="onnx", source=graph_file, detector=detector())
+
+
+@pytest.fixture
+def session(graph):
+    return OnnxRuntimeBackend().compile(graph, CPU)
+
+
+def test_the_backend_and_its_session_obey_the_protocols(session):
+    assert isinstance(OnnxRuntimeBackend(), Backend)
+    assert isinstance(session, Session)
+
+
+def test_the_plugin_claims_cuda_before_the_cpu_and_accepts_onnx():
+    (spec,) = polyface_backends()
+    assert (spec.name, spec.accepts, spec.preference) == ("onnxruntime", ("onnx",), 20)
+    assert [(c.device, c.precisions) for c in spec.capabilities] == [("cuda", ("fp32",)), ("cpu", ("fp32",))]
+    assert spec.factory.load() is OnnxRuntimeBackend
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 7), (3, 5, 7), (2, 33, 64), (4, 101, 157)])
+def test_any_batch_height_and_width_gives_the_numbers_worked_out_in_numpy(session, shape):
+    image = picture(*shape)
+    outputs = session.run({"image": image})
+    wanted = expected(image)
+    assert outputs.keys() == wanted.keys()
+    for name in wanted:
+        np.testing.assert_array_equal(outputs[name], wanted[name])
+
+
+def test_a_batch_of_n_equals_n_singles(session):
+    image = picture(3)
+    batch = session.run({"image": image})
+    singles = [session.run({"image": image[i : i + 1]}) for i in range(3)]
+    for name, value in batch.items():
+        np.testing.assert_array_equal(value, np.concatenate([single[name] for single in singles]))
+
+
+def test_outputs_are_float32_c_contiguous_and_outlive_later_runs_and_the_session(session):
+    image = picture()
+    first = session.run({"image": image})
+    assert all(v.dtype == np.float32 and v.flags.c_contiguous and v.flags.writeable for v in first.values())
+    second = session.run({"image": image + 1})
+    assert not any(np.shares_memory(first[name], second[name]) for name in first)
+    session.close()
+    del second
+    for name, value in expected(image).items():
+        np.testing.assert_array_equal(first[name], value)
+
+
+def test_the_input_is_never_written_to(session):
+    image = picture()
+    image.flags.writeable = False
+    before = image.copy()
+    session.run({"image": image})
+    np.testing.assert_array_equal(image, before)
+
+
+def test_two_threads_get_what_one_gets(session):
+    images = [picture(1 + i % 3, 20 + i, 30 + 2 * i) for i in range(40)]
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(lambda image: session.run({"image": image}), images))
+    for image, outputs in zip(images, results, strict=True):
+        np.testing.assert_array_equal(outputs["loc"], expected(image)["loc"])
+
+
+def test_a_closed_session_raises_and_closes_again(session):
+    session.close()
+    session.close()
+    with pytest.raises(BackendUnavailableError, match="closed"):
+        session.run({"image": picture()})
+
+
+def test_execution_is_read_back_from_the_runtime(session):
+    assert session.execution.device == "cpu"
+    assert session.execution.precision == "fp32"
+    assert session.execution.providers == ("CPUExecutionProvider",)
+    assert session.execution.versions == {"onnxruntime": onnxruntime.__version__}
+
+
+def test_the_probe_finds_the_cpu_last():
+    found = OnnxRuntimeBackend().probe()[-1]
+    assert (found.device, found.precisions) == ("cpu", ("fp32",))
+
+
+def test_a_run_that_fails_names_the_shape_and_keeps_the_cause(session):
+    with pytest.raises(BackendUnavailableError, match=re.escape("(1, 4, 5, 7)")) as caught:
+        session.run({"image": np.zeros((1, 4, 5, 7), np.float32)})
+    assert type(caught.value.__cause__).__module__.startswith("onnxruntime")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "cpu:0", "CPU", "auto", ""])
+def test_a_device_that_is_none_is_refused(graph, device):
+    with pytest.raises(BackendUnavailableError, match=re.escape(f"no device '{device}'")):
+        OnnxRuntimeBackend().compile(graph, CompileRequest(device=device, precision="fp32"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_another_precision_than_fp32_is_refused(graph, precision):
+    with pytest.raises(BackendUnavailableError, match=precision):
+        OnnxRuntimeBackend().compile(graph, CompileRequest(device="cpu", precision=precision))
+
+
+def test_cuda_without_the_provider_says_which_wheel_has_it(graph, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BackendUnavailableError, match="pip install 'onnxruntime-gpu"):
+        OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:0", precision="fp32"))
+
+
+class FakeSession:
+    """Stands in for a session on a machine with CUDA; records what it was opened with."""
+
+    providers = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    devices = 1
+
+    def __init__(self, _model, _options, *, providers, enable_fallback):
+        self.opened = dict(providers)
+        assert not enable_fallback
+        if int(self.opened["CUDAExecutionProvider"]["device_id"]) >= self.devices:
+            raise RuntimeError("CUDA failure 101: invalid device ordinal")
+
+    def get_providers(self):
+        return list(self.providers)
+
+    def get_provider_options(self):
+        return {name: self.opened[name] for name in self.providers}
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+
+    def install(**attributes):
+        monkeypatch.setattr(onnxruntime, "InferenceSession", type("Fake", (FakeSession,), attributes))
+
+    return install
+
+
+def test_a_session_that_came_up_on_the_cpu_instead_of_cuda_is_refused(cuda, graph):
+    cuda(providers=("CPUExecutionProvider",))
+    with pytest.raises(BackendUnavailableError, match="asked for 'cuda:0' and came up on 'cpu'"):
+        OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:0", precision="fp32"))
+
+
+def test_a_session_that_came_up_on_another_gpu_is_refused(cuda, graph):
+    cuda(devices=2, get_provider_options=lambda _self: {"CUDAExecutionProvider": {"device_id": "0"}})
+    with pytest.raises(BackendUnavailableError, match="asked for 'cuda:1' and came up on 'cuda:0'"):
+        OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:1", precision="fp32"))
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_the_runtimes_words(cuda, graph):
+    cuda()
+    with pytest.raises(BackendUnavailableError, match="invalid device ordinal"):
+        OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:3", precision="fp32"))
+
+
+@pytest.mark.parametrize("devices", [0, 1, 3])
+def test_the_probe_finds_as_many_gpus_as_sessions_come_up_on(cuda, devices):
+    cuda(devices=devices)
+    found = [f.device for f in OnnxRuntimeBackend().probe()]
+    assert found == [*(f"cuda:{i}" for i in range(devices)), "cpu"]
+
+
+def test_the_probe_does_not_count_a_gpu_whose_session_fell_to_the_cpu(cuda):
+    cuda(providers=("CPUExecutionProvider",))
+    assert [f.device for f in OnnxRuntimeBackend().probe()] == ["cpu"]
+
+
+def test_cuda_computes_true_fp32_and_takes_its_options_in_their_units(cuda):
+    cuda(devices=2)
+    request = CompileRequest(device="cuda:1", precision="fp32", options={"gpu_mem_limit": 512})
+    opened = backend_module._open(b"", request).opened
+    assert opened == {
+        "CUDAExecutionProvider": {
+            "device_id": "1",
+            "use_tf32": "0",
+            "arena_extend_strategy": "kSameAsRequested",
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "gpu_mem_limit": "536870912",
+        },
+        "CPUExecutionProvider": {},
+    }
+
+
+def test_every_option_reaches_the_session_options():
+    options = backend_module._session_options({"threads": 3, "allow_spinning": False, "graph_optimization": "basic"})
+    assert options.intra_op_num_threads == 3
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("threads", 0), ("threads", 1.5), ("threads", True), ("graph_optimization", "most"), ("gpu_mem_limit", -1)],
+)
+def test_the_record_refuses_a_bad_option(name, value):
+    (spec,) = polyface_backends()
+    (option,) = [o for o in spec.options if o.name == name]
+    assert option.problem(value)
+
+
+def test_every_option_of_the_record_is_taken_and_changes_no_number(graph):
+    (spec,) = polyface_backends()
+    image = picture()
+    for level in ("none", "basic", "extended", "all"):
+        options = {o.name: o.default for o in spec.options} | {"threads": 1, "graph_optimization": level}
+        request = CompileRequest(device="cpu", precision="fp32", options=options)
+        outputs = OnnxRuntimeBackend().compile(graph, request).run({"image": image})
+        np.testing.assert_array_equal(outputs["logits"], expected(image)["logits"])
+
+
+def test_a_graph_with_other_outputs_than_the_detectors_is_refused(graph_file):
+    graph = Graph(kind="onnx", source=graph_file, detector=detector(outputs=("boxes", "logits")))
+    with pytest.raises(ContractError, match=r"outputs of .*tiny\.onnx.*\n.*loc: tensor\(float\)"):
+        OnnxRuntimeBackend().compile(graph, CPU)
+
+
+@pytest.mark.parametrize("content", [b"no graph at all", b"", None])
+def test_a_file_that_is_no_graph_is_refused_and_the_cause_kept(tmp_path, content):
+    path = tmp_path / "broken.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises((ContractError, BackendUnavailableError)) as caught:
+        OnnxRuntimeBackend().compile(Graph(kind="onnx", source=path, detector=detector()), CPU)
+    assert caught.value.__cause__ is not None
+    assert caught.value.why
+
+
+def test_a_source_that_is_no_file_is_refused():
+    with pytest.raises(ContractError, match="tiny:build"):
+        OnnxRuntimeBackend().compile(Graph(kind="onnx", source=Ref("tiny:build"), detector=detector()), CPU)
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import polyface_retinaface.plugin
+from polyface.protocols import CompileRequest, Graph
+from polyface_onnxruntime.backend import OnnxRuntimeBackend
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+detector = next(d for d in polyface_retinaface.plugin.polyface_detectors() if d.name == "retinaface-mobilenet025")
+source = next(g for g in detector.graphs if g.kind == "onnx").ref.path()
+graph = Graph(kind="onnx", source=source, detector=detector)
+session = OnnxRuntimeBackend().compile(graph, CompileRequest(device="cpu", precision="fp32"))
+random = np.random.default_rng(0)
+sizes = set()
+while len(sizes) < 200:
+    sizes.add(tuple(random.integers(200, 1001, 2).tolist()))
+for count, (height, width) in enumerate(sorted(sizes, key=lambda size: size[0] * size[1]), 1):
+    session.run({detector.input.name: np.ones((1, 3, height, width), np.float32)})
+    if count == 10:
+        after_ten = resident()
+print(after_ten, resident())
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc, on Linux only")
+def test_two_hundred_sizes_the_largest_last_stay_within_150_mb_of_the_first_ten():
+    pytest.importorskip("polyface_retinaface", reason="the network comes with it: pip install polyface-retinaface")
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    after_ten, after_all = map(float, done.stdout.split())
+    assert after_all - after_ten < 150
