@@ -1,0 +1,1 @@
+"""The eager PyTorch backend of polyface, and its export to ONNX."""

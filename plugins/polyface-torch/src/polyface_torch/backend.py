@@ -1,0 +1,162 @@
+"""Eager PyTorch behind polyface's session contract."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from polyface.errors import BackendUnavailableError, ContractError
+from polyface.protocols import CompileRequest, Execution, Found, Graph
+from polyface.specs import DetectorSpec, Ref
+from polyface_torch.precision import exact_float32
+
+if TYPE_CHECKING:
+    from polyface.protocols import FloatArray
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchBackend:
+    """Runs ``torch-module`` graphs with eager PyTorch, on the CPU or on CUDA."""
+
+    def probe(self) -> tuple[Found, ...]:
+        """Return the CUDA devices and the CPU, each with the precisions that its arithmetic units have."""
+        cuda = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+        return (*map(_cuda, cuda), _cpu())
+
+    def compile(self, graph: Graph, request: CompileRequest) -> TorchSession:
+        """Return a session that runs the graph's module exactly as requested.
+
+        Raises:
+            BackendUnavailableError: the device or precision is not there, or its memory is too small for the weights.
+            ContractError: the graph's builder does not return a ``torch.nn.Module``.
+        """
+        found = self._found(request)
+        module = build(graph)
+        try:
+            module = module.to(found.device, _DTYPES[request.precision]).to(memory_format=torch.channels_last)
+        except torch.OutOfMemoryError as error:
+            raise BackendUnavailableError(
+                f"The weights of '{graph.detector.name}' do not fit into the free memory of {found.device}.",
+                why=[_first_line(error)],
+                fix="free that memory, or choose --device cpu or a lighter detector from `polyface detectors`",
+            ) from error
+        return TorchSession(module, graph.detector, found.device, request.precision)
+
+    def _found(self, request: CompileRequest) -> Found:
+        device = "cuda:0" if request.device == "cuda" else request.device
+        there = self.probe()
+        for found in there:
+            if found.device == device and request.precision in found.precisions:
+                return found
+        raise BackendUnavailableError(
+            f"PyTorch {torch.__version__} cannot run on '{request.device}' in '{request.precision}' on this machine.",
+            why=[f"{found.device} ({found.detail}) has {', '.join(found.precisions)}" for found in there],
+            fix="choose --device and --precision from `polyface matrix --probe`",
+        )
+
+
+class TorchSession:
+    """A module ready to run; see :class:`polyface.protocols.Session`."""
+
+    def __init__(self, module: torch.nn.Module, detector: DetectorSpec, device: str, precision: str) -> None:
+        self._module: torch.nn.Module | None = module
+        self._detector = detector
+        self._dtype = _DTYPES[precision]
+        self.execution = Execution(device=device, precision=precision, versions={"torch": torch.__version__})
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32 on the host.
+
+        Raises:
+            BackendUnavailableError: the session is closed, or CUDA ran out of memory.
+            ContractError: the module does not return a tuple of one tensor for each declared output.
+        """
+        module = self._module  # a close() in another thread must not pull it away from under this run
+        if module is None:
+            raise BackendUnavailableError("This PyTorch session is closed.", fix="create the detector again")
+        image = inputs[self._detector.input.name]
+        exact = exact_float32 if self._dtype is torch.float32 else contextlib.nullcontext()
+        try:
+            with torch.inference_mode(), exact:
+                # torch.tensor copies, so that an in-place module cannot write to the caller's array.
+                tensor = torch.tensor(image).to(self.execution.device, self._dtype, memory_format=torch.channels_last)
+                return named_outputs(module(tensor), self._detector)
+        except torch.OutOfMemoryError as error:
+            n, _, height, width = image.shape
+            raise BackendUnavailableError(
+                f"{self.execution.device} ran out of memory on a batch of {n} of {width}x{height} pixels.",
+                why=[_first_line(error)],
+                fix="pass fewer pictures at a time, lower --max-side, or choose --precision fp16",
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the module; runs under way finish first."""
+        self._module = None
+
+
+def build(graph: Graph) -> torch.nn.Module:
+    """Return the graph's module in evaluation mode on the CPU, in float32, without gradients.
+
+    Raises:
+        ContractError: the source is not a builder, or what it returns is not a module.
+    """
+    if not isinstance(graph.source, Ref):
+        raise ContractError(f"The torch-module graph of '{graph.detector.name}' must be a builder, not {graph.source}.")
+    module = graph.source.load()(graph.weights)
+    if not isinstance(module, torch.nn.Module):
+        raise ContractError(f"'{graph.source.target}' must return a torch.nn.Module, not {type(module).__name__}.")
+    return module.eval().requires_grad_(False)
+
+
+def named_outputs(outputs: object, detector: DetectorSpec) -> dict[str, FloatArray]:
+    """Return a module's outputs by their declared names, as new float32 arrays on the host.
+
+    Raises:
+        ContractError: they are not a tuple of as many tensors as the detector declares.
+    """
+    names = [tensor.name for tensor in detector.outputs]
+    if (
+        not isinstance(outputs, tuple)
+        or len(outputs) != len(names)
+        or not all(isinstance(output, torch.Tensor) for output in outputs)
+    ):
+        what = f"a tuple of {len(outputs)}" if isinstance(outputs, tuple) else type(outputs).__name__
+        raise ContractError(
+            f"The module of '{detector.name}' must return a tuple of {len(names)} tensors, not {what}.",
+            why=[f"the detector declares {', '.join(names)}"],
+        )
+    # On the CPU a tensor may share its memory with the module; np.array makes the copy that the caller owns.
+    arrays = [np.array(output.to("cpu", torch.float32).numpy(), order="C") for output in outputs]
+    return dict(zip(names, arrays, strict=True))
+
+
+def _cuda(index: int) -> Found:
+    with torch.cuda.device(index):  # is_bf16_supported asks the current device
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    precisions = ("fp32", "bf16", "fp16") if bf16 else ("fp32", "fp16")
+    return Found(device=f"cuda:{index}", precisions=precisions, detail=torch.cuda.get_device_name(index))
+
+
+def _cpu() -> Found:
+    precisions = ("fp32", *(name for name in ("bf16", "fp16") if _cpu_computes_in(name)))
+    return Found(device="cpu", precisions=precisions, detail=torch.backends.cpu.get_cpu_capability())
+
+
+def _cpu_computes_in(precision: str) -> bool:
+    """Whether oneDNN has convolutions in ``"bf16"`` or ``"fp16"`` for this CPU, made of its own instructions."""
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported", None)
+    if supported is None or not supported():
+        return False
+    # On x86, oneDNN counts bf16 as supported from AVX-512 on, and emulates it up to AVX512_BF16.
+    emulated = precision == "bf16" and platform.machine() in ("x86_64", "AMD64")
+    return not emulated or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - no public name in every version
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

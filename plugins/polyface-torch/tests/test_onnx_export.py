@@ -1,0 +1,212 @@
+"""The converter to ONNX, on networks with what detectors have: a pyramid whose levels are resized to one another."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+
+import numpy as np
+import pytest
+
+from polyface.errors import ContractError
+from polyface.protocols import Converter, Graph
+from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
+onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'polyface-torch[export]'")
+pytest.importorskip("onnxscript", reason="needs onnxscript: pip install 'polyface-torch[export]'")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402 - only once onnx is known to be there
+
+from polyface_torch import export  # noqa: E402
+from polyface_torch.export import OnnxExporter  # noqa: E402
+
+NETS = """
+import torch
+from torch.nn.functional import interpolate, relu
+
+class Pyramid(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fine = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.coarse = torch.nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.head = torch.nn.Conv2d(4, 6, 1)
+
+    def forward(self, image):
+        fine = relu(self.norm(self.fine(image)))
+        coarse = relu(self.coarse(fine))
+        merged = fine + interpolate(coarse, size=self.size(fine), mode="nearest")
+        levels = [self.head(level).permute(0, 2, 3, 1).reshape(image.shape[0], -1, 6) for level in (merged, coarse)]
+        heads = torch.cat(levels, 1)
+        return heads[..., :4], heads[..., 4:]
+
+    def size(self, fine):
+        return fine.shape[-2:]
+
+class Frozen(Pyramid):
+    def size(self, fine):
+        return [len(range(side)) for side in fine.shape[-2:]]
+
+class Branching(Pyramid):
+    def forward(self, image):
+        return super().forward(image if image.shape[2] > 100 else image * 2)
+
+class Looking(Pyramid):
+    def forward(self, image):
+        return super().forward(image if image.sum() > 0 else -image)
+
+class Short(Pyramid):
+    def forward(self, image):
+        loc, logits = super().forward(image)
+        return loc, logits[..., :1]
+
+def make(kind):
+    torch.manual_seed(0)
+    return kind()
+
+def build(weights, *, seed=None): return make(Pyramid)
+def frozen(weights, *, seed=None): return make(Frozen)
+def branching(weights, *, seed=None): return make(Branching)
+def looking(weights, *, seed=None): return make(Looking)
+def short(weights, *, seed=None): return make(Short)
+"""
+
+
+@pytest.fixture
+def graph(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("nets")
+    (folder / "polyface_export_test_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(folder)
+
+    def of(builder="build", stride=1, min_side=32):
+        ref = Ref(f"polyface_export_test_nets:{builder}")
+        detector = DetectorSpec(
+            name="pyramid",
+            summary="two levels",
+            graph_version=1,
+            input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
+            outputs=(TensorSpec(name="loc", dims=("n", "p", 4)), TensorSpec(name="logits", dims=("n", "p", 2))),
+            preprocess=Preprocess(channels="bgr", mean=(104, 117, 123), std=(58, 57, 57), stride=stride),
+            head=Ref("tiny:Head"),
+            graphs=(GraphSource(kind="torch-module", ref=ref),),
+            min_side=min_side,
+        )
+        return Graph(kind="torch-module", source=ref, detector=detector)
+
+    return of
+
+
+@pytest.fixture
+def exported(graph, tmp_path):
+    return OnnxExporter().convert(graph(), tmp_path)
+
+
+def test_the_exporter_obeys_the_protocol():
+    assert isinstance(OnnxExporter(), Converter)
+
+
+def test_one_file_is_written_with_the_declared_names_and_free_dimensions(exported, tmp_path):
+    assert list(tmp_path.iterdir()) == [exported]
+    model = onnx.load(exported)
+    onnx.checker.check_model(model, full_check=True)
+    dims = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert dims == {"image": ["n", 3, "h", "w"], "loc": ["n", "p", 4], "logits": ["n", "p", 2]}
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", export.OPSET)]
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (3, 3, 33, 47), (2, 3, 101, 157)])
+def test_the_reference_runtime_gives_the_modules_numbers_at_other_shapes(exported, graph, shape):
+    image = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    with torch.inference_mode():
+        wanted = graph().source.load()(None).eval()(torch.tensor(image))
+    got = ReferenceEvaluator(onnx.load(exported)).run(["loc", "logits"], {"image": image})
+    for actual, expected in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
+
+
+def test_the_same_module_exports_to_the_same_bytes(exported, graph, tmp_path):
+    again = tmp_path / "again"
+    again.mkdir()
+    assert OnnxExporter().convert(graph(), again).read_bytes() == exported.read_bytes()
+
+
+def test_nothing_of_this_machine_is_in_the_file(exported):
+    data = exported.read_bytes()
+    for trace in (b"File ", b".py", b"/root", b"/home", b"/tmp", b"stack_trace"):
+        assert trace not in data
+
+
+def test_converting_prints_nothing_and_warns_of_nothing(graph, tmp_path, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OnnxExporter().convert(graph(), tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("stride", "min_side"), [(32, 32), (64, 128), (48, 70)])
+def test_only_sizes_that_the_detector_allows_are_traced_and_checked(graph, tmp_path, monkeypatch, stride, min_side):
+    seen = []
+    pictures = export._pictures
+    monkeypatch.setattr(export, "_pictures", lambda *a: seen.append(pictures(*a)) or seen[-1])
+    OnnxExporter().convert(graph(stride=stride, min_side=min_side), tmp_path)
+    assert len({image.shape for image in seen}) == 3
+    assert all(side % stride == 0 and side >= min_side for image in seen for side in image.shape[2:])
+
+
+def test_sizes_are_odd_where_the_detector_allows_it(graph):
+    assert export._pictures(graph().detector, 3, 3, 4).shape == (3, 3, 193, 259)
+
+
+def test_the_pictures_are_normalised_as_the_detector_takes_them(graph):
+    image = export._pictures(graph().detector, 1, 1, 1)
+    pixels = image.transpose(0, 2, 3, 1) * (58, 57, 57) + (104, 117, 123)
+    assert image.dtype == np.float32
+    assert 0 <= pixels.min() < 1
+    assert 254 < pixels.max() <= 255.001
+
+
+@pytest.mark.parametrize("builder", ["frozen", "branching"])
+def test_a_module_whose_size_was_frozen_or_branched_on_is_refused_by_its_numbers(graph, tmp_path, builder):
+    with pytest.raises(ContractError, match=r"not its module at the input shape \(1, 3, 65, 131\)") as caught:
+        OnnxExporter().convert(graph(builder), tmp_path)
+    assert "size=other.shape[-2:]" in caught.value.fix
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_that_cannot_be_traced_is_refused_and_the_cause_kept(graph, tmp_path, capfd):
+    with pytest.raises(ContractError, match="free batch, height and width") as caught:
+        OnnxExporter().convert(graph("looking"), tmp_path)
+    assert isinstance(caught.value.__cause__, torch.onnx.OnnxExporterError)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_outputs_other_than_the_declared_are_refused(graph, tmp_path):
+    with pytest.raises(ContractError, match="outputs of the exported graph are not those"):
+        OnnxExporter().convert(graph("short"), tmp_path)
+
+
+def test_the_numbers_are_checked_without_onnx_runtime_too(graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_runtime", None)
+    OnnxExporter().convert(graph(), tmp_path)
+    assert OnnxExporter().provenance()["checked_with"] == f"onnx.reference {onnx.__version__}"
+    with pytest.raises(ContractError, match=r"checked with onnx\.reference"):
+        OnnxExporter().convert(graph("branching"), tmp_path)
+
+
+def test_provenance_holds_the_versions_that_shape_the_file():
+    import onnxscript
+
+    provenance = OnnxExporter().provenance()
+    checked_with = provenance.pop("checked_with")
+    assert provenance == {
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxscript": onnxscript.__version__,
+        "opset": "18",
+    }
+    assert checked_with.split()[0] == ("onnxruntime" if importlib.util.find_spec("onnxruntime") else "onnx.reference")

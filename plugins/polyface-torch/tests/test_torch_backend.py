@@ -1,0 +1,378 @@
+"""The PyTorch backend against a network small enough to work out by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from polyface.errors import BackendUnavailableError, ContractError
+from polyface.protocols import Backend, CompileRequest, Graph, Session
+from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
+
+from polyface_torch import backend as backend_module  # noqa: E402 - only once torch is known to be there
+from polyface_torch.backend import TorchBackend  # noqa: E402
+from polyface_torch.plugin import polyface_backends, polyface_converters  # noqa: E402
+from polyface_torch.precision import ExactFloat32  # noqa: E402
+
+NETS = """
+import torch
+
+class Tiny(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 6, 1, bias=False)
+        self.conv.weight.data = (torch.arange(18) / 8).reshape(6, 3, 1, 1)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, image):
+        heads = self.dropout(self.conv(image)).permute(0, 2, 3, 1).reshape(image.shape[0], -1, 6)
+        image.zero_()
+        return heads[..., :4], heads[..., 4:]
+
+class Three(Tiny):
+    def forward(self, image):
+        return (*super().forward(image), image)
+
+class Bare(Tiny):
+    def forward(self, image):
+        return super().forward(image)[0]
+
+class Stingy(Tiny):
+    def forward(self, image):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+class Watching(Tiny):
+    seen = []
+    def forward(self, image):
+        self.seen.append((torch.is_inference_mode_enabled(), torch.backends.cudnn.conv.fp32_precision,
+                          image.is_contiguous(memory_format=torch.channels_last), image.dtype))
+        return super().forward(image)
+
+def build(weights, *, seed=None): return Tiny()
+def three(weights, *, seed=None): return Three()
+def bare(weights, *, seed=None): return Bare()
+def stingy(weights, *, seed=None): return Stingy()
+def watching(weights, *, seed=None): return Watching()
+def nothing(weights, *, seed=None): return None
+"""
+
+WEIGHT = np.arange(18, dtype=np.float32).reshape(6, 3) / 8
+
+
+def expected(image):
+    """The same network in NumPy: every pixel's channels times WEIGHT."""
+    heads = np.einsum("nchw,oc->nhwo", image, WEIGHT).reshape(len(image), -1, 6)
+    return {"loc": heads[..., :4], "logits": heads[..., 4:]}
+
+
+def picture(n=2, height=5, width=7):
+    # Multiples of 1/8 up to 2: every product and sum below is exact in float32, and the inputs in bfloat16.
+    return np.random.default_rng(0).integers(-16, 17, (n, 3, height, width)).astype(np.float32) / 8
+
+
+@pytest.fixture
+def graph(tmp_path, monkeypatch):
+    (tmp_path / "polyface_torch_test_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def of(builder="build"):
+        ref = Ref(f"polyface_torch_test_nets:{builder}")
+        detector = DetectorSpec(
+            name="tiny",
+            summary="one 1x1 convolution",
+            graph_version=1,
+            input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
+            outputs=(TensorSpec(name="loc", dims=("n", "p", 4)), TensorSpec(name="logits", dims=("n", "p", 2))),
+            preprocess=Preprocess(channels="rgb", mean=(0, 0, 0)),
+            head=Ref("tiny:Head"),
+            graphs=(GraphSource(kind="torch-module", ref=ref),),
+        )
+        return Graph(kind="torch-module", source=ref, detector=detector)
+
+    return of
+
+
+def compiled(graph, device="cpu", precision="fp32"):
+    return TorchBackend().compile(graph, CompileRequest(device=device, precision=precision))
+
+
+@pytest.fixture
+def session(graph):
+    return compiled(graph())
+
+
+def test_the_backend_and_its_session_obey_the_protocols(session):
+    assert isinstance(TorchBackend(), Backend)
+    assert isinstance(session, Session)
+
+
+def test_the_plugin_claims_cuda_before_the_cpu_and_a_way_to_onnx():
+    (backend,) = polyface_backends()
+    assert (backend.name, backend.accepts, backend.preference) == ("torch", ("torch-module",), 10)
+    assert [c.device for c in backend.capabilities] == ["cuda", "cpu"]
+    assert backend.factory.load() is TorchBackend
+    (converter,) = polyface_converters()
+    assert converter.name == "torch-module-to-onnx"
+    assert [r.module for r in converter.requires] == ["torch", "onnx", "onnxscript"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 7), (3, 5, 7), (2, 33, 64), (4, 101, 157)])
+def test_any_batch_height_and_width_gives_the_numbers_worked_out_in_numpy(session, shape):
+    image = picture(*shape)
+    outputs = session.run({"image": image})
+    wanted = expected(image)
+    assert outputs.keys() == wanted.keys()
+    for name in wanted:
+        np.testing.assert_array_equal(outputs[name], wanted[name])
+
+
+def test_a_batch_of_n_equals_n_singles(session):
+    image = picture(3)
+    batch = session.run({"image": image})
+    singles = [session.run({"image": image[i : i + 1]}) for i in range(3)]
+    for name, value in batch.items():
+        np.testing.assert_array_equal(value, np.concatenate([single[name] for single in singles]))
+
+
+def test_outputs_are_float32_c_contiguous_and_owned_by_the_caller(session):
+    image = picture()
+    first = session.run({"image": image})
+    assert all(v.dtype == np.float32 and v.flags.c_contiguous and v.flags.owndata for v in first.values())
+    first["loc"][:] = 0
+    np.testing.assert_array_equal(session.run({"image": image})["loc"], expected(image)["loc"])
+
+
+def test_a_module_that_writes_to_its_input_does_not_reach_the_callers(session):
+    image = picture()
+    image.flags.writeable = False
+    before = image.copy()
+    session.run({"image": image})
+    np.testing.assert_array_equal(image, before)
+
+
+def test_two_threads_get_what_one_gets(session):
+    images = [picture(1 + i % 3, 20 + i, 30 + 2 * i) for i in range(40)]
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(lambda image: session.run({"image": image}), images))
+    for image, outputs in zip(images, results, strict=True):
+        np.testing.assert_array_equal(outputs["loc"], expected(image)["loc"])
+
+
+def test_a_closed_session_raises_and_closes_again(session):
+    session.close()
+    session.close()
+    with pytest.raises(BackendUnavailableError, match="closed"):
+        session.run({"image": picture()})
+
+
+def test_execution_says_what_it_runs_on(session):
+    assert (session.execution.device, session.execution.precision) == ("cpu", "fp32")
+    assert session.execution.versions == {"torch": torch.__version__}
+
+
+def test_the_module_runs_in_inference_mode_in_channels_last_and_in_true_fp32(graph):
+    session = compiled(graph("watching"))
+    session.run({"image": picture()})
+    import polyface_torch_test_nets
+
+    assert polyface_torch_test_nets.Watching.seen[-1] == (True, "ieee", True, torch.float32)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_on_the_cpu_runs_where_found_and_is_refused_elsewhere(graph, precision):
+    image = picture()
+    if precision not in TorchBackend().probe()[-1].precisions:
+        with pytest.raises(BackendUnavailableError, match=precision):
+            compiled(graph(), precision=precision)
+        return
+    outputs = compiled(graph("watching"), precision=precision).run({"image": image})
+    import polyface_torch_test_nets
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert polyface_torch_test_nets.Watching.seen[-1][-1] is dtype
+    assert outputs["loc"].dtype == np.float32
+    # Inputs and weights are exact in either format, so that only the result is rounded.
+    np.testing.assert_array_equal(outputs["loc"], torch.tensor(expected(image)["loc"]).to(dtype).float().numpy())
+
+
+@pytest.mark.parametrize(("native", "found"), [(True, True), (False, False)])
+def test_bf16_that_the_cpu_would_emulate_is_not_found(monkeypatch, native, found):
+    monkeypatch.setattr(backend_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert ("bf16" in TorchBackend().probe()[-1].precisions) is found
+
+
+@pytest.mark.parametrize("device", ["cuda:3", "cuda:99", "tpu", "cpu:1", "", "auto"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(graph, device):
+    with pytest.raises(BackendUnavailableError, match=re.escape(f"'{device}'")) as caught:
+        compiled(graph(), device=device)
+    assert [line for line in caught.value.why if line.startswith("cpu (")]
+
+
+def test_a_precision_that_is_none_is_refused(graph):
+    with pytest.raises(BackendUnavailableError, match="int4"):
+        compiled(graph(), precision="int4")
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_probe_names_each_gpu_with_the_precisions_it_has(monkeypatch, bf16):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    asked = []
+
+    def is_bf16_supported(including_emulation):
+        asked.append(including_emulation)
+        return bf16
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+    found = TorchBackend().probe()
+    assert [(f.device, f.detail) for f in found[:2]] == [("cuda:0", "GPU 0"), ("cuda:1", "GPU 1")]
+    assert found[1].precisions == (("fp32", "bf16", "fp16") if bf16 else ("fp32", "fp16"))
+    assert asked == [False, False]
+    assert found[2].device == "cpu"
+
+
+def test_out_of_memory_names_the_batch_and_how_to_shrink_it(graph):
+    session = compiled(graph("stingy"))
+    with pytest.raises(BackendUnavailableError, match="batch of 2 of 7x5 pixels") as caught:
+        session.run({"image": picture()})
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    assert "2.00 GiB" in caught.value.why[0]
+    assert "--max-side" in caught.value.fix
+
+
+@pytest.mark.parametrize(("builder", "got"), [("three", "a tuple of 3"), ("bare", "Tensor")])
+def test_a_module_with_another_count_of_outputs_is_refused(graph, builder, got):
+    with pytest.raises(ContractError, match=f"tuple of 2 tensors, not {got}"):
+        compiled(graph(builder)).run({"image": picture()})
+
+
+def test_a_builder_that_returns_no_module_is_refused(graph):
+    with pytest.raises(ContractError, match="NoneType"):
+        compiled(graph("nothing"))
+
+
+def test_a_source_that_is_no_builder_is_refused(graph, tmp_path):
+    good = graph()
+    with pytest.raises(ContractError, match=r"net\.pt"):
+        compiled(Graph(kind="torch-module", source=tmp_path / "net.pt", detector=good.detector))
+
+
+def switches():
+    return (
+        torch.backends.cudnn.conv.fp32_precision,
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.mkldnn.conv.fp32_precision,
+        torch.backends.mkldnn.matmul.fp32_precision,
+    )
+
+
+@pytest.fixture
+def restored():
+    """Give PyTorch's own defaults to the test, and back to the process."""
+
+    def reset():
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.fp32_precision = "none"
+        torch.backends.cuda.matmul.fp32_precision = "none"
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+    reset()
+    yield
+    reset()
+
+
+def test_exact_float32_sets_every_switch_and_puts_back_what_was_there(restored):
+    before = switches()
+    assert before == ("tf32", "none", "none", "none")
+    with ExactFloat32():
+        assert switches() == ("ieee",) * 4
+        assert torch.backends.cudnn.allow_tf32 is False
+        assert torch.backends.cuda.matmul.allow_tf32 is False
+    assert switches() == before
+    assert torch.backends.cudnn.allow_tf32 is True
+
+
+@pytest.mark.parametrize("matmul", ["high", "medium"])
+def test_exact_float32_agrees_with_the_older_matmul_switch_and_puts_it_back(restored, matmul):
+    torch.set_float32_matmul_precision(matmul)
+    before = switches()
+    with ExactFloat32():
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.cuda.matmul.allow_tf32 is False  # PyTorch raises here when old and new disagree
+    assert torch.get_float32_matmul_precision() == matmul
+    assert switches() == before
+
+
+def test_exact_float32_puts_back_what_only_the_newer_switches_say(restored):
+    torch.backends.cuda.matmul.fp32_precision = "tf32"  # from here on PyTorch refuses to read the older switch
+    with ExactFloat32():
+        assert torch.backends.cuda.matmul.allow_tf32 is False
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+def test_exact_float32_nests():
+    before = switches()
+    exact = ExactFloat32()
+    with exact:
+        with exact:
+            pass
+        assert switches() == ("ieee",) * 4
+    assert switches() == before
+
+
+def test_a_switch_that_followed_the_general_one_still_follows_it_afterwards(restored):
+    torch.backends.fp32_precision = "tf32"
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    with ExactFloat32():
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    torch.backends.fp32_precision = "ieee"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_exact_float32_holds_until_the_last_of_two_threads_leaves():
+    before = switches()
+    exact = ExactFloat32()
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with exact:
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with exact:
+        thread.start()
+        assert entered.wait(10)
+    assert switches() == ("ieee",) * 4
+    leave.set()
+    thread.join()
+    assert switches() == before
+
+
+def test_an_error_inside_exact_float32_puts_the_switches_back():
+    before = switches()
+    with pytest.raises(ZeroDivisionError), ExactFloat32():
+        raise ZeroDivisionError
+    assert switches() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_cuda_gives_the_numbers_worked_out_in_numpy_on_the_indexed_device(graph):
+    session = compiled(graph(), device="cuda")
+    image = picture()
+    assert session.execution.device == "cuda:0"
+    np.testing.assert_array_equal(session.run({"image": image})["loc"], expected(image)["loc"])
