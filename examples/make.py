@@ -1,0 +1,99 @@
+"""Make the example pictures: ``pip install scikit-image matplotlib`` and ``python examples/make.py``.
+
+Both portraits are works of the United States government and in the public domain, and both ship inside a wheel on
+PyPI, so nothing is fetched here:
+
+- ``astronaut.jpg``: Eileen Collins, NASA; ``skimage/data/astronaut.png`` of scikit-image, saved as JPEG.
+- ``grace_hopper.jpg``: Grace Hopper, US Navy; ``mpl-data/sample_data/grace_hopper.jpg`` of matplotlib, unchanged.
+- ``collage.jpg``: made from those two: 24 faces in five rows like an eye chart, from 200 to 26 pixels high.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+FOLDER = Path(__file__).parent
+SIZE = (1280, 960)
+MARGIN = 48
+BACKGROUND = (238, 234, 226)
+RADIUS = 0.82  # of a round print, in face heights: hair and chin stay inside
+ROWS = ((3, 200), (4, 120), (5, 72), (6, 48), (6, 26))  # faces in the row, and their height in pixels
+ANGLES = (0, -18, 12, 30, -8, 22, -35, 5, -25, 35, -14)  # degrees, counter-clockwise
+
+
+class Portrait(NamedTuple):
+    """A picture with one face: its centre and its height, from forehead to chin, in pixels of the picture."""
+
+    image: Image.Image
+    centre: tuple[int, int]
+    height: int
+
+
+def packaged(package: str, name: str) -> Path:
+    """Return where the file ``name`` lies inside the installed ``package``, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(f"{package} is not installed. To fix it: pip install scikit-image matplotlib")
+    return Path(spec.submodule_search_locations[0]) / name
+
+
+def disc(diameter: int) -> Image.Image:
+    """Return a mask, white inside the circle and black outside, its edge one pixel soft."""
+    offset = np.arange(diameter) + 0.5 - diameter / 2
+    inside = np.clip(diameter / 2 - np.hypot(offset[:, None], offset), 0, 1)
+    return Image.fromarray(np.uint8(255 * inside))
+
+
+def face(portrait: Portrait, diameter: int, index: int) -> Image.Image:
+    """Return a square with the face in its middle; ``index`` picks the angle, the mirror and the tone."""
+    x, y = portrait.centre
+    reach = round(portrait.height * RADIUS)
+    turned = portrait.image.rotate(ANGLES[index % len(ANGLES)], Image.Resampling.BICUBIC, center=portrait.centre)
+    # The circle around the face lies inside the picture, so turning it brings no empty corner into the print.
+    print_ = turned.resize((diameter, diameter), Image.Resampling.LANCZOS, (x - reach, y - reach, x + reach, y + reach))
+    if index % 3 == 2:
+        print_ = ImageOps.mirror(print_)
+    if index % 5 == 3:
+        print_ = ImageOps.grayscale(print_).convert("RGB")
+    if index % 7 == 4:
+        print_ = ImageEnhance.Brightness(print_).enhance(0.65)
+    return print_
+
+
+def collage(portraits: list[Portrait]) -> Image.Image:
+    """Return the eye chart of faces."""
+    sheet = Image.new("RGB", SIZE, BACKGROUND)
+    diameters = [round(2 * RADIUS * height) for _, height in ROWS]
+    gap = (SIZE[1] - 2 * MARGIN - sum(diameters)) / (len(ROWS) - 1)
+    top, index = float(MARGIN), 0
+    for (count, _), diameter in zip(ROWS, diameters, strict=True):
+        step = (SIZE[0] - 2 * MARGIN - diameter) / (count - 1)
+        for column in range(count):
+            portrait = portraits[index % len(portraits)]
+            corner = (round(MARGIN + column * step), round(top))
+            sheet.paste(face(portrait, diameter, index), corner, disc(diameter))
+            index += 1
+        top += diameter + gap
+    return sheet
+
+
+def main() -> None:
+    """Write the three pictures beside this file."""
+    astronaut = Image.open(packaged("skimage", "data/astronaut.png")).convert("RGB")
+    hopper = packaged("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
+    (FOLDER / "grace_hopper.jpg").write_bytes(hopper.read_bytes())
+    astronaut.save(FOLDER / "astronaut.jpg", quality=92, icc_profile=None)
+    portraits = [
+        Portrait(Image.open(hopper).convert("RGB"), centre=(265, 225), height=235),
+        Portrait(astronaut, centre=(224, 115), height=130),
+    ]
+    collage(portraits).save(FOLDER / "collage.jpg", quality=90)
+
+
+if __name__ == "__main__":
+    main()
