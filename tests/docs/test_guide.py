@@ -1,0 +1,53 @@
+"""The guide, followed to the letter: its files make a package that installs, is found, runs and passes its tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def project(pytestconfig, tmp_path_factory):
+    """The files of the guide in one folder, and the package installed beside it."""
+    folder = tmp_path_factory.mktemp("guide")
+    guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```(?:python|toml)\n# file: (\S+)\n(.*?)```", guide, flags=re.DOTALL)
+    assert len(snippets) >= 7
+    for name, text in snippets:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    target = folder / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(folder)], check=True)
+    return folder
+
+
+def run(project, *arguments):
+    environ = {**os.environ, "PYTHONPATH": str(project / "installed")}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=project, env=environ, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_detector_and_the_backend_are_found(project):
+    result = run(project, "-m", "polyface", "plugins")
+    assert result.returncode == 0, result.stderr
+    assert "detectors: acme-spots" in result.stdout
+    assert "backends: acme-" in result.stdout
+    assert "failed" not in result.stdout
+
+
+def test_the_tests_of_the_guide_pass(project):
+    result = run(project, "-m", "pytest", "-q", "tests", "-p", "no:cacheprovider")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout
+
+
+def test_the_code_of_the_guide_has_no_gaps(project):
+    for path in sorted((project / "acme_faces").glob("*.py")):
+        compile(path.read_text(), str(path), "exec")

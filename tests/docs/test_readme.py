@@ -1,0 +1,105 @@
+"""The README as a sceptical user reads it: its code runs, its configuration loads, its lists are complete."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+
+import pytest
+
+from polyface import hookspecs
+from polyface.cli import COMMANDS
+from polyface.config import load_config, settings
+from polyface.plugins import installed_plugins
+
+
+@pytest.fixture(scope="module")
+def readme(pytestconfig):
+    return (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_python_example_runs_as_printed(readme, require, pytestconfig, tmp_path, monkeypatch, capsys):
+    require("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
+    (tmp_path / "examples").symlink_to(pytestconfig.rootpath / "examples")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(readme, "python")
+    values = {}
+    exec(compile(code, "README.md", "exec"), values)  # noqa: S102 - that is the point
+    assert values["faces"].boxes.shape == (1, 4)
+    assert values["faces"].landmarks.shape == (1, 5, 2)
+    assert values["faces"].to_array().shape == (1, 5)
+    assert capsys.readouterr().out.splitlines()[0] == "0"
+    assert (tmp_path / "astronaut_out.jpg").stat().st_size > 10_000
+
+
+def test_the_json_line_is_the_one_that_detect_writes(readme, require, pytestconfig, make_faces_jsonl):
+    require("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
+    (printed,) = (json.loads(block) for block in blocks(readme, "json"))
+    actual = make_faces_jsonl("examples/astronaut.jpg")
+    assert list(actual) == list(printed)
+    assert {key: actual[key] for key in ("image", "width", "height", "error")} == {
+        "image": "examples/astronaut.jpg",
+        "width": 512,
+        "height": 512,
+        "error": None,
+    }
+    (face,), (shown,) = actual["faces"], printed["faces"]
+    assert list(face) == list(shown)
+    assert face["box"] == pytest.approx(shown["box"], abs=0.01)
+    assert face["score"] == pytest.approx(shown["score"], abs=1e-4)
+
+
+@pytest.fixture
+def make_faces_jsonl(pytestconfig, monkeypatch):
+    from click.testing import CliRunner
+
+    from polyface.cli import group
+
+    def lines(path):
+        monkeypatch.chdir(pytestconfig.rootpath)
+        result = CliRunner().invoke(group, ["detect", path, "--json", "--backend", "onnxruntime"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return lines
+
+
+def test_the_configuration_file_loads(readme, tmp_path):
+    (text,) = blocks(readme, "toml")
+    path = tmp_path / "polyface.toml"
+    path.write_text(text)
+    config = load_config(path, environ={})
+    assert (config.backend, config.score_threshold, config.max_side) == ("torch", 0.6, 2048)
+
+
+def test_every_setting_and_every_command_is_named(readme):
+    for key in settings():
+        assert f"`{key.name}`" in readme
+    for command in COMMANDS:
+        assert f"`polyface {command}" in readme
+
+
+def test_the_test_command_is_the_one_that_ci_runs(readme, pytestconfig):
+    command = "pip install tox && tox run"
+    assert f"$ {command}\n" in readme
+    assert f"\n{command}\n" in (pytestconfig.rootpath / ".ci/run").read_text()
+
+
+def test_every_installed_detector_and_backend_of_ours_is_in_the_table(readme):
+    names = [*installed_plugins().detectors, *installed_plugins().backends]
+    for name in names:
+        if name not in ("example-redbox", "numpy"):
+            assert f"`{name}`" in readme
+
+
+def test_the_guide_documents_every_hook_with_its_exact_signature(pytestconfig):
+    guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
+    hooks = {name: value for name, value in vars(hookspecs).items() if name.startswith("polyface_")}
+    assert len(hooks) == 3
+    for name, function in hooks.items():
+        assert f"`{name}{inspect.signature(function)}`".replace("'", "") in guide
