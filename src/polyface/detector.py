@@ -130,9 +130,14 @@ class FaceDetector:
             chosen = [frames[index] for index in group]
             outputs = self._run(prepare([pictures[index] for index in group], chosen, self.detector.preprocess))
             scores = self._head.scores(outputs)
+            priors = self._priors(*chosen[0].shape)
+            if scores.shape != (len(group), len(priors)):
+                raise ContractError(
+                    f"'{self.detector.name}' gave scores {scores.shape} for {len(group)} pictures and {len(priors)} "
+                    f"anchors of a network input of {chosen[0].net_width}x{chosen[0].net_height}."
+                )
             if not np.isfinite(scores).all():
                 raise self._not_finite()
-            priors = self._priors(*chosen[0].shape)
             for place, index in enumerate(group):
                 results[index] = self._postprocess(outputs, scores[place], priors, place, frames[index])
         return [result for result in results if result is not None]

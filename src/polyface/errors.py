@@ -63,7 +63,7 @@ class UnsupportedError(PolyfaceError):
         super().__init__(
             what,
             why=[f"{reason.subject}: {reason.why}" for reason in reasons],
-            fix="; or: ".join(dict.fromkeys(reason.fix for reason in reasons if reason.fix)),
+            fix=fixes(reasons) or "choose another pair: polyface matrix",
         )
         self.reasons = tuple(reasons)
 
@@ -86,6 +86,11 @@ class WeightsMismatchError(WeightsError, ValueError):
 
 class ImageError(PolyfaceError, ValueError):
     """A picture cannot be read, or an array is not a picture."""
+
+
+def fixes(reasons: Sequence[Reason]) -> str:
+    """Return the remedies of several reasons, each once, or an empty string."""
+    return "; or: ".join(dict.fromkeys(reason.fix for reason in reasons if reason.fix))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

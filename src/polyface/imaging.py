@@ -149,7 +149,7 @@ def _pixels(image: Image.Image) -> Picture:
 
 def _from_array(array: npt.NDArray[Any]) -> Picture:
     was = f"an array of shape {array.shape} and dtype {array.dtype}"
-    if array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         fix = "(image * 255).round().astype('uint8') for values in 0-1" if array.dtype.kind == "f" else ""
         raise ImageError(f"Got {was}; wanted: {WANTED}.", why=["the dtype must be uint8 (or uint16)"], fix=fix)
     if array.ndim == 2:
@@ -160,7 +160,7 @@ def _from_array(array: npt.NDArray[Any]) -> Picture:
         raise ImageError(f"Got {was}; wanted: {WANTED}.", fix=fix)
     if 0 in array.shape:
         raise ImageError(f"Got {was}, which has no pixels; wanted: {WANTED}.")
-    if array.dtype == np.uint16:
+    if array.dtype.itemsize == 2:
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)

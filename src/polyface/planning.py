@@ -172,7 +172,7 @@ def _routes(
         yield Reason(
             subject="converters",
             why=f"none that is installed makes {kind} from {published}",
-            fix=f"pip install {shlex.quote(known[0])}" if known else "choose another backend: polyface matrix",
+            fix=f"pip install {shlex.quote(known[0])}" if known else "",
         )
 
 

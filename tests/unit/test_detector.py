@@ -58,16 +58,22 @@ def one_face(batch):
 
 def faces(*rows):
     """A network that finds these faces ``(x1, y1, x2, y2, score)`` in every picture."""
-    return lambda batch: {"heads": np.array([rows] * len(batch), np.float32)}
+
+    def network(batch):
+        return {"heads": np.array([rows] * len(batch), np.float32).reshape(len(batch), -1, 5)}
+
+    network.anchors = len(rows)
+    return network
 
 
 class Head:
-    def __init__(self):
+    def __init__(self, anchors=1):
+        self.anchors = anchors
         self.asked = []
 
     def priors(self, height, width):
         self.asked.append((height, width))
-        return np.zeros((1, 4), np.float32)
+        return np.zeros((self.anchors, 4), np.float32)
 
     def scores(self, outputs):
         return outputs["heads"][:, :, 4]
@@ -113,7 +119,9 @@ def make(detector_spec, backend_spec):
             weights=Weights(detector="toy"),
             route=Route(kind="onnx", source=spec.graphs[0]),
         )
-        return FaceDetector(Config(**settings), selection, head or Head(), Session(network))
+        return FaceDetector(
+            Config(**settings), selection, head or Head(getattr(network, "anchors", 1)), Session(network)
+        )
 
     return make
 
@@ -195,7 +203,7 @@ class TestOnePicture:
                 return super().decode(outputs, priors, image, keep)
 
         network = faces((0, 0, 5, 5, 0.1), (9, 0, 12, 5, 0.8), (20, 0, 25, 5, 0.2), (30, 0, 35, 5, 0.9))
-        make(network, head=Watching()).detect(picture(0))
+        make(network, head=Watching(4)).detect(picture(0))
         assert decoded == [[3, 1]]
 
     def test_boxes_reach_beyond_the_picture_unless_clipped(self, make):
@@ -218,7 +226,7 @@ class TestOnePicture:
 
         def network(batch):
             batches.append(batch.copy())
-            return faces()(batch) | {"heads": np.zeros((1, 0, 5), np.float32)}
+            return one_face(batch)
 
         record = Preprocess(channels="bgr", mean=(1, 2, 3), stride=16)
         spec = attrs.evolve(detector_spec, preprocess=record, min_side=40)
@@ -227,6 +235,14 @@ class TestOnePicture:
         assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((1, 3, 48, 48), np.float32, True)
         assert batch[0, :, 0, 0].tolist() == [0 - 1, 7 - 2, 5 - 3]
         assert batch[0, :, 20, 20].tolist() == [0, 0, 0]
+
+    def test_a_head_with_another_number_of_scores_than_anchors_is_refused(self, make):
+        network = faces((0, 0, 5, 5, 0.9), (9, 0, 12, 5, 0.8))
+        with pytest.raises(ContractError) as caught:
+            make(network, head=Head(3)).detect(picture(0))
+        assert caught.value.what == (
+            "'toy' gave scores (1, 2) for 1 pictures and 3 anchors of a network input of 32x32."
+        )
 
 
 class TestBatch:

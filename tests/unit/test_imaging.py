@@ -59,6 +59,7 @@ class TestArrays:
         # 257 = 65535 / 255; 128 / 257 is below one half, 129 / 257 above.
         values = np.array([[0, 128, 129, 257, 100 * 257, 65535]], np.uint16)
         assert read_image(values)[0, :, 0].tolist() == [0, 0, 1, 1, 100, 255]
+        assert read_image(values.astype(">u2"))[0, :, 0].tolist() == [0, 0, 1, 1, 100, 255]
 
     def test_sixteen_bit_rgba_lies_on_white_too(self):
         rgba = np.array([[[2570, 5140, 7710, 65535], [0, 0, 0, 0]]], np.uint16)

@@ -149,9 +149,11 @@ class TestReasons:
             fix="pip install 'polyface-torch[export]'",
         )
 
-    def test_no_converter_to_a_kind_nobody_knows_sends_to_another_backend(self, attempt, backend_spec):
-        reason = reasons_of(attempt, backend=attrs.evolve(backend_spec, accepts=["engine"]))[-1]
-        assert (reason.subject, reason.fix) == ("converters", "choose another backend: polyface matrix")
+    def test_no_converter_to_a_kind_nobody_knows_sends_to_another_pair(self, attempt, backend_spec):
+        with pytest.raises(UnsupportedError) as caught:
+            attempt(backend=attrs.evolve(backend_spec, accepts=["engine"]))
+        assert (caught.value.reasons[-1].subject, caught.value.reasons[-1].fix) == ("converters", "")
+        assert caught.value.fix == "choose another pair: polyface matrix"
 
     def test_a_packaged_graph_with_other_weights_is_not_converted_either(self, attempt, backend_spec, converter_spec):
         onward = attrs.evolve(converter_spec, source="onnx", target="engine")

@@ -10,7 +10,7 @@ from attrs import asdict, frozen
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.tables import print_json, print_notes, print_table
 from polyface.config import Config, load_config
-from polyface.errors import PolyfaceError, UnsupportedError
+from polyface.errors import PolyfaceError, UnsupportedError, fixes
 from polyface.plugins import PluginManager, installed_plugins
 
 
@@ -64,9 +64,7 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
     try:
         detail = _run_once(config, plugins) if probe else _route(config, plugins)
     except UnsupportedError as error:
-        # A reason without a command of its own points here.
-        fixes = [reason.fix for reason in error.reasons if reason.fix and "polyface matrix" not in reason.fix]
-        return Cell(**name, status="no", detail="\n".join(error.why), fix="; or: ".join(dict.fromkeys(fixes)))
+        return Cell(**name, status="no", detail="\n".join(error.why), fix=fixes(error.reasons))
     except PolyfaceError as error:
         return Cell(**name, status="no", detail="\n".join([error.what, *error.why]), fix=error.fix)
     except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
