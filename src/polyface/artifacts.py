@@ -1,4 +1,4 @@
-"""Exported graphs, stored under a key made of their content: detector, graph version, weights and graph kind.
+"""Exported graphs, stored under a key made of their content: network, graph version, weights and graph kind.
 
 The key needs no converter, so a machine without torch finds what another machine exported. A folder holds the graph and
 ``manifest.json``; it appears whole or not at all.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 from attrs import frozen
 
 from polyface.planning import Reason
-from polyface.specs import DetectorSpec
+from polyface.specs import DetectorSpec, Ref
 from polyface.weights import home, sha256_of
 
 MANIFEST = "manifest.json"
@@ -24,9 +25,18 @@ MANIFEST = "manifest.json"
 
 @frozen(kw_only=True)
 class ArtifactKey:
-    """What makes two graphs the same graph."""
+    """What makes two graphs the same graph.
+
+    Args:
+        detector: its name.
+        network: what builds its network, which tells apart two distributions that share a detector's name.
+        graph_version: the record's.
+        weights_sha256: of the weights, or an empty text for a detector that has none.
+        kind: the graph kind.
+    """
 
     detector: str
+    network: str
     graph_version: int
     weights_sha256: str
     kind: str
@@ -35,13 +45,18 @@ class ArtifactKey:
     def of(cls, detector: DetectorSpec, weights_sha256: str, kind: str) -> ArtifactKey:
         """Return the key of a detector's graph of one kind with these weights."""
         return cls(
-            detector=detector.name, graph_version=detector.graph_version, weights_sha256=weights_sha256, kind=kind
+            detector=detector.name,
+            network=" ".join(graph.ref.target for graph in detector.graphs if isinstance(graph.ref, Ref)),
+            graph_version=detector.graph_version,
+            weights_sha256=weights_sha256,
+            kind=kind,
         )
 
     def as_json(self) -> dict[str, str | int]:
         """Return the fields by name."""
         return {
             "detector": self.detector,
+            "network": self.network,
             "graph_version": self.graph_version,
             "weights_sha256": self.weights_sha256,
             "kind": self.kind,
@@ -67,7 +82,11 @@ class ArtifactStore:
         problem = _problem(folder, key)
         if problem is None:
             return folder / _manifest(folder)["file"]
-        return Reason(subject=f"{key.kind} artifact", why=f"{folder} is refused: {problem}", fix=f"rm -r {folder}")
+        return Reason(
+            subject=f"{key.kind} artifact",
+            why=f"{folder} is refused: {problem}",
+            fix=f"rm -r {shlex.quote(str(folder))}",
+        )
 
     def put(self, key: ArtifactKey, write: Callable[[Path], Path], provenance: Mapping[str, str]) -> Path:
         """Store the graph that ``write`` writes into the empty folder it is given, and return where it lies.

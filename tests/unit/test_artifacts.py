@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 
 from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore
 from polyface.planning import Reason
+from polyface.specs import Ref
 
-KEY = ArtifactKey(detector="toy", graph_version=1, weights_sha256="ab" * 32, kind="onnx")
+KEY = ArtifactKey(detector="toy", network="toy_faces.net:build", graph_version=1, weights_sha256="ab" * 32, kind="onnx")
 
 
 def writer(content=b"graph", name="toy.onnx"):
@@ -58,6 +60,7 @@ def test_what_was_put_is_found(store, stored):
 def test_the_manifest_holds_the_key_the_hash_and_the_provenance(stored):
     assert json.loads((stored.parent / MANIFEST).read_text()) == {
         "detector": "toy",
+        "network": "toy_faces.net:build",
         "graph_version": 1,
         "weights_sha256": "ab" * 32,
         "kind": "onnx",
@@ -209,3 +212,19 @@ class TestPut:
                 paths = list(pool.map(lambda _, key=key, write=write: store.put(key, write, {}), range(4)))
             assert set(paths) == {store.find(key)}
         assert len(list(store.root.iterdir())) == 10
+
+
+def test_two_distributions_that_share_a_detectors_name_share_no_graph(detector_spec):
+    other = attrs.evolve(
+        detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], ref=Ref("other_faces.net:build"))]
+    )
+    one, two = (ArtifactKey.of(spec, "", "onnx") for spec in (detector_spec, other))
+    assert (one.network, two.network) == ("toy_faces.net:build", "other_faces.net:build")
+    assert one.digest != two.digest
+
+
+def test_the_command_that_removes_a_damaged_folder_is_quoted(tmp_path):
+    store = ArtifactStore(tmp_path / "my home")
+    path = store.put(KEY, writer(), {})
+    path.write_bytes(b"damaged")
+    assert shlex.split(store.find(KEY).fix) == ["rm", "-r", str(path.parent)]
