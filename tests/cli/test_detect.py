@@ -235,5 +235,5 @@ def test_without_memory_for_one_picture_the_rest_is_done(polyface, picture, monk
     result = polyface("detect", picture("a.png", 800), picture("b.png"), "--json")
     assert result.exit_code == 1
     first, second = lines(result.stdout)
-    assert first["error"] == "does not fit into memory; to fix it: --max-side 4096"
+    assert first["error"] == "does not fit into memory; to fix it: lower --max-side or --pad-to"
     assert (second["faces"], second["error"]) == ([FACE], None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -130,8 +131,8 @@ def refuse(result, *words):
         (["--weights", "mine.pth"], ["no file of weights at ", "mine.pth"]),
         (["--score-threshold", "1.5"], ["score_threshold must be a number from 0 to 1, not '1.5' (option)."]),
         (["--iou-threshold", "much"], ["iou_threshold must be a number from 0 to 1, not 'much' (option)."]),
-        (["--max-side", "0"], ["max_side must be a whole number of at least 1, not '0' (option)."]),
-        (["--pad-to", "3.5"], ["pad_to must be a whole number of at least 1, not '3.5' (option)."]),
+        (["--max-side", "0"], ["max_side must be a whole number from 1 to 65536, not '0' (option)."]),
+        (["--pad-to", "3.5"], ["pad_to must be a whole number from 1 to 65536, not '3.5' (option)."]),
         (["--backend-options", "threds=2"], ["The backend 'numpy' has no option 'threds'"]),
         (["--config", "nowhere.toml"], ["nowhere.toml cannot be read."]),
         (["--detecter", "x"], ["No such option", "--detecter", "--detector"]),
@@ -183,13 +184,75 @@ def test_an_output_folder_without_permission_is_refused(polyface, picture):
     refuse(polyface("detect", picture("a.png"), "--output", "out"), "The output folder out cannot be written to.")
 
 
-def test_a_drawing_that_cannot_be_written_ends_the_run_with_its_reason(polyface, picture):
-    picture("in/a.png")
-    picture("in/sub/b.png")
+def lines_of(folder):
+    return [json.loads(line) for line in Path(folder, "faces.jsonl").read_text().splitlines()]
+
+
+def test_a_drawing_that_cannot_be_written_fails_its_picture_and_no_other(polyface, picture):
+    picture("in/a/z.png")
+    picture("in/b.png")
     Path("out").mkdir()
-    Path("out/sub").write_text("in the way")
-    refuse(polyface("detect", "in", "--output", "out"), "Cannot write to out.", "out/sub")
-    assert [json.loads(line)["image"] for line in Path("out/faces.jsonl").read_text().splitlines()] == ["in/a.png"]
+    Path("out/a").write_text("in the way")
+    result = polyface("detect", "in", "--output", "out")
+    assert result.exit_code == 1
+    assert "in/a/z.png: its faces cannot be drawn: " in result.stderr
+    good, bad = lines_of("out")
+    assert (good["image"], good["error"]) == ("in/b.png", None)
+    assert (bad["image"], bad["width"], len(bad["faces"])) == ("in/a/z.png", 64, 1)
+    assert bad["error"].startswith("its faces cannot be drawn: ")
+
+
+def test_a_name_as_long_as_names_can_be_is_drawn(polyface, picture):
+    picture(f"in/{'n' * 247}.png")
+    assert polyface("detect", "in", "--output", "out").exit_code == 0
+    assert Path(f"out/{'n' * 247}_out.jpg").is_file()
+
+
+def test_a_full_disk_ends_the_run_with_its_reason(polyface, picture, monkeypatch):
+    picture("in/a.png")
+
+    def draw(self, job, picture, faces):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("polyface.cli.pictures.OutputFolder.draw", draw)
+    refuse(polyface("detect", "in", "--output", "out"), "Cannot write to out.", "No space left on device")
+
+
+def test_a_drawing_never_takes_the_place_of_a_picture(polyface, picture):
+    picture("p/a.png")
+    picture("p/a_out.jpg")
+    before = Path("p/a_out.jpg").read_bytes()
+    refuse(
+        polyface("detect", "p/a.png", "p/a_out.jpg", "--output", "p"), "would take the place of the picture", "/p/out"
+    )
+    assert Path("p/a_out.jpg").read_bytes() == before
+
+
+def test_a_pipe_in_a_folder_is_not_waited_on(polyface, picture):
+    picture("in/a.png")
+    os.mkfifo("in/b.png")
+    result = polyface("detect", "in", "--json")
+    assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == ["in/a.png"]
+
+
+def test_an_empty_name_is_refused(polyface):
+    refuse(polyface("detect", ""), "An empty text names no picture.", "unset")
+
+
+@pytest.mark.parametrize("output", ["loop", "~no-such-user/out", "a\0b"])
+def test_an_output_folder_that_cannot_be_is_refused(polyface, picture, output):
+    picture("a.png")
+    Path("loop").symlink_to("loop")
+    result = polyface("detect", "a.png", "--output", output)
+    assert result.exit_code == 2
+    assert "error: " in result.stderr
+
+
+def test_control_characters_in_a_name_do_not_reach_the_terminal(polyface):
+    Path("a\x1b[31m\n.png").write_bytes(b"")
+    result = polyface("detect", "a\x1b[31m\n.png")
+    assert result.stderr.startswith("a\\x1b[31m\\n.png: ")
+    assert "\x1b" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("output", ["in", "in/", "./in", "in/../in", "link"])

@@ -42,7 +42,9 @@ class Commands(click.Group):
         """Run a command; what the user can mend is a message and exit status 2, not a traceback."""
         try:
             return super().invoke(ctx)
-        except PolyfaceError as error:
+        except BrokenPipeError:
+            raise  # click ends the program quietly
+        except (PolyfaceError, OSError) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -14,13 +15,18 @@ import click
 from attrs import field, mutable
 
 from polyface.cli.options import SOURCE, config_options
-from polyface.cli.tables import print_table
+from polyface.cli.tables import print_table, printable
 from polyface.config import load_config
 from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError
 
 if TYPE_CHECKING:
     from polyface.cli.pictures import Job, OutputFolder
     from polyface.detector import FaceDetector
+    from polyface.imaging import Picture
+    from polyface.results import Detections
+
+FATAL = {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
+"""What keeps every drawing from being written, not the one."""
 
 ROWS = 20
 """The closing table lists so many pictures one by one, and only sums up the rest."""
@@ -36,14 +42,14 @@ class Tally:
     failed: int = 0
     seconds: float = 0.0
 
-    def add(self, name: str, faces: int | None, seconds: float) -> None:
-        """Count one picture; ``faces`` is ``None`` for one that failed."""
+    def add(self, name: str, faces: int, seconds: float, *, failed: bool) -> None:
+        """Count one picture."""
         self.pictures += 1
-        self.failed += faces is None
-        self.faces += faces or 0
+        self.failed += failed
+        self.faces += faces
         self.seconds += seconds
         if len(self.rows) < ROWS:
-            self.rows.append((name, "failed" if faces is None else str(faces), f"{seconds * 1000:.0f} ms"))
+            self.rows.append((name, "failed" if failed else str(faces), f"{seconds * 1000:.0f} ms"))
 
 
 @click.command("detect", short_help="Find the faces in pictures and folders.")
@@ -71,7 +77,9 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
         detector = stack.enter_context(create_detector(config=config))
         folder = stack.enter_context(OutputFolder(config.output)) if config.output else None
         try:
-            with _progress(len(jobs), shown=not (config.json and sys.stdout.isatty())) as advance:
+            with _progress(
+                len(jobs), shown=not (config.json and sys.stdout is not None and sys.stdout.isatty())
+            ) as advance:
                 for job in jobs:
                     _do(job, detector, folder, tally, to_stdout=config.json)
                     advance()
@@ -92,7 +100,6 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
 
     started = time.perf_counter()
     line: dict[str, Any] = {"image": job.name, "width": None, "height": None, "faces": [], "error": None}
-    picture = faces = None
     try:
         if job.problem:
             raise ImageError(job.problem)
@@ -100,23 +107,33 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
         line["height"], line["width"] = picture.shape[:2]
         faces = detector.detect(picture)
         line["faces"] = faces.to_dicts()
+        if folder is not None:
+            _draw(job, picture, faces, folder)
     except PluginError:
         raise  # the plugin is at fault, and would be for every picture
     except PolyfaceError as error:
         line["error"] = _one_line(error, job)
     except MemoryError:
-        line["error"] = "does not fit into memory; to fix it: --max-side 4096"
-    tally.add(job.name, None if faces is None else len(faces), time.perf_counter() - started)
+        line["error"] = "does not fit into memory; to fix it: lower --max-side or --pad-to"
+    tally.add(job.name, len(line["faces"]), time.perf_counter() - started, failed=line["error"] is not None)
     if line["error"]:
-        click.echo(f"{job.name}: {line['error']}", err=True)
+        click.echo(f"{printable(job.name)}: {printable(line['error'])}", err=True)
     # A file's name need not be UTF-8; what of it is not becomes the escapes of JSON.
     text = json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
     if folder is not None:
-        if picture is not None and faces is not None:
-            folder.draw(job, picture, faces)
         folder.append(text)
     if to_stdout:
         click.echo(text)
+
+
+def _draw(job: Job, picture: Picture, faces: Detections, folder: OutputFolder) -> None:
+    """Draw one picture; what stands in the way of this one alone is its error, a full disk is everybody's."""
+    try:
+        folder.draw(job, picture, faces)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) in FATAL:
+            raise
+        raise ImageError("its faces cannot be drawn", why=[str(error)]) from error
 
 
 def _one_line(error: PolyfaceError, job: Job) -> str:

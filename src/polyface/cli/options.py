@@ -26,8 +26,9 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
                 continue
             flag = f"--{key.name.replace('_', '-')}"
             if isinstance(key.default, bool):
-                both = flag if key.name == "json" else f"{flag}/--no-{flag[2:]}"
-                option = click.option(both, key.name, is_flag=True, default=None, help=key.metadata["help"])
+                option = click.option(
+                    f"{flag}/--no-{flag[2:]}", key.name, is_flag=True, default=None, help=key.metadata["help"]
+                )
             else:
                 option = click.option(flag, key.name, metavar=key.metadata["wanted"], help=key.metadata["help"])
             function = option(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,18 +46,21 @@ def find_pictures(inputs: Iterable[str], output: str | None = None) -> list[Job]
     problem. The output folder is not searched, so that a second run does not read what the first one drew.
 
     Raises:
-        ConfigError: the output folder is one of the folders to read.
+        ConfigError: an input is an empty text, the output folder is one of the folders to read, or a drawing would
+            take the place of a picture.
     """
-    skip = Path(output).absolute().resolve() if output else None
+    skip = resolved(output) if output else None
     taken: set[str] = set()
     jobs = []
     for name in inputs:
+        if not name:
+            raise ConfigError("An empty text names no picture.", why=["is a variable of the shell unset?"])
         root = Path(name)
         if root.is_dir():
             if skip == root.resolve():
                 raise ConfigError(
                     f"The output folder {output} is the folder to read: its drawings would be the next run's pictures.",
-                    fix=f"--output {root / 'out'}",
+                    fix=f"--output {shlex.quote(str(root / 'out'))}",
                 )
             found = [(path, path.relative_to(root), reason) for path, reason in _walk(root, skip)]
             problem: str | None = "the folder has no pictures"
@@ -65,7 +69,27 @@ def find_pictures(inputs: Iterable[str], output: str | None = None) -> list[Job]
             problem = None if root.exists() else "there is no such file or folder"
         for path, relative, obstacle in found or [(root, Path(root.name), problem)]:
             jobs.append(Job(name=str(path), path=path, drawing=_free(relative, taken), problem=obstacle))
+    if skip is not None:
+        pictures = {resolved(job.path) for job in jobs}
+        for job in jobs:
+            if skip / job.drawing in pictures:
+                raise ConfigError(
+                    f"The drawing of {job.name} would take the place of the picture {skip / job.drawing}.",
+                    fix=f"--output {shlex.quote(str(skip / 'out'))}",
+                )
     return jobs
+
+
+def resolved(path: str | Path) -> Path:
+    """Return the absolute path without links, ``~`` expanded.
+
+    Raises:
+        ConfigError: there cannot be such a path.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{str(path)!r} is no path.", why=[str(error)]) from error
 
 
 def _walk(root: Path, skip: Path | None) -> Iterator[tuple[Path, str | None]]:
@@ -73,7 +97,9 @@ def _walk(root: Path, skip: Path | None) -> Iterator[tuple[Path, str | None]]:
     closed: list[OSError] = []
     for folder, folders, files in os.walk(root, onerror=closed.append):
         folders[:] = sorted(name for name in folders if Path(folder, name).resolve() != skip)
-        yield from ((Path(folder, name), None) for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
+        paths = [Path(folder, name) for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES]
+        # A pipe would be waited on for ever; a link to nothing is a picture that is missing.
+        yield from ((path, None) for path in paths if path.is_file() or not path.exists())
     for error in closed:
         yield Path(error.filename), f"the folder cannot be listed: {error.strerror}"
 
@@ -97,7 +123,7 @@ class OutputFolder:
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+        self.folder = resolved(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Unbuffered, so that a line is one write: an interrupted run ends with a whole line.
@@ -118,12 +144,17 @@ class OutputFolder:
         self._lines.write(line + b"\n")
 
     def draw(self, job: Job, picture: Picture, faces: Detections) -> None:
-        """Write the picture with its faces drawn, aside first and then into its place."""
+        """Write the picture with its faces drawn, aside first and then into its place.
+
+        Raises:
+            OSError: it cannot be written.
+            ValueError: it cannot be a JPEG: one has at most 65,500 pixels a side.
+        """
         from polyface.drawing import draw_faces
 
         path = self.folder / job.drawing
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
+        aside = self.folder / f".{os.getpid()}.part"  # short: the drawing's own name may be as long as names can be
         try:
             draw_faces(picture, faces).save(aside, format="JPEG", quality=JPEG_QUALITY)
             aside.replace(path)

@@ -48,8 +48,9 @@ def print_table(
     from rich.text import Text
 
     def text(cell: str, style: str = "") -> Text:
-        # Text, not str: what plugins and files say must not be read as rich markup. A file's name need not be UTF-8.
-        return Text(cell.encode("utf-8", "backslashreplace").decode(), style=style or STYLES.get(cell, ""))
+        # Text, not str: what plugins and files say must not be read as rich markup.
+        lines = "\n".join(map(printable, cell.split("\n")))
+        return Text(lines, style=style or STYLES.get(cell, ""))
 
     table = Table(box=box.SIMPLE, pad_edge=False, show_footer=bool(totals))
     for index, column in enumerate(columns):
@@ -61,6 +62,11 @@ def print_table(
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNLIMITED
     console.print(text(title, "bold"), table)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with escapes for what a terminal would obey, and for what is not UTF-8 in a file's name."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_notes(plugins: PluginManager) -> None:
