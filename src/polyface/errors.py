@@ -88,6 +88,14 @@ class ImageError(PolyfaceError, ValueError):
     """A picture cannot be read, or an array is not a picture."""
 
 
+def described(error: BaseException) -> str:
+    """Return an error's type and message, whatever its own code does when asked for the message."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a stranger's __str__ may raise anything
+        return f"{type(error).__name__}, whose message cannot be read"
+
+
 def fixes(reasons: Sequence[Reason]) -> str:
     """Return the remedies of several reasons, each once, or an empty string."""
     return "; or: ".join(dict.fromkeys(reason.fix for reason in reasons if reason.fix))

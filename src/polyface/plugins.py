@@ -7,9 +7,11 @@ disturbs no other.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +22,15 @@ import pluggy
 from attrs import field, frozen
 
 from polyface import hookspecs
-from polyface.errors import AmbiguousNameError, ConfigError, ContractError, PluginError, UnknownNameError, nearest
+from polyface.errors import (
+    AmbiguousNameError,
+    ConfigError,
+    ContractError,
+    PluginError,
+    UnknownNameError,
+    described,
+    nearest,
+)
 from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec
 
 Record: TypeAlias = DetectorSpec | BackendSpec | ConverterSpec
@@ -92,7 +102,7 @@ class PluginManager:
         or a distribution's name), and ``POLYFACE_STRICT_PLUGINS=1`` raises the first failure instead of keeping it.
 
         Raises:
-            ConfigError: ``POLYFACE_PLUGINS`` names a plugin that is not installed.
+            ConfigError: one of these names a plugin that is not installed.
             PluginError: a plugin failed, in strict mode.
         """
         manager = cls()
@@ -100,11 +110,12 @@ class PluginManager:
         names = {name for info, _ in found for name in (info.name, info.distribution)}
         only = _listed(environ.get("POLYFACE_PLUGINS", ""))
         without = _listed(environ.get("POLYFACE_DISABLE_PLUGINS", ""))
-        for name in sorted(only - names):
-            raise ConfigError(
-                f"POLYFACE_PLUGINS names '{name}', which is not installed{nearest(name, names)}",
-                why=[f"installed: {', '.join(sorted(names)) or 'no plugins'}"],
-            )
+        for variable, listed in (("POLYFACE_PLUGINS", only), ("POLYFACE_DISABLE_PLUGINS", without)):
+            for name in sorted(listed - names):
+                raise ConfigError(
+                    f"{variable} names '{name}', which is not installed{nearest(name, names)}",
+                    why=[f"installed: {', '.join(sorted(names)) or 'no plugins'}"],
+                )
         for info, load in found:
             own = {info.name, info.distribution}
             if own & without or (only and not own & only):
@@ -130,14 +141,19 @@ class PluginManager:
     def _add(self, info: PluginInfo, load: Callable[[], object]) -> None:
         """Load one plugin and take its records; whatever goes wrong is kept, and the plugin then provides nothing."""
         label = f"{info.distribution}:{info.name}"
+        plugin = None
         try:
-            plugin = load()
-            hooks = self._hooks_of(plugin)
-            self._pluggy.register(plugin, name=label)
-            records = tuple(record for hook in hooks for record in self._records_of(hook, label))
+            # What a plugin prints must not end up among the JSON on standard output.
+            with contextlib.redirect_stdout(sys.stderr):
+                plugin = load()
+                hooks = self._hooks_of(plugin)
+                self._pluggy.register(plugin, name=label)
+                records = tuple(record for hook in hooks for record in self._records_of(hook, label))
             self._check_names(info, records)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code may raise anything, even SystemExit
-            if self._pluggy.has_plugin(label):
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything: SystemExit, a Rust panic
+            if plugin is not None and self._pluggy.get_plugin(label) is plugin:
                 self._pluggy.unregister(name=label)
             self._infos.append(attrs.evolve(info, error=_failure(info, error)))
             return
@@ -281,22 +297,24 @@ def _found() -> Iterator[tuple[PluginInfo, Callable[[], object]]]:
 
     ``importlib.metadata.entry_points`` would raise for all when one ``entry_points.txt`` is damaged, whoever's it is.
     """
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for distribution in importlib.metadata.distributions():
         try:
             points = [(p.name, p.value, p.load) for p in distribution.entry_points.select(group=hookspecs.GROUP)]
         except Exception as error:  # noqa: BLE001 - anything may stand in the file
-            points = [("entry_points.txt", "", functools.partial(_raise, error))]
-        for name, target, load in points:
+            where = str(getattr(distribution, "_path", ""))
+            points = [("entry_points.txt", where, functools.partial(_raise, error, where))]
+        if points:
             owner, version = _owner(distribution)
-            # The first of a name on the path hides the others, as it does for imports.
-            if (owner, name) not in seen or owner == UNKNOWN:
+            # The first distribution of a name on the path hides the others, as it does for imports.
+            fresh = [point for point in points if (owner, point[0]) not in seen or owner == UNKNOWN]
+            for name, target, load in fresh:
                 yield PluginInfo(name=name, distribution=owner, version=version, target=target), load
-            seen.add((owner, name))
+            seen.update((owner, name) for name, _, _ in points)
 
 
-def _raise(error: Exception) -> object:
-    raise error
+def _raise(error: Exception, where: str) -> object:
+    raise PluginError(f"entry_points.txt in {where} cannot be read: {described(error)}") from error
 
 
 def _owner(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
@@ -317,7 +335,7 @@ def _failure(info: PluginInfo, error: BaseException) -> PluginError:
     else:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-        why = [f"{type(error).__name__}: {error}{where}"]
+        why = [f"{described(error)}{where}"]
     failure = kind(
         f"The plugin '{info.name}' of {info.distribution} {info.version}".rstrip() + " could not be loaded.",
         why=why,

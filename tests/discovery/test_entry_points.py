@@ -180,8 +180,9 @@ class TestSwitches:
         assert "names 'fats', which is not installed; did you mean 'fast'" in caught.value.what
         assert "acme, " in caught.value.why[0]
 
-    def test_a_disabled_plugin_that_is_not_installed_is_no_error(self):
-        assert "acme-fast" in discover(DISABLE_PLUGINS="not-there").backends
+    def test_a_disabled_plugin_that_is_not_installed_is_an_error_too(self):
+        with pytest.raises(ConfigError, match="POLYFACE_DISABLE_PLUGINS names 'not-there', which is not installed"):
+            discover(DISABLE_PLUGINS="not-there")
 
     def test_an_unknown_name_mentions_what_failed_and_what_is_disabled(self):
         with pytest.raises(UnknownNameError) as caught:
@@ -234,3 +235,68 @@ def test_a_plugin_may_have_any_name(name, distribution):
     manager.register(module, name=name, distribution=distribution)
     assert manager.backend(f"{distribution}/fast") is manager.backend("fast")
     assert [(info.name, info.distribution, info.status) for info in manager.plugins] == [(name, distribution, "ok")]
+
+
+PANIC = """
+class Panic(BaseException):
+    pass
+raise Panic("rust panicked")
+"""
+MUTE = """
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+raise Mute()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (PANIC, "Panic: rust panicked (hostile.py, line 4)"),
+        (MUTE, "Mute, whose message cannot be read (hostile.py, line 5)"),
+        ("import asyncio\nraise asyncio.CancelledError('late')", "CancelledError: late (hostile.py, line 2)"),
+    ],
+)
+def test_whatever_is_raised_at_import_is_kept(distribution, monkeypatch, code, reason):
+    folder = distribution("hostile", {"hostile": "=hostile"})
+    (folder / "hostile.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "hostile", raising=False)
+    info = info_of(discover(PLUGINS="hostile"), "hostile")
+    assert (info.status, info.error.why) == ("failed", (reason,))
+
+
+def test_what_a_plugin_prints_does_not_reach_standard_output(distribution, monkeypatch, capsys):
+    folder = distribution("chatty", {"chatty": "=chatty"})
+    (folder / "chatty.py").write_text("print('hello')")
+    monkeypatch.delitem(sys.modules, "chatty", raising=False)
+    assert info_of(discover(PLUGINS="chatty"), "chatty").status == "ok"
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_a_failed_second_registration_leaves_the_first_in_its_place():
+    manager = PluginManager()
+    good = types.SimpleNamespace(polyface_backends=hookimpl(lambda: ()))
+    good.polyface_backends.__name__ = "polyface_backends"
+    manager.register(good, name="same")
+    with pytest.raises(PluginError):
+        manager.register(types.SimpleNamespace(), name="same")
+    assert manager._pluggy.get_plugin("local:same") is good
+
+
+def test_a_failed_plugin_can_be_mended_and_registered_again():
+    manager = PluginManager()
+
+    @hookimpl
+    def polyface_backends():
+        if not mended:
+            raise RuntimeError("not yet")
+        return ()
+
+    mended = False
+    plugin = types.SimpleNamespace(polyface_backends=polyface_backends)
+    with pytest.raises(PluginError):
+        manager.register(plugin, name="late")
+    mended = True
+    manager.register(plugin, name="late")
+    assert [info.status for info in manager.plugins] == ["failed", "ok"]
