@@ -8,6 +8,7 @@ are the one list of settings: files, environment, keywords and options are all r
 from __future__ import annotations
 
 import json
+import operator
 import os
 import re
 import tomllib
@@ -20,11 +21,14 @@ import attrs
 from attrs import field, frozen
 
 from polyface.errors import ConfigError, nearest
-from polyface.weights import is_path
+from polyface.weights import expanded, is_path
 
 FILES = ("polyface.toml", "pyproject.toml")
 RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "PLUGINS", "SHARED", "STRICT_PLUGINS")
 """``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data."""
+
+LARGEST = 65_536
+"""No setting that counts pixels or pictures means more than this; an input of that side fills any memory."""
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -33,7 +37,7 @@ def _text(value: object) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str) or not value:
-        raise ValueError("a text")
+        raise ValueError("text that is not empty")
     return value
 
 
@@ -45,23 +49,25 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _count(value: object) -> int:
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value) else value
-    if type(number) is not int or number < 1:
-        raise ValueError("a whole number of at least 1")
+def _count(value: Any) -> int:
+    text = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value)
+    try:
+        number = operator.index(int(value) if text else value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 1 <= number <= LARGEST:
+        raise ValueError(f"a whole number from 1 to {LARGEST}")
     return number
 
 
-def _fraction(value: object) -> float:
-    wanted = "a number from 0 to 1"
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise ValueError(wanted) from None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(wanted)
-    return float(value)
+def _fraction(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(value, bool) or not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1")
+    return number
 
 
 def _table(value: object) -> Mapping[str, Any]:
@@ -161,8 +167,12 @@ class Config:
         }
 
     def as_toml(self) -> str:
-        """Return the text of a ``polyface.toml`` that gives the same settings."""
-        values = {name: value for name, value in self.as_dict().items() if value is not None}
+        """Return the text of a ``polyface.toml`` that gives the same settings, wherever the file lies.
+
+        Relative paths are written absolute: in a file they are meant from where the file lies.
+        """
+        here = Path.cwd()
+        values = {name: _anchored(name, value, here) for name, value in self.as_dict().items() if value is not None}
         options = values.pop("backend_options")
         lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
         if options:
@@ -198,12 +208,11 @@ def load_config(
     """
     environ = os.environ if environ is None else environ
     chosen = path if path is not None else environ.get("POLYFACE_CONFIG") or None
-    start = Path.cwd() if directory is None else directory
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     _check_known(overrides, source)
     for origin, table in (
-        *(_from_file(Path(chosen)) if chosen is not None else _discovered(start)),
+        *(_from_file(Path(chosen)) if chosen is not None else _discovered(directory)),
         *_from_environment(environ),
         (source, {key: value for key, value in overrides.items() if value is not None}),
     ):
@@ -231,8 +240,12 @@ def _read(key: attrs.Attribute[Any], value: object, origin: str) -> Any:
         raise ConfigError(f"{key.name} must be {error}, not {value!r} ({origin}).") from None
 
 
-def _discovered(start: Path) -> list[tuple[str, dict[str, Any]]]:
+def _discovered(start: Path | None) -> list[tuple[str, dict[str, Any]]]:
     """The settings of the nearest folder that has any, weakest first."""
+    try:
+        start = Path.cwd() if start is None else start
+    except FileNotFoundError:  # the current folder was deleted
+        return []
     for folder in (start, *start.parents):
         found = [table for name in FILES if (folder / name).is_file() for table in _from_file(folder / name)]
         if found:
@@ -242,15 +255,15 @@ def _discovered(start: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _from_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read.", why=[str(error)]) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML.", why=[str(error)]) from error
     origin = str(path)
     if path.name == "pyproject.toml":
-        tool = table.get("tool", {})
-        if "polyface" not in tool:
+        tool = table.get("tool")
+        if not isinstance(tool, dict) or "polyface" not in tool:
             return []
         table, origin = tool["polyface"], f"{path} [tool.polyface]"
         if not isinstance(table, dict):
@@ -261,7 +274,7 @@ def _from_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
 def _anchored(name: str, value: Any, folder: Path) -> Any:
     """Paths in a file are meant from where the file lies."""
     if isinstance(value, str) and (name == "output" or (name == "weights" and is_path(value))):
-        return str(folder / Path(value).expanduser())
+        return str(folder / expanded(value))
     return value
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +16,21 @@ from attrs import frozen
 
 from polyface.artifacts import ArtifactKey, ArtifactStore
 from polyface.config import Config, load_config
-from polyface.errors import BackendUnavailableError, ConfigError, ContractError, ImageError, UnsupportedError, nearest
+from polyface.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    ContractError,
+    ImageError,
+    PluginError,
+    UnsupportedError,
+    described,
+    nearest,
+)
 from polyface.imaging import Frame, frame_of, prepare, read_image, restore
 from polyface.nms import nms, top_k
 from polyface.planning import Reason, Route, choose_device, plan
 from polyface.plugins import PluginManager, installed_plugins
-from polyface.protocols import Backend, CompileRequest, Execution, Graph, Head, Session
+from polyface.protocols import Backend, CompileRequest, Execution, Found, Graph, Head, Session
 from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, FileRef, GraphSource, OptionValue
 from polyface.weights import Weights, choose, verified
@@ -29,7 +40,7 @@ if TYPE_CHECKING:
     from polyface.protocols import FloatArray
 
     Outputs: TypeAlias = dict[str, FloatArray]
-    Refusal: TypeAlias = UnsupportedError | BackendUnavailableError
+    Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
 
 PRIOR_SHAPES = 32
 """How many input shapes a detector keeps the priors of."""
@@ -128,7 +139,7 @@ class FaceDetector:
         results: list[Detections | None] = [None] * len(pictures)
         for group in _groups(frames, self.config.batch_size):
             chosen = [frames[index] for index in group]
-            outputs = self._run(prepare([pictures[index] for index in group], chosen, self.detector.preprocess))
+            outputs = self._run(self._prepared([pictures[index] for index in group], chosen))
             scores = self._head.scores(outputs)
             priors = self._priors(*chosen[0].shape)
             if scores.shape != (len(group), len(priors)):
@@ -151,6 +162,16 @@ class FaceDetector:
             max_side=self.config.max_side,
             pad_to=self.config.pad_to,
         )
+
+    def _prepared(self, pictures: list[Picture], frames: list[Frame]) -> FloatArray:
+        try:
+            return prepare(pictures, frames, self.detector.preprocess)
+        except MemoryError as error:
+            height, width = frames[0].shape
+            raise ImageError(
+                f"{len(frames)} network inputs of {width}x{height} pixels do not fit into memory.",
+                fix="lower max_side, pad_to or batch_size",
+            ) from error
 
     def _run(self, batch: FloatArray) -> Outputs:
         outputs = self._session.run({self.detector.input.name: batch})
@@ -232,14 +253,14 @@ def available_backends() -> list[str]:
 def build(config: Config, plugins: PluginManager) -> FaceDetector:
     """Build the detector that ``config`` describes; raises as :func:`create_detector` does.
 
-    With ``backend="auto"`` a backend that lacks the device or precision on this machine is passed over.
+    With ``backend="auto"`` a backend that does not load here, or lacks the device or precision, is passed over.
     """
     refused: list[Refusal] = []
     for selection in _selections(config, plugins, ArtifactStore(), refused):
-        backend = _made(selection.backend.factory, Backend)
         try:
-            device = choose_device(selection.backend, backend.probe(), config.device, config.precision)
-        except BackendUnavailableError as error:
+            backend, found = _loaded(selection.backend)
+            device = choose_device(selection.backend, found, config.device, config.precision)
+        except (BackendUnavailableError, PluginError) as error:
             refused.append(error)
         else:
             return _built(config, selection, backend, device)
@@ -305,6 +326,27 @@ def _refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
     return UnsupportedError(f"No installed backend can run '{config.detector}' as asked.", reasons or [none])
 
 
+def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
+    """Return a backend and what it finds on this machine.
+
+    Raises:
+        PluginError: its code fails, whatever it raises.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            backend: Backend = _made(spec.factory, Backend)
+            return backend, tuple(backend.probe())
+    except BackendUnavailableError:
+        raise
+    except Exception as error:
+        why = [error.what, *error.why] if isinstance(error, ContractError) else [described(error)]
+        raise PluginError(
+            f"The backend '{spec.name}' does not load.",
+            why=why,
+            fix="mend its installation, or choose another --backend",
+        ) from error
+
+
 def _built(config: Config, selection: Selection, backend: Backend, device: str) -> FaceDetector:
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
@@ -335,7 +377,14 @@ def graph_of(selection: Selection, store: ArtifactStore | None = None) -> Graph:
     converter = route.converter.factory.load()()
     store = ArtifactStore() if store is None else store
     key = ArtifactKey.of(detector, selection.weights.sha256, route.kind)
-    path = store.put(key, lambda folder: Path(converter.convert(graph, folder)), converter.provenance())
+    try:
+        path = store.put(key, lambda folder: Path(converter.convert(graph, folder)), converter.provenance())
+    except OSError as error:
+        raise ConfigError(
+            f"The exported graph cannot be stored in {store.root}.",
+            why=[str(error)],
+            fix="set POLYFACE_HOME to a folder that can be written to",
+        ) from error
     return Graph(kind=route.kind, source=path, detector=detector)
 
 

@@ -79,7 +79,8 @@ def read_image(source: ImageSource) -> Picture:
     if isinstance(source, str | os.PathLike):
         return _decode(source, f"'{os.fspath(source)}'")
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), f"the {len(source)} bytes")
+        data = bytes(source)
+        return _decode(io.BytesIO(data), f"the {len(data)} bytes")
     raise ImageError(f"A {type(source).__name__} is not a picture; wanted: {WANTED}.")
 
 
@@ -101,7 +102,7 @@ def _refusals(label: str) -> Iterator[None]:
     """Turn what Pillow raises into an ``ImageError`` about the picture."""
     try:
         yield
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"{label} has too many pixels.",
             why=[str(error)],
@@ -124,9 +125,11 @@ def _from_pil(image: Image.Image, label: str) -> Picture:
     if image.width < 1 or image.height < 1:
         raise ImageError(f"{label} has no pixels: it is {image.width}x{image.height}.")
     image.load()  # which turns a TIFF, and takes its orientation away
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    # Pillow gives 16-bit PGM as 32-bit, scaled to 0-65535.
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    turn = _TURNS.get(_orientation(image))
     image = image if turn is None else image.transpose(turn)
-    if image.mode.startswith("I;16"):
+    if sixteen:
         return _from_array(np.asarray(image).astype(np.uint16))
     if image.mode in ("I", "F"):
         raise ImageError(
@@ -136,6 +139,15 @@ def _from_pil(image: Image.Image, label: str) -> Picture:
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return _pixels(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where the EXIF data are damaged: the pixels are not."""
+    try:
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGE:
+        return 1
+    return orientation
 
 
 def _pixels(image: Image.Image) -> Picture:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from attrs import frozen
@@ -74,12 +75,10 @@ def is_installed(module: str) -> bool:
 def missing(
     subject: str, requirements: Iterable[Requirement], installed: Callable[[str], bool] = is_installed
 ) -> list[Reason]:
-    """Return one reason for each requirement that is not installed."""
-    return [
-        Reason(subject=subject, why=f"{need.module} is not installed", fix=f"pip install {shlex.quote(need.install)}")
-        for need in requirements
-        if not installed(need.module)
-    ]
+    """Return one reason for each requirement that is not installed, each with the one command that installs all."""
+    needs = [need for need in requirements if not installed(need.module)]
+    fix = shlex.join(["pip", "install", *dict.fromkeys(need.install for need in needs)])
+    return [Reason(subject=subject, why=f"{need.module} is not installed", fix=fix) for need in needs]
 
 
 def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
@@ -87,11 +86,12 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
     kind = device.partition(":")[0]
     claimed = {capability.device: capability.precisions for capability in backend.capabilities}
     if kind != "auto" and kind not in claimed:
+        near = [*get_close_matches(device.lower(), claimed), *(claimed if len(claimed) == 1 else ()), "auto"]
         return [
             Reason(
                 subject=f"backend '{backend.name}'",
                 why=f"has no device '{device}' (it has {', '.join(claimed)}){nearest(device, claimed)}",
-                fix=f"--device {next(iter(claimed))}",
+                fix=f"--device {near[0]}",
             )
         ]
     precisions = list(dict.fromkeys(p for d, ps in claimed.items() if kind in ("auto", d) for p in ps))
@@ -137,7 +137,7 @@ def plan(
     """
     reasons = refusals(backend, device, precision) + missing(f"backend '{backend.name}'", backend.requires, installed)
     for kind in () if reasons else backend.accepts:
-        for candidate in _routes(detector, kind, converters, weights, stored):
+        for candidate in _routes(detector, kind, converters, weights, installed=installed, stored=stored):
             unmet = [candidate] if isinstance(candidate, Reason) else _unmet(candidate, installed)
             if isinstance(candidate, Route) and not unmet:
                 return candidate
@@ -150,6 +150,8 @@ def _routes(
     kind: str,
     converters: Sequence[ConverterSpec],
     weights: Weights,
+    *,
+    installed: Callable[[str], bool],
     stored: Callable[[str], Path | Reason],
 ) -> Iterable[Route | Reason]:
     """Every route to one graph kind, best first, with a reason in the place of each that cannot be."""
@@ -168,11 +170,19 @@ def _routes(
         yield _if_weights_fit(source, weights) or Route(kind=kind, source=source, converter=converter)
     if not convertible:
         published = ", ".join(dict.fromkeys(source.kind for source in detector.graphs))
-        known = [HELPFUL[pair] for source in detector.graphs if (pair := (source.kind, kind)) in HELPFUL]
+        wanted = [
+            install
+            for source in detector.graphs
+            if (source.kind, kind) in HELPFUL
+            for install in (
+                *(need.install for need in source.requires if not installed(need.module)),
+                HELPFUL[source.kind, kind],
+            )
+        ]
         yield Reason(
             subject="converters",
             why=f"none that is installed makes {kind} from {published}",
-            fix=f"pip install {shlex.quote(known[0])}" if known else "",
+            fix=shlex.join(["pip", "install", *dict.fromkeys(wanted)]) if wanted else "",
         )
 
 
@@ -188,12 +198,9 @@ def _if_weights_fit(source: GraphSource, weights: Weights) -> Reason | None:
 
 def _unmet(route: Route, installed: Callable[[str], bool]) -> list[Reason]:
     """What a possible route still lacks on this machine."""
-    reasons = []
-    if route.source is not None:
-        reasons += missing(f"{route.source.kind} graph", route.source.requires, installed)
-    if route.converter is not None:
-        reasons += missing(f"converter '{route.converter.name}'", route.converter.requires, installed)
-    return reasons
+    source = route.source.requires if route.source else ()
+    converter = route.converter.requires if route.converter else ()
+    return missing(route.description, (*source, *converter), installed)
 
 
 def choose_device(backend: BackendSpec, found: Sequence[Found], device: str, precision: str) -> str:
@@ -213,11 +220,14 @@ def choose_device(backend: BackendSpec, found: Sequence[Found], device: str, pre
         usable = [f.device for f in found if f.device in names and precision in f.precisions]
     if usable:
         return usable[0]
-    there = [f"{f.device}: {', '.join(f.precisions)}" + (f" ({f.detail})" if f.detail else "") for f in found]
+    there = [
+        f"{f.device}: {', '.join(f.precisions) or 'not there'}" + (f" ({f.detail})" if f.detail else "") for f in found
+    ]
+    remedy = next((f.fix for f in found if f.fix and _kind(f) == device.partition(":")[0]), "")
     raise BackendUnavailableError(
         f"The backend '{backend.name}' cannot run on device '{device}' in '{precision}' on this machine.",
         why=[f"found {line}" for line in there] or ["it found no device"],
-        fix="choose --device and --precision among those found, or see `polyface matrix --probe`",
+        fix=remedy or "choose --device and --precision among those found",
     )
 
 

@@ -90,11 +90,19 @@ class CompileRequest:
 
 @frozen(kw_only=True)
 class Found:
-    """A device that is really there: ``device`` with its index, the precisions that work on it, and what it is."""
+    """What became of a device.
+
+    Args:
+        device: with its index.
+        precisions: those that work on it; none for a claimed device that is not there.
+        detail: what it is, or why it is not there.
+        fix: the command that would bring it, where there is one.
+    """
 
     device: str
     precisions: tuple[str, ...]
     detail: str = ""
+    fix: str = ""
 
 
 @frozen(kw_only=True)

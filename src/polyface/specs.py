@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
+import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -73,8 +74,15 @@ _name = _pattern("lower-case letters, digits, '.', '_' or '-', starting with a l
 _text = _rule("a line of text", lambda value: isinstance(value, str) and bool(value.strip()) and "\n" not in value)
 _sha256 = _pattern("64 lower-case hexadecimal digits", _SHA256)
 _count = _rule("a whole number of at least 1", lambda value: type(value) is int and value >= 1)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+_number = _rule("a finite number", _is_number)
 _three_numbers = _rule(
-    "three numbers", lambda value: isinstance(value, tuple) and [type(v) in (int, float) for v in value] == [True] * 3
+    "three finite numbers", lambda value: isinstance(value, tuple) and len(value) == 3 and all(map(_is_number, value))
 )
 
 
@@ -141,7 +149,15 @@ class TensorSpec:
     """A named tensor; ``dims`` holds a number where a size is fixed, a name where it is not: ``("n", 3, "h", "w")``."""
 
     name: str = field(validator=_text)
-    dims: tuple[int | str, ...] = field(converter=_as_tuple, validator=_tuple_of(int, str))
+    dims: tuple[int | str, ...] = field(
+        converter=_as_tuple,
+        validator=_rule(
+            "a sequence of sizes of at least 1 and names",
+            lambda dims: (
+                isinstance(dims, tuple) and all((type(d) is int and d >= 1) or (isinstance(d, str) and d) for d in dims)
+            ),
+        ),
+    )
     dtype: str = field(default="float32", validator=_rule("'float32'", lambda value: value == "float32"))
 
 
@@ -165,7 +181,7 @@ class Preprocess:
         validator=[_three_numbers, _rule("without a zero", all)],
     )
     stride: int = field(default=1, validator=_count)
-    pad_value: float = field(default=0.0, validator=_is(float, int))
+    pad_value: float = field(default=0.0, validator=_number)
 
 
 @frozen(kw_only=True)
@@ -309,7 +325,7 @@ class OptionSpec:
         type: ``"bool"``, ``"int"``, ``"float"`` or ``"str"``.
         help: one line.
         default: the value where the user says nothing.
-        minimum: the least value of a number.
+        minimum: the least value of a number, and ``maximum`` the greatest.
         choices: the values allowed, when they are few.
     """
 
@@ -317,8 +333,11 @@ class OptionSpec:
     type: str = field(validator=_rule(f"one of {', '.join(_OPTION_TYPES)}", lambda value: value in _OPTION_TYPES))
     help: str = field(validator=_text)
     default: OptionValue | None = None
-    minimum: float | None = None
-    choices: tuple[OptionValue, ...] = field(default=(), converter=_as_tuple)
+    minimum: float | None = field(default=None, validator=attrs.validators.optional(_number))
+    maximum: float | None = field(default=None, validator=attrs.validators.optional(_number))
+    choices: tuple[OptionValue, ...] = field(
+        default=(), converter=_as_tuple, validator=_tuple_of(bool, int, float, str)
+    )
 
     def __attrs_post_init__(self) -> None:
         problem = None if self.default is None else self.problem(self.default)
@@ -335,6 +354,8 @@ class OptionSpec:
             return f"must be one of {', '.join(map(repr, self.choices))}, not {value!r}"
         if self.minimum is not None and isinstance(value, int | float) and not value >= self.minimum:
             return f"must be at least {self.minimum:g}, not {value!r}"
+        if self.maximum is not None and isinstance(value, int | float) and not value <= self.maximum:
+            return f"must be at most {self.maximum:g}, not {value!r}"
         return None
 
 

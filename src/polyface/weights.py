@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from polyface.errors import UnknownNameError, WeightsMismatchError, WeightsNotFoundError, nearest
+from polyface.errors import ConfigError, UnknownNameError, WeightsMismatchError, WeightsNotFoundError, nearest
 from polyface.specs import DetectorSpec, WeightsFile
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -61,7 +61,19 @@ def home() -> Path:
     import platformdirs
 
     chosen = os.environ.get("POLYFACE_HOME")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("polyface", appauthor=False)
+    return expanded(chosen) if chosen else platformdirs.user_cache_path("polyface", appauthor=False)
+
+
+def expanded(path: str) -> Path:
+    """Return the path with ``~`` expanded.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"'{path}' is no path.", why=[str(error)]) from error
 
 
 def choose(detector: DetectorSpec, choice: str | None) -> Weights:
@@ -75,7 +87,7 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
         first = detector.weights[0] if detector.weights else None
         return Weights(detector=detector.name, file=first, sha256=first.sha256 if first else "")
     if is_path(choice):
-        path = Path(choice).expanduser()
+        path = expanded(choice)
         if not path.is_file():
             raise WeightsNotFoundError(
                 f"There is no file of weights at {path.absolute()}.", fix="name a file that exists"

@@ -8,6 +8,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from polyface.config import RESERVED, Config, load_config
 from polyface.config import settings as known_settings
 from polyface.errors import ConfigError
+from polyface.weights import is_path
 
 # Text without surrogates, which no UTF-8 file can hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -103,9 +105,15 @@ def test_a_config_equals_one_made_of_its_dictionary(values):
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
 @example({"backend_options": {"limit": float("inf"), "a.b": "\x7f\"'\n"}})
-def test_a_config_equals_one_read_from_its_toml(values):
+def test_a_config_equals_one_read_from_its_toml_but_for_relative_paths(values):
     config = Config(**values)
-    assert Config(**tomllib.loads(config.as_toml())) == config
+    again = Config(**tomllib.loads(config.as_toml()))
+    if config.output is not None:
+        assert again.output == str(Path.cwd() / Path(config.output))
+    if config.weights is not None and is_path(config.weights):
+        assert again.weights == str(Path.cwd() / Path(config.weights))
+    paths = {"output": None, "weights": None}
+    assert again.replace(**paths) == config.replace(**paths)
 
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
@@ -223,19 +231,19 @@ class TestValues:
     @pytest.mark.parametrize(
         ("name", "value", "wanted"),
         [
-            ("detector", 3, "a text"),
-            ("detector", "", "a text"),
-            ("detector", None, "a text"),
+            ("detector", 3, "text that is not empty"),
+            ("detector", "", "text that is not empty"),
+            ("detector", None, "text that is not empty"),
             ("score_threshold", 1.01, "a number from 0 to 1"),
             ("score_threshold", -0.1, "a number from 0 to 1"),
             ("score_threshold", float("nan"), "a number from 0 to 1"),
             ("score_threshold", "half", "a number from 0 to 1"),
             ("score_threshold", True, "a number from 0 to 1"),
-            ("max_side", 0, "a whole number of at least 1"),
-            ("max_side", 2.0, "a whole number of at least 1"),
-            ("max_side", "2.5", "a whole number of at least 1"),
-            ("pad_to", True, "a whole number of at least 1"),
-            ("pad_to", None, "a whole number of at least 1"),
+            ("max_side", 0, "a whole number from 1 to 65536"),
+            ("max_side", 2.0, "a whole number from 1 to 65536"),
+            ("max_side", "2.5", "a whole number from 1 to 65536"),
+            ("pad_to", True, "a whole number from 1 to 65536"),
+            ("pad_to", None, "a whole number from 1 to 65536"),
             ("clip", 1, "true or false"),
             ("clip", "maybe", "true or false"),
             ("backend_options", [1], "a table of names and single values, as in threads = 2"),
@@ -287,3 +295,29 @@ class TestValues:
     def test_replace_changes_what_it_names_and_nothing_else(self):
         config = Config(pad_to=8).replace(clip=True)
         assert (config.pad_to, config.clip, config.sources) == (8, True, {"clip": "keyword"})
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = Config(max_side=np.int64(640), score_threshold=np.float32(0.5))
+    assert (config.max_side, config.score_threshold) == (640, 0.5)
+    assert (type(config.max_side), type(config.score_threshold)) == (int, float)
+
+
+def test_a_deleted_current_folder_has_no_settings(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load_config(environ={}) == Config()
+
+
+def test_a_file_may_begin_with_a_byte_order_mark_and_a_tool_may_be_no_table(tmp_path):
+    (tmp_path / "polyface.toml").write_bytes(b"\xef\xbb\xbfclip = true\n")
+    (tmp_path / "pyproject.toml").write_text("tool = 3\n")
+    assert load_config(environ={}, directory=tmp_path).clip is True
+
+
+def test_a_home_of_nobody_is_no_path(tmp_path):
+    (tmp_path / "polyface.toml").write_text('output = "~no-such-user/out"\n')
+    with pytest.raises(ConfigError, match="'~no-such-user/out' is no path"):
+        load_config(environ={}, directory=tmp_path)

@@ -33,6 +33,7 @@ from polyface.errors import (
     ConfigError,
     ContractError,
     ImageError,
+    PluginError,
     UnknownNameError,
     UnsupportedError,
     WeightsMismatchError,
@@ -42,7 +43,7 @@ from polyface.planning import Route
 from polyface.plugins import PluginManager
 from polyface.protocols import Candidates, CompileRequest, Execution, Found
 from polyface.results import Detections
-from polyface.specs import Capability, DetectDefaults, FileRef, GraphSource, OptionSpec, Preprocess
+from polyface.specs import Capability, ConverterSpec, DetectDefaults, FileRef, GraphSource, OptionSpec, Preprocess, Ref
 from polyface.weights import Weights, sha256_of
 
 
@@ -503,6 +504,38 @@ class TestBuild:
         [fast] = world.backends
         world.backends = [fast, attrs.evolve(fast, name="also-fast")]
         assert select(Config(detector="toy"), world.plugins()).backend.name == "also-fast"
+
+    @pytest.mark.parametrize("fault", ["factory", "probe"])
+    def test_auto_passes_over_a_backend_whose_own_code_fails(self, world, fault):
+        class Broken(world.backend):
+            def __init__(self):
+                if fault == "factory":
+                    raise OSError("libruntime.so: cannot open")
+
+            def probe(self):
+                raise OSError("libruntime.so: cannot open")
+
+        world.module.Broken = Broken
+        broken = attrs.evolve(world.backends[0], name="broken", preference=9, factory=Ref("toy_faces:Broken"))
+        world.backends.append(broken)
+        with create_detector("toy", config=Config(detector="toy"), plugins=world.plugins()) as detector:
+            assert detector.backend.name == "fast"
+        with pytest.raises(PluginError) as caught:
+            create_detector("toy", config=Config(backend="broken"), plugins=world.plugins())
+        assert caught.value.what == "The backend 'broken' does not load."
+        assert caught.value.why == ("OSError: libruntime.so: cannot open",)
+
+    def test_a_home_that_cannot_be_written_to_is_named(self, world, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("POLYFACE_HOME", str(tmp_path / "file"))
+        world.detector = attrs.evolve(
+            world.detector, graphs=[attrs.evolve(world.detector.graphs[0], kind="torch-module")]
+        )
+        world.converters = [ConverterSpec(source="torch-module", target="onnx", factory=Ref("toy_faces:Converter"))]
+        with pytest.raises(ConfigError) as caught:
+            create_detector("toy", config=Config(), plugins=world.plugins())
+        assert caught.value.what == f"The exported graph cannot be stored in {tmp_path / 'file' / 'artifacts'}."
+        assert "POLYFACE_HOME" in caught.value.fix
 
     def test_auto_skips_a_backend_that_does_not_claim_the_device(self, world):
         [fast] = world.backends

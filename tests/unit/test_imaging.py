@@ -454,3 +454,25 @@ class TestRestore:
     @pytest.mark.parametrize("shape", [(0, 4), (0, 5, 2)])
     def test_nothing_comes_back_as_nothing(self, shape):
         assert restore(np.empty(shape, np.float32), self.frame, clip=True).shape == shape
+
+
+@pytest.mark.parametrize("damage", [b"garbage!", b"Exif\0\0II*\0", b"hello"])
+@pytest.mark.parametrize("suffix", ["PNG", "WEBP"])
+def test_damaged_exif_data_leave_the_pixels_as_they_are(suffix, damage):
+    stream = io.BytesIO()
+    options = {"lossless": True} if suffix == "WEBP" else {}
+    Image.fromarray(noise()).save(stream, suffix, exif=damage, **options)
+    assert_same(read_image(stream.getvalue()), noise())
+
+
+def test_a_sixteen_bit_pgm_is_scaled_to_eight():
+    pixels = np.array([0, 257, 100 * 257, 65535], ">u2").tobytes()
+    assert read_image(b"P5 4 1 65535 " + pixels)[0, :, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_a_strided_memoryview_holds_the_bytes_it_shows():
+    stream = io.BytesIO()
+    Image.fromarray(noise()).save(stream, "PNG")
+    spread = bytearray(2 * len(stream.getvalue()))
+    spread[::2] = stream.getvalue()
+    assert_same(read_image(memoryview(spread)[::2]), noise())

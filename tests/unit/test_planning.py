@@ -10,7 +10,7 @@ import pytest
 from polyface.errors import BackendUnavailableError, UnsupportedError
 from polyface.planning import Reason, choose_device, is_installed, missing, plan, refusals
 from polyface.protocols import Found
-from polyface.specs import FileRef, GraphSource, Ref, Requirement
+from polyface.specs import Capability, FileRef, GraphSource, Ref, Requirement
 from polyface.weights import Weights
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
@@ -100,8 +100,9 @@ class TestOrder:
 class TestReasons:
     def test_a_device_the_backend_does_not_claim(self, attempt):
         assert reasons_of(attempt, device="gpu:1") == [
-            Reason(subject="backend 'fast'", why="has no device 'gpu:1' (it has cpu, cuda)", fix="--device cpu")
+            Reason(subject="backend 'fast'", why="has no device 'gpu:1' (it has cpu, cuda)", fix="--device auto")
         ]
+        assert reasons_of(attempt, device="CUDA")[0].fix == "--device cuda"
 
     def test_a_device_with_a_slip_names_the_nearest(self, attempt):
         [reason] = reasons_of(attempt, device="cud")
@@ -131,15 +132,12 @@ class TestReasons:
         assert len(reasons_of(attempt, device="tpu", without={"fast_runtime"})) == 2
 
     def test_every_route_tells_why_it_is_closed(self, attempt):
+        converted, install = "torch-module, converted to onnx", "pip install 'polyface-toy[torch]' 'exporter>=2'"
         assert reasons_of(attempt, weights=OTHER, without={"torch", "exporter"}) == [
             Reason(subject="packaged onnx graph", why="holds the weights 'wider', not '/b.pth'", fix="--weights wider"),
             NOTHING_STORED,
-            Reason(subject="torch-module graph", why="torch is not installed", fix="pip install 'polyface-toy[torch]'"),
-            Reason(
-                subject="converter 'torch-module-to-onnx'",
-                why="exporter is not installed",
-                fix="pip install 'exporter>=2'",
-            ),
+            Reason(subject=converted, why="torch is not installed", fix=install),
+            Reason(subject=converted, why="exporter is not installed", fix=install),
         ]
 
     def test_no_converter_at_all_names_the_package_that_has_one(self, attempt):
@@ -148,6 +146,9 @@ class TestReasons:
             why="none that is installed makes onnx from torch-module, onnx",
             fix="pip install 'polyface-torch[export]'",
         )
+        # Without torch the module itself could not be built either: one command brings both.
+        reason = reasons_of(attempt, weights=OTHER, converters=[], without={"torch"})[-1]
+        assert reason.fix == "pip install 'polyface-toy[torch]' 'polyface-torch[export]'"
 
     def test_no_converter_to_a_kind_nobody_knows_sends_to_another_pair(self, attempt, backend_spec):
         with pytest.raises(UnsupportedError) as caught:
@@ -228,6 +229,18 @@ class TestChooseDevice:
         with pytest.raises(BackendUnavailableError) as caught:
             choose_device(backend_spec, (), "auto", "fp32")
         assert caught.value.why == ("it found no device",)
+
+    def test_auto_follows_the_order_of_the_claims_not_of_the_alphabet(self, backend_spec):
+        spec = attrs.evolve(backend_spec, capabilities=[Capability(device="cuda"), Capability(device="cpu")])
+        found = (Found(device="cpu", precisions=("fp32",)), Found(device="cuda:0", precisions=("fp32",)))
+        assert choose_device(spec, found, "auto", "fp32") == "cuda:0"
+
+    def test_a_device_that_is_not_there_says_why_and_what_would_bring_it(self, backend_spec):
+        absent = Found(device="cuda", precisions=(), detail="no driver", fix="install the driver")
+        with pytest.raises(BackendUnavailableError) as caught:
+            choose_device(backend_spec, (absent, Found(device="cpu", precisions=("fp32",))), "cuda:1", "fp32")
+        assert caught.value.why == ("found cuda: not there (no driver)", "found cpu: fp32")
+        assert caught.value.fix == "install the driver"
 
     def test_auto_takes_only_what_the_backend_claims(self, backend_spec):
         found = (Found(device="tpu", precisions=("fp32",)),)

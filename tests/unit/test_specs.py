@@ -55,8 +55,14 @@ def package(tmp_path, monkeypatch):
         (lambda: FileRef("pkg:/etc/passwd"), "FileRef.target must be of the form 'package:folder/file', not "),
         (lambda: Requirement(module="", install="x"), "Requirement.module must be a line of text, not ''."),
         (lambda: Requirement(module="a\nb", install="x"), r"Requirement.module must be a line of text, not 'a\nb'."),
-        (lambda: TensorSpec(name="x", dims="nchw"), "TensorSpec.dims must be a sequence of int or str, not 'nchw'."),
-        (lambda: TensorSpec(name="x", dims=(1.5,)), "TensorSpec.dims must be a sequence of int or str, not (1.5,)."),
+        (
+            lambda: TensorSpec(name="x", dims="nchw"),
+            "TensorSpec.dims must be a sequence of sizes of at least 1 and names, not 'nchw'.",
+        ),
+        (
+            lambda: TensorSpec(name="x", dims=(1.5,)),
+            "TensorSpec.dims must be a sequence of sizes of at least 1 and names, not (1.5,).",
+        ),
         (
             lambda: TensorSpec(name="x", dims=(), dtype="float16"),
             "TensorSpec.dtype must be 'float32', not 'float16'.",
@@ -65,10 +71,10 @@ def package(tmp_path, monkeypatch):
             lambda: Preprocess(channels="rbg", mean=(0, 0, 0)),
             "Preprocess.channels must be 'rgb' or 'bgr', not 'rbg'.",
         ),
-        (lambda: Preprocess(channels="rgb", mean=(0, 0)), "Preprocess.mean must be three numbers, not (0, 0)."),
+        (lambda: Preprocess(channels="rgb", mean=(0, 0)), "Preprocess.mean must be three finite numbers, not (0, 0)."),
         (
             lambda: Preprocess(channels="rgb", mean=(0, 0, True)),
-            "Preprocess.mean must be three numbers, not (0, 0, True).",
+            "Preprocess.mean must be three finite numbers, not (0, 0, True).",
         ),
         (
             lambda: Preprocess(channels="rgb", mean=(0, 0, 0), std=(1, 0, 1)),
@@ -80,7 +86,7 @@ def package(tmp_path, monkeypatch):
         ),
         (
             lambda: Preprocess(channels="rgb", mean=(0, 0, 0), pad_value="0"),
-            "Preprocess.pad_value must be a float or a int, not '0'.",
+            "Preprocess.pad_value must be a finite number, not '0'.",
         ),
         (
             lambda: GraphSource(kind="Onnx", ref=Ref("a:b")),
@@ -111,6 +117,26 @@ def package(tmp_path, monkeypatch):
         (
             lambda: OptionSpec(name="threads", type="integer", help="h"),
             "OptionSpec.type must be one of bool, int, float, str, not 'integer'.",
+        ),
+        (
+            lambda: TensorSpec(name="x", dims=(True, -5)),
+            "TensorSpec.dims must be a sequence of sizes of at least 1 and names, not (True, -5).",
+        ),
+        (
+            lambda: Preprocess(channels="rgb", mean=(float("nan"), 0, 0)),
+            "Preprocess.mean must be three finite numbers, not (nan, 0, 0).",
+        ),
+        (
+            lambda: OptionSpec(name="o", type="int", help="h", minimum="three"),
+            "OptionSpec.minimum must be a finite number, not 'three'.",
+        ),
+        (
+            lambda: OptionSpec(name="o", type="int", help="h", choices=[[1]]),
+            "OptionSpec.choices must be a sequence of bool or int or float or str, not ([1],).",
+        ),
+        (
+            lambda: OptionSpec(name="threads", type="int", help="h", default=9, maximum=8),
+            "OptionSpec 'threads': the default must be at most 8, not 9.",
         ),
         (
             lambda: OptionSpec(name="threads", type="int", help="h", default=0, minimum=1),

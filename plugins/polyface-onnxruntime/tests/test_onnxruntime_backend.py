@@ -242,7 +242,15 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_runtimes_words(cuda, graph)
         OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:3", precision="fp32"))
 
 
-@pytest.mark.parametrize("devices", [0, 1, 3])
+def test_the_probe_says_why_cuda_is_not_there_and_what_brings_it(monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    cuda, cpu = OnnxRuntimeBackend().probe()
+    assert (cuda.device, cuda.precisions, cpu.device) == ("cuda", (), "cpu")
+    assert cuda.detail.endswith("as installed has no CUDAExecutionProvider")
+    assert cuda.fix.startswith("pip uninstall --yes onnxruntime && pip install ")
+
+
+@pytest.mark.parametrize("devices", [1, 3])
 def test_the_probe_finds_as_many_gpus_as_sessions_come_up_on(cuda, devices):
     cuda(devices=devices)
     found = [f.device for f in OnnxRuntimeBackend().probe()]
@@ -251,7 +259,9 @@ def test_the_probe_finds_as_many_gpus_as_sessions_come_up_on(cuda, devices):
 
 def test_the_probe_does_not_count_a_gpu_whose_session_fell_to_the_cpu(cuda):
     cuda(providers=("CPUExecutionProvider",))
-    assert [f.device for f in OnnxRuntimeBackend().probe()] == ["cpu"]
+    cuda, cpu = OnnxRuntimeBackend().probe()
+    assert (cuda.device, cuda.precisions, cpu.device) == ("cuda", (), "cpu")
+    assert "came up on 'cpu'" in cuda.detail
 
 
 def test_cuda_computes_true_fp32_and_takes_its_options_in_their_units(cuda):
@@ -268,6 +278,10 @@ def test_cuda_computes_true_fp32_and_takes_its_options_in_their_units(cuda):
         },
         "CPUExecutionProvider": {},
     }
+
+
+def test_the_memory_pattern_which_grows_with_every_shape_is_off():
+    assert backend_module._session_options({}).enable_mem_pattern is False
 
 
 def test_every_option_reaches_the_session_options():

@@ -183,6 +183,9 @@ def test_the_module_runs_in_inference_mode_in_channels_last_and_in_true_fp32(gra
     import polyface_torch_test_nets
 
     assert polyface_torch_test_nets.Watching.seen[-1] == (True, "ieee", True, torch.float32)
+    kernels = [value for value in session._module.parameters() if value.dim() == 4]
+    assert kernels
+    assert all(value.is_contiguous(memory_format=torch.channels_last) for value in kernels)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -50,16 +50,21 @@ class OnnxRuntimeBackend:
     def probe(self) -> tuple[Found, ...]:
         """Return the CUDA devices on which a session really comes up, and the CPU.
 
-        The GPU wheel lists its CUDA provider on machines without a GPU as well, so each device is tried.
+        The GPU wheel lists its CUDA provider on machines without a GPU as well, so each device is tried. Without any,
+        CUDA is there without a precision, with the reason.
         """
-        found = []
+        found: list[Found] = []
+        why = f"ONNX Runtime {onnxruntime.__version__} as installed has no {_CUDA}"
         if _CUDA in onnxruntime.get_available_providers():
             for index in itertools.count():
                 try:
                     _open(_IDENTITY, CompileRequest(device=f"cuda:{index}", precision="fp32"))
-                except BackendUnavailableError:
+                except BackendUnavailableError as error:
+                    why = "; ".join([error.what, *error.why])
                     break
                 found.append(Found(device=f"cuda:{index}", precisions=("fp32",), detail=_CUDA))
+        if not found:
+            found.append(Found(device="cuda", precisions=(), detail=why, fix=_GPU_WHEEL))
         return (*found, Found(device="cpu", precisions=("fp32",), detail=_CPU))
 
     def compile(self, graph: Graph, request: CompileRequest) -> OnnxRuntimeSession:

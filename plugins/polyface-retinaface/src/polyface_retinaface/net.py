@@ -254,18 +254,22 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise ValueError(f"its name ends in '{path.suffix}', not in .pth, .pt or .safetensors")
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         raise WeightsError(
             f"{path} cannot be read as a checkpoint.",
             why=[f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"],
-            fix=f"delete {path} and fetch it again",
+            fix="write it with torch.save(model.state_dict(), 'checkpoint.pth')",
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
         raise WeightsMismatchError(
             f"{path} is not a checkpoint of this network.",
-            why=["it does not hold named tensors, nor a 'state_dict' of them"],
+            why=["it does not hold named dense tensors, nor a 'state_dict' of them"],
             fix="choose weights that the detector lists: polyface detectors",
         )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta

@@ -20,14 +20,24 @@ if TYPE_CHECKING:
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+_NO_CUDA = Found(
+    device="cuda",
+    precisions=(),
+    detail=f"PyTorch {torch.__version__} finds no CUDA device",
+    fix="nvidia-smi, to see whether there is a GPU with its driver; or choose --device cpu",
+)
+
 
 class TorchBackend:
     """Runs ``torch-module`` graphs with eager PyTorch, on the CPU or on CUDA."""
 
     def probe(self) -> tuple[Found, ...]:
-        """Return the CUDA devices and the CPU, each with the precisions that its arithmetic units have."""
-        cuda = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-        return (*map(_cuda, cuda), _cpu())
+        """Return the CUDA devices and the CPU, each with the precisions that its arithmetic units have.
+
+        Without any, CUDA is there without a precision, with the reason.
+        """
+        cuda = [_cuda(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+        return (*(cuda or [_NO_CUDA]), _cpu())
 
     def compile(self, graph: Graph, request: CompileRequest) -> TorchSession:
         """Return a session that runs the graph's module exactly as requested.
@@ -56,7 +66,7 @@ class TorchBackend:
                 return found
         raise BackendUnavailableError(
             f"PyTorch {torch.__version__} cannot run on '{request.device}' in '{request.precision}' on this machine.",
-            why=[f"{found.device} ({found.detail}) has {', '.join(found.precisions)}" for found in there],
+            why=[f"{found.device} ({found.detail}) has {', '.join(found.precisions) or 'nothing'}" for found in there],
             fix="choose --device and --precision from `polyface matrix --probe`",
         )
 

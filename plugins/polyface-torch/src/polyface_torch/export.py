@@ -17,7 +17,7 @@ import onnx
 import onnxscript
 import torch
 
-from polyface.errors import ContractError
+from polyface.errors import ContractError, WeightsError
 from polyface.protocols import Graph
 from polyface.specs import DetectorSpec
 from polyface_torch.backend import build, named_outputs
@@ -150,6 +150,10 @@ def _check_numbers(data: bytes, module: torch.nn.Module, detector: DetectorSpec)
         image = _pictures(detector, *size)
         with torch.inference_mode(), exact_float32:
             wanted = named_outputs(module(torch.tensor(image)), detector)
+        if not all(np.isfinite(output).all() for output in wanted.values()):
+            raise WeightsError(
+                f"The weights of '{detector.name}' give numbers that are not finite.", fix="choose other weights"
+            )
         try:
             got = run(list(wanted), {detector.input.name: image})
         except Exception as error:  # neither checker's errors share a base of their own
