@@ -23,8 +23,9 @@ from polyface.errors import ConfigError, nearest
 from polyface.weights import is_path
 
 FILES = ("polyface.toml", "pyproject.toml")
-RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "PLUGINS", "SHARED", "STRICT_PLUGINS")
-"""``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data."""
+RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED", "STRICT_PLUGINS")
+"""``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data; OFFLINE
+forbids to fetch."""
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 

@@ -24,6 +24,7 @@ class Weights:
     sha256: str = ""
     file: WeightsFile | None = None
     own: Path | None = None
+    is_default: bool = False
 
     @property
     def name(self) -> str | None:
@@ -35,6 +36,12 @@ class Weights:
         """What to call it in a message."""
         return self.name or (str(self.own) if self.own else "none")
 
+    @property
+    def fetch_command(self) -> str:
+        """What fetches the file, for a message."""
+        choice = [] if self.is_default else ["--weights", self.label]
+        return shlex.join(["polyface", "fetch", self.detector, *choice])
+
     def locate(self) -> Path | None:
         """Return the file, its sha256 checked; ``None`` for a detector that has no weights.
 
@@ -44,7 +51,7 @@ class Weights:
         """
         if self.file is None:
             return self.own
-        path = self.file.ref.path() if self.file.ref else home() / "weights" / self.file.filename
+        path = place(self.file)
         if not path.is_file():
             raise WeightsNotFoundError(
                 f"The weights '{self.file.name}' of '{self.detector}' are not on this machine.",
@@ -64,6 +71,15 @@ def home() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("polyface", appauthor=False)
 
 
+def place(file: WeightsFile) -> Path:
+    """Return where a file of weights lies in its package, or where it belongs in polyface's home.
+
+    Raises:
+        ContractError: it should be in its package, and is not.
+    """
+    return file.ref.path() if file.ref else home() / "weights" / file.filename
+
+
 def choose(detector: DetectorSpec, choice: str | None) -> Weights:
     """Return the weights that ``choice`` selects: a manifest name, a path, or ``None`` for the detector's default.
 
@@ -73,7 +89,7 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
     """
     if choice is None:
         first = detector.weights[0] if detector.weights else None
-        return Weights(detector=detector.name, file=first, sha256=first.sha256 if first else "")
+        return Weights(detector=detector.name, file=first, sha256=first.sha256 if first else "", is_default=True)
     if is_path(choice):
         path = Path(choice).expanduser()
         if not path.is_file():
@@ -83,7 +99,8 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
         return Weights(detector=detector.name, own=path.absolute(), sha256=sha256_of(path))
     for file in detector.weights:
         if file.name == choice:
-            return Weights(detector=detector.name, file=file, sha256=file.sha256)
+            is_default = file is detector.weights[0]
+            return Weights(detector=detector.name, file=file, sha256=file.sha256, is_default=is_default)
     names = [file.name for file in detector.weights]
     raise UnknownNameError(
         f"'{detector.name}' has no weights named '{choice}'{nearest(choice, names) or '.'}",
