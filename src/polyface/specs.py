@@ -108,6 +108,11 @@ class FileRef:
 
     target: str = field(validator=_pattern("of the form 'package:folder/file'", _FILE))
 
+    @property
+    def package(self) -> str:
+        """The package that holds it."""
+        return self.target.partition(":")[0]
+
     def path(self) -> Path:
         """Return where the file lies. Importing the package is all that this costs.
 

@@ -56,11 +56,11 @@ class Weights:
             raise WeightsNotFoundError(
                 f"The weights '{self.file.name}' of '{self.detector}' are not on this machine.",
                 why=[f"looked for {path}", f"licence: {self.file.license}"],
-                fix=shlex.join(
-                    ["curl", "--fail", "--location", "--create-dirs", "--output", str(path), self.file.urls[0]]
-                ),
+                fix=self.fetch_command,
             )
-        return verified(path, self.file.sha256)
+        if self.file.ref is None:
+            return verified(path, self.file.sha256, fix=self.fetch_command)
+        return verified(path, self.file.sha256, fix=f"reinstall {self.file.ref.package}")
 
 
 def home() -> Path:
@@ -120,8 +120,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def verified(path: Path, sha256: str) -> Path:
-    """Return ``path`` if the file has that sha256.
+def verified(path: Path, sha256: str, *, fix: str = "") -> Path:
+    """Return ``path`` if the file has that sha256; ``fix`` is what to do where it has not.
 
     Raises:
         WeightsMismatchError: it has another: it was cut short, changed, or is a different file.
@@ -131,6 +131,6 @@ def verified(path: Path, sha256: str) -> Path:
         raise WeightsMismatchError(
             f"{path} is not the file it should be.",
             why=[f"sha256 {actual}", f"expected {sha256}", f"{path.stat().st_size} bytes"],
-            fix=f"delete it and get it again: rm {shlex.quote(str(path))}",
+            fix=fix or f"delete it and get it again: rm {shlex.quote(str(path))}",
         )
     return path
