@@ -1,4 +1,4 @@
-"""``polyface fetch``, and the command in the place of weights that are missing."""
+"""``polyface fetch`` and ``polyface weights``, and the command in the place of weights that are missing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def install(monkeypatch):
 
         plugins = PluginManager()
         plugins.register(Plugin, name="toys")
-        for module in ("cli.fetch", "cli.matrix", "detector"):
+        for module in ("cli.fetch", "cli.weights", "cli.matrix", "detector"):
             monkeypatch.setattr(f"polyface.{module}.installed_plugins", lambda: plugins)
 
     return install
@@ -165,8 +165,76 @@ def test_the_command_that_detect_and_matrix_print_is_the_one_that_helps(polyface
     assert (cell["status"], cell["fix"]) == ("ready", "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fetch", "--help"]])
-def test_the_help_load_nothing_of_the_network(arguments):
+@pytest.fixture
+def four(install, folder_of_weights):
+    """Weights in each state there is, and a detector that needs none."""
+    folder_of_weights.mkdir(parents=True)
+    (folder_of_weights / "whole.pth").write_bytes(CONTENT)
+    (folder_of_weights / "torn.pth").write_bytes(CONTENT[:5])
+    packed = weights("packed", ref=FileRef("click:py.typed"), sha256=hashlib.sha256(b"").hexdigest())
+    lost = weights("lost", ref=FileRef("click:lost.pth"))
+    url = "https://example.org/w"
+    install(
+        toy=[weights("whole", url), weights("torn", url), weights("absent", url, license="L", research_only=True)],
+        other=[packed, lost],
+        bare=[],
+    )
+    return folder_of_weights
+
+
+def test_weights_are_verified_damaged_or_not_fetched_each_with_what_mends_it(polyface, four):
+    result = polyface("weights", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    entries = json.loads(result.stdout)
+    assert [(e["detector"], e["name"], e["status"], e["path"], e["fix"]) for e in entries] == [
+        ("other", "packed", "verified", str(FileRef("click:py.typed").path()), ""),
+        ("other", "lost", "damaged", "click:lost.pth", "reinstall click"),
+        ("toy", "whole", "verified", str(four / "whole.pth"), ""),
+        ("toy", "torn", "damaged", str(four / "torn.pth"), "polyface fetch toy --weights torn"),
+        ("toy", "absent", "not fetched", str(four / "absent.pth"), "polyface fetch toy --weights absent"),
+    ]
+    assert (
+        entries[-1].items()
+        >= {
+            "size": 12,
+            "license": "L",
+            "research_only": True,
+            "origin": "the moon",
+            "urls": ["https://example.org/w"],
+            "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        }.items()
+    )
+
+
+def test_the_table_shows_the_same_with_the_commands_below_it(polyface, four):
+    result = polyface("weights", "toy", "bare")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    at = lines.index("toy not fetched absent, 0.0 MB")
+    assert lines[at + 1 : at + 4] == [
+        "licence, research only: L",
+        "origin: the moon",
+        f"to be fetched to {four / 'absent.pth'}",
+    ]
+    assert "toy verified whole, 0.0 MB" in lines
+    assert lines[-5:] == [
+        "For torn of toy:",
+        "polyface fetch toy --weights torn",
+        "For absent of toy:",
+        "polyface fetch toy --weights absent",
+        "No weights are needed for bare.",
+    ]
+    assert not any(line.startswith("other") for line in lines)
+
+
+def test_weights_of_an_unknown_detector_are_refused(polyface, four):
+    result = polyface("weights", "tyo")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "There is no detector named 'tyo'; did you mean 'toy'?" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["weights", "--json"], ["weights", "--help"], ["fetch", "--help"]])
+def test_the_listing_and_the_help_load_nothing_of_the_network(arguments):
     report = (
         "import atexit, sys; atexit.register(lambda: print({'pooch', 'requests', 'numpy', 'rich'} & {*sys.modules}))"
     )
@@ -189,3 +257,5 @@ def test_a_real_checkpoint_is_fetched_past_a_mirror_that_has_lost_it(
     assert (result.exit_code, result.stderr) == (0, "")
     assert [path.name for path in folder_of_weights.iterdir()] == ["RetinaFace_mobilenet025.pth"]
     assert (folder_of_weights / "RetinaFace_mobilenet025.pth").read_bytes() == content
+    (entry,) = json.loads(polyface("weights", "--json").stdout)
+    assert (entry["status"], entry["size"]) == ("verified", 1_789_735)
