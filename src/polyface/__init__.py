@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.errors import WeightsError as WeightsError
     from polyface.errors import WeightsMismatchError as WeightsMismatchError
     from polyface.errors import WeightsNotFoundError as WeightsNotFoundError
+    from polyface.fetching import fetch_weights as fetch_weights
     from polyface.hookspecs import hookimpl as hookimpl
     from polyface.imaging import read_image as read_image
     from polyface.plugins import PluginManager as PluginManager
@@ -53,6 +54,7 @@ _HOME = {
         "WeightsMismatchError",
         "WeightsNotFoundError",
     ),
+    "fetching": ("fetch_weights",),
     "hookspecs": ("hookimpl",),
     "imaging": ("read_image",),
     "plugins": ("PluginManager",),

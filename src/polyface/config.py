@@ -24,8 +24,9 @@ from polyface.errors import ConfigError, nearest
 from polyface.weights import expanded, is_path
 
 FILES = ("polyface.toml", "pyproject.toml")
-RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "PLUGINS", "SHARED", "STRICT_PLUGINS")
-"""``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data."""
+RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED", "STRICT_PLUGINS")
+"""``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data; OFFLINE
+forbids to fetch."""
 
 LARGEST = 65_536
 """No setting that counts pixels or pictures means more than this; an input of that side fills any memory."""

@@ -116,6 +116,11 @@ class FileRef:
 
     target: str = field(validator=_pattern("of the form 'package:folder/file'", _FILE))
 
+    @property
+    def package(self) -> str:
+        """The package that holds it."""
+        return self.target.partition(":")[0]
+
     def path(self) -> Path:
         """Return where the file lies. Importing the package is all that this costs.
 
@@ -194,6 +199,7 @@ class WeightsFile:
         sha256: of the file, in hexadecimal; checked whenever the file is used.
         size: in bytes.
         license: under which terms the numbers may be used.
+        research_only: those terms allow research and nothing else; polyface says so before it fetches the file.
         urls: where it can be fetched, best first.
         origin: who trained it, and where it was published.
         ref: where it lies inside the plugin's own package, when it ships with it.
@@ -206,6 +212,7 @@ class WeightsFile:
     sha256: str = field(validator=_sha256)
     size: int = field(validator=_count)
     license: str = field(validator=_text)
+    research_only: bool = field(default=False, validator=_is(bool))
     urls: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
     origin: str = field(default="", validator=_is(str))
     ref: FileRef | None = field(default=None, validator=_is(FileRef, type(None)))

@@ -24,6 +24,7 @@ class Weights:
     sha256: str = ""
     file: WeightsFile | None = None
     own: Path | None = None
+    is_default: bool = False
 
     @property
     def name(self) -> str | None:
@@ -35,6 +36,12 @@ class Weights:
         """What to call it in a message."""
         return self.name or (str(self.own) if self.own else "none")
 
+    @property
+    def fetch_command(self) -> str:
+        """What fetches the file, for a message."""
+        choice = [] if self.is_default else ["--weights", self.label]
+        return shlex.join(["polyface", "fetch", self.detector, *choice])
+
     def locate(self) -> Path | None:
         """Return the file, its sha256 checked; ``None`` for a detector that has no weights.
 
@@ -44,16 +51,16 @@ class Weights:
         """
         if self.file is None:
             return self.own
-        path = self.file.ref.path() if self.file.ref else home() / "weights" / self.file.filename
+        path = place(self.file)
         if not path.is_file():
             raise WeightsNotFoundError(
                 f"The weights '{self.file.name}' of '{self.detector}' are not on this machine.",
                 why=[f"looked for {path}", f"licence: {self.file.license}"],
-                fix=shlex.join(
-                    ["curl", "--fail", "--location", "--create-dirs", "--output", str(path), self.file.urls[0]]
-                ),
+                fix=self.fetch_command,
             )
-        return verified(path, self.file.sha256)
+        if self.file.ref is None:
+            return verified(path, self.file.sha256, fix=self.fetch_command)
+        return verified(path, self.file.sha256, fix=f"reinstall {self.file.ref.package}")
 
 
 def home() -> Path:
@@ -76,6 +83,15 @@ def expanded(path: str) -> Path:
         raise ConfigError(f"'{path}' is no path.", why=[str(error)]) from error
 
 
+def place(file: WeightsFile) -> Path:
+    """Return where a file of weights lies in its package, or where it belongs in polyface's home.
+
+    Raises:
+        ContractError: it should be in its package, and is not.
+    """
+    return file.ref.path() if file.ref else home() / "weights" / file.filename
+
+
 def choose(detector: DetectorSpec, choice: str | None) -> Weights:
     """Return the weights that ``choice`` selects: a manifest name, a path, or ``None`` for the detector's default.
 
@@ -85,7 +101,7 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
     """
     if choice is None:
         first = detector.weights[0] if detector.weights else None
-        return Weights(detector=detector.name, file=first, sha256=first.sha256 if first else "")
+        return Weights(detector=detector.name, file=first, sha256=first.sha256 if first else "", is_default=True)
     if is_path(choice):
         path = expanded(choice)
         if not path.is_file():
@@ -95,7 +111,8 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
         return Weights(detector=detector.name, own=path.absolute(), sha256=sha256_of(path))
     for file in detector.weights:
         if file.name == choice:
-            return Weights(detector=detector.name, file=file, sha256=file.sha256)
+            is_default = file is detector.weights[0]
+            return Weights(detector=detector.name, file=file, sha256=file.sha256, is_default=is_default)
     names = [file.name for file in detector.weights]
     raise UnknownNameError(
         f"'{detector.name}' has no weights named '{choice}'{nearest(choice, names) or '.'}",
@@ -115,8 +132,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def verified(path: Path, sha256: str) -> Path:
-    """Return ``path`` if the file has that sha256.
+def verified(path: Path, sha256: str, *, fix: str = "") -> Path:
+    """Return ``path`` if the file has that sha256; ``fix`` is what to do where it has not.
 
     Raises:
         WeightsMismatchError: it has another: it was cut short, changed, or is a different file.
@@ -126,6 +143,6 @@ def verified(path: Path, sha256: str) -> Path:
         raise WeightsMismatchError(
             f"{path} is not the file it should be.",
             why=[f"sha256 {actual}", f"expected {sha256}", f"{path.stat().st_size} bytes"],
-            fix=f"delete it and get it again: rm {shlex.quote(str(path))}",
+            fix=fix or f"delete it and get it again: rm {shlex.quote(str(path))}",
         )
     return path

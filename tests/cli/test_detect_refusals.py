@@ -143,7 +143,7 @@ def test_an_option_that_cannot_be_had_is_refused_and_the_nearest_offered(polyfac
 
 
 def test_an_unknown_command_offers_the_nearest(polyface):
-    refuse(polyface("detct", "a.png"), "No such command 'detct'; did you mean 'detect' or 'detectors'?")
+    refuse(polyface("detct", "a.png"), "No such command 'detct'; did you mean 'detect' or 'detectors' or 'fetch'?")
 
 
 def test_detect_without_a_picture_is_a_usage_error(polyface):

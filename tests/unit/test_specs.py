@@ -197,6 +197,7 @@ def test_a_detector_with_two_weights_of_one_name_is_refused(detector_spec, weigh
         ({"sha256": "AB" * 32}, f"WeightsFile.sha256 must be 64 lower-case hexadecimal digits, not '{'AB' * 32}'."),
         ({"size": 0}, "WeightsFile.size must be a whole number of at least 1, not 0."),
         ({"license": " "}, "WeightsFile.license must be a line of text, not ' '."),
+        ({"research_only": "yes"}, "WeightsFile.research_only must be a bool, not 'yes'."),
         ({"urls": "https://x"}, "WeightsFile.urls must be a sequence of str, not 'https://x'."),
         ({"urls": ()}, "WeightsFile 'wider' has neither a ref nor urls: there is no way to get it."),
     ],

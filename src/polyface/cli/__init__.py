@@ -11,7 +11,7 @@ import click
 import polyface
 from polyface.errors import PolyfaceError
 
-COMMANDS = ("detect", "plugins", "detectors", "backends", "matrix", "config")
+COMMANDS = ("detect", "fetch", "weights", "plugins", "detectors", "backends", "matrix", "config")
 
 
 class Commands(click.Group):
@@ -66,5 +66,5 @@ def group() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 0, with 1 if some input could not be read, or with 2 for usage and settings."""
+    """Run the command line; exits with 0, with 1 if a part could not be done, or with 2 for usage and settings."""
     group(args, prog_name="polyface")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from polyface.cli.options import json_option
-from polyface.cli.tables import print_json, print_notes, print_table
+from polyface.cli.tables import megabytes, print_json, print_notes, print_table
 from polyface.plugins import installed_plugins
 from polyface.specs import DetectorSpec
 from polyface.specs import as_json as record_as_json
@@ -26,7 +26,7 @@ def command(as_json: bool) -> None:
 
 def _description(spec: DetectorSpec) -> str:
     weights = [
-        f"weights: {file.name}, {file.size / 1e6:.1f} MB, licence {file.license}{', packaged' if file.ref else ''}"
+        f"weights: {file.name}, {megabytes(file.size)}, licence {file.license}{', packaged' if file.ref else ''}"
         for file in spec.weights
     ]
     return "\n".join(

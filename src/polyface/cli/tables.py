@@ -12,10 +12,20 @@ import click
 if TYPE_CHECKING:
     from polyface.plugins import PluginManager
 
-STYLES = {"ok": "green", "ready": "green", "disabled": "dim", "clash": "yellow", "failed": "red", "no": "red"}
+STYLES = {
+    **dict.fromkeys(("ok", "ready", "verified"), "green"),
+    **dict.fromkeys(("clash", "not fetched"), "yellow"),
+    **dict.fromkeys(("failed", "no", "damaged"), "red"),
+    "disabled": "dim",
+}
 
 UNLIMITED = 10_000
 """Columns of a line that no terminal shows: what is piped is not folded, so that it can be searched."""
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes as text for a table."""
+    return f"{size / 1e6:.1f} MB"
 
 
 def print_json(value: Any) -> None:

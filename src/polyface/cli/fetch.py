@@ -1,0 +1,67 @@
+"""``polyface fetch``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import attrs
+import click
+
+from polyface.errors import PolyfaceError
+from polyface.plugins import installed_plugins
+from polyface.weights import Weights, choose
+
+
+@click.command("fetch", short_help="Download the weights of detectors.")
+@click.argument("detectors", nargs=-1, required=True, metavar="DETECTOR...")
+@click.option("--weights", metavar="NAME", help="Weights to fetch, where they are not the detector's default.")
+@click.option("--offline", is_flag=True, help="Transfer nothing, only check what is here; as POLYFACE_OFFLINE=1.")
+@click.pass_context
+def command(ctx: click.Context, detectors: tuple[str, ...], weights: str | None, offline: bool) -> None:
+    """Download the weights of detectors into polyface's home, and check their sha256; what is there is only checked.
+
+    Exit status: 0 if all weights are there, 1 if some could not be fetched (the rest is), 2 for usage.
+    """
+    from polyface.fetching import fetch
+
+    plugins = installed_plugins()
+    failed = 0
+    # All names are looked up before anything is transferred.
+    choices = {name: choose(plugins.detector(name), weights) for name in detectors}
+    for name, choice in choices.items():
+        try:
+            with _progress(choice) as progress:
+                path = fetch(attrs.evolve(choice, detector=name), offline=offline, notice=_notice, progress=progress)
+        except PolyfaceError as error:
+            failed += 1
+            click.echo(f"error: {error}", err=True)
+        else:
+            click.echo(f"{name}: {_origin(choice)}{path or ''}")
+    ctx.exit(1 if failed else 0)
+
+
+def _origin(weights: Weights) -> str:
+    if weights.file is None:
+        return "your own file: " if weights.own else "needs no weights"
+    ships = "ships with the plugin, " if weights.file.ref else ""
+    return f"{weights.file.name}, {ships}verified: "
+
+
+def _notice(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
+@contextmanager
+def _progress(weights: Weights) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, where somebody may see it, from the first byte on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    disable = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
+        total = weights.file.size if weights.file else None
+        task = bar.add_task(f"{weights.detector}: {weights.label}", total=total, visible=False)
+        yield lambda received: bar.update(task, completed=received, visible=True)

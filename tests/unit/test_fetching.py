@@ -1,0 +1,380 @@
+"""Fetching weights from servers that answer well, badly, or not at all; what is on the disk afterwards decides."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import attrs
+import pytest
+
+import polyface
+from polyface import fetching
+from polyface.errors import UnknownNameError, WeightsError, WeightsMismatchError, WeightsNotFoundError
+from polyface.plugins import PluginManager
+from polyface.specs import FileRef
+from polyface.weights import choose
+
+CONTENT = b"twelve bytes"
+OTHER = b"twelve bites"
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    monkeypatch.delenv("POLYFACE_OFFLINE", raising=False)
+
+
+@pytest.fixture
+def folder(home):
+    return home / "weights"
+
+
+@pytest.fixture
+def weights(detector_spec, weights_file):
+    """Make a choice of weights of ``CONTENT`` that can be had at these addresses."""
+
+    def make(*urls, **changes):
+        digest = hashlib.sha256(CONTENT).hexdigest()
+        file = attrs.evolve(weights_file, sha256=digest, size=len(CONTENT), urls=urls, **changes)
+        return choose(attrs.evolve(detector_spec, weights=[file]), None)
+
+    return make
+
+
+def files(folder):
+    """The names and contents of all that lies in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+def test_a_file_is_fetched_into_the_weights_folder_and_readable_by_all(server, answer, weights, folder):
+    path = fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
+    assert path == folder / "wider.pth"
+    assert files(folder) == {"wider.pth": CONTENT}
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_is_there_is_not_fetched_again(server, answer, weights):
+    chosen = weights(server.url("/w", answer.whole(CONTENT)))
+    assert fetching.fetch(chosen) == fetching.fetch(chosen)
+    assert server.asked == ["/w"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"twelve", OTHER])
+def test_a_damaged_file_is_fetched_anew(server, answer, weights, folder, damaged):
+    folder.mkdir()
+    (folder / "wider.pth").write_bytes(damaged)
+    fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+def test_a_redirect_is_followed(server, answer, weights, folder):
+    target = server.url("/elsewhere", answer.whole(CONTENT))
+    fetching.fetch(weights(server.url("/w", answer.redirect(target))))
+    assert server.asked == ["/w", "/elsewhere"]
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+def test_the_length_need_not_be_told(server, answer, weights, folder):
+    fetching.fetch(weights(server.url("/w", answer.unsized(CONTENT))))
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+def test_progress_is_told_in_bytes(server, answer, weights):
+    told = []
+    fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))), progress=told.append)
+    assert told == [12]
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+# How a server fails, and what must be said of it.
+FAILURES = {
+    "cut": (lambda answer: answer.cut(CONTENT), "IncompleteRead(6 bytes read, 6 more expected)"),
+    "cut without a length": (lambda answer: answer.unsized(CONTENT[:5]), "sent another file: 5 bytes of 12, sha256 "),
+    "wrong bytes": (
+        lambda answer: answer.whole(OTHER),
+        f"sent another file: 12 bytes of 12, sha256 {hashlib.sha256(OTHER).hexdigest()}, "
+        f"not {hashlib.sha256(CONTENT).hexdigest()}",
+    ),
+    "too many bytes": (lambda answer: answer.whole(CONTENT * 9), "sent another file: more than 12 bytes"),
+    "403": (lambda answer: answer.status(403), "HTTPError: 403 Client Error: Forbidden for url"),
+    "404": (lambda answer: answer.status(404), "HTTPError: 404 Client Error: Not Found for url"),
+    "500": (lambda answer: answer.status(500), "HTTPError: 500 Server Error: Internal Server Error for url"),
+    "redirects in a loop": (lambda answer: answer.redirect("/bad"), "TooManyRedirects: Exceeded 30 redirects."),
+    "redirects nowhere": (lambda answer: answer.redirect("gopher://x/"), "InvalidSchema: No connection adapters"),
+    "silent": (lambda answer: answer.silence, "ReadTimeout: "),
+    "stalls": (lambda answer: answer.stall(CONTENT), "Read timed out"),
+    "odd header": (lambda answer: answer.odd_length(CONTENT), "many"),
+}
+
+
+@pytest.fixture(params=FAILURES)
+def failure(request, server, answer, monkeypatch):
+    """An address that fails, and what must be said of it."""
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.2 if request.param in ("silent", "stalls") else 30)
+    make, reason = FAILURES[request.param]
+    return server.url("/bad", make(answer)), reason
+
+
+def test_the_next_mirror_is_tried(server, answer, weights, folder, failure):
+    fetching.fetch(weights(failure[0], server.url("/good", answer.whole(CONTENT))))
+    assert server.asked[0] == "/bad"
+    assert server.asked[-1] == "/good"
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+def test_when_all_fail_each_is_named_with_its_reason_and_nothing_is_left(server, answer, weights, folder, failure):
+    url, reason = failure
+    second = server.url("/gone", answer.status(404))
+    with pytest.raises(WeightsNotFoundError) as caught:
+        fetching.fetch(weights(url, second))
+    assert caught.value.what == "The weights 'wider' of 'toy' could not be fetched."
+    first_why, second_why = caught.value.why
+    assert first_why.startswith(f"{url}: ")
+    assert reason in first_why
+    assert second_why == f"{second}: HTTPError: 404 Client Error: Not Found for url: {second}"
+    assert caught.value.fix == (
+        f"mend the connection and repeat: polyface fetch toy; or put the file at {folder / 'wider.pth'} by other means"
+    )
+    assert files(folder) == {}
+
+
+def test_a_server_that_is_not_there_is_named(weights, folder):
+    url = f"http://127.0.0.1:{closed_port()}/w"
+    with pytest.raises(WeightsNotFoundError) as caught:
+        fetching.fetch(weights(url))
+    assert caught.value.why[0].startswith(f"{url}: ConnectionError: ")
+    assert "Connection refused" in caught.value.why[0]
+    assert files(folder) == {}
+
+
+def test_a_damaged_file_stays_as_it_is_where_it_cannot_be_replaced(server, answer, weights, folder):
+    folder.mkdir()
+    (folder / "wider.pth").write_bytes(OTHER)
+    with pytest.raises(WeightsNotFoundError):
+        fetching.fetch(weights(server.url("/w", answer.status(404))))
+    assert files(folder) == {"wider.pth": OTHER}
+
+
+def test_an_interrupted_transfer_leaves_nothing_and_the_next_starts_anew(server, answer, weights, folder):
+    def interrupt(received):
+        raise KeyboardInterrupt
+
+    chosen = weights(server.url("/w", answer.whole(CONTENT)))
+    with pytest.raises(KeyboardInterrupt):
+        fetching.fetch(chosen, progress=interrupt)
+    assert files(folder) == {}
+    fetching.fetch(chosen)
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+def test_what_a_killed_process_left_is_removed_once_it_is_old(server, answer, weights, folder):
+    folder.mkdir()
+    for name, age in ((".wider.pth.old.part", 3700), (".wider.pth.new.part", 10), (".other.pth.old.part", 3700)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
+    assert set(files(folder)) == {"wider.pth", ".wider.pth.new.part", ".other.pth.old.part"}
+
+
+FETCHER = """
+import sys
+from polyface.fetching import fetch
+from polyface.specs import WeightsFile
+from polyface.weights import Weights
+
+url, sha256, size = sys.argv[1:]
+file = WeightsFile(name="wider", filename="wider.pth", sha256=sha256, size=int(size), license="MIT", urls=[url])
+print(fetch(Weights(detector="toy", file=file, sha256=sha256)))
+"""
+
+
+def test_two_processes_at_once_both_get_the_whole_file(server, folder):
+    content = bytes(range(256)) * 4096
+    both = threading.Barrier(2)
+
+    def half_then_half(handler):
+        handler.head(Content_Length=len(content))
+        handler.wfile.write(content[: len(content) // 2])
+        both.wait(timeout=60)  # until the other is half through, too
+        handler.wfile.write(content[len(content) // 2 :])
+
+    url, digest = server.url("/w", half_then_half), hashlib.sha256(content).hexdigest()
+    arguments = [sys.executable, "-c", FETCHER, url, digest, str(len(content))]
+    runs = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [run.communicate(timeout=60) for run in runs]
+    assert outputs == [(f"{folder / 'wider.pth'}\n", "")] * 2
+    assert server.asked == ["/w", "/w"]
+    assert files(folder) == {"wider.pth": content}
+
+
+def test_a_proxy_is_honoured(server, weights, folder, answer, monkeypatch):
+    url = "http://weights.invalid/w"  # no such host can exist: RFC 2606
+    server.answers[url] = answer.whole(CONTENT)
+    monkeypatch.setenv("http_proxy", server.address)
+    fetching.fetch(weights(url))
+    assert server.asked == [url]
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+class TestOffline:
+    @pytest.fixture(params=["keyword", "environment"])
+    def offline(self, request, monkeypatch):
+        """The keywords of an offline call."""
+        if request.param == "keyword":
+            return {"offline": True}
+        monkeypatch.setenv("POLYFACE_OFFLINE", "1")
+        return {}
+
+    def test_what_is_missing_is_not_fetched(self, server, answer, weights, folder, offline):
+        with pytest.raises(WeightsNotFoundError) as caught:
+            fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))), **offline)
+        assert caught.value.why == (f"looked for {folder / 'wider.pth'}", "licence: MIT", "offline: nothing is fetched")
+        assert caught.value.fix == "without --offline and POLYFACE_OFFLINE: polyface fetch toy"
+        assert server.asked == []
+
+    def test_what_is_damaged_is_not_replaced(self, server, answer, weights, folder, offline):
+        folder.mkdir()
+        (folder / "wider.pth").write_bytes(OTHER)
+        with pytest.raises(WeightsMismatchError, match="offline: nothing is fetched"):
+            fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))), **offline)
+        assert server.asked == []
+        assert files(folder) == {"wider.pth": OTHER}
+
+    def test_what_is_there_is_found(self, weights, folder, offline):
+        folder.mkdir()
+        (folder / "wider.pth").write_bytes(CONTENT)
+        assert fetching.fetch(weights("http://weights.invalid/w"), **offline) == folder / "wider.pth"
+
+    @pytest.mark.parametrize("value", ["", "0"])
+    def test_nothing_and_zero_do_not_mean_offline(self, server, answer, weights, folder, monkeypatch, value):
+        monkeypatch.setenv("POLYFACE_OFFLINE", value)
+        fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
+        assert files(folder) == {"wider.pth": CONTENT}
+
+
+class TestDisk:
+    def test_a_home_that_cannot_be_made_is_named(self, weights, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("POLYFACE_HOME", str(tmp_path / "file"))
+        with pytest.raises(WeightsError) as caught:
+            fetching.fetch(weights("http://weights.invalid/w"))
+        assert caught.value.what == f"Cannot write to {tmp_path / 'file' / 'weights'}."
+        assert caught.value.fix == "name a folder that can be written to: POLYFACE_HOME=DIR polyface fetch toy"
+
+    def test_a_full_disk_is_not_blamed_on_the_server(self, server, answer, weights, folder):
+        def full(received):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        url = server.url("/w", answer.whole(CONTENT))
+        with pytest.raises(WeightsError, match="No space left on device") as caught:
+            fetching.fetch(weights(url, url), progress=full)
+        assert caught.value.what == f"Cannot write to {folder}."
+        assert server.asked == ["/w"]
+        assert files(folder) == {}
+
+    def test_a_folder_in_the_place_of_the_file_is_left_alone(self, server, answer, weights, folder):
+        (folder / "wider.pth").mkdir(parents=True)
+        with pytest.raises(WeightsError, match="Cannot write to"):
+            fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
+        assert [path.name for path in folder.iterdir()] == ["wider.pth"]
+
+
+class TestFetchWeights:
+    @pytest.fixture
+    def install(self, monkeypatch):
+        def install(detector):
+            class Plugin:
+                @staticmethod
+                @polyface.hookimpl
+                def polyface_detectors():
+                    yield detector
+
+            plugins = PluginManager()
+            plugins.register(Plugin, name="toy")
+            monkeypatch.setattr(fetching, "installed_plugins", lambda: plugins)
+
+        return install
+
+    @pytest.fixture
+    def toy(self, install, detector_spec, weights_file):
+        """Install a detector whose default weights are at this address, for research only."""
+
+        def make(url):
+            digest = hashlib.sha256(CONTENT).hexdigest()
+            default = attrs.evolve(weights_file, sha256=digest, urls=[url, url], license="See T", research_only=True)
+            second = attrs.evolve(weights_file, name="crowd", filename="crowd.pth", sha256=digest, urls=[url])
+            install(attrs.evolve(detector_spec, weights=[default, second]))
+
+        return make
+
+    def test_the_default_is_fetched_by_the_detectors_name_and_its_licence_told_once(self, server, answer, toy, folder):
+        toy(server.url("/w", answer.whole(CONTENT)))
+        with pytest.warns(UserWarning, match="research only") as told:
+            assert polyface.fetch_weights("toy") == folder / "wider.pth"
+        assert [str(warning.message) for warning in told] == [
+            "The weights 'wider' of 'toy' are for research only. Licence: See T"
+        ]
+        assert told[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert polyface.fetch_weights("local/toy", "wider") == folder / "wider.pth"
+
+    def test_the_licence_is_told_once_although_every_mirror_fails(self, server, answer, toy):
+        toy(server.url("/w", answer.status(404)))
+        with pytest.warns(UserWarning, match="research only") as told, pytest.raises(WeightsNotFoundError):
+            polyface.fetch_weights("toy")
+        assert (len(told), server.asked) == (1, ["/w", "/w"])
+
+    def test_other_weights_are_fetched_by_their_name(self, server, answer, toy, folder):
+        toy(server.url("/w", answer.whole(CONTENT)))
+        assert polyface.fetch_weights("toy", weights="crowd") == folder / "crowd.pth"
+        assert files(folder) == {"crowd.pth": CONTENT}
+
+    def test_an_unknown_name_is_refused_before_any_transfer(self, server, answer, toy):
+        toy(server.url("/w", answer.whole(CONTENT)))
+        with pytest.raises(UnknownNameError, match="no weights named 'croud'; did you mean 'crowd'"):
+            polyface.fetch_weights("toy", "croud")
+        with pytest.raises(UnknownNameError, match="no detector named 'tyo'"):
+            polyface.fetch_weights("tyo")
+        assert server.asked == []
+
+    def test_the_command_in_an_error_names_weights_that_are_not_the_default(self, server, answer, toy):
+        toy(server.url("/w", answer.status(404)))
+        with pytest.raises(WeightsNotFoundError, match="repeat: polyface fetch toy --weights crowd;"):
+            polyface.fetch_weights("toy", "crowd")
+
+    def test_a_detector_without_weights_has_nothing_to_fetch(self, install, detector_spec):
+        install(detector_spec)
+        assert polyface.fetch_weights("toy") is None
+
+    def test_the_users_own_file_is_returned(self, install, detector_spec, tmp_path):
+        install(detector_spec)
+        (tmp_path / "mine.pth").write_bytes(CONTENT)
+        assert polyface.fetch_weights("toy", str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"
+
+    def test_packaged_weights_are_found_and_never_fetched(self, server, answer, install, detector_spec, weights_file):
+        # Any file of an installed package will do; click's marker for type checkers is empty.
+        packed = attrs.evolve(
+            weights_file,
+            ref=FileRef("click:py.typed"),
+            sha256=hashlib.sha256(b"").hexdigest(),
+            urls=[server.url("/w", answer.whole(b""))],
+        )
+        install(attrs.evolve(detector_spec, weights=[packed]))
+        assert polyface.fetch_weights("toy") == packed.ref.path()
+        damaged = attrs.evolve(packed, sha256="ab" * 32)
+        install(attrs.evolve(detector_spec, weights=[damaged]))
+        with pytest.raises(WeightsMismatchError):
+            polyface.fetch_weights("toy")
+        assert server.asked == []
