@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -235,7 +236,7 @@ def build(config: Config, plugins: PluginManager) -> FaceDetector:
     With ``backend="auto"`` a backend that lacks the device or precision on this machine is passed over.
     """
     refused: list[Refusal] = []
-    for selection in _selections(config, plugins, ArtifactStore(), refused):
+    for selection in _selections(config, plugins, _store(config), refused):
         backend = _made(selection.backend.factory, Backend)
         try:
             device = choose_device(selection.backend, backend.probe(), config.device, config.precision)
@@ -246,7 +247,7 @@ def build(config: Config, plugins: PluginManager) -> FaceDetector:
     raise _refusal(config, refused)
 
 
-def select(config: Config, plugins: PluginManager, store: ArtifactStore | None = None) -> Selection:
+def select(config: Config, plugins: PluginManager) -> Selection:
     """Return what to run on what, and by which route, going by what is claimed and installed; nothing heavy is loaded.
 
     ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals.
@@ -256,9 +257,19 @@ def select(config: Config, plugins: PluginManager, store: ArtifactStore | None =
         UnsupportedError: there is no route; with ``"auto"``, with the reasons of every backend.
     """
     refused: list[Refusal] = []
-    for selection in _selections(config, plugins, ArtifactStore() if store is None else store, refused):
+    for selection in _selections(config, plugins, _store(config), refused):
         return selection
     raise _refusal(config, refused)
+
+
+def _store(config: Config) -> ArtifactStore:
+    named = None if config.artifacts is None else Path(config.artifacts).expanduser().absolute()
+    if named is not None and not named.is_dir():
+        raise ConfigError(
+            f"artifacts must name a folder that exists, not {named}.",
+            fix=shlex.join(["polyface", "export", config.detector, "--output", str(named)]),
+        )
+    return ArtifactStore(named=named)
 
 
 def _selections(

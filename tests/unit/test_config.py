@@ -36,12 +36,13 @@ VALUES = {
     "clip": st.booleans(),
     "batch_size": counts,
     "backend_options": st.dictionaries(texts, scalars, max_size=3),
+    "artifacts": texts,
     "output": texts,
     "json": st.booleans(),
 }
 PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
 PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
-del PLAIN["output"]  # a path, which is anchored to its file
+del PLAIN["artifacts"], PLAIN["output"]  # paths, which are anchored to their file
 
 layers = st.fixed_dictionaries({}, optional=PLAIN)
 
@@ -141,11 +142,12 @@ class TestFiles:
             assert (config.pad_to, config.clip) == (16, False)
 
     def test_paths_in_a_file_are_meant_from_the_file(self, tmp_path):
-        (tmp_path / "polyface.toml").write_text('output = "out"\nweights = "nets/mine.pth"\n')
+        (tmp_path / "polyface.toml").write_text('output = "out"\nweights = "nets/mine.pth"\nartifacts = "graphs"\n')
         inner = tmp_path / "inner"
         inner.mkdir()
         config = load_config(directory=inner, environ={})
         assert (config.output, config.weights) == (str(tmp_path / "out"), str(tmp_path / "nets" / "mine.pth"))
+        assert config.artifacts == str(tmp_path / "graphs")
 
     def test_names_absolute_paths_and_keywords_stay_as_they_are(self, tmp_path):
         (tmp_path / "polyface.toml").write_text('output = "/out"\nweights = "wider"\n')

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from polyface import detector as module
+from polyface.artifacts import ArtifactKey
 from polyface.config import Config
 from polyface.detector import (
     PRIOR_SHAPES,
@@ -29,6 +30,7 @@ from polyface.detector import (
     select,
 )
 from polyface.errors import (
+    ArtifactError,
     BackendUnavailableError,
     ConfigError,
     ContractError,
@@ -537,6 +539,23 @@ class TestBuild:
         assert second.route.artifact == graph.source
         assert graph_of(second) == graph
         assert len(world.converted) == 1
+
+    def test_a_folder_of_artifacts_that_is_not_there_is_refused_with_the_command_that_makes_it(self, world, tmp_path):
+        folder = tmp_path / "nowhere"
+        with pytest.raises(ConfigError, match="artifacts must name a folder that exists") as caught:
+            select(Config(detector="toy", artifacts=str(folder)), world.plugins())
+        assert caught.value.fix == f"polyface export toy --output {folder}"
+
+    def test_a_damaged_artifact_in_a_named_folder_ends_the_search_for_a_backend(
+        self, world, converter_spec, detector_spec, tmp_path
+    ):
+        world.detector = attrs.evolve(detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], requires=())])
+        world.converters = [attrs.evolve(converter_spec, requires=())]
+        folder = tmp_path / ArtifactKey.of(world.detector, "", "onnx").digest
+        folder.mkdir()
+        with pytest.raises(ArtifactError, match="FileNotFoundError"):
+            build(Config(detector="toy", artifacts=str(tmp_path)), world.plugins())
+        assert world.converted == []
 
     def test_a_packaged_graph_is_verified_before_it_is_used(self, world, tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, "toy_faces")

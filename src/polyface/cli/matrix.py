@@ -26,7 +26,7 @@ class Cell:
 
 
 @click.command("matrix", short_help="Which detector runs on which backend here.")
-@config_options(["device", "precision"])
+@config_options(["artifacts", "device", "precision"])
 @click.option("--probe", is_flag=True, help="Build each pair and run it once, rather than read what is installed.")
 @json_option
 def command(config_file: str | None, probe: bool, as_json: bool, **overrides: Any) -> None:
