@@ -16,14 +16,15 @@ from attrs import frozen
 from polyface.artifacts import ArtifactKey, ArtifactStore
 from polyface.config import Config, load_config
 from polyface.errors import BackendUnavailableError, ConfigError, ContractError, ImageError, UnsupportedError, nearest
+from polyface.graphs import graph_of
 from polyface.imaging import Frame, frame_of, prepare, read_image, restore
 from polyface.nms import nms, top_k
 from polyface.planning import Reason, Route, choose_device, plan
 from polyface.plugins import PluginManager, installed_plugins
-from polyface.protocols import Backend, CompileRequest, Execution, Graph, Head, Session
+from polyface.protocols import Backend, CompileRequest, Execution, Head, Session
 from polyface.results import Detections
-from polyface.specs import BackendSpec, DetectorSpec, FileRef, GraphSource, OptionValue
-from polyface.weights import Weights, choose, verified
+from polyface.specs import BackendSpec, DetectorSpec, OptionValue
+from polyface.weights import Weights, choose
 
 if TYPE_CHECKING:
     from polyface.imaging import ImageSource, Picture
@@ -320,7 +321,7 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
     request = CompileRequest(device=device, precision=config.precision, options=options)
-    session = backend.compile(graph_of(selection), request)
+    session = backend.compile(graph_of(selection.route, selection.detector, selection.weights), request)
     execution = session.execution
     if (execution.device, execution.precision) != (device, config.precision):
         session.close()
@@ -329,25 +330,6 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
             f"it was asked for {device} in {config.precision}."
         )
     return FaceDetector(config, selection, head, session)
-
-
-def graph_of(selection: Selection, store: ArtifactStore | None = None) -> Graph:
-    """Return the graph for the backend, converting and storing it first where the route says so.
-
-    Raises:
-        WeightsError: the weights the graph is built from are missing or damaged.
-    """
-    route, detector = selection.route, selection.detector
-    if route.artifact is not None or route.source is None:
-        return Graph(kind=route.kind, source=route.artifact or Path(), detector=detector)
-    graph = _published(route.source, selection)
-    if route.converter is None:
-        return graph
-    converter = route.converter.factory.load()()
-    store = ArtifactStore() if store is None else store
-    key = ArtifactKey.of(detector, selection.weights.sha256, route.kind)
-    path = store.put(key, lambda folder: Path(converter.convert(graph, folder)), converter.provenance())
-    return Graph(kind=route.kind, source=path, detector=detector)
 
 
 def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | None]:
@@ -367,13 +349,6 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
         if problem:
             raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
     return {name: given.get(name, option.default) for name, option in options.items()}
-
-
-def _published(source: GraphSource, selection: Selection) -> Graph:
-    if isinstance(source.ref, FileRef):
-        path = verified(source.ref.path(), source.sha256 or "")
-        return Graph(kind=source.kind, source=path, detector=selection.detector)
-    return Graph(kind=source.kind, source=source.ref, weights=selection.weights.locate(), detector=selection.detector)
 
 
 def _made(ref: Any, protocol: type[Any]) -> Any:

@@ -26,7 +26,6 @@ from polyface.detector import (
     build,
     check_options,
     create_detector,
-    graph_of,
     select,
 )
 from polyface.errors import (
@@ -39,6 +38,7 @@ from polyface.errors import (
     UnsupportedError,
     WeightsMismatchError,
 )
+from polyface.graphs import graph_of
 from polyface.hookspecs import hookimpl
 from polyface.planning import Route
 from polyface.plugins import PluginManager
@@ -532,12 +532,12 @@ class TestBuild:
         world.converters = [attrs.evolve(converter_spec, requires=())]
         first = select(Config(detector="toy"), world.plugins())
         assert first.route.description == "torch-module, converted to onnx"
-        graph = graph_of(first)
+        graph = graph_of(first.route, first.detector, first.weights)
         assert (graph.kind, graph.source.read_bytes()) == ("onnx", b"converted")
         assert graph.source.is_relative_to(home / "artifacts")
         second = select(Config(detector="toy"), world.plugins())
         assert second.route.artifact == graph.source
-        assert graph_of(second) == graph
+        assert graph_of(second.route, second.detector, second.weights) == graph
         assert len(world.converted) == 1
 
     def test_a_folder_of_artifacts_that_is_not_there_is_refused_with_the_command_that_makes_it(self, world, tmp_path):
@@ -567,10 +567,10 @@ class TestBuild:
         packaged = GraphSource(kind="onnx", ref=FileRef("toy_graphs:toy.onnx"), sha256=sha256_of(folder / "toy.onnx"))
         world.detector = attrs.evolve(world.detector, graphs=[packaged])
         selection = select(Config(detector="toy"), world.plugins())
-        assert graph_of(selection).source == folder / "toy.onnx"
+        assert graph_of(selection.route, selection.detector, selection.weights).source == folder / "toy.onnx"
         (folder / "toy.onnx").write_bytes(b"grape")
         with pytest.raises(WeightsMismatchError):
-            graph_of(selection)
+            graph_of(selection.route, selection.detector, selection.weights)
         sys.modules.pop("toy_graphs", None)
 
     def test_the_backend_gets_every_option_checked_and_filled_in(self, world):
