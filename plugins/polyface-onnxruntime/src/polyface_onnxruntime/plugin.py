@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import polyface
 from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
 
+UNPROVEN = "not yet run on a GPU"
+"""What stands beside every claim on CUDA until somebody has run it there."""
+
 
 @polyface.hookimpl
 def polyface_backends() -> Iterator[BackendSpec]:
@@ -14,7 +17,10 @@ def polyface_backends() -> Iterator[BackendSpec]:
         name="onnxruntime",
         summary="ONNX Runtime on the CPU or on CUDA, without torch",
         accepts=("onnx",),
-        capabilities=(Capability(device="cuda", precisions=("fp32",)), Capability(device="cpu", precisions=("fp32",))),
+        capabilities=(
+            Capability(device="cuda", precisions=("fp32",), note=UNPROVEN),
+            Capability(device="cpu", precisions=("fp32",)),
+        ),
         requires=(Requirement(module="onnxruntime", install="onnxruntime"),),
         factory=Ref("polyface_onnxruntime.backend:OnnxRuntimeBackend"),
         options=(
