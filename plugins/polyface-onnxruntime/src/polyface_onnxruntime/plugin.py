@@ -43,3 +43,25 @@ def polyface_backends() -> Iterator[BackendSpec]:
         ),
         preference=20,
     )
+    yield BackendSpec(
+        name="tensorrt",
+        summary="ONNX Runtime's TensorRT provider; the first run of a graph builds its engine, for minutes",
+        accepts=("onnx",),
+        capabilities=(Capability(device="cuda", precisions=("fp32", "fp16"), note=UNPROVEN),),
+        requires=(
+            Requirement(module="onnxruntime", install="polyface-onnxruntime[gpu]"),
+            Requirement(module="tensorrt", install="polyface-onnxruntime[tensorrt]"),
+        ),
+        factory=Ref("polyface_onnxruntime.tensorrt:TensorRTBackend"),
+        options=(
+            OptionSpec(name="min_side", type="int", minimum=1, help="least side, in pixels; unset: the detector's"),
+            OptionSpec(
+                name="opt_side", type="int", minimum=1, help="side to be fastest at; unset: 640, or the nearest"
+            ),
+            OptionSpec(name="max_side", type="int", minimum=1, default=1600, help="greatest side, in pixels"),
+            OptionSpec(
+                name="max_batch", type="int", minimum=1, default=1, help="most pictures in one run of the engine"
+            ),
+        ),
+        preference=5,
+    )
