@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.detector import create_detector as create_detector
     from polyface.drawing import draw_faces as draw_faces
     from polyface.errors import AmbiguousNameError as AmbiguousNameError
+    from polyface.errors import ArtifactError as ArtifactError
     from polyface.errors import BackendUnavailableError as BackendUnavailableError
     from polyface.errors import ConfigError as ConfigError
     from polyface.errors import ContractError as ContractError
@@ -42,6 +43,7 @@ _HOME = {
     "drawing": ("draw_faces",),
     "errors": (
         "AmbiguousNameError",
+        "ArtifactError",
         "BackendUnavailableError",
         "ConfigError",
         "ContractError",

@@ -13,9 +13,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
+from polyface.errors import ArtifactError
 from polyface.planning import Reason
 from polyface.specs import DetectorSpec, Ref
 from polyface.weights import home, sha256_of
@@ -69,23 +71,44 @@ class ArtifactKey:
 
 
 class ArtifactStore:
-    """A folder of exported graphs; by default ``artifacts`` in polyface's home."""
+    """A folder of exported graphs.
 
-    def __init__(self, root: Path | None = None) -> None:
+    Args:
+        root: where graphs are stored and found; by default ``artifacts`` in polyface's home.
+        named: a folder that the user named, searched before ``root`` and never written to.
+    """
+
+    def __init__(self, root: Path | None = None, *, named: Path | None = None) -> None:
         self.root = home() / "artifacts" if root is None else root
+        self.named = named
 
     def find(self, key: ArtifactKey) -> Path | Reason:
-        """Return the stored graph, or why there is none that can be used."""
-        folder = self.root / key.digest
-        if not folder.exists():
-            return Reason(subject=f"{key.kind} artifact", why=f"none is stored in {self.root}")
-        problem = _problem(folder, key)
-        if problem is None:
-            return folder / _manifest(folder)["file"]
+        """Return the stored graph, or why there is none that can be used.
+
+        Raises:
+            ArtifactError: the graph in the folder that the user named is damaged, or is another. Nothing else is
+                looked for then, since that folder was asked for.
+        """
+        roots = [root for root in (self.named, self.root) if root is not None]
+        for root in roots:
+            folder = root / key.digest
+            if not folder.exists():
+                continue
+            problem = _problem(folder, key)
+            if problem is None:
+                return folder / str(read_manifest(folder)["file"])
+            why = f"{folder} is refused: {problem}"
+            output = ["--output", str(root)] if root is self.named else []
+            again = shlex.join(["polyface", "export", key.detector, "--to", key.kind, *output])
+            fix = f"rm -r {shlex.quote(str(folder))} && {again}"
+            if root is self.named:
+                raise ArtifactError(f"The exported graph of '{key.detector}' cannot be used.", why=[why], fix=fix)
+            return Reason(subject=f"{key.kind} artifact", why=why, fix=fix)
+        others = [other for root in roots for other in _others(root, key)]
         return Reason(
             subject=f"{key.kind} artifact",
-            why=f"{folder} is refused: {problem}",
-            fix=f"rm -r {shlex.quote(str(folder))}",
+            why=f"none is stored in {' or '.join(map(str, roots))}"
+            + (f" of {_content(key.as_json())}; there is one of {', one of '.join(others)}" if others else ""),
         )
 
     def put(self, key: ArtifactKey, write: Callable[[Path], Path], provenance: Mapping[str, str]) -> Path:
@@ -119,18 +142,19 @@ class ArtifactStore:
                     raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return folder / _manifest(folder)["file"]
+        return folder / str(read_manifest(folder)["file"])
 
 
-def _manifest(folder: Path) -> dict[str, str]:
-    manifest: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of an artifact's folder: the key's fields, ``file``, ``sha256`` and ``provenance``."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return manifest
 
 
 def _problem(folder: Path, key: ArtifactKey) -> str | None:
     """Why the folder does not hold the whole graph of that key, or ``None``."""
     try:
-        manifest = _manifest(folder)
+        manifest = read_manifest(folder)
         name = manifest["file"]
         if Path(name).name != name:
             return f"{MANIFEST} names a file outside the folder"
@@ -142,3 +166,20 @@ def _problem(folder: Path, key: ArtifactKey) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _others(root: Path, key: ArtifactKey) -> list[str]:
+    """What is stored of the same detector in the same kind: other weights, or another version of the graph."""
+    found = []
+    for path in sorted(root.glob(f"*/{MANIFEST}")):
+        try:
+            manifest = read_manifest(path.parent)
+            if (manifest["detector"], manifest["kind"]) == (key.detector, key.kind):
+                found.append(_content(manifest))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # whatever lies there is no graph of ours
+    return found
+
+
+def _content(manifest: Mapping[str, Any]) -> str:
+    return f"the weights {str(manifest['weights_sha256'])[:12] or 'none'} (graph version {manifest['graph_version']})"

@@ -105,6 +105,7 @@ class Config:
     Args:
         detector: the detector's name, or ``distribution/name``.
         weights: a name in the detector's manifest, or a path; ``None`` is its default.
+        artifacts: a folder that ``polyface export --output`` filled, searched before the user's cache.
         backend: the backend's name; ``"auto"`` takes the most preferred that can run the detector as asked.
         device: such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` takes the first the backend has.
         precision: such as ``"fp32"``.
@@ -124,6 +125,7 @@ class Config:
 
     detector: str = _setting("retinaface-mobilenet025", _text, "NAME", "Detector to use.")
     weights: str | None = _setting(None, _text, "NAME|FILE", "Weights: a name of the detector's, or a checkpoint file.")
+    artifacts: str | None = _setting(None, _text, "DIR", "Folder of exported graphs, searched before the user's cache.")
     backend: str = _setting("auto", _text, "NAME", "Backend to run it on, or auto.")
     device: str = _setting("auto", _text, "DEVICE", "Device, such as cpu or cuda:1, or auto.")
     precision: str = _setting("fp32", _text, "PRECISION", "Precision of the network, such as fp32.")
@@ -274,7 +276,7 @@ def _from_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _anchored(name: str, value: Any, folder: Path) -> Any:
     """Paths in a file are meant from where the file lies."""
-    if isinstance(value, str) and (name == "output" or (name == "weights" and is_path(value))):
+    if isinstance(value, str) and (name in ("artifacts", "output") or (name == "weights" and is_path(value))):
         return str(folder / expanded(value))
     return value
 

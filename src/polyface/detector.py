@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,14 +27,15 @@ from polyface.errors import (
     described,
     nearest,
 )
+from polyface.graphs import graph_of
 from polyface.imaging import Frame, frame_of, prepare, read_image, restore
 from polyface.nms import nms, top_k
 from polyface.planning import Reason, Route, choose_device, plan
 from polyface.plugins import PluginManager, installed_plugins
-from polyface.protocols import Backend, CompileRequest, Execution, Found, Graph, Head, Session
+from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, Session
 from polyface.results import Detections
-from polyface.specs import BackendSpec, DetectorSpec, FileRef, GraphSource, OptionValue
-from polyface.weights import Weights, choose, verified
+from polyface.specs import BackendSpec, DetectorSpec, OptionValue
+from polyface.weights import Weights, choose
 
 if TYPE_CHECKING:
     from polyface.imaging import ImageSource, Picture
@@ -256,7 +258,7 @@ def build(config: Config, plugins: PluginManager) -> FaceDetector:
     With ``backend="auto"`` a backend that does not load here, or lacks the device or precision, is passed over.
     """
     refused: list[Refusal] = []
-    for selection in _selections(config, plugins, ArtifactStore(), refused):
+    for selection in _selections(config, plugins, _store(config), refused):
         try:
             backend, found = _loaded(selection.backend)
             device = choose_device(selection.backend, found, config.device, config.precision)
@@ -267,7 +269,7 @@ def build(config: Config, plugins: PluginManager) -> FaceDetector:
     raise _refusal(config, refused)
 
 
-def select(config: Config, plugins: PluginManager, store: ArtifactStore | None = None) -> Selection:
+def select(config: Config, plugins: PluginManager) -> Selection:
     """Return what to run on what, and by which route, going by what is claimed and installed; nothing heavy is loaded.
 
     ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals.
@@ -277,9 +279,19 @@ def select(config: Config, plugins: PluginManager, store: ArtifactStore | None =
         UnsupportedError: there is no route; with ``"auto"``, with the reasons of every backend.
     """
     refused: list[Refusal] = []
-    for selection in _selections(config, plugins, ArtifactStore() if store is None else store, refused):
+    for selection in _selections(config, plugins, _store(config), refused):
         return selection
     raise _refusal(config, refused)
+
+
+def _store(config: Config) -> ArtifactStore:
+    named = None if config.artifacts is None else Path(config.artifacts).expanduser().absolute()
+    if named is not None and not named.is_dir():
+        raise ConfigError(
+            f"artifacts must name a folder that exists, not {named}.",
+            fix=shlex.join(["polyface", "export", config.detector, "--output", str(named)]),
+        )
+    return ArtifactStore(named=named)
 
 
 def _selections(
@@ -351,7 +363,7 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
     request = CompileRequest(device=device, precision=config.precision, options=options)
-    session = backend.compile(graph_of(selection), request)
+    session = backend.compile(graph_of(selection.route, selection.detector, selection.weights), request)
     execution = session.execution
     if (execution.device, execution.precision) != (device, config.precision):
         session.close()
@@ -360,32 +372,6 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
             f"it was asked for {device} in {config.precision}."
         )
     return FaceDetector(config, selection, head, session)
-
-
-def graph_of(selection: Selection, store: ArtifactStore | None = None) -> Graph:
-    """Return the graph for the backend, converting and storing it first where the route says so.
-
-    Raises:
-        WeightsError: the weights the graph is built from are missing or damaged.
-    """
-    route, detector = selection.route, selection.detector
-    if route.artifact is not None or route.source is None:
-        return Graph(kind=route.kind, source=route.artifact or Path(), detector=detector)
-    graph = _published(route.source, selection)
-    if route.converter is None:
-        return graph
-    converter = route.converter.factory.load()()
-    store = ArtifactStore() if store is None else store
-    key = ArtifactKey.of(detector, selection.weights.sha256, route.kind)
-    try:
-        path = store.put(key, lambda folder: Path(converter.convert(graph, folder)), converter.provenance())
-    except OSError as error:
-        raise ConfigError(
-            f"The exported graph cannot be stored in {store.root}.",
-            why=[str(error)],
-            fix="set POLYFACE_HOME to a folder that can be written to",
-        ) from error
-    return Graph(kind=route.kind, source=path, detector=detector)
 
 
 def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | None]:
@@ -405,13 +391,6 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
         if problem:
             raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
     return {name: given.get(name, option.default) for name, option in options.items()}
-
-
-def _published(source: GraphSource, selection: Selection) -> Graph:
-    if isinstance(source.ref, FileRef):
-        path = verified(source.ref.path(), source.sha256 or "")
-        return Graph(kind=source.kind, source=path, detector=selection.detector)
-    return Graph(kind=source.kind, source=source.ref, weights=selection.weights.locate(), detector=selection.detector)
 
 
 def _made(ref: Any, protocol: type[Any]) -> Any:

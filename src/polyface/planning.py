@@ -137,12 +137,47 @@ def plan(
     """
     reasons = refusals(backend, device, precision) + missing(f"backend '{backend.name}'", backend.requires, installed)
     for kind in () if reasons else backend.accepts:
-        for candidate in _routes(detector, kind, converters, weights, installed=installed, stored=stored):
-            unmet = [candidate] if isinstance(candidate, Reason) else _unmet(candidate, installed)
-            if isinstance(candidate, Route) and not unmet:
-                return candidate
-            reasons += unmet
+        routes = _routes(detector, kind, converters, weights, installed=installed, stored=stored)
+        route = _first(routes, installed, reasons)
+        if route is not None:
+            return route
     raise UnsupportedError(f"'{detector.name}' cannot run on the backend '{backend.name}'.", reasons)
+
+
+def plan_conversion(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    *,
+    installed: Callable[[str], bool] = is_installed,
+) -> Route:
+    """Return the first conversion of what the detector publishes to ``kind``; the arguments are those of :func:`plan`.
+
+    Raises:
+        UnsupportedError: there is none; ``reasons`` holds one for every conversion tried.
+    """
+    made = sorted({converter.target for converter in converters})
+    reasons = []
+    if made and kind not in made:
+        why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
+        reasons.append(Reason(subject=f"kind '{kind}'", why=why, fix=f"--to {made[0]}"))
+    route = _first(_conversions(detector, kind, converters, weights, installed), installed, reasons)
+    if route is None:
+        raise UnsupportedError(f"'{detector.name}' cannot be exported to '{kind}' here.", reasons)
+    return route
+
+
+def _first(
+    candidates: Iterable[Route | Reason], installed: Callable[[str], bool], reasons: list[Reason]
+) -> Route | None:
+    """The first route that lacks nothing on this machine; why those before it do is added to ``reasons``."""
+    for candidate in candidates:
+        unmet = [candidate] if isinstance(candidate, Reason) else _unmet(candidate, installed)
+        if isinstance(candidate, Route) and not unmet:
+            return candidate
+        reasons += unmet
+    return None
 
 
 def _routes(
@@ -160,6 +195,16 @@ def _routes(
             yield _if_weights_fit(source, weights) or Route(kind=kind, source=source)
     artifact = stored(kind)
     yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
+    yield from _conversions(detector, kind, converters, weights, installed)
+
+
+def _conversions(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    installed: Callable[[str], bool],
+) -> Iterable[Route | Reason]:
     convertible = [
         (source, converter)
         for converter in converters
@@ -179,10 +224,12 @@ def _routes(
                 HELPFUL[source.kind, kind],
             )
         ]
+        elsewhere = f"`polyface export {detector.name} --to {kind} --output DIR`, and here --artifacts DIR"
+        install = shlex.join(["pip", "install", *dict.fromkeys(wanted)])
         yield Reason(
             subject="converters",
             why=f"none that is installed makes {kind} from {published}",
-            fix=shlex.join(["pip", "install", *dict.fromkeys(wanted)]) if wanted else "",
+            fix=f"{install}, or on a machine that has it {elsewhere}" if wanted else "",
         )
 
 

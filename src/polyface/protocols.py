@@ -140,7 +140,11 @@ class Backend(Protocol):
     """A runtime, loaded only once it is selected."""
 
     def probe(self) -> tuple[Found, ...]:
-        """Return the devices this machine truly has; may import heavy libraries."""
+        """Return the devices this machine truly has; may import heavy libraries.
+
+        Raises:
+            BackendUnavailableError: it has none, and the backend can say why.
+        """
 
     def compile(self, graph: Graph, request: CompileRequest) -> Session:
         """Return a session that runs ``graph`` exactly as requested.

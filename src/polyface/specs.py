@@ -315,12 +315,19 @@ class DetectorSpec:
 
 @frozen(kw_only=True)
 class Capability:
-    """A kind of device a backend claims, such as ``"cpu"`` or ``"cuda"``, and the precisions it claims there."""
+    """What a backend claims of one kind of device.
+
+    Args:
+        device: such as ``"cpu"`` or ``"cuda"``.
+        precisions: such as ``("fp32", "fp16")``.
+        note: what to know before relying on it, in a few words, such as ``"not yet run on a GPU"``; for the tables.
+    """
 
     device: str = field(validator=_pattern("a kind of device without an index, such as 'cuda'", re.compile(r"[a-z]+")))
     precisions: tuple[str, ...] = field(
         default=("fp32",), converter=_as_tuple, validator=[_tuple_of(str), _rule("not empty", bool)]
     )
+    note: str = field(default="", validator=_rule("a line of text", lambda v: isinstance(v, str) and "\n" not in v))
 
 
 @frozen(kw_only=True)

@@ -106,7 +106,9 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
         path = expanded(choice)
         if not path.is_file():
             raise WeightsNotFoundError(
-                f"There is no file of weights at {path.absolute()}.", fix="name a file that exists"
+                f"There is no file of weights at {path.absolute()}.",
+                why=["an exported graph of your own weights is found by their sha256, so the file must be here, too"],
+                fix="name a file that exists",
             )
         return Weights(detector=detector.name, own=path.absolute(), sha256=sha256_of(path))
     for file in detector.weights:

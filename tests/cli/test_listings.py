@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import types
 
+import attrs
 import pytest
 
+from polyface.hookspecs import hookimpl
 from polyface.plugins import PluginManager
+from polyface.specs import Capability
 
 
 def listed(result, **keys):
@@ -61,7 +65,7 @@ def test_detectors_gives_the_whole_record(polyface, rows):
 def test_backends_gives_the_whole_record_and_what_is_missing(polyface, rows):
     entry = listed(polyface("backends", "--json"), name="numpy")
     assert (entry["accepts"], entry["missing"]) == (["numpy"], [])
-    assert entry["capabilities"] == [{"device": "cpu", "precisions": ["fp32"]}]
+    assert entry["capabilities"] == [{"device": "cpu", "precisions": ["fp32"], "note": ""}]
     table = rows("backends")
     at = table.index("numpy A toy that runs networks written in NumPy")
     assert table[at + 1 : at + 3] == ["accepts: numpy", "claims: cpu in fp32"]
@@ -89,6 +93,45 @@ def test_matrix_says_why_not_and_prints_the_command_that_mends_it_whole(polyface
 
 def test_matrix_takes_device_and_precision_from_the_settings(polyface):
     assert listed(polyface("matrix", "--json", POLYFACE_PRECISION="bf16"), **TOY)["status"] == "no"
+
+
+class TestNotes:
+    """What to know before relying on a device stands beside it: on a backend that works and on one that is refused."""
+
+    @pytest.fixture(autouse=True)
+    def noted(self, monkeypatch):
+        """Backends like the toy's: on a GPU alone, and on either."""
+        gpu, cpu = Capability(device="cuda", note="never tried"), Capability(device="cpu")
+        plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
+        toy = plugins.backend("numpy")
+        plugin = types.ModuleType("plugin")
+        plugin.polyface_backends = hookimpl(
+            lambda: [
+                attrs.evolve(toy, name="gpu", capabilities=[gpu]),
+                attrs.evolve(toy, name="either", capabilities=[gpu, cpu]),
+            ]
+        )
+        plugins.register(plugin, name="noted")
+        for command in ("matrix", "backends"):
+            monkeypatch.setattr(f"polyface.cli.{command}.installed_plugins", lambda: plugins)
+
+    @pytest.mark.parametrize(
+        ("backend", "device", "shown"),
+        [
+            ("gpu", "auto", True),
+            ("gpu", "cuda:1", True),
+            ("gpu", "cpu", False),
+            ("either", "auto", False),
+            ("either", "cuda", True),
+            ("either", "cpu", False),
+        ],
+    )
+    def test_matrix_shows_the_note_on_the_device_asked_for(self, polyface, backend, device, shown):
+        cell = listed(polyface("matrix", "--json", "--device", device), backend=backend)
+        assert cell["detail"].endswith("\nnever tried") is shown
+
+    def test_backends_shows_it_beside_the_claim(self, rows):
+        assert "claims: cuda in fp32 (never tried); cpu in fp32" in rows("backends")
 
 
 class TestProbe:

@@ -15,6 +15,7 @@ from polyface.config import load_config, settings
 VALUES = {
     "detector": ("acme", "acme"),
     "weights": ("wider", "wider"),
+    "artifacts": ("graphs", "graphs"),
     "backend": ("onnxruntime", "onnxruntime"),
     "device": ("cuda:1", "cuda:1"),
     "precision": ("fp16", "fp16"),

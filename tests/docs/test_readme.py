@@ -103,3 +103,11 @@ def test_the_guide_documents_every_hook_with_its_exact_signature(pytestconfig):
     assert len(hooks) == 3
     for name, function in hooks.items():
         assert f"`{name}{inspect.signature(function)}`".replace("'", "") in guide
+
+
+def test_what_a_backend_says_is_unproven_the_table_says_too(readme):
+    for name, spec in installed_plugins().backends.items():
+        for capability in spec.capabilities:
+            if capability.note:
+                assert re.search(rf"^\|.*`{name}`.*\({capability.device}\)", readme, flags=re.MULTILINE)
+                assert f"**{capability.note}**" in readme

@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore
+from polyface.errors import ArtifactError
 from polyface.planning import Reason
 from polyface.specs import Ref
 
@@ -99,7 +100,7 @@ class TestRefused:
         assert refusal(store) == Reason(
             subject="onnx artifact",
             why=f"{folder} is refused: toy.onnx is damaged: its sha256 is not the one in {MANIFEST}",
-            fix=f"rm -r {folder}",
+            fix=f"rm -r {folder} && polyface export toy --to onnx",
         )
 
     @pytest.mark.parametrize(
@@ -150,7 +151,72 @@ class TestRefused:
             store = ArtifactStore(Path(name))
             path = store.put(KEY, writer(), {})
             (path.parent / MANIFEST).write_bytes(manifest)
-            assert refusal(store).fix == f"rm -r {path.parent}"
+            assert refusal(store).why.startswith(f"{path.parent} is refused: ")
+
+
+class TestNamed:
+    """A folder that the user named is searched first, and what is wrong with it is an error."""
+
+    @pytest.fixture
+    def named(self, store, tmp_path):
+        return ArtifactStore(store.root, named=tmp_path / "named folder")
+
+    @pytest.fixture
+    def exported(self, named):
+        return ArtifactStore(named.named).put(KEY, writer(b"exported"), {})
+
+    @pytest.mark.usefixtures("stored")
+    def test_its_graph_is_taken_before_the_caches(self, named, exported):
+        assert named.find(KEY) == exported
+
+    def test_the_cache_is_searched_where_it_has_none(self, named, stored):
+        named.named.mkdir()
+        assert named.find(KEY) == stored
+
+    def test_without_any_both_are_named(self, named):
+        assert refusal(named).why == f"none is stored in {named.named} or {named.root}"
+
+    def test_it_is_never_written_to(self, named):
+        assert named.put(KEY, writer(), {}).is_relative_to(named.root)
+        assert not named.named.exists()
+
+    @pytest.mark.usefixtures("stored")
+    @pytest.mark.parametrize("other", ["a damaged graph", "another detector"])
+    def test_a_wrong_graph_in_it_is_refused_even_if_the_cache_has_a_good_one(self, named, exported, other):
+        if other == "a damaged graph":
+            exported.write_bytes(b"exp")
+        else:
+            rewrite(exported, detector="else")
+        with pytest.raises(ArtifactError) as caught:
+            named.find(KEY)
+        assert caught.value.what == "The exported graph of 'toy' cannot be used."
+        assert caught.value.why[0].startswith(f"{exported.parent} is refused: ")
+        assert caught.value.fix == (
+            f"rm -r '{exported.parent}' && polyface export toy --to onnx --output '{named.named}'"
+        )
+
+
+class TestOthers:
+    """Where there is none, what is nearly it is named: the wrong weights are easily chosen."""
+
+    @pytest.mark.usefixtures("stored")
+    def test_other_weights_and_versions_of_the_same_detector_are_named(self, store):
+        wanted = attrs.evolve(KEY, weights_sha256="cd" * 32, graph_version=2)
+        assert refusal(store, wanted).why == (
+            f"none is stored in {store.root} of the weights cdcdcdcdcdcd (graph version 2); "
+            "there is one of the weights abababababab (graph version 1)"
+        )
+
+    @pytest.mark.usefixtures("stored")
+    @pytest.mark.parametrize("field", ["detector", "kind"])
+    def test_graphs_of_other_detectors_and_kinds_are_not(self, store, field):
+        assert refusal(store, attrs.evolve(KEY, **{field: "other"})).why == f"none is stored in {store.root}"
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"detector": "toy", "kind": "onnx"}', b"[" * 100_000])
+    def test_whatever_else_lies_there_is_passed_over(self, store, content):
+        (store.root / "stray").mkdir(parents=True)
+        (store.root / "stray" / MANIFEST).write_bytes(content)
+        assert refusal(store).why == f"none is stored in {store.root}"
 
 
 class TestPut:
@@ -227,4 +293,4 @@ def test_the_command_that_removes_a_damaged_folder_is_quoted(tmp_path):
     store = ArtifactStore(tmp_path / "my home")
     path = store.put(KEY, writer(), {})
     path.write_bytes(b"damaged")
-    assert shlex.split(store.find(KEY).fix) == ["rm", "-r", str(path.parent)]
+    assert shlex.split(store.find(KEY).fix)[:3] == ["rm", "-r", str(path.parent)]

@@ -38,12 +38,13 @@ VALUES = {
     "clip": st.booleans(),
     "batch_size": counts,
     "backend_options": st.dictionaries(texts, scalars, max_size=3),
+    "artifacts": texts,
     "output": texts,
     "json": st.booleans(),
 }
 PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
 PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
-del PLAIN["output"]  # a path, which is anchored to its file
+del PLAIN["artifacts"], PLAIN["output"]  # paths, which are anchored to their file
 
 layers = st.fixed_dictionaries({}, optional=PLAIN)
 
@@ -108,11 +109,12 @@ def test_a_config_equals_one_made_of_its_dictionary(values):
 def test_a_config_equals_one_read_from_its_toml_but_for_relative_paths(values):
     config = Config(**values)
     again = Config(**tomllib.loads(config.as_toml()))
-    if config.output is not None:
-        assert again.output == str(Path.cwd() / Path(config.output))
+    for name in ("output", "artifacts"):
+        if getattr(config, name) is not None:
+            assert getattr(again, name) == str(Path.cwd() / Path(getattr(config, name)))
     if config.weights is not None and is_path(config.weights):
         assert again.weights == str(Path.cwd() / Path(config.weights))
-    paths = {"output": None, "weights": None}
+    paths = dict.fromkeys(("output", "artifacts", "weights"))
     assert again.replace(**paths) == config.replace(**paths)
 
 
@@ -149,11 +151,12 @@ class TestFiles:
             assert (config.pad_to, config.clip) == (16, False)
 
     def test_paths_in_a_file_are_meant_from_the_file(self, tmp_path):
-        (tmp_path / "polyface.toml").write_text('output = "out"\nweights = "nets/mine.pth"\n')
+        (tmp_path / "polyface.toml").write_text('output = "out"\nweights = "nets/mine.pth"\nartifacts = "graphs"\n')
         inner = tmp_path / "inner"
         inner.mkdir()
         config = load_config(directory=inner, environ={})
         assert (config.output, config.weights) == (str(tmp_path / "out"), str(tmp_path / "nets" / "mine.pth"))
+        assert config.artifacts == str(tmp_path / "graphs")
 
     def test_names_absolute_paths_and_keywords_stay_as_they_are(self, tmp_path):
         (tmp_path / "polyface.toml").write_text('output = "/out"\nweights = "wider"\n')

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from polyface import detector as module
+from polyface.artifacts import ArtifactKey
 from polyface.config import Config
 from polyface.detector import (
     PRIOR_SHAPES,
@@ -25,10 +26,10 @@ from polyface.detector import (
     build,
     check_options,
     create_detector,
-    graph_of,
     select,
 )
 from polyface.errors import (
+    ArtifactError,
     BackendUnavailableError,
     ConfigError,
     ContractError,
@@ -38,6 +39,7 @@ from polyface.errors import (
     UnsupportedError,
     WeightsMismatchError,
 )
+from polyface.graphs import graph_of
 from polyface.hookspecs import hookimpl
 from polyface.planning import Route
 from polyface.plugins import PluginManager
@@ -532,9 +534,11 @@ class TestBuild:
             world.detector, graphs=[attrs.evolve(world.detector.graphs[0], kind="torch-module")]
         )
         world.converters = [ConverterSpec(source="torch-module", target="onnx", factory=Ref("toy_faces:Converter"))]
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ArtifactError) as caught:
             create_detector("toy", config=Config(), plugins=world.plugins())
-        assert caught.value.what == f"The exported graph cannot be stored in {tmp_path / 'file' / 'artifacts'}."
+        assert (
+            caught.value.what == f"The exported graph of 'toy' cannot be stored in {tmp_path / 'file' / 'artifacts'}."
+        )
         assert "POLYFACE_HOME" in caught.value.fix
 
     def test_auto_skips_a_backend_that_does_not_claim_the_device(self, world):
@@ -563,13 +567,30 @@ class TestBuild:
         world.converters = [attrs.evolve(converter_spec, requires=())]
         first = select(Config(detector="toy"), world.plugins())
         assert first.route.description == "torch-module, converted to onnx"
-        graph = graph_of(first)
+        graph = graph_of(first.route, first.detector, first.weights)
         assert (graph.kind, graph.source.read_bytes()) == ("onnx", b"converted")
         assert graph.source.is_relative_to(home / "artifacts")
         second = select(Config(detector="toy"), world.plugins())
         assert second.route.artifact == graph.source
-        assert graph_of(second) == graph
+        assert graph_of(second.route, second.detector, second.weights) == graph
         assert len(world.converted) == 1
+
+    def test_a_folder_of_artifacts_that_is_not_there_is_refused_with_the_command_that_makes_it(self, world, tmp_path):
+        folder = tmp_path / "nowhere"
+        with pytest.raises(ConfigError, match="artifacts must name a folder that exists") as caught:
+            select(Config(detector="toy", artifacts=str(folder)), world.plugins())
+        assert caught.value.fix == f"polyface export toy --output {folder}"
+
+    def test_a_damaged_artifact_in_a_named_folder_ends_the_search_for_a_backend(
+        self, world, converter_spec, detector_spec, tmp_path
+    ):
+        world.detector = attrs.evolve(detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], requires=())])
+        world.converters = [attrs.evolve(converter_spec, requires=())]
+        folder = tmp_path / ArtifactKey.of(world.detector, "", "onnx").digest
+        folder.mkdir()
+        with pytest.raises(ArtifactError, match="FileNotFoundError"):
+            build(Config(detector="toy", artifacts=str(tmp_path)), world.plugins())
+        assert world.converted == []
 
     def test_a_packaged_graph_is_verified_before_it_is_used(self, world, tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, "toy_faces")
@@ -581,10 +602,10 @@ class TestBuild:
         packaged = GraphSource(kind="onnx", ref=FileRef("toy_graphs:toy.onnx"), sha256=sha256_of(folder / "toy.onnx"))
         world.detector = attrs.evolve(world.detector, graphs=[packaged])
         selection = select(Config(detector="toy"), world.plugins())
-        assert graph_of(selection).source == folder / "toy.onnx"
+        assert graph_of(selection.route, selection.detector, selection.weights).source == folder / "toy.onnx"
         (folder / "toy.onnx").write_bytes(b"grape")
         with pytest.raises(WeightsMismatchError):
-            graph_of(selection)
+            graph_of(selection.route, selection.detector, selection.weights)
         sys.modules.pop("toy_graphs", None)
 
     def test_the_backend_gets_every_option_checked_and_filled_in(self, world):

@@ -18,6 +18,7 @@ BASES = {
     "ContractError": ("PluginError", None),
     "UnsupportedError": ("PolyfaceError", None),
     "BackendUnavailableError": ("PolyfaceError", RuntimeError),
+    "ArtifactError": ("PolyfaceError", ValueError),
     "WeightsError": ("PolyfaceError", None),
     "WeightsNotFoundError": ("WeightsError", FileNotFoundError),
     "WeightsMismatchError": ("WeightsError", ValueError),

@@ -8,13 +8,17 @@ import attrs
 import pytest
 
 from polyface.errors import BackendUnavailableError, UnsupportedError
-from polyface.planning import Reason, choose_device, is_installed, missing, plan, refusals
+from polyface.planning import Reason, Route, choose_device, is_installed, missing, plan, plan_conversion, refusals
 from polyface.protocols import Found
 from polyface.specs import Capability, FileRef, GraphSource, Ref, Requirement
 from polyface.weights import Weights
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
 STORED = Path("/artifacts/toy.onnx")
+ELSEWHERE = (
+    "pip install 'polyface-torch[export]', or on a machine that has it "
+    "`polyface export toy --to onnx --output DIR`, and here --artifacts DIR"
+)
 OTHER = Weights(detector="toy", own=Path("/b.pth"), sha256="ab" * 32)
 
 
@@ -144,11 +148,11 @@ class TestReasons:
         assert reasons_of(attempt, weights=OTHER, converters=[])[-1] == Reason(
             subject="converters",
             why="none that is installed makes onnx from torch-module, onnx",
-            fix="pip install 'polyface-torch[export]'",
+            fix=ELSEWHERE,
         )
         # Without torch the module itself could not be built either: one command brings both.
         reason = reasons_of(attempt, weights=OTHER, converters=[], without={"torch"})[-1]
-        assert reason.fix == "pip install 'polyface-toy[torch]' 'polyface-torch[export]'"
+        assert reason.fix == ELSEWHERE.replace("install ", "install 'polyface-toy[torch]' ", 1)
 
     def test_no_converter_to_a_kind_nobody_knows_sends_to_another_pair(self, attempt, backend_spec):
         with pytest.raises(UnsupportedError) as caught:
@@ -167,7 +171,33 @@ class TestReasons:
         with pytest.raises(UnsupportedError) as caught:
             attempt(weights=OTHER, converters=[])
         assert "\n  - onnx artifact: none is stored\n" in str(caught.value)
-        assert str(caught.value).endswith("To fix it: --weights wider; or: pip install 'polyface-torch[export]'")
+        assert str(caught.value).endswith(f"To fix it: --weights wider; or: {ELSEWHERE}")
+
+
+class TestConversion:
+    def test_a_stored_or_packaged_graph_does_not_count(self, detector, converter_spec, wider):
+        route = plan_conversion(detector, "onnx", [converter_spec], wider, installed=lambda _: True)
+        assert route == Route(kind="onnx", source=detector.graphs[0], converter=converter_spec)
+
+    def test_what_the_converter_and_the_network_lack_is_told(self, detector, converter_spec, wider):
+        with pytest.raises(UnsupportedError, match="'toy' cannot be exported to 'onnx' here") as caught:
+            plan_conversion(detector, "onnx", [converter_spec], wider, installed=lambda _: False)
+        assert [reason.why for reason in caught.value.reasons] == [
+            "torch is not installed",
+            "exporter is not installed",
+        ]
+
+    def test_a_kind_that_no_converter_makes_offers_the_nearest(self, detector, converter_spec, wider):
+        with pytest.raises(UnsupportedError) as caught:
+            plan_conversion(detector, "onxx", [converter_spec], wider)
+        assert caught.value.reasons[0] == Reason(
+            subject="kind 'onxx'", why="the converters installed make onnx; did you mean 'onnx'?", fix="--to onnx"
+        )
+
+    def test_without_a_converter_the_package_that_has_one_is_named(self, detector, wider):
+        with pytest.raises(UnsupportedError) as caught:
+            plan_conversion(detector, "onnx", [], wider)
+        assert caught.value.fix == ELSEWHERE
 
 
 def test_a_refusal_needs_only_the_claim(backend_spec):

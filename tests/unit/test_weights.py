@@ -71,6 +71,7 @@ class TestChoose:
         with pytest.raises(WeightsNotFoundError) as caught:
             weights.choose(detector, str(tmp_path / "gone.pt"))
         assert caught.value.what == f"There is no file of weights at {tmp_path / 'gone.pt'}."
+        assert "by their sha256, so the file must be here" in caught.value.why[0]
 
     @pytest.mark.parametrize(
         ("choice", "path"),

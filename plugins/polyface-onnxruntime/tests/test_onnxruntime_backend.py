@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx", reason="the tests write their graphs with onn
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - only once onnx is known to be there
 
-from polyface_onnxruntime import backend as backend_module  # noqa: E402
+from polyface_onnxruntime import session as session_module  # noqa: E402
 from polyface_onnxruntime.backend import OnnxRuntimeBackend  # noqa: E402
 
 WEIGHT = np.arange(18, dtype=np.float32).reshape(6, 3) / 8
@@ -98,7 +98,7 @@ def test_the_backend_and_its_session_obey_the_protocols(session):
 
 
 def test_the_plugin_claims_cuda_before_the_cpu_and_accepts_onnx():
-    (spec,) = polyface_backends()
+    spec = next(iter(polyface_backends()))
     assert (spec.name, spec.accepts, spec.preference) == ("onnxruntime", ("onnx",), 20)
     assert [(c.device, c.precisions) for c in spec.capabilities] == [("cuda", ("fp32",)), ("cpu", ("fp32",))]
     assert spec.factory.load() is OnnxRuntimeBackend
@@ -226,13 +226,13 @@ def cuda(monkeypatch):
 
 def test_a_session_that_came_up_on_the_cpu_instead_of_cuda_is_refused(cuda, graph):
     cuda(providers=("CPUExecutionProvider",))
-    with pytest.raises(BackendUnavailableError, match="asked for 'cuda:0' and came up on 'cpu'"):
+    with pytest.raises(BackendUnavailableError, match="on 'cuda:0' and came up with CPUExecutionProvider on 'cpu'"):
         OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:0", precision="fp32"))
 
 
 def test_a_session_that_came_up_on_another_gpu_is_refused(cuda, graph):
     cuda(devices=2, get_provider_options=lambda _self: {"CUDAExecutionProvider": {"device_id": "0"}})
-    with pytest.raises(BackendUnavailableError, match="asked for 'cuda:1' and came up on 'cuda:0'"):
+    with pytest.raises(BackendUnavailableError, match="on 'cuda:1' and came up with CUDAExecutionProvider on 'cuda:0'"):
         OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:1", precision="fp32"))
 
 
@@ -246,7 +246,7 @@ def test_the_probe_says_why_cuda_is_not_there_and_what_brings_it(monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     cuda, cpu = OnnxRuntimeBackend().probe()
     assert (cuda.device, cuda.precisions, cpu.device) == ("cuda", (), "cpu")
-    assert cuda.detail.endswith("as installed has no CUDAExecutionProvider")
+    assert cuda.detail.endswith("it has CPUExecutionProvider, but not CUDAExecutionProvider")
     assert cuda.fix.startswith("pip uninstall --yes onnxruntime && pip install ")
 
 
@@ -261,13 +261,13 @@ def test_the_probe_does_not_count_a_gpu_whose_session_fell_to_the_cpu(cuda):
     cuda(providers=("CPUExecutionProvider",))
     cuda, cpu = OnnxRuntimeBackend().probe()
     assert (cuda.device, cuda.precisions, cpu.device) == ("cuda", (), "cpu")
-    assert "came up on 'cpu'" in cuda.detail
+    assert "came up with CPUExecutionProvider on 'cpu'" in cuda.detail
 
 
 def test_cuda_computes_true_fp32_and_takes_its_options_in_their_units(cuda):
     cuda(devices=2)
     request = CompileRequest(device="cuda:1", precision="fp32", options={"gpu_mem_limit": 512})
-    opened = backend_module._open(b"", request).opened
+    opened = session_module.open_session(b"", request, session_module.cuda_providers(request), fix="").opened
     assert opened == {
         "CUDAExecutionProvider": {
             "device_id": "1",
@@ -281,11 +281,11 @@ def test_cuda_computes_true_fp32_and_takes_its_options_in_their_units(cuda):
 
 
 def test_the_memory_pattern_which_grows_with_every_shape_is_off():
-    assert backend_module._session_options({}).enable_mem_pattern is False
+    assert session_module.session_options({}).enable_mem_pattern is False
 
 
 def test_every_option_reaches_the_session_options():
-    options = backend_module._session_options({"threads": 3, "allow_spinning": False, "graph_optimization": "basic"})
+    options = session_module.session_options({"threads": 3, "allow_spinning": False, "graph_optimization": "basic"})
     assert options.intra_op_num_threads == 3
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
@@ -296,13 +296,13 @@ def test_every_option_reaches_the_session_options():
     [("threads", 0), ("threads", 1.5), ("threads", True), ("graph_optimization", "most"), ("gpu_mem_limit", -1)],
 )
 def test_the_record_refuses_a_bad_option(name, value):
-    (spec,) = polyface_backends()
+    spec = next(iter(polyface_backends()))
     (option,) = [o for o in spec.options if o.name == name]
     assert option.problem(value)
 
 
 def test_every_option_of_the_record_is_taken_and_changes_no_number(graph):
-    (spec,) = polyface_backends()
+    spec = next(iter(polyface_backends()))
     image = picture()
     for level in ("none", "basic", "extended", "all"):
         options = {o.name: o.default for o in spec.options} | {"threads": 1, "graph_optimization": level}

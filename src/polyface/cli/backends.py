@@ -31,7 +31,11 @@ def command(as_json: bool) -> None:
 
 
 def _description(name: str, spec: BackendSpec) -> str:
-    claims = [f"{capability.device} in {', '.join(capability.precisions)}" for capability in spec.capabilities]
+    claims = [
+        f"{capability.device} in {', '.join(capability.precisions)}"
+        + (f" ({capability.note})" if capability.note else "")
+        for capability in spec.capabilities
+    ]
     return "\n".join(
         [
             spec.summary,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.tables import print_json, print_notes, print_table
@@ -26,7 +26,7 @@ class Cell:
 
 
 @click.command("matrix", short_help="Which detector runs on which backend here.")
-@config_options(["device", "precision"])
+@config_options(["artifacts", "device", "precision"])
 @click.option("--probe", is_flag=True, help="Build each pair and run it once, rather than read what is installed.")
 @json_option
 def command(config_file: str | None, probe: bool, as_json: bool, **overrides: Any) -> None:
@@ -38,7 +38,7 @@ def command(config_file: str | None, probe: bool, as_json: bool, **overrides: An
     plugins = installed_plugins()
     print_notes(plugins)
     cells = [
-        _cell(config.replace(detector=detector, backend=backend), plugins, probe)
+        _noted(_cell(config.replace(detector=detector, backend=backend), plugins, probe), config.device, plugins)
         for detector in plugins.detectors
         for backend in plugins.backends
     ]
@@ -70,6 +70,13 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
     except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
         return Cell(**name, status="no", detail=f"{type(error).__name__}: {error}")
     return Cell(**name, status="ready", detail=detail)
+
+
+def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
+    """The cell with the backend's note on the device, or on every device it has where none is named."""
+    kind = device.partition(":")[0]
+    notes = {c.note for c in plugins.backends[cell.backend].capabilities if kind in ("auto", c.device)}
+    return cell if "" in notes else evolve(cell, detail="\n".join([cell.detail, *sorted(notes)]))
 
 
 def _route(config: Config, plugins: PluginManager) -> str:

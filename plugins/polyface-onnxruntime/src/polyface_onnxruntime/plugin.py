@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import polyface
 from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
 
+UNPROVEN = "not yet run on a GPU"
+"""What stands beside every claim on CUDA until somebody has run it there."""
+
 
 @polyface.hookimpl
 def polyface_backends() -> Iterator[BackendSpec]:
@@ -14,7 +17,10 @@ def polyface_backends() -> Iterator[BackendSpec]:
         name="onnxruntime",
         summary="ONNX Runtime on the CPU or on CUDA, without torch",
         accepts=("onnx",),
-        capabilities=(Capability(device="cuda", precisions=("fp32",)), Capability(device="cpu", precisions=("fp32",))),
+        capabilities=(
+            Capability(device="cuda", precisions=("fp32",), note=UNPROVEN),
+            Capability(device="cpu", precisions=("fp32",)),
+        ),
         requires=(Requirement(module="onnxruntime", install="onnxruntime"),),
         factory=Ref("polyface_onnxruntime.backend:OnnxRuntimeBackend"),
         options=(
@@ -42,4 +48,26 @@ def polyface_backends() -> Iterator[BackendSpec]:
             ),
         ),
         preference=20,
+    )
+    yield BackendSpec(
+        name="tensorrt",
+        summary="ONNX Runtime's TensorRT provider; the first run of a graph builds its engine, for minutes",
+        accepts=("onnx",),
+        capabilities=(Capability(device="cuda", precisions=("fp32", "fp16"), note=UNPROVEN),),
+        requires=(
+            Requirement(module="onnxruntime", install="polyface-onnxruntime[gpu]"),
+            Requirement(module="tensorrt", install="polyface-onnxruntime[tensorrt]"),
+        ),
+        factory=Ref("polyface_onnxruntime.tensorrt:TensorRTBackend"),
+        options=(
+            OptionSpec(name="min_side", type="int", minimum=1, help="least side, in pixels; unset: the detector's"),
+            OptionSpec(
+                name="opt_side", type="int", minimum=1, help="side to be fastest at; unset: 640, or the nearest"
+            ),
+            OptionSpec(name="max_side", type="int", minimum=1, default=1600, help="greatest side, in pixels"),
+            OptionSpec(
+                name="max_batch", type="int", minimum=1, default=1, help="most pictures in one run of the engine"
+            ),
+        ),
+        preference=5,
     )

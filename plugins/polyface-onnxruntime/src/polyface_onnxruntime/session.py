@@ -1,0 +1,231 @@
+"""Sessions of ONNX Runtime, as every backend here opens them: on the provider and device asked for, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import onnxruntime  # type: ignore[import-untyped]
+from onnxruntime.capi import onnxruntime_pybind11_state as native  # type: ignore[import-untyped]
+
+from polyface.errors import BackendUnavailableError, ContractError
+from polyface.protocols import CompileRequest, Execution, Graph
+from polyface.specs import DetectorSpec, OptionValue
+
+if TYPE_CHECKING:
+    from polyface.protocols import FloatArray
+
+    Options: TypeAlias = Mapping[str, OptionValue | None]
+    Providers: TypeAlias = list[tuple[str, dict[str, str]]]
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+GPU_WHEEL = "pip uninstall --yes onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'; or choose --device cpu"
+
+_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
+
+_BAD_FILE = (native.NoSuchFile, native.InvalidProtobuf, native.InvalidGraph)
+
+_LEVELS = {
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+# A whole ONNX model (IR 8, opset 13): y = Identity(x), both float32 of shape (1,).
+IDENTITY = bytes.fromhex(
+    "08083a370a100a017812017922084964656e746974791201695a0f0a0178120a0a"
+    "08080112040a020801620f0a0179120a0a08080112040a02080142040a00100d"
+)
+
+
+class OnnxRuntimeSession:
+    """A network inside ONNX Runtime; see :class:`polyface.protocols.Session`."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, detector: DetectorSpec, precision: str) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._input = detector.input.name
+        self._outputs = [tensor.name for tensor in detector.outputs]
+        self.execution = Execution(
+            device=_in_use(session)[1],
+            precision=precision,
+            providers=tuple(session.get_providers()),
+            versions={"onnxruntime": onnxruntime.__version__},
+        )
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32.
+
+        Raises:
+            BackendUnavailableError: the session is closed, or ONNX Runtime failed, for want of memory for instance.
+        """
+        session = self._session  # a close() in another thread must not pull it away from under this run
+        if session is None:
+            raise BackendUnavailableError("This ONNX Runtime session is closed.", fix="create the detector again")
+        image = inputs[self._input]
+        try:
+            values = session.run(self._outputs, {self._input: image})
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise BackendUnavailableError(
+                f"ONNX Runtime failed on a batch of shape {image.shape} on {self.execution.device}.",
+                why=[_one_line(error)],
+                fix="if memory ran out, pass fewer pictures at a time or lower --max-side",
+            ) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def close(self) -> None:
+        """Let go of the network; runs under way finish first."""
+        self._session = None
+
+
+def open_session(
+    model: str | bytes, request: CompileRequest, providers: Providers, *, fix: str
+) -> onnxruntime.InferenceSession:
+    """Open a session and make sure that it came up with the first of ``providers``, on the device requested.
+
+    Args:
+        model: the graph's file, or its bytes.
+        request: the device, and the options for :func:`session_options`.
+        providers: with their options, the preferred first.
+        fix: what to do where ONNX Runtime comes up with another.
+
+    Raises:
+        BackendUnavailableError: it did not.
+        ContractError: the graph cannot be read.
+    """
+    try:
+        # With its fallback on, ONNX Runtime goes to the CPU by itself, when it opens and in the middle of a run.
+        session = onnxruntime.InferenceSession(
+            model, session_options(request.options), providers=providers, enable_fallback=False
+        )
+    except _BAD_FILE as error:
+        raise ContractError("ONNX Runtime cannot read the graph.", why=[_one_line(error)]) from error
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise BackendUnavailableError(
+            f"ONNX Runtime cannot run the graph on '{request.device}'.",
+            why=[_one_line(error)],
+            fix="see `polyface matrix --probe` for what works here",
+        ) from error
+    wanted, in_use = (providers[0][0], indexed(request.device)), _in_use(session)
+    if in_use != wanted:
+        raise BackendUnavailableError(
+            f"ONNX Runtime was asked for {wanted[0]} on '{wanted[1]}' and came up with {in_use[0]} on '{in_use[1]}'.",
+            why=[f"its providers are {', '.join(session.get_providers())}"],
+            fix=fix,
+        )
+    return session
+
+
+def cuda_devices(opens: Callable[[str], object]) -> Iterator[str]:
+    """Yield ``"cuda:0"`` and so on, as long as ``opens`` does not raise ``BackendUnavailableError`` for the device.
+
+    The GPU wheel lists its providers on machines without a GPU as well, so each device must be tried.
+    """
+    for index in itertools.count():
+        device = f"cuda:{index}"
+        try:
+            opens(device)
+        except BackendUnavailableError:
+            return
+        yield device
+
+
+def require_provider(provider: str, request: CompileRequest, *, fix: str) -> None:
+    """Raise ``BackendUnavailableError`` where the installed wheel was built without a provider."""
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise BackendUnavailableError(
+            f"The installed ONNX Runtime {onnxruntime.__version__} cannot use '{request.device}'.",
+            why=[f"it has {', '.join(available)}, but not {provider}"],
+            fix=fix,
+        )
+
+
+def cuda_providers(request: CompileRequest) -> Providers:
+    """Return CUDA, on the device and with the options requested, and the CPU for what CUDA has no kernels for.
+
+    Raises:
+        BackendUnavailableError: the installed ONNX Runtime has no CUDA.
+    """
+    require_provider(CUDA, request, fix=GPU_WHEEL)
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find, and stdout belongs to the caller
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels, which the dynamic loader does not search
+    options = {
+        "device_id": indexed(request.device).removeprefix("cuda:"),
+        "use_tf32": "0",  # fp32 means fp32: TF32 keeps 10 of the 23 bits
+        "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and shapes vary here
+        "cudnn_conv_algo_search": str(request.options.get("cudnn_conv_algo_search") or "heuristic").upper(),
+    }
+    if limit := request.options.get("gpu_mem_limit"):
+        options["gpu_mem_limit"] = str(int(limit) << 20)
+    return [(CUDA, options), (CPU, {})]  # CUDA has no kernels for some of the arithmetic on shapes
+
+
+def graph_file(graph: Graph) -> str:
+    """Return the path of a graph, which must be a file.
+
+    Raises:
+        ContractError: it is a builder.
+    """
+    if not isinstance(graph.source, Path):
+        raise ContractError(f"The ONNX graph of '{graph.detector.name}' must be a file, not '{graph.source.target}'.")
+    return str(graph.source)
+
+
+def check_interface(graph: Graph, session: onnxruntime.InferenceSession) -> None:
+    """Raise ``ContractError`` unless the session has the inputs and outputs that the detector declares."""
+    detector = graph.detector
+    for side, declared, there in (
+        ("inputs", (detector.input,), session.get_inputs()),
+        ("outputs", detector.outputs, session.get_outputs()),
+    ):
+        wanted = sorted(f"{tensor.name}: tensor(float)" for tensor in declared)
+        got = sorted(f"{node.name}: {node.type}" for node in there)
+        if wanted != got:
+            raise ContractError(
+                f"The {side} of {graph.source} are not those of the detector '{detector.name}'.",
+                why=[f"the graph has {', '.join(got)}", f"the detector declares {', '.join(wanted)}"],
+            )
+
+
+def session_options(options: Options) -> onnxruntime.SessionOptions:
+    """Return the options of a session; those of the backend that are missing or ``None`` stay ONNX Runtime's."""
+    session = onnxruntime.SessionOptions()
+    session.log_severity_level = 3  # errors only
+    # The pattern of one shape is of no use to the next, and each is kept; see the README for the figures.
+    session.enable_mem_pattern = False
+    if threads := options.get("threads"):
+        session.intra_op_num_threads = threads
+    if level := options.get("graph_optimization"):
+        session.graph_optimization_level = _LEVELS[str(level)]
+    if (spinning := options.get("allow_spinning")) is not None:
+        session.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    return session
+
+
+def indexed(device: str) -> str:
+    """``"cuda"`` as ``"cuda:0"``; everything else unchanged."""
+    match = _DEVICE.fullmatch(device)
+    if match is None:
+        raise BackendUnavailableError(
+            f"ONNX Runtime has no device '{device}' here.",
+            why=["a device is 'cpu', 'cuda' or 'cuda:N'"],
+            fix="see `polyface matrix --probe` for the devices on this machine",
+        )
+    return "cpu" if device == "cpu" else f"cuda:{int(match[1] or 0)}"
+
+
+def _in_use(session: onnxruntime.InferenceSession) -> tuple[str, str]:
+    """The session's first provider and its device, read back from the session."""
+    provider = session.get_providers()[0]
+    return provider, "cpu" if provider == CPU else f"cuda:{session.get_provider_options()[provider]['device_id']}"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

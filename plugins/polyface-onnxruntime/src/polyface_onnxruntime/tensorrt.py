@@ -1,0 +1,280 @@
+"""ONNX Runtime's TensorRT provider: the graph becomes an engine, built once for a range of shapes and kept.
+
+Not yet run on a GPU: the tests end at the provider, with a stand-in for ONNX Runtime's session. The provider's options
+and their meaning: https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from attrs import frozen
+
+from polyface.errors import BackendUnavailableError, ConfigError
+from polyface.protocols import CompileRequest, Execution, Found, Graph
+from polyface.specs import DetectorSpec
+from polyface.weights import home, sha256_of
+from polyface_onnxruntime.session import (
+    IDENTITY,
+    OnnxRuntimeSession,
+    check_interface,
+    cuda_devices,
+    cuda_providers,
+    graph_file,
+    indexed,
+    open_session,
+    require_provider,
+)
+
+if TYPE_CHECKING:
+    from polyface.protocols import FloatArray
+    from polyface_onnxruntime.session import Options
+
+TENSORRT = "TensorrtExecutionProvider"
+
+_WHEELS = "pip uninstall --yes onnxruntime && pip install 'polyface-onnxruntime[gpu,tensorrt]'"
+
+# ONNX Runtime has no switch for it (its issue 26029), and NVIDIA's libraries read the variable once.
+_TF32 = "NVIDIA_TF32_OVERRIDE"
+_WHY_NO_FP32 = f"fp32 needs {_TF32}=0 in the environment: TensorRT computes in TF32 otherwise, with 10 bits of 23"
+
+
+@frozen(kw_only=True)
+class Profile:
+    """The inputs an engine is built for: up to ``max_batch`` pictures, sides in pixels.
+
+    Every input from ``min_side`` to ``max_side`` runs; the engine is tuned for squares of ``opt_side``.
+    """
+
+    min_side: int
+    opt_side: int
+    max_side: int
+    max_batch: int
+
+    @classmethod
+    def of(cls, detector: DetectorSpec, options: Options) -> Profile:
+        """Return the profile that the backend's options describe, completed for the detector.
+
+        Raises:
+            ConfigError: the sides are not in order, or the network takes no such side.
+        """
+        stride = detector.preprocess.stride
+        least = int(options.get("min_side") or -(-detector.min_side // stride) * stride)
+        most = int(options.get("max_side") or 1600)
+        best = int(options.get("opt_side") or max(least, min(640, most)))
+        profile = cls(min_side=least, opt_side=best, max_side=most, max_batch=int(options.get("max_batch") or 1))
+        wrong = [side for side in (least, best, most) if side % stride]
+        if wrong or not least <= best <= most:
+            raise ConfigError(
+                "backend_options: min_side, opt_side and max_side must ascend in multiples of the detector's stride.",
+                why=[f"they are {least}, {best} and {most} pixels", f"the stride of '{detector.name}' is {stride}"],
+            )
+        return profile
+
+    def shapes(self, name: str) -> dict[str, str]:
+        """Return the provider's options for the input ``name``, each of the form ``name:NxCxHxW``."""
+
+        def shape(batch: int, side: int) -> str:
+            return f"{name}:{batch}x3x{side}x{side}"
+
+        return {
+            "trt_profile_min_shapes": shape(1, self.min_side),
+            "trt_profile_opt_shapes": shape(self.max_batch, self.opt_side),
+            "trt_profile_max_shapes": shape(self.max_batch, self.max_side),
+        }
+
+
+class TensorRTBackend:
+    """Runs ONNX graphs with ONNX Runtime's TensorRT provider on CUDA, in float16 or float32."""
+
+    def probe(self) -> tuple[Found, ...]:
+        """Return the CUDA devices on which a session comes up with TensorRT.
+
+        Raises:
+            BackendUnavailableError: there is none, for want of a GPU, of ONNX Runtime's provider or of TensorRT itself.
+        """
+        _try("cuda:0")  # where there is no first device, its error says why
+        version = tensorrt_version()
+        precisions = _precisions()
+        detail = f"TensorRT {version}" + ("" if "fp32" in precisions else f"; {_WHY_NO_FP32}")
+        return tuple(Found(device=device, precisions=precisions, detail=detail) for device in cuda_devices(_try))
+
+    def compile(self, graph: Graph, request: CompileRequest) -> TensorRTSession:
+        """Return a session that runs the graph's ONNX file exactly as requested; the first one builds the engine.
+
+        Raises:
+            BackendUnavailableError: TensorRT cannot run it on that device in that precision.
+            ConfigError: the options describe no range of shapes.
+            ContractError: the file is no ONNX graph, or its inputs and outputs are not the detector's.
+        """
+        path = graph_file(graph)
+        if request.precision not in _precisions():
+            raise BackendUnavailableError(
+                f"TensorRT cannot run in '{request.precision}' here.",
+                why=[_WHY_NO_FP32] if request.precision == "fp32" else [f"it has {', '.join(_precisions())}"],
+                fix=f"export {_TF32}=0, or --precision fp16" if request.precision == "fp32" else "--precision fp16",
+            )
+        profile = Profile.of(graph.detector, request.options)
+        folder = str(cache_folder(Path(path), request, profile))
+        session = _open(
+            path,
+            request,
+            {
+                **profile.shapes(graph.detector.input.name),
+                "trt_fp16_enable": str(int(request.precision == "fp16")),
+                "trt_engine_cache_enable": "1",
+                "trt_engine_cache_path": folder,
+                "trt_timing_cache_enable": "1",
+                "trt_timing_cache_path": folder,
+            },
+        )
+        check_interface(graph, session)
+        return TensorRTSession(OnnxRuntimeSession(session, graph.detector, request.precision), graph.detector, profile)
+
+
+class TensorRTSession:
+    """An engine for a range of shapes; see :class:`polyface.protocols.Session`."""
+
+    def __init__(self, session: OnnxRuntimeSession, detector: DetectorSpec, profile: Profile) -> None:
+        self._session = session
+        self._input = detector.input.name
+        self._profile = profile
+        versions = {**session.execution.versions, "tensorrt": tensorrt_version()}
+        self.execution: Execution = attrs.evolve(session.execution, versions=versions)
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the network on ``(n, 3, h, w)`` float32, at most ``max_batch`` pictures at a time.
+
+        Raises:
+            BackendUnavailableError: the engine was not built for that height and width, the session is closed, or ONNX
+                Runtime failed.
+        """
+        image = inputs[self._input]
+        self._check(*image.shape[2:])
+        step = self._profile.max_batch
+        parts = [self._session.run({self._input: image[i : i + step]}) for i in range(0, len(image), step)]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        """Let go of the engine; runs under way finish first."""
+        self._session.close()
+
+    def _check(self, height: int, width: int) -> None:
+        """Refuse what the engine cannot run; ONNX Runtime would say so in TensorRT's words, or build another engine."""
+        least, most = self._profile.min_side, self._profile.max_side
+        if least <= min(height, width) and max(height, width) <= most:
+            return
+        large = max(height, width) > most
+        raise BackendUnavailableError(
+            f"The TensorRT engine does not take a network input of {width}x{height} pixels.",
+            why=[f"it was built for sides from {least} to {most} pixels"],
+            fix=f"--max-side {most}, or an engine for more: --backend-options max_side={max(height, width)}"
+            if large
+            else f"an engine for less: --backend-options min_side={min(height, width)}",
+        )
+
+
+def cache_folder(graph: Path, request: CompileRequest, profile: Profile) -> Path:
+    """Return the folder for a graph's engine and timings, in polyface's home; it is made if need be.
+
+    An engine is good for one graph, GPU, TensorRT, ONNX Runtime, precision and range of shapes, so all are in the name.
+    """
+    parts = (
+        gpu_name(_index(request.device)),
+        f"tensorrt-{tensorrt_version()}",
+        f"onnxruntime-{onnxruntime.__version__}",
+        request.precision,
+        f"{profile.min_side}-{profile.opt_side}-{profile.max_side}x{profile.max_batch}",
+    )
+    name = "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", part) for part in parts)
+    folder = home() / "tensorrt" / sha256_of(graph) / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendUnavailableError(
+            f"There is no place for the TensorRT engine: {folder} cannot be made.",
+            why=[str(error)],
+            fix="set POLYFACE_HOME to a folder that can be written to",
+        ) from error
+    return folder
+
+
+def tensorrt_version() -> str:
+    """Return TensorRT's version, its libraries loaded: the dynamic loader does not search its wheel.
+
+    Raises:
+        BackendUnavailableError: they cannot be loaded.
+    """
+    try:
+        return str(importlib.import_module("tensorrt").__version__)
+    except (ImportError, OSError) as error:
+        raise BackendUnavailableError(
+            "TensorRT cannot be loaded.", why=[f"{type(error).__name__}: {error}"], fix=_WHEELS
+        ) from error
+
+
+def gpu_name(index: int) -> str:
+    """Return what the CUDA driver calls a device, which it counts as ONNX Runtime does.
+
+    Raises:
+        BackendUnavailableError: there is no driver, or no such device.
+    """
+    name, device = ctypes.create_string_buffer(256), ctypes.c_int()
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError as error:
+        raise BackendUnavailableError(
+            "There is no NVIDIA driver on this machine.", why=[str(error)], fix="--backend onnxruntime --device cpu"
+        ) from error
+    for status in (
+        driver.cuInit(0),
+        driver.cuDeviceGet(ctypes.byref(device), index),
+        driver.cuDeviceGetName(name, len(name), device),
+    ):
+        if status:
+            raise BackendUnavailableError(
+                f"The NVIDIA driver gives no device 'cuda:{index}'.",
+                why=[f"its error {status}"],
+                fix="see `nvidia-smi` for the devices there are",
+            )
+    return name.value.decode()
+
+
+def _index(device: str) -> int:
+    """The number of a CUDA device; TensorRT has no other."""
+    name = indexed(device)
+    if name == "cpu":
+        raise BackendUnavailableError(
+            "TensorRT has no device 'cpu'.", why=["it runs on CUDA only"], fix="--backend onnxruntime --device cpu"
+        )
+    return int(name.removeprefix("cuda:"))
+
+
+def _precisions() -> tuple[str, ...]:
+    return ("fp32", "fp16") if os.environ.get(_TF32) == "0" else ("fp16",)
+
+
+def _try(device: str) -> None:
+    # The graph is one node, and TensorRT is told to leave less than two alone: it comes up without building an engine.
+    _open(IDENTITY, CompileRequest(device=device, precision="fp16"), {"trt_min_subgraph_size": "2"})
+
+
+def _open(model: str | bytes, request: CompileRequest, options: dict[str, str]) -> onnxruntime.InferenceSession:
+    """Open a session with TensorRT; CUDA and the CPU follow for the nodes that TensorRT does not take."""
+    index = _index(request.device)
+    require_provider(TENSORRT, request, fix=_WHEELS)
+    tensorrt_version()
+    provider = (TENSORRT, {"device_id": str(index), **options})
+    return open_session(model, request, [provider, *cuda_providers(request)], fix=_WHEELS)

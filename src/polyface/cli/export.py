@@ -1,0 +1,68 @@
+"""``polyface export``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.tables import print_json, print_table
+from polyface.config import load_config
+from polyface.plugins import installed_plugins
+
+if TYPE_CHECKING:
+    from polyface.graphs import Export
+    from polyface.specs import DetectorSpec, TensorSpec
+
+
+@click.command("export", short_help="Export a network, to run it on machines without torch.")
+@click.argument("detector")
+@click.option("--to", "kind", default="onnx", show_default=True, metavar="KIND", help="Graph kind to export to.")
+@config_options(["weights"])
+@click.option("--output", metavar="DIR", help="Folder to export to, for --artifacts; default: the user's cache.")
+@json_option
+def command(
+    detector: str, kind: str, output: str | None, config_file: str | None, as_json: bool, **overrides: Any
+) -> None:
+    """Export a detector's network to a file, with free batch, height and width.
+
+    `polyface detect` finds it in the user's cache by itself, and in a folder by --artifacts DIR. Carried to another
+    machine, that folder runs without the framework and without the weights. What is there already is not made again.
+    """
+    from rich.console import Console
+
+    from polyface.graphs import export
+
+    config = load_config(config_file, source=SOURCE, **overrides)
+    plugins = installed_plugins()
+    folder = None if output is None else Path(output).expanduser().absolute()
+    with Console(stderr=True).status(f"exporting {detector} to {kind}"):
+        done = export(detector, kind, config.weights, plugins, folder)
+    if as_json:
+        print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
+        return
+    _print(done, plugins.detector(detector))
+    run = ["polyface", "detect", "PICTURE", "--detector", detector]
+    run += ["--weights", config.weights] if config.weights else []
+    run += ["--artifacts", str(folder)] if folder else []
+    click.echo(f"To run it:\n  {shlex.join(run)}")
+
+
+def _print(done: Export, spec: DetectorSpec) -> None:
+    rows = [
+        ("file", str(done.path)),
+        ("size", f"{done.path.stat().st_size / 1e6:.1f} MB"),
+        ("sha256", done.manifest["sha256"]),
+        ("input", _shape(spec.input)),
+        ("outputs", ", ".join(map(_shape, spec.outputs))),
+        *done.manifest["provenance"].items(),
+    ]
+    what = "exported" if done.new else "exported before"
+    print_table(f"{spec.name} as {done.manifest['kind']}, {what}", ("Fact", "Value"), rows, wraps="Value")
+
+
+def _shape(tensor: TensorSpec) -> str:
+    return f"{tensor.name} ({', '.join(map(str, tensor.dims))})"

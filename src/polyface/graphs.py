@@ -1,0 +1,107 @@
+"""From a route to the graph itself: published by the detector, stored, or converted and then stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+import polyface
+from polyface.artifacts import ArtifactKey, ArtifactStore, read_manifest
+from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError
+from polyface.planning import Route, plan_conversion
+from polyface.plugins import PluginManager
+from polyface.protocols import Graph
+from polyface.specs import DetectorSpec, FileRef, GraphSource
+from polyface.weights import Weights, choose, sha256_of, verified
+
+
+@frozen(kw_only=True)
+class Export:
+    """An exported graph.
+
+    Args:
+        path: the graph's file, in a folder with its ``manifest.json``.
+        manifest: what stands in that file.
+        new: whether it was made now; what is stored and whole is not made again.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    new: bool
+
+
+def export(name: str, kind: str, weights: str | None, plugins: PluginManager, output: Path | None = None) -> Export:
+    """Store a detector's graph of one kind in ``output``, by default the user's cache, unless it is there.
+
+    Raises:
+        UnknownNameError: no plugin provides the detector, or it has no such weights.
+        UnsupportedError: no converter that is installed makes that kind from what the detector publishes.
+        WeightsError: the weights are missing or damaged.
+        ArtifactError: the folder cannot be written to.
+        ContractError: the converter refused the network, or what it made of it.
+    """
+    detector = plugins.detector(name)
+    chosen = choose(detector, weights)
+    store = ArtifactStore(output)
+    stored = store.find(ArtifactKey.of(detector, chosen.sha256, kind))
+    new = not isinstance(stored, Path)
+    path = (
+        stored
+        if isinstance(stored, Path)
+        else _converted(plan_conversion(detector, kind, plugins.converters, chosen), detector, chosen, store)
+    )
+    return Export(path=path, manifest=read_manifest(path.parent), new=new)
+
+
+def graph_of(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:
+    """Return the graph for the backend, converting and storing it first where the route says so.
+
+    Raises:
+        WeightsError: the weights the graph is built from are missing or damaged.
+        ArtifactError: a converted graph cannot be stored.
+    """
+    if route.source is not None and route.converter is None:
+        return _published(route.source, detector, weights)
+    path = route.artifact or _converted(route, detector, weights, ArtifactStore())
+    return Graph(kind=route.kind, source=path, detector=detector)
+
+
+def _published(source: GraphSource, detector: DetectorSpec, weights: Weights) -> Graph:
+    if isinstance(source.ref, FileRef):
+        return Graph(kind=source.kind, source=verified(source.ref.path(), source.sha256 or ""), detector=detector)
+    return Graph(kind=source.kind, source=source.ref, weights=weights.locate(), detector=detector)
+
+
+def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: ArtifactStore) -> Path:
+    if route.source is None or route.converter is None:
+        raise ValueError(f"not a conversion: {route.description}")
+    graph = _published(route.source, detector, weights)
+    converter = route.converter.factory.load()()
+
+    def write(folder: Path) -> Path:
+        path = Path(converter.convert(graph, folder))
+        # A training run may have saved its next checkpoint meanwhile; the key is the hash of what was there before.
+        if weights.own is not None and sha256_of(weights.own) != weights.sha256:
+            raise WeightsMismatchError(
+                f"{weights.own} changed while it was exported.", fix="export a copy that stays as it is"
+            )
+        return path
+
+    provenance = {
+        "weights": weights.own.name if weights.own else weights.label,
+        "polyface": polyface.__version__,
+        "converter": route.converter.name,
+        **converter.provenance(),
+    }
+    try:
+        return store.put(ArtifactKey.of(detector, weights.sha256, route.kind), write, provenance)
+    except OSError as error:
+        if isinstance(error, PolyfaceError):
+            raise
+        raise ArtifactError(
+            f"The exported graph of '{detector.name}' cannot be stored in {store.root}.",
+            why=[f"{type(error).__name__}: {error}"],
+            fix="choose a folder that can be written to: set POLYFACE_HOME, or polyface export --output DIR",
+        ) from error

@@ -1,0 +1,155 @@
+"""Exports: what is made once, what is kept apart, and what is never stored."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import attrs
+import pytest
+
+import polyface
+from polyface.artifacts import MANIFEST
+from polyface.config import Config
+from polyface.detector import select
+from polyface.errors import ArtifactError, WeightsMismatchError, WeightsNotFoundError
+from polyface.graphs import export, graph_of
+from polyface.hookspecs import hookimpl
+from polyface.plugins import PluginManager
+from polyface.weights import sha256_of
+
+
+class CopyingConverter:
+    """Its graph is the checkpoint's bytes, so that a graph tells which checkpoint it was made from."""
+
+    made = 0
+
+    def convert(self, graph, directory):
+        type(self).made += 1
+        (directory / "toy.onnx").write_bytes(graph.weights.read_bytes())
+        return directory / "toy.onnx"
+
+    def provenance(self):
+        return {"toy": "1"}
+
+
+@pytest.fixture
+def converter(monkeypatch):
+    """The converter's class, which a test may change."""
+    fake = types.ModuleType("toy_faces")
+    fake.Converter = type("Converter", (CopyingConverter,), {})
+    monkeypatch.setitem(sys.modules, "toy_faces", fake)
+    return fake.Converter
+
+
+@pytest.fixture
+def plugins(converter, detector_spec, backend_spec, converter_spec, weights_file):
+    """A detector that wants weights, published as a torch module, and what takes it to a backend for ONNX."""
+    graph = attrs.evolve(detector_spec.graphs[0], requires=())
+    plugin = types.ModuleType("plugin")
+    plugin.polyface_detectors = hookimpl(lambda: [attrs.evolve(detector_spec, graphs=[graph], weights=[weights_file])])
+    plugin.polyface_backends = hookimpl(lambda: [attrs.evolve(backend_spec, requires=())])
+    plugin.polyface_converters = hookimpl(lambda: [attrs.evolve(converter_spec, requires=())])
+    manager = PluginManager()
+    manager.register(plugin, name="toy")
+    return manager
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    def write(name, content):
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    return write
+
+
+def routed(plugins, **settings):
+    """The graph that a detector with these settings would give its backend."""
+    selection = select(Config(detector="toy", backend="fast", **settings), plugins)
+    return graph_of(selection.route, selection.detector, selection.weights)
+
+
+def test_an_export_says_what_it_is_and_where_it_came_from(plugins, checkpoint, home):
+    mine = checkpoint("mine.pth", b"mine")
+    done = export("toy", "onnx", mine, plugins)
+    assert done.new
+    assert done.path.is_relative_to(home / "artifacts")
+    assert done.manifest == json.loads((done.path.parent / MANIFEST).read_text())
+    assert done.manifest == {
+        "detector": "toy",
+        "network": "toy_faces.net:build",
+        "graph_version": 1,
+        "weights_sha256": sha256_of(Path(mine)),
+        "kind": "onnx",
+        "file": "toy.onnx",
+        "sha256": sha256_of(done.path),
+        "provenance": {
+            "weights": "mine.pth",
+            "polyface": polyface.__version__,
+            "converter": "torch-module-to-onnx",
+            "toy": "1",
+        },
+    }
+
+
+def test_what_is_stored_is_not_made_again_and_what_is_damaged_is(plugins, checkpoint, converter):
+    mine = checkpoint("mine.pth", b"mine")
+    first = export("toy", "onnx", mine, plugins)
+    second = export("toy", "onnx", mine, plugins)
+    assert (second.path, second.manifest, second.new) == (first.path, first.manifest, False)
+    first.path.write_bytes(b"min")
+    assert export("toy", "onnx", mine, plugins).new
+    assert first.path.read_bytes() == b"mine"
+    assert converter.made == 2
+
+
+def test_two_checkpoints_never_share_a_graph(plugins, checkpoint, tmp_path):
+    one, other = checkpoint("one.pth", b"one"), checkpoint("other.pth", b"other")
+    out = tmp_path / "graphs"
+    for name in (one, other):
+        export("toy", "onnx", name, plugins, out)
+    assert len(list(out.iterdir())) == 2
+    assert routed(plugins, weights=one, artifacts=str(out)).source.read_bytes() == b"one"
+    assert routed(plugins, weights=other, artifacts=str(out)).source.read_bytes() == b"other"
+
+
+def test_a_checkpoint_saved_again_under_its_name_is_another(plugins, checkpoint):
+    mine = checkpoint("mine.pth", b"yesterday")
+    assert routed(plugins, weights=mine).source.read_bytes() == b"yesterday"
+    checkpoint("mine.pth", b"today")
+    assert routed(plugins, weights=mine).source.read_bytes() == b"today"
+
+
+def test_a_checkpoint_that_changes_while_it_is_exported_is_refused(plugins, checkpoint, converter, monkeypatch, home):
+    def convert(self, graph, directory):
+        graph.weights.write_bytes(b"the next epoch")
+        return CopyingConverter.convert(self, graph, directory)
+
+    monkeypatch.setattr(converter, "convert", convert)
+    with pytest.raises(WeightsMismatchError, match=r"mine\.pth changed while it was exported"):
+        export("toy", "onnx", checkpoint("mine.pth", b"this epoch"), plugins)
+    assert list((home / "artifacts").iterdir()) == []
+
+
+def test_an_artifact_of_named_weights_needs_no_file_of_weights(plugins, weights_file, home, tmp_path, monkeypatch):
+    with pytest.raises(WeightsNotFoundError):
+        export("toy", "onnx", None, plugins, tmp_path / "graphs")
+    # On the machine that has them: the manifest's hash is that of the file.
+    (home / "weights").mkdir()
+    fetched = home / "weights" / weights_file.filename
+    fetched.write_bytes(b"wider")
+    monkeypatch.setattr("polyface.weights.sha256_of", lambda _: weights_file.sha256)
+    export("toy", "onnx", None, plugins, tmp_path / "graphs")
+    fetched.unlink()
+    assert routed(plugins, artifacts=str(tmp_path / "graphs")).source.read_bytes() == b"wider"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_by_name(plugins, checkpoint, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match="cannot be stored in") as caught:
+        export("toy", "onnx", checkpoint("mine.pth", b"mine"), plugins, tmp_path / "file" / "below")
+    assert "NotADirectoryError" in caught.value.why[0]
+    assert "--output DIR" in caught.value.fix
