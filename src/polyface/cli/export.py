@@ -30,7 +30,8 @@ def command(
     """Export a detector's network to a file, with free batch, height and width.
 
     `polyface detect` finds it in the user's cache by itself, and in a folder by --artifacts DIR. Carried to another
-    machine, that folder runs without the framework and without the weights. What is there already is not made again.
+    machine, that folder runs without the framework; only a checkpoint of your own must go with it, since its sha256
+    tells which graph is its. What is there already is not made again.
     """
     from rich.console import Console
 
