@@ -7,8 +7,13 @@ import json
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# How long an example takes says nothing on a machine that does other work besides.
+hypothesis.settings.register_profile("polyface", deadline=None)
+hypothesis.settings.load_profile("polyface")
 
 
 class Golden:
