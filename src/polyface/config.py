@@ -26,6 +26,9 @@ FILES = ("polyface.toml", "pyproject.toml")
 RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "PLUGINS", "SHARED", "STRICT_PLUGINS")
 """``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data."""
 
+CONTRADICTIONS = (("infer_size", "max_side"),)
+"""Pairs of settings of which at most one may differ from its default."""
+
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -50,6 +53,25 @@ def _count(value: object) -> int:
     if type(number) is not int or number < 1:
         raise ValueError("a whole number of at least 1")
     return number
+
+
+def _size(value: object) -> tuple[int, int]:
+    wanted = "a height and a width of at least 1, such as [480, 640] or 480x640"
+    if isinstance(value, str):
+        sides = value.lower().split("x")
+        value = [int(side) if re.fullmatch(r"\s*\d+\s*", side) else 0 for side in sides]
+    if not isinstance(value, list | tuple) or [type(side) is int and side >= 1 for side in value] != [True, True]:
+        raise ValueError(wanted)
+    return value[0], value[1]
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(" or ".join(repr(choice) for choice in choices))
+        return value
+
+    return read
 
 
 def _fraction(value: object) -> float:
@@ -104,6 +126,10 @@ class Config:
         score_threshold: a face must score at least this; in [0, 1].
         iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
         max_side: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
+        infer_size: height and width of the network's input, in pixels, whatever the picture's size; small pictures are
+            enlarged to it. ``pad_to`` has no part in it; ``max_side`` contradicts it.
+        fit: how a picture fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
+            ``"stretch"`` does not keep them.
         pad_to: pictures are padded right and below to a multiple of this, in pixels; 1 is the exact size.
         clip: clip boxes and landmarks to the picture.
         batch_size: at most so many pictures go through the network at once.
@@ -112,7 +138,7 @@ class Config:
         sources: where each value that is not a default came from.
 
     Raises:
-        ConfigError: a value is of the wrong type or out of range.
+        ConfigError: a value is of the wrong type or out of range, or two settings contradict each other.
     """
 
     detector: str = _setting("retinaface-mobilenet025", _text, "NAME", "Detector to use.")
@@ -123,6 +149,12 @@ class Config:
     score_threshold: float | None = _setting(None, _fraction, "0-1", "Least score of a face.")
     iou_threshold: float | None = _setting(None, _fraction, "0-1", "Overlap above which NMS drops a box.")
     max_side: int | None = _setting(None, _count, "PIXELS", "Shrink pictures whose longer side is longer than this.")
+    infer_size: tuple[int, int] | None = _setting(
+        None, _size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640."
+    )
+    fit: str = _setting(
+        "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring pictures to --infer-size by letterbox or stretch."
+    )
     pad_to: int = _setting(32, _count, "PIXELS", "Pad pictures to a multiple of this; 1 is the exact size.")
     clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
     batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
@@ -139,9 +171,19 @@ class Config:
             if value is not None or key.default is not None:
                 read = _read(key, value, self.sources.get(key.name, "keyword"))
                 object.__setattr__(self, key.name, read)
+        for first, second in CONTRADICTIONS:
+            if self._given(first) and self._given(second):
+                raise ConfigError(
+                    f"{first} and {second} contradict each other.",
+                    why=[f"{name} is set ({self.sources.get(name, 'keyword')})" for name in (first, second)],
+                    fix="set one of them",
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (self.as_dict(), dict(self.sources))
+
+    def _given(self, name: str) -> bool:
+        return bool(getattr(self, name) != getattr(attrs.fields(Config), name).default)
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with these settings changed.
@@ -155,10 +197,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name, as plain values: ``Config(**config.as_dict()) == config``."""
-        return {
-            key.name: dict(value) if isinstance(value := getattr(self, key.name), Mapping) else value
-            for key in settings()
-        }
+        return {key.name: _plain(getattr(self, key.name)) for key in settings()}
 
     def as_toml(self) -> str:
         """Return the text of a ``polyface.toml`` that gives the same settings."""
@@ -275,6 +314,12 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[st
             candidates = [f"POLYFACE_{other}" for other in (*known, *RESERVED)]
             raise ConfigError(f"There is no setting {variable} (environment){nearest(variable, candidates) or '.'}")
         yield f"environment {variable}", {name.lower(): text}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _toml(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -150,6 +151,8 @@ class FaceDetector:
             min_side=self.detector.min_side,
             max_side=self.config.max_side,
             pad_to=self.config.pad_to,
+            infer_size=self.config.infer_size,
+            fit=self.config.fit,
         )
 
     def _run(self, batch: FloatArray) -> Outputs:
@@ -306,6 +309,7 @@ def _refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
 
 
 def _built(config: Config, selection: Selection, backend: Backend, device: str) -> FaceDetector:
+    check_infer_size(config, selection.detector)
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
     request = CompileRequest(device=device, precision=config.precision, options=options)
@@ -356,6 +360,27 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
         if problem:
             raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
     return {name: given.get(name, option.default) for name, option in options.items()}
+
+
+def check_infer_size(config: Config, detector: DetectorSpec) -> None:
+    """Refuse an ``infer_size`` that the detector's network cannot take.
+
+    Raises:
+        ConfigError: a side is no multiple of the stride, or under ``min_side``; names the nearest legal size.
+    """
+    if config.infer_size is None:
+        return
+    stride, least = detector.preprocess.stride, detector.min_side
+    smallest = math.ceil(least / stride) * stride
+    height, width = config.infer_size
+    # Of two multiples equally near, the larger.
+    legal = tuple(max(smallest, (side + stride // 2) // stride * stride) for side in (height, width))
+    if legal != (height, width):
+        raise ConfigError(
+            f"'{detector.name}' cannot run at infer_size {height}x{width}.",
+            why=[f"its sides must be multiples of {stride} and at least {least}"],
+            fix=f"--infer-size {legal[0]}x{legal[1]}",
+        )
 
 
 def _published(source: GraphSource, selection: Selection) -> Graph:

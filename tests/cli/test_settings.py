@@ -21,6 +21,8 @@ VALUES = {
     "score_threshold": (0.25, "0.25"),
     "iou_threshold": (0.75, "0.75"),
     "max_side": (640, "640"),
+    "infer_size": ([480, 640], "480x640"),
+    "fit": ("stretch", "stretch"),
     "pad_to": (1, "1"),
     "clip": (True, "true"),
     "batch_size": (3, "3"),
@@ -109,7 +111,13 @@ def test_the_table_shows_every_setting_with_its_value_and_source(polyface):
     assert [row[0] for row in rows if row and row[0] in NAMES] == NAMES
     assert ["pad_to", "8", "option"] in rows
     assert ["clip", "false", "default"] in rows
+    assert ["infer_size", "none", "default"] in rows
     assert ["score_threshold", "the", "detector's", "default"] in rows
+
+
+def test_a_size_is_shown_as_it_is_typed(polyface):
+    rows = [line.split() for line in polyface("config", "--infer-size", "480x640").stdout.splitlines()]
+    assert ["infer_size", "480x640", "option"] in rows
 
 
 @pytest.mark.parametrize("name", COMMANDS)

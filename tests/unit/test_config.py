@@ -9,10 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from polyface.config import RESERVED, Config, load_config
+from polyface.config import CONTRADICTIONS, RESERVED, Config, load_config
 from polyface.config import settings as known_settings
 from polyface.errors import ConfigError
 
@@ -32,6 +32,8 @@ VALUES = {
     "score_threshold": fractions,
     "iou_threshold": fractions,
     "max_side": counts,
+    "infer_size": st.lists(counts, min_size=2, max_size=2),
+    "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": counts,
     "clip": st.booleans(),
     "batch_size": counts,
@@ -44,6 +46,14 @@ PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0,
 del PLAIN["output"]  # a path, which is anchored to its file
 
 layers = st.fixed_dictionaries({}, optional=PLAIN)
+
+
+def agrees(table):
+    """Whether no two settings contradict each other."""
+    return not any({first, second} <= table.keys() for first, second in CONTRADICTIONS)
+
+
+tables = st.fixed_dictionaries({}, optional=VALUES).filter(agrees)
 
 
 def as_toml(table, *, section=""):
@@ -61,6 +71,8 @@ def as_environment(table):
     def text(value):
         if isinstance(value, dict):
             return ",".join(f"{name}={text(item)}" for name, item in value.items())
+        if isinstance(value, list):
+            return "x".join(map(str, value))
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     return {f"POLYFACE_{name.upper()}": text(value) for name, value in table.items()}
@@ -75,6 +87,7 @@ def test_the_values_drawn_here_cover_every_setting():
 def test_a_stronger_source_wins_and_every_value_remembers_its_own(in_file, in_project, in_environment, keywords):
     # An empty variable counts as unset, so no options are no variable.
     in_environment = {name: value for name, value in in_environment.items() if value != {}}
+    assume(agrees({**in_file, **in_project, **in_environment, **keywords}))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "polyface.toml").write_text(as_toml(in_file), encoding="utf-8")
@@ -94,21 +107,21 @@ def test_a_stronger_source_wins_and_every_value_remembers_its_own(in_file, in_pr
     assert config.sources == sources
 
 
-@given(st.fixed_dictionaries({}, optional=VALUES))
+@given(tables)
 def test_a_config_equals_one_made_of_its_dictionary(values):
     config = Config(**values)
     assert Config(**config.as_dict()) == config
     assert config.as_dict() == {**Config().as_dict(), **values}
 
 
-@given(st.fixed_dictionaries({}, optional=VALUES))
+@given(tables)
 @example({"backend_options": {"limit": float("inf"), "a.b": "\x7f\"'\n"}})
 def test_a_config_equals_one_read_from_its_toml(values):
     config = Config(**values)
     assert Config(**tomllib.loads(config.as_toml())) == config
 
 
-@given(st.fixed_dictionaries({}, optional=VALUES))
+@given(tables)
 def test_a_config_survives_pickling(values):
     config = Config().replace(**values)
     again = pickle.loads(pickle.dumps(config))  # noqa: S301
@@ -234,6 +247,16 @@ class TestValues:
             ("max_side", 0, "a whole number of at least 1"),
             ("max_side", 2.0, "a whole number of at least 1"),
             ("max_side", "2.5", "a whole number of at least 1"),
+            ("infer_size", 640, "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", [480], "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", (480, 0), "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", (480, 640.0), "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", (True, 640), "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", "480", "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", "480x-640", "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", "480x640x3", "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("fit", "crop", "'letterbox' or 'stretch'"),
+            ("fit", None, "'letterbox' or 'stretch'"),
             ("pad_to", True, "a whole number of at least 1"),
             ("pad_to", None, "a whole number of at least 1"),
             ("clip", 1, "true or false"),
@@ -272,6 +295,10 @@ class TestValues:
         config = Config(score_threshold="0.25", max_side=" 640 ", weights=Path("a/b.pth"))
         assert (config.score_threshold, config.max_side, config.weights) == (0.25, 640, "a/b.pth")
 
+    @pytest.mark.parametrize("size", [(480, 640), [480, 640], "480x640", " 480 X 640 "])
+    def test_a_size_is_a_pair_or_a_text_height_first(self, size):
+        assert Config(infer_size=size).infer_size == (480, 640)
+
     def test_text_becomes_a_table_of_typed_options(self):
         config = Config(backend_options="threads=2, spin=false,scale=0.5,mode=fast,path=a=b,")
         assert config.backend_options == {"threads": 2, "spin": False, "scale": 0.5, "mode": "fast", "path": "a=b"}
@@ -287,3 +314,22 @@ class TestValues:
     def test_replace_changes_what_it_names_and_nothing_else(self):
         config = Config(pad_to=8).replace(clip=True)
         assert (config.pad_to, config.clip, config.sources) == (8, True, {"clip": "keyword"})
+
+
+class TestContradictions:
+    @pytest.mark.parametrize("pair", CONTRADICTIONS, ids=" and ".join)
+    def test_settings_that_contradict_each_other_are_refused_with_their_sources(self, tmp_path, pair):
+        examples = {"infer_size": [480, 640], "max_side": 1024}
+        first, second = pair
+        (tmp_path / "polyface.toml").write_text(as_toml({second: examples[second]}))
+        with pytest.raises(ConfigError) as caught:
+            load_config(directory=tmp_path, environ={}, **{first: examples[first]})
+        assert caught.value.what == f"{first} and {second} contradict each other."
+        assert caught.value.why == (
+            f"{first} is set (keyword)",
+            f"{second} is set ({tmp_path / 'polyface.toml'})",
+        )
+
+    def test_one_can_take_the_place_of_the_other(self):
+        config = Config(max_side=1024).replace(max_side=None, infer_size=(480, 640))
+        assert (config.max_side, config.infer_size) == (None, (480, 640))

@@ -23,6 +23,7 @@ from polyface.detector import (
     FaceDetector,
     Selection,
     build,
+    check_infer_size,
     check_options,
     create_detector,
     graph_of,
@@ -143,6 +144,26 @@ class TestOnePicture:
         assert found.boxes.tolist() == [[20, 20, 60, 60]]
         assert found.landmarks.tolist() == [[[20, 20], [60, 20]]]
         assert shapes(detector) == [(1, 3, 32, 64)]
+
+    @pytest.mark.parametrize(
+        ("fit", "box", "marks"),
+        [
+            # The face lies at (5, 5) to (15, 15) in the network. 200x100 to 100x50: 2 pixels to one, both ways.
+            ("letterbox", [10, 10, 30, 30], [[10, 10], [30, 10]]),
+            # To 100x100: 2 across, 1 down.
+            ("stretch", [10, 5, 30, 15], [[10, 5], [30, 5]]),
+        ],
+    )
+    def test_at_a_fixed_size_faces_stay_in_pixels_of_the_picture(self, make, fit, box, marks):
+        detector = make(infer_size=(100, 100), fit=fit)
+        found = detector.detect(picture(5, height=100, width=200))
+        assert (found.boxes.tolist(), found.landmarks.tolist()) == ([box], [marks])
+        assert shapes(detector) == [(1, 3, 100, 100)]
+
+    def test_at_a_fixed_size_pictures_of_all_sizes_share_a_batch(self, make):
+        detector = make(infer_size=(64, 96))
+        detector.detect_batch([picture(1, height=h, width=w) for h, w in ((20, 20), (500, 30), (64, 96))])
+        assert shapes(detector) == [(3, 3, 64, 96)]
 
     @pytest.mark.parametrize("kind", ["array", "pil", "path", "text", "bytes"])
     def test_every_kind_of_picture_gives_the_same(self, make, tmp_path, kind):
@@ -474,6 +495,11 @@ class TestBuild:
         )
         assert session.closed == 1
 
+    def test_an_illegal_fixed_size_is_refused_before_anything_is_compiled(self, world):
+        with pytest.raises(ConfigError, match="cannot run at infer_size 16x640"):
+            build(Config(detector="toy", infer_size=(16, 640)), world.plugins())
+        assert world.compiled == []
+
     def test_a_device_that_is_not_there_is_refused_before_anything_is_compiled(self, world):
         with pytest.raises(BackendUnavailableError, match="cannot run on device 'cuda:1' in 'fp32'"):
             build(Config(detector="toy", device="cuda:1"), world.plugins())
@@ -568,6 +594,28 @@ class TestBuild:
         again = pickle.loads(pickle.dumps(detector))  # noqa: S301
         assert again.config == detector.config
         assert again.detect(picture(3)) == detector.detect(picture(3))
+
+
+class TestInferSize:
+    @pytest.mark.parametrize(
+        ("size", "legal"),
+        [
+            ((470, 640), "464x640"),  # 29 * 16 = 464 is nearer than 480
+            ((472, 649), "480x656"),  # halfway: the larger; 649 is nearer to 656 than to 640
+            ((16, 640), "48x640"),  # under 40, of which 48 is the next multiple
+        ],
+    )
+    def test_a_size_the_network_cannot_take_is_refused_with_the_nearest_it_can(self, detector_spec, size, legal):
+        spec = attrs.evolve(
+            detector_spec, preprocess=Preprocess(channels="rgb", mean=(0, 0, 0), stride=16), min_side=40
+        )
+        with pytest.raises(ConfigError) as caught:
+            check_infer_size(Config(infer_size=size), spec)
+        assert caught.value.what == f"'toy' cannot run at infer_size {size[0]}x{size[1]}."
+        assert caught.value.why == ("its sides must be multiples of 16 and at least 40",)
+        assert caught.value.fix == f"--infer-size {legal}"
+        check_infer_size(Config(infer_size=legal), spec)
+        check_infer_size(Config(), spec)
 
 
 class TestOptions:

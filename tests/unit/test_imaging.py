@@ -415,15 +415,62 @@ def test_a_frame_by_hand():
     assert (frame.height, frame.width, frame.net_height, frame.net_width) == (480, 640, 480, 648)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.data(), st.integers(60, 300), st.integers(60, 300), st.integers(30, 300))
-def test_what_is_found_in_the_network_lies_within_half_a_pixel_in_the_picture(data, height, width, max_side):
+class TestFixedSize:
+    def frame(self, height, width, infer_size, fit):
+        return frame_of(height, width, PLAIN, min_side=1, max_side=None, pad_to=32, infer_size=infer_size, fit=fit)
+
+    @pytest.mark.parametrize(
+        ("height", "width", "infer_size", "scaled"),
+        [
+            (1080, 1920, (480, 640), (360, 640)),  # by 1/3: the width decides
+            (1920, 1080, (480, 640), (480, 270)),  # by 1/4: the height decides
+            (120, 160, (480, 640), (480, 640)),  # enlarged by 4
+            (50, 100, (33, 47), (24, 47)),  # by 0.47: 23.5, and halves go to the even number
+            (2000, 1, (100, 100), (100, 1)),  # never thinner than a pixel
+        ],
+    )
+    def test_a_letterbox_keeps_the_proportions_and_pads_the_rest(self, height, width, infer_size, scaled):
+        frame = self.frame(height, width, infer_size, "letterbox")
+        assert (frame.height, frame.width) == scaled
+        assert frame.shape == infer_size
+        assert (frame.picture_height, frame.picture_width) == (height, width)
+
+    @pytest.mark.parametrize(("height", "width"), [(1080, 1920), (1920, 1080), (3, 5)])
+    def test_stretching_fills_the_size(self, height, width):
+        frame = self.frame(height, width, (480, 640), "stretch")
+        assert (frame.height, frame.width) == frame.shape == (480, 640)
+
+    @pytest.mark.parametrize(
+        ("fit", "expected"),
+        [
+            ("letterbox", [300, 150, 600, 450]),  # 1920x1080 to 640x360: 3 pixels to one
+            ("stretch", [300, 112.5, 600, 337.5]),  # to 640x480: 3 across, 2.25 down
+        ],
+    )
+    def test_boxes_come_back_into_the_picture(self, fit, expected):
+        frame = self.frame(1080, 1920, (480, 640), fit)
+        boxes = restore(np.array([[100, 50, 200, 150]], np.float32), frame, clip=False)
+        assert boxes.tolist() == [expected]
+
+
+@st.composite
+def framings(draw):
+    """Keywords of ``frame_of``: shrunk to a longest side, or brought to a fixed size."""
+    if draw(st.booleans()):
+        return {"max_side": draw(st.integers(30, 300))}
+    size = draw(st.tuples(st.integers(30, 400), st.integers(30, 400)))
+    return {"max_side": None, "infer_size": size, "fit": draw(st.sampled_from(["letterbox", "stretch"]))}
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), st.integers(60, 300), st.integers(60, 300), framings())
+def test_what_is_found_in_the_network_lies_within_half_a_pixel_in_the_picture(data, height, width, framing):
     """A bright rectangle goes through prepare; its centroid, measured there, comes back through restore."""
     x1, y1 = data.draw(st.integers(10, width - 30)), data.draw(st.integers(10, height - 30))
     x2, y2 = data.draw(st.integers(x1 + 10, width - 10)), data.draw(st.integers(y1 + 10, height - 10))
     picture = np.zeros((height, width, 3), np.uint8)
     picture[y1:y2, x1:x2] = 255
-    frame = frame_of(height, width, PLAIN, min_side=1, max_side=max_side, pad_to=32)
+    frame = frame_of(height, width, PLAIN, min_side=1, pad_to=32, **framing)
     plane = prepare([picture], [frame], PLAIN)[0, 0].astype(np.float64)
     # Pixel i covers i to i + 1, so its centre is i + 0.5.
     centre_y, centre_x = (((np.indices(plane.shape) + 0.5) * plane).sum(axis=(1, 2)) / plane.sum()).tolist()
