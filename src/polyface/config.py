@@ -7,7 +7,9 @@ are the one list of settings: files, environment, keywords and options are all r
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import os
 import re
 import tomllib
@@ -26,7 +28,11 @@ FILES = ("polyface.toml", "pyproject.toml")
 RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "PLUGINS", "SHARED", "STRICT_PLUGINS")
 """``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data."""
 
-CONTRADICTIONS = (("infer_size", "max_side"),)
+CONTRADICTIONS = (
+    ("infer_size", "max_side"),
+    ("infer_size", "scales"),
+    *(("preset", name) for name in ("infer_size", "max_side", "scales", "flip", "tile", "merge")),
+)
 """Pairs of settings of which at most one may differ from its default."""
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -74,16 +80,30 @@ def _one_of(*choices: str) -> Callable[[object], str]:
     return read
 
 
-def _fraction(value: object) -> float:
-    wanted = "a number from 0 to 1"
+def _number(value: object) -> float:
+    """A number, or nan for what is none."""
     if isinstance(value, str):
         try:
-            value = float(value)
+            return float(value)
         except ValueError:
-            raise ValueError(wanted) from None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(wanted)
-    return float(value)
+            return math.nan
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _fraction(value: object, most: float = 1.0) -> float:
+    number = _number(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"a number from 0 to {most:g}")
+    return number
+
+
+def _scales(value: object) -> tuple[float, ...]:
+    """One scale or several; as text, ``"0.5,1,2"``."""
+    parts = value.split(",") if isinstance(value, str) else value
+    numbers = tuple(map(_number, parts if isinstance(parts, list | tuple) else [parts]))
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ValueError("numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2")
+    return numbers
 
 
 def _table(value: object) -> Mapping[str, Any]:
@@ -131,6 +151,15 @@ class Config:
         fit: how a picture fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
             ``"stretch"`` does not keep them.
         pad_to: pictures are padded right and below to a multiple of this, in pixels; 1 is the exact size.
+        preset: a published protocol by its name, such as ``"widerface-1600"``: views, merging and thresholds; see
+            :data:`polyface.strategies.PRESETS`. Thresholds that are set are stronger.
+        scales: the network sees the picture at each of these factors, after ``max_side``; more than 1 enlarges.
+        flip: see each view mirrored, too; left and right landmarks change places back.
+        tile: what is longer than this after scaling is seen in square tiles of this side, in pixels, and once as a
+            whole, shrunk to it.
+        tile_overlap: the part of their side that neighbouring tiles share; in [0, 0.9].
+        merge: how what the views show becomes one answer: ``"nms"``, or ``"vote"`` for the means of boxes that overlap,
+            weighted by score.
         clip: clip boxes and landmarks to the picture.
         batch_size: at most so many pictures go through the network at once.
         backend_options: the backend's own options.
@@ -156,6 +185,18 @@ class Config:
         "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring pictures to --infer-size by letterbox or stretch."
     )
     pad_to: int = _setting(32, _count, "PIXELS", "Pad pictures to a multiple of this; 1 is the exact size.")
+    preset: str | None = _setting(
+        None, _text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
+    )
+    scales: tuple[float, ...] = _setting(
+        (1.0,), _scales, "FACTOR,...", "See pictures at these scales, such as 0.5,1,2."
+    )
+    flip: bool = _setting(False, _flag, "", "See pictures mirrored, too.")
+    tile: int | None = _setting(None, _count, "PIXELS", "See what is longer than this in tiles of this side.")
+    tile_overlap: float = _setting(
+        0.25, functools.partial(_fraction, most=0.9), "0-0.9", "Part of their side that neighbouring tiles share."
+    )
+    merge: str = _setting("nms", _one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
     clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
     batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
     backend_options: Mapping[str, Any] = _setting(

@@ -198,8 +198,8 @@ def frame_of(
     preprocess: Preprocess,
     *,
     min_side: int,
-    max_side: int | None,
     pad_to: int,
+    scale: float = 1.0,
     infer_size: tuple[int, int] | None = None,
     fit: str = "letterbox",
 ) -> Frame:
@@ -210,16 +210,14 @@ def frame_of(
         picture_width: in pixels.
         preprocess: the detector's; its ``stride`` is kept whatever ``pad_to`` is.
         min_side: the least height and width of the network's input, in pixels.
-        max_side: the longer side is shrunk to this, in pixels; never enlarged.
         pad_to: height and width are padded to a multiple of this, in pixels.
+        scale: the factor on the picture's sides.
         infer_size: height and width of the network's input, in pixels; decides alone, and enlarges small pictures.
         fit: how the picture fills ``infer_size``: ``"letterbox"`` scales both sides alike and pads, ``"stretch"`` does
             not.
     """
     if infer_size is not None:
         return _fixed_frame(picture_height, picture_width, *infer_size, stretch=fit == "stretch")
-    longer = max(picture_height, picture_width)
-    scale = min(1.0, max_side / longer) if max_side else 1.0
     width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
     multiple = math.lcm(preprocess.stride, pad_to)
     net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
@@ -269,18 +267,14 @@ def prepare(pictures: Sequence[Picture], frames: Sequence[Frame], preprocess: Pr
     return batch
 
 
-def restore(points: FloatArray, frame: Frame, *, clip: bool) -> FloatArray:
+def restore(points: FloatArray, frame: Frame) -> FloatArray:
     """Return network coordinates ``(..., 2k)`` or ``(..., 2)``, x and y in turn, in pixels of the picture.
 
     Args:
         points: boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32.
         frame: how the picture lay in the network's input.
-        clip: move what lies outside the picture to its edge.
     """
     pairs = points.shape[-1] // 2
     scale = np.array([frame.picture_width / frame.width, frame.picture_height / frame.height] * pairs, np.float32)
     restored: FloatArray = points * scale
-    if clip:
-        limit = np.array([frame.picture_width, frame.picture_height] * pairs, np.float32)
-        np.clip(restored, 0, limit, out=restored)
     return restored

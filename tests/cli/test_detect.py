@@ -61,6 +61,27 @@ def test_at_a_fixed_size_boxes_stay_in_pixels_of_the_picture(polyface, picture, 
     np.testing.assert_allclose([face["box"] for face in line["faces"]], boxes, atol=0.2)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--flip",),
+        ("--flip", "--merge", "vote"),
+        ("--tile", "32", "--tile-overlap", "0.5"),
+        ("--preset", "widerface-original"),
+    ],
+    ids=" ".join,
+)
+def test_a_test_time_strategy_finds_the_same_face(polyface, picture, options):
+    [line] = lines(polyface("detect", picture("a.png"), "--json", "--score-threshold", "0.9", *options).stdout)
+    assert line["faces"] == [FACE]
+
+
+def test_an_unknown_preset_is_an_error_of_usage(polyface, picture):
+    result = polyface("detect", picture("a.png"), "--preset", "widerface")
+    assert result.exit_code == 2
+    assert "There is no preset 'widerface'; did you mean 'widerface-1600'" in result.stderr
+
+
 def test_folders_are_walked_in_order_and_files_are_taken_as_named(polyface, picture):
     for name in ("shots/b.png", "shots/a.PNG", "shots/sub/c.webp", "shots/sub/deep/d.bmp", "z.png", "y.dat"):
         picture(name, format="PNG")

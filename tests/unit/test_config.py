@@ -35,6 +35,12 @@ VALUES = {
     "infer_size": st.lists(counts, min_size=2, max_size=2),
     "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": counts,
+    "preset": words,
+    "scales": st.lists(st.floats(0, 8, exclude_min=True), min_size=1, max_size=3),
+    "flip": st.booleans(),
+    "tile": counts,
+    "tile_overlap": st.floats(0, 0.9),
+    "merge": st.sampled_from(["nms", "vote"]),
     "clip": st.booleans(),
     "batch_size": counts,
     "backend_options": st.dictionaries(texts, scalars, max_size=3),
@@ -50,7 +56,8 @@ layers = st.fixed_dictionaries({}, optional=PLAIN)
 
 def agrees(table):
     """Whether no two settings contradict each other."""
-    return not any({first, second} <= table.keys() for first, second in CONTRADICTIONS)
+    given_names = {name for name, value in table.items() if value != Config().as_dict()[name]}
+    return not any({first, second} <= given_names for first, second in CONTRADICTIONS)
 
 
 tables = st.fixed_dictionaries({}, optional=VALUES).filter(agrees)
@@ -72,7 +79,7 @@ def as_environment(table):
         if isinstance(value, dict):
             return ",".join(f"{name}={text(item)}" for name, item in value.items())
         if isinstance(value, list):
-            return "x".join(map(str, value))
+            return ("," if isinstance(value[0], float) else "x").join(map(str, value))
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     return {f"POLYFACE_{name.upper()}": text(value) for name, value in table.items()}
@@ -255,6 +262,15 @@ class TestValues:
             ("infer_size", "480", "a height and a width of at least 1, such as [480, 640] or 480x640"),
             ("infer_size", "480x-640", "a height and a width of at least 1, such as [480, 640] or 480x640"),
             ("infer_size", "480x640x3", "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("scales", [], "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", [1, 0], "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", "1,x", "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", float("inf"), "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", [True], "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", None, "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("tile_overlap", 0.91, "a number from 0 to 0.9"),
+            ("tile_overlap", -0.1, "a number from 0 to 0.9"),
+            ("merge", "soft", "'nms' or 'vote'"),
             ("fit", "crop", "'letterbox' or 'stretch'"),
             ("fit", None, "'letterbox' or 'stretch'"),
             ("pad_to", True, "a whole number of at least 1"),
@@ -299,6 +315,14 @@ class TestValues:
     def test_a_size_is_a_pair_or_a_text_height_first(self, size):
         assert Config(infer_size=size).infer_size == (480, 640)
 
+    @pytest.mark.parametrize("scales", [(0.5, 2), [0.5, 2.0], "0.5,2", " 0.5 , 2 "])
+    def test_scales_are_numbers_or_a_text_with_commas(self, scales):
+        assert Config(scales=scales).scales == (0.5, 2.0)
+
+    @pytest.mark.parametrize("scale", [2, 2.0, "2"])
+    def test_one_scale_needs_no_list(self, scale):
+        assert Config(scales=scale).scales == (2.0,)
+
     def test_text_becomes_a_table_of_typed_options(self):
         config = Config(backend_options="threads=2, spin=false,scale=0.5,mode=fast,path=a=b,")
         assert config.backend_options == {"threads": 2, "spin": False, "scale": 0.5, "mode": "fast", "path": "a=b"}
@@ -319,7 +343,8 @@ class TestValues:
 class TestContradictions:
     @pytest.mark.parametrize("pair", CONTRADICTIONS, ids=" and ".join)
     def test_settings_that_contradict_each_other_are_refused_with_their_sources(self, tmp_path, pair):
-        examples = {"infer_size": [480, 640], "max_side": 1024}
+        examples = {"infer_size": [480, 640], "max_side": 1024, "preset": "widerface-1600", "scales": [1, 2]}
+        examples |= {"flip": True, "tile": 640, "merge": "vote"}
         first, second = pair
         (tmp_path / "polyface.toml").write_text(as_toml({second: examples[second]}))
         with pytest.raises(ConfigError) as caught:
