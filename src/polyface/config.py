@@ -7,7 +7,9 @@ are the one list of settings: files, environment, keywords and options are all r
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import operator
 import os
 import re
@@ -30,6 +32,13 @@ forbids to fetch."""
 
 LARGEST = 65_536
 """No setting that counts pixels or pictures means more than this; an input of that side fills any memory."""
+
+CONTRADICTIONS = (
+    ("infer_size", "max_side"),
+    ("infer_size", "scales"),
+    *(("preset", name) for name in ("infer_size", "max_side", "scales", "flip", "tile", "merge")),
+)
+"""Pairs of settings of which at most one may differ from its default."""
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -61,14 +70,47 @@ def _count(value: Any) -> int:
     return number
 
 
-def _fraction(value: Any) -> float:
+def _size(value: object) -> tuple[int, int]:
+    wanted = "a height and a width of at least 1, such as [480, 640] or 480x640"
+    if isinstance(value, str):
+        sides = value.lower().split("x")
+        value = [int(side) if re.fullmatch(r"\s*\d+\s*", side) else 0 for side in sides]
+    if not isinstance(value, list | tuple) or [type(side) is int and side >= 1 for side in value] != [True, True]:
+        raise ValueError(wanted)
+    return value[0], value[1]
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(" or ".join(repr(choice) for choice in choices))
+        return value
+
+    return read
+
+
+def _number(value: Any) -> float:
+    """A number, or nan for what is none."""
     try:
-        number = float(value)
+        return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        number = -1.0
-    if isinstance(value, bool) or not 0 <= number <= 1:
-        raise ValueError("a number from 0 to 1")
+        return math.nan
+
+
+def _fraction(value: object, most: float = 1.0) -> float:
+    number = _number(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"a number from 0 to {most:g}")
     return number
+
+
+def _scales(value: object) -> tuple[float, ...]:
+    """One scale or several; as text, ``"0.5,1,2"``."""
+    parts = value.split(",") if isinstance(value, str) else value
+    numbers = tuple(map(_number, parts if isinstance(parts, list | tuple) else [parts]))
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ValueError("numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2")
+    return numbers
 
 
 def _table(value: object) -> Mapping[str, Any]:
@@ -112,7 +154,20 @@ class Config:
         score_threshold: a face must score at least this; in [0, 1].
         iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
         max_side: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
+        infer_size: height and width of the network's input, in pixels, whatever the picture's size; small pictures are
+            enlarged to it. ``pad_to`` has no part in it; ``max_side`` contradicts it.
+        fit: how a picture fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
+            ``"stretch"`` does not keep them.
         pad_to: pictures are padded right and below to a multiple of this, in pixels; 1 is the exact size.
+        preset: a published protocol by its name, such as ``"widerface-1600"``: views, merging and thresholds; see
+            :data:`polyface.strategies.PRESETS`. Thresholds that are set are stronger.
+        scales: the network sees the picture at each of these factors, after ``max_side``; more than 1 enlarges.
+        flip: see each view mirrored, too; left and right landmarks change places back.
+        tile: what is longer than this after scaling is seen in square tiles of this side, in pixels, and once as a
+            whole, shrunk to it.
+        tile_overlap: the part of their side that neighbouring tiles share; in [0, 0.9].
+        merge: how what the views show becomes one answer: ``"nms"``, or ``"vote"`` for the means of boxes that overlap,
+            weighted by score.
         clip: clip boxes and landmarks to the picture.
         batch_size: at most so many pictures go through the network at once.
         backend_options: the backend's own options.
@@ -120,7 +175,7 @@ class Config:
         sources: where each value that is not a default came from.
 
     Raises:
-        ConfigError: a value is of the wrong type or out of range.
+        ConfigError: a value is of the wrong type or out of range, or two settings contradict each other.
     """
 
     detector: str = _setting("retinaface-mobilenet025", _text, "NAME", "Detector to use.")
@@ -132,7 +187,25 @@ class Config:
     score_threshold: float | None = _setting(None, _fraction, "0-1", "Least score of a face.")
     iou_threshold: float | None = _setting(None, _fraction, "0-1", "Overlap above which NMS drops a box.")
     max_side: int | None = _setting(None, _count, "PIXELS", "Shrink pictures whose longer side is longer than this.")
+    infer_size: tuple[int, int] | None = _setting(
+        None, _size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640."
+    )
+    fit: str = _setting(
+        "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring pictures to --infer-size by letterbox or stretch."
+    )
     pad_to: int = _setting(32, _count, "PIXELS", "Pad pictures to a multiple of this; 1 is the exact size.")
+    preset: str | None = _setting(
+        None, _text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
+    )
+    scales: tuple[float, ...] = _setting(
+        (1.0,), _scales, "FACTOR,...", "See pictures at these scales, such as 0.5,1,2."
+    )
+    flip: bool = _setting(False, _flag, "", "See pictures mirrored, too.")
+    tile: int | None = _setting(None, _count, "PIXELS", "See what is longer than this in tiles of this side.")
+    tile_overlap: float = _setting(
+        0.25, functools.partial(_fraction, most=0.9), "0-0.9", "Part of their side that neighbouring tiles share."
+    )
+    merge: str = _setting("nms", _one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
     clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
     batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
     backend_options: Mapping[str, Any] = _setting(
@@ -148,9 +221,19 @@ class Config:
             if value is not None or key.default is not None:
                 read = _read(key, value, self.sources.get(key.name, "keyword"))
                 object.__setattr__(self, key.name, read)
+        for first, second in CONTRADICTIONS:
+            if self._given(first) and self._given(second):
+                raise ConfigError(
+                    f"{first} and {second} contradict each other.",
+                    why=[f"{name} is set ({self.sources.get(name, 'keyword')})" for name in (first, second)],
+                    fix="set one of them",
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (self.as_dict(), dict(self.sources))
+
+    def _given(self, name: str) -> bool:
+        return bool(getattr(self, name) != getattr(attrs.fields(Config), name).default)
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with these settings changed.
@@ -164,10 +247,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name, as plain values: ``Config(**config.as_dict()) == config``."""
-        return {
-            key.name: dict(value) if isinstance(value := getattr(self, key.name), Mapping) else value
-            for key in settings()
-        }
+        return {key.name: _plain(getattr(self, key.name)) for key in settings()}
 
     def as_toml(self) -> str:
         """Return the text of a ``polyface.toml`` that gives the same settings, wherever the file lies.
@@ -291,6 +371,12 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[st
             candidates = [f"POLYFACE_{other}" for other in (*known, *RESERVED)]
             raise ConfigError(f"There is no setting {variable} (environment){nearest(variable, candidates) or '.'}")
         yield f"environment {variable}", {name.lower(): text}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _toml(value: Any) -> str:

@@ -1,15 +1,16 @@
-"""The detector: prepare, run, threshold, decode, NMS, restore."""
+"""The detector: views of the picture, prepare, run, threshold, decode, restore, merge."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,14 @@ from polyface.errors import (
     nearest,
 )
 from polyface.graphs import graph_of
-from polyface.imaging import Frame, frame_of, prepare, read_image, restore
-from polyface.nms import nms, top_k
+from polyface.imaging import Frame, frame_of, prepare, read_image
+from polyface.nms import top_k
 from polyface.planning import Reason, Route, choose_device, plan
 from polyface.plugins import PluginManager, installed_plugins
 from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, Session
 from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, OptionValue
+from polyface.strategies import View, clipped, cut, in_picture, merged, strategy_of
 from polyface.weights import Weights, choose
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
     Outputs: TypeAlias = dict[str, FloatArray]
     Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
+
+T = TypeVar("T")
 
 PRIOR_SHAPES = 32
 """How many input shapes a detector keeps the priors of."""
@@ -61,6 +65,15 @@ class Selection:
     route: Route
 
 
+class Look(NamedTuple):
+    """A view of one picture of the batch (``picture`` is its place, ``shape`` its height and width) and its frame."""
+
+    picture: int
+    shape: tuple[int, int]
+    view: View
+    frame: Frame
+
+
 class FaceDetector:
     """A face detector on a backend, ready to run; made by :func:`create_detector`.
 
@@ -73,6 +86,7 @@ class FaceDetector:
         backend: the record of the backend.
         route: how the network reached the backend.
         execution: what it really runs on.
+        strategy: which views of a picture it takes, and how it merges what it finds in them.
     """
 
     def __init__(self, config: Config, selection: Selection, head: Head, session: Session) -> None:
@@ -84,10 +98,11 @@ class FaceDetector:
         self._head = head
         self._session = session
         self._priors = functools.lru_cache(maxsize=PRIOR_SHAPES)(head.priors)
+        self.strategy = strategy_of(config)
         defaults = self.detector.defaults
-        given = config.score_threshold, config.iou_threshold
-        self.score_threshold = defaults.score_threshold if given[0] is None else given[0]
-        self.iou_threshold = defaults.iou_threshold if given[1] is None else given[1]
+        self.score_threshold = _first(config.score_threshold, self.strategy.score_threshold, defaults.score_threshold)
+        self.iou_threshold = _first(config.iou_threshold, self.strategy.iou_threshold, defaults.iou_threshold)
+        self._limit = _first(self.strategy.limit, defaults.post_nms_top_k)
 
     def __repr__(self) -> str:
         run = self.execution
@@ -109,7 +124,7 @@ class FaceDetector:
     def detect_batch(self, images: Sequence[ImageSource] | npt.NDArray[Any]) -> list[Detections]:
         """Return the faces of each picture, in the same order; the pictures may differ in size.
 
-        Pictures of one padded shape go through the network together, at most ``batch_size`` of them. What is found in
+        Views of one padded shape go through the network together, at most ``batch_size`` of them. What is found in
         one never depends on the others.
 
         Raises:
@@ -137,32 +152,42 @@ class FaceDetector:
         return _rebuild, (self.config,)
 
     def _detect(self, pictures: list[Picture]) -> list[Detections]:
-        frames = [self._frame(*picture.shape[:2]) for picture in pictures]
-        results: list[Detections | None] = [None] * len(pictures)
-        for group in _groups(frames, self.config.batch_size):
-            chosen = [frames[index] for index in group]
-            outputs = self._run(self._prepared([pictures[index] for index in group], chosen))
+        looks = [
+            Look(index, picture.shape[:2], view, self._frame(*view.size, view.scale))
+            for index, picture in enumerate(pictures)
+            for view in self.strategy.views(*picture.shape[:2])
+        ]
+        found: dict[int, Detections] = {}
+        for group in _groups([look.frame for look in looks], self.config.batch_size):
+            chosen = [looks[index] for index in group]
+            parts = [cut(pictures[look.picture], look.view) for look in chosen]
+            outputs = self._run(self._prepared(parts, [look.frame for look in chosen]))
             scores = self._head.scores(outputs)
-            priors = self._priors(*chosen[0].shape)
+            priors = self._priors(*chosen[0].frame.shape)
             if scores.shape != (len(group), len(priors)):
                 raise ContractError(
                     f"'{self.detector.name}' gave scores {scores.shape} for {len(group)} pictures and {len(priors)} "
-                    f"anchors of a network input of {chosen[0].net_width}x{chosen[0].net_height}."
+                    f"anchors of a network input of {chosen[0].frame.net_width}x{chosen[0].frame.net_height}."
                 )
             if not np.isfinite(scores).all():
                 raise self._not_finite()
             for place, index in enumerate(group):
-                results[index] = self._postprocess(outputs, scores[place], priors, place, frames[index])
-        return [result for result in results if result is not None]
+                found[index] = self._candidates(outputs, scores[place], priors, place, looks[index])
+        by_picture: list[list[Detections]] = [[] for _ in pictures]
+        for index, look in enumerate(looks):
+            by_picture[look.picture].append(found[index])
+        return [self._merged(views, picture) for views, picture in zip(by_picture, pictures, strict=True)]
 
-    def _frame(self, height: int, width: int) -> Frame:
+    def _frame(self, height: int, width: int, scale: float = 1.0) -> Frame:
         return frame_of(
             height,
             width,
             self.detector.preprocess,
             min_side=self.detector.min_side,
-            max_side=self.config.max_side,
             pad_to=self.config.pad_to,
+            scale=scale,
+            infer_size=self.config.infer_size,
+            fit=self.config.fit,
         )
 
     def _prepared(self, pictures: list[Picture], frames: list[Frame]) -> FloatArray:
@@ -187,8 +212,8 @@ class FaceDetector:
                 )
         return outputs
 
-    def _postprocess(
-        self, outputs: Outputs, scores: FloatArray, priors: FloatArray, place: int, frame: Frame
+    def _candidates(
+        self, outputs: Outputs, scores: FloatArray, priors: FloatArray, place: int, look: Look
     ) -> Detections:
         """Decode what passes the threshold, and no more: decoding every anchor costs 60 to 100 times as much."""
         above = np.flatnonzero(scores >= self.score_threshold)
@@ -196,12 +221,18 @@ class FaceDetector:
         boxes, landmarks = self._head.decode(outputs, priors, place, keep)
         if not all(np.isfinite(array).all() for array in (boxes, landmarks) if array is not None):
             raise self._not_finite()
-        chosen = nms(boxes, self.iou_threshold, self.detector.defaults.post_nms_top_k)
-        return Detections(
-            boxes=restore(boxes[chosen], frame, clip=self.config.clip),
-            scores=scores[keep[chosen]],
-            landmarks=None if landmarks is None else restore(landmarks[chosen], frame, clip=self.config.clip),
+        faces = Detections(boxes=boxes, scores=scores[keep], landmarks=landmarks)
+        return in_picture(faces, look.view, look.frame, look.shape, self.detector.landmarks)
+
+    def _merged(self, found: list[Detections], picture: Picture) -> Detections:
+        faces = merged(
+            found,
+            merge=self.strategy.merge,
+            iou_threshold=self.iou_threshold,
+            limit=self._limit,
+            min_votes=self.strategy.min_votes,
         )
+        return clipped(faces, *picture.shape[:2]) if self.config.clip else faces
 
     def _not_finite(self) -> BackendUnavailableError:
         return BackendUnavailableError(
@@ -360,6 +391,8 @@ def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
 
 
 def _built(config: Config, selection: Selection, backend: Backend, device: str) -> FaceDetector:
+    strategy_of(config)  # an unknown preset is refused before anything is compiled
+    check_infer_size(config, selection.detector)
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
     request = CompileRequest(device=device, precision=config.precision, options=options)
@@ -391,6 +424,32 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
         if problem:
             raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
     return {name: given.get(name, option.default) for name, option in options.items()}
+
+
+def check_infer_size(config: Config, detector: DetectorSpec) -> None:
+    """Refuse an ``infer_size`` that the detector's network cannot take.
+
+    Raises:
+        ConfigError: a side is no multiple of the stride, or under ``min_side``; names the nearest legal size.
+    """
+    if config.infer_size is None:
+        return
+    stride, least = detector.preprocess.stride, detector.min_side
+    smallest = math.ceil(least / stride) * stride
+    height, width = config.infer_size
+    # Of two multiples equally near, the larger.
+    legal = tuple(max(smallest, (side + stride // 2) // stride * stride) for side in (height, width))
+    if legal != (height, width):
+        raise ConfigError(
+            f"'{detector.name}' cannot run at infer_size {height}x{width}.",
+            why=[f"its sides must be multiples of {stride} and at least {least}"],
+            fix=f"--infer-size {legal[0]}x{legal[1]}",
+        )
+
+
+def _first(*values: T | None) -> T:
+    """Return the first that is given."""
+    return next(value for value in values if value is not None)
 
 
 def _made(ref: Any, protocol: type[Any]) -> Any:

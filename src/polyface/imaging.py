@@ -205,7 +205,15 @@ class Frame:
 
 
 def frame_of(
-    picture_height: int, picture_width: int, preprocess: Preprocess, *, min_side: int, max_side: int | None, pad_to: int
+    picture_height: int,
+    picture_width: int,
+    preprocess: Preprocess,
+    *,
+    min_side: int,
+    pad_to: int,
+    scale: float = 1.0,
+    infer_size: tuple[int, int] | None = None,
+    fit: str = "letterbox",
 ) -> Frame:
     """Return how a picture of that size goes into the network.
 
@@ -214,14 +222,32 @@ def frame_of(
         picture_width: in pixels.
         preprocess: the detector's; its ``stride`` is kept whatever ``pad_to`` is.
         min_side: the least height and width of the network's input, in pixels.
-        max_side: the longer side is shrunk to this, in pixels; never enlarged.
         pad_to: height and width are padded to a multiple of this, in pixels.
+        scale: the factor on the picture's sides.
+        infer_size: height and width of the network's input, in pixels; decides alone, and enlarges small pictures.
+        fit: how the picture fills ``infer_size``: ``"letterbox"`` scales both sides alike and pads, ``"stretch"`` does
+            not.
     """
-    longer = max(picture_height, picture_width)
-    scale = min(1.0, max_side / longer) if max_side else 1.0
+    if infer_size is not None:
+        return _fixed_frame(picture_height, picture_width, *infer_size, stretch=fit == "stretch")
     width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
     multiple = math.lcm(preprocess.stride, pad_to)
     net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
+    return Frame(
+        picture_width=picture_width,
+        picture_height=picture_height,
+        width=width,
+        height=height,
+        net_width=net_width,
+        net_height=net_height,
+    )
+
+
+def _fixed_frame(picture_height: int, picture_width: int, net_height: int, net_width: int, *, stretch: bool) -> Frame:
+    width, height = net_width, net_height
+    if not stretch:
+        scale = min(net_height / picture_height, net_width / picture_width)
+        width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
     return Frame(
         picture_width=picture_width,
         picture_height=picture_height,
@@ -253,18 +279,14 @@ def prepare(pictures: Sequence[Picture], frames: Sequence[Frame], preprocess: Pr
     return batch
 
 
-def restore(points: FloatArray, frame: Frame, *, clip: bool) -> FloatArray:
+def restore(points: FloatArray, frame: Frame) -> FloatArray:
     """Return network coordinates ``(..., 2k)`` or ``(..., 2)``, x and y in turn, in pixels of the picture.
 
     Args:
         points: boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32.
         frame: how the picture lay in the network's input.
-        clip: move what lies outside the picture to its edge.
     """
     pairs = points.shape[-1] // 2
     scale = np.array([frame.picture_width / frame.width, frame.picture_height / frame.height] * pairs, np.float32)
     restored: FloatArray = points * scale
-    if clip:
-        limit = np.array([frame.picture_width, frame.picture_height] * pairs, np.float32)
-        np.clip(restored, 0, limit, out=restored)
     return restored

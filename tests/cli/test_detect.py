@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
@@ -47,6 +48,38 @@ def test_size_and_boxes_are_those_of_the_picture_as_it_is_shown(polyface, pictur
     [line] = lines(polyface("detect", "turned.png", "--json").stdout)
     assert (line["width"], line["height"]) == (48, 64)
     assert [face["box"] for face in line["faces"]] == [[32, 16, 40, 24]]
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+def test_at_a_fixed_size_boxes_stay_in_pixels_of_the_picture(polyface, picture, fit):
+    # 64x48 becomes 128x96, of the letterbox or of all: a face of four red cells for the one of before, twice as fine.
+    result = polyface("detect", picture("a.png"), "--json", "--infer-size", "96x128", "--fit", fit)
+    [line] = lines(result.stdout)
+    assert (line["width"], line["height"]) == (64, 48)
+    # Enlarging blurs the edges, which moves the boxes by a tenth of a pixel.
+    boxes = [[16, 8, 20, 12], [20, 8, 24, 12], [16, 12, 20, 16], [20, 12, 24, 16]]
+    np.testing.assert_allclose([face["box"] for face in line["faces"]], boxes, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--flip",),
+        ("--flip", "--merge", "vote"),
+        ("--tile", "32", "--tile-overlap", "0.5"),
+        ("--preset", "widerface-original"),
+    ],
+    ids=" ".join,
+)
+def test_a_test_time_strategy_finds_the_same_face(polyface, picture, options):
+    [line] = lines(polyface("detect", picture("a.png"), "--json", "--score-threshold", "0.9", *options).stdout)
+    assert line["faces"] == [FACE]
+
+
+def test_an_unknown_preset_is_an_error_of_usage(polyface, picture):
+    result = polyface("detect", picture("a.png"), "--preset", "widerface")
+    assert result.exit_code == 2
+    assert "There is no preset 'widerface'; did you mean 'widerface-1600'" in result.stderr
 
 
 def test_folders_are_walked_in_order_and_files_are_taken_as_named(polyface, picture):

@@ -22,7 +22,15 @@ VALUES = {
     "score_threshold": (0.25, "0.25"),
     "iou_threshold": (0.75, "0.75"),
     "max_side": (640, "640"),
+    "infer_size": ([480, 640], "480x640"),
+    "fit": ("stretch", "stretch"),
     "pad_to": (1, "1"),
+    "preset": ("widerface-1600", "widerface-1600"),
+    "scales": ([0.5, 1.0, 2.0], "0.5,1,2"),
+    "flip": (True, "true"),
+    "tile": (640, "640"),
+    "tile_overlap": (0.5, "0.5"),
+    "merge": ("vote", "vote"),
     "clip": (True, "true"),
     "batch_size": (3, "3"),
     "backend_options": ({"threads": 2, "spin": False, "mode": "fast"}, "threads=2,spin=false,mode=fast"),
@@ -110,7 +118,14 @@ def test_the_table_shows_every_setting_with_its_value_and_source(polyface):
     assert [row[0] for row in rows if row and row[0] in NAMES] == NAMES
     assert ["pad_to", "8", "option"] in rows
     assert ["clip", "false", "default"] in rows
+    assert ["infer_size", "none", "default"] in rows
     assert ["score_threshold", "the", "detector's", "default"] in rows
+
+
+@pytest.mark.parametrize(("name", "text"), [("infer_size", "480x640"), ("scales", "0.5,1,2")])
+def test_sizes_and_scales_are_shown_as_they_are_typed(polyface, name, text):
+    rows = [line.split() for line in polyface("config", f"--{name.replace('_', '-')}", text).stdout.splitlines()]
+    assert [name, text, "option"] in rows
 
 
 @pytest.mark.parametrize("name", COMMANDS)

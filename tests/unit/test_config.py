@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from polyface.config import RESERVED, Config, load_config
+from polyface.config import CONTRADICTIONS, RESERVED, Config, load_config
 from polyface.config import settings as known_settings
 from polyface.errors import ConfigError
 from polyface.weights import is_path
@@ -34,7 +34,15 @@ VALUES = {
     "score_threshold": fractions,
     "iou_threshold": fractions,
     "max_side": counts,
+    "infer_size": st.lists(counts, min_size=2, max_size=2),
+    "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": counts,
+    "preset": words,
+    "scales": st.lists(st.floats(0, 8, exclude_min=True), min_size=1, max_size=3),
+    "flip": st.booleans(),
+    "tile": counts,
+    "tile_overlap": st.floats(0, 0.9),
+    "merge": st.sampled_from(["nms", "vote"]),
     "clip": st.booleans(),
     "batch_size": counts,
     "backend_options": st.dictionaries(texts, scalars, max_size=3),
@@ -47,6 +55,15 @@ PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0,
 del PLAIN["artifacts"], PLAIN["output"]  # paths, which are anchored to their file
 
 layers = st.fixed_dictionaries({}, optional=PLAIN)
+
+
+def agrees(table):
+    """Whether no two settings contradict each other."""
+    given_names = {name for name, value in table.items() if value != Config().as_dict()[name]}
+    return not any({first, second} <= given_names for first, second in CONTRADICTIONS)
+
+
+tables = st.fixed_dictionaries({}, optional=VALUES).filter(agrees)
 
 
 def as_toml(table, *, section=""):
@@ -64,6 +81,8 @@ def as_environment(table):
     def text(value):
         if isinstance(value, dict):
             return ",".join(f"{name}={text(item)}" for name, item in value.items())
+        if isinstance(value, list):
+            return ("," if isinstance(value[0], float) else "x").join(map(str, value))
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     return {f"POLYFACE_{name.upper()}": text(value) for name, value in table.items()}
@@ -78,6 +97,7 @@ def test_the_values_drawn_here_cover_every_setting():
 def test_a_stronger_source_wins_and_every_value_remembers_its_own(in_file, in_project, in_environment, keywords):
     # An empty variable counts as unset, so no options are no variable.
     in_environment = {name: value for name, value in in_environment.items() if value != {}}
+    assume(agrees({**in_file, **in_project, **in_environment, **keywords}))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "polyface.toml").write_text(as_toml(in_file), encoding="utf-8")
@@ -97,14 +117,14 @@ def test_a_stronger_source_wins_and_every_value_remembers_its_own(in_file, in_pr
     assert config.sources == sources
 
 
-@given(st.fixed_dictionaries({}, optional=VALUES))
+@given(tables)
 def test_a_config_equals_one_made_of_its_dictionary(values):
     config = Config(**values)
     assert Config(**config.as_dict()) == config
     assert config.as_dict() == {**Config().as_dict(), **values}
 
 
-@given(st.fixed_dictionaries({}, optional=VALUES))
+@given(tables)
 @example({"backend_options": {"limit": float("inf"), "a.b": "\x7f\"'\n"}})
 def test_a_config_equals_one_read_from_its_toml_but_for_relative_paths(values):
     assume(not any(str(values.get(name, "")).startswith("~") for name in ("output", "artifacts", "weights")))
@@ -119,7 +139,7 @@ def test_a_config_equals_one_read_from_its_toml_but_for_relative_paths(values):
     assert again.replace(**paths) == config.replace(**paths)
 
 
-@given(st.fixed_dictionaries({}, optional=VALUES))
+@given(tables)
 def test_a_config_survives_pickling(values):
     config = Config().replace(**values)
     again = pickle.loads(pickle.dumps(config))  # noqa: S301
@@ -246,6 +266,25 @@ class TestValues:
             ("max_side", 0, "a whole number from 1 to 65536"),
             ("max_side", 2.0, "a whole number from 1 to 65536"),
             ("max_side", "2.5", "a whole number from 1 to 65536"),
+            ("infer_size", 640, "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", [480], "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", (480, 0), "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", (480, 640.0), "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", (True, 640), "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", "480", "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", "480x-640", "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("infer_size", "480x640x3", "a height and a width of at least 1, such as [480, 640] or 480x640"),
+            ("scales", [], "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", [1, 0], "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", "1,x", "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", float("inf"), "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", [True], "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("scales", None, "numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2"),
+            ("tile_overlap", 0.91, "a number from 0 to 0.9"),
+            ("tile_overlap", -0.1, "a number from 0 to 0.9"),
+            ("merge", "soft", "'nms' or 'vote'"),
+            ("fit", "crop", "'letterbox' or 'stretch'"),
+            ("fit", None, "'letterbox' or 'stretch'"),
             ("pad_to", True, "a whole number from 1 to 65536"),
             ("pad_to", None, "a whole number from 1 to 65536"),
             ("clip", 1, "true or false"),
@@ -283,6 +322,18 @@ class TestValues:
     def test_text_becomes_the_type_of_the_setting(self):
         config = Config(score_threshold="0.25", max_side=" 640 ", weights=Path("a/b.pth"))
         assert (config.score_threshold, config.max_side, config.weights) == (0.25, 640, "a/b.pth")
+
+    @pytest.mark.parametrize("size", [(480, 640), [480, 640], "480x640", " 480 X 640 "])
+    def test_a_size_is_a_pair_or_a_text_height_first(self, size):
+        assert Config(infer_size=size).infer_size == (480, 640)
+
+    @pytest.mark.parametrize("scales", [(0.5, 2), [0.5, 2.0], "0.5,2", " 0.5 , 2 "])
+    def test_scales_are_numbers_or_a_text_with_commas(self, scales):
+        assert Config(scales=scales).scales == (0.5, 2.0)
+
+    @pytest.mark.parametrize("scale", [2, 2.0, "2"])
+    def test_one_scale_needs_no_list(self, scale):
+        assert Config(scales=scale).scales == (2.0,)
 
     def test_text_becomes_a_table_of_typed_options(self):
         config = Config(backend_options="threads=2, spin=false,scale=0.5,mode=fast,path=a=b,")
@@ -325,3 +376,23 @@ def test_a_home_of_nobody_is_no_path(tmp_path):
     (tmp_path / "polyface.toml").write_text('output = "~no-such-user/out"\n')
     with pytest.raises(ConfigError, match="'~no-such-user/out' is no path"):
         load_config(environ={}, directory=tmp_path)
+
+
+class TestContradictions:
+    @pytest.mark.parametrize("pair", CONTRADICTIONS, ids=" and ".join)
+    def test_settings_that_contradict_each_other_are_refused_with_their_sources(self, tmp_path, pair):
+        examples = {"infer_size": [480, 640], "max_side": 1024, "preset": "widerface-1600", "scales": [1, 2]}
+        examples |= {"flip": True, "tile": 640, "merge": "vote"}
+        first, second = pair
+        (tmp_path / "polyface.toml").write_text(as_toml({second: examples[second]}))
+        with pytest.raises(ConfigError) as caught:
+            load_config(directory=tmp_path, environ={}, **{first: examples[first]})
+        assert caught.value.what == f"{first} and {second} contradict each other."
+        assert caught.value.why == (
+            f"{first} is set (keyword)",
+            f"{second} is set ({tmp_path / 'polyface.toml'})",
+        )
+
+    def test_one_can_take_the_place_of_the_other(self):
+        config = Config(max_side=1024).replace(max_side=None, infer_size=(480, 640))
+        assert (config.max_side, config.infer_size) == (None, (480, 640))

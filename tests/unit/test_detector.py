@@ -24,6 +24,7 @@ from polyface.detector import (
     FaceDetector,
     Selection,
     build,
+    check_infer_size,
     check_options,
     create_detector,
     select,
@@ -146,6 +147,26 @@ class TestOnePicture:
         assert found.boxes.tolist() == [[20, 20, 60, 60]]
         assert found.landmarks.tolist() == [[[20, 20], [60, 20]]]
         assert shapes(detector) == [(1, 3, 32, 64)]
+
+    @pytest.mark.parametrize(
+        ("fit", "box", "marks"),
+        [
+            # The face lies at (5, 5) to (15, 15) in the network. 200x100 to 100x50: 2 pixels to one, both ways.
+            ("letterbox", [10, 10, 30, 30], [[10, 10], [30, 10]]),
+            # To 100x100: 2 across, 1 down.
+            ("stretch", [10, 5, 30, 15], [[10, 5], [30, 5]]),
+        ],
+    )
+    def test_at_a_fixed_size_faces_stay_in_pixels_of_the_picture(self, make, fit, box, marks):
+        detector = make(infer_size=(100, 100), fit=fit)
+        found = detector.detect(picture(5, height=100, width=200))
+        assert (found.boxes.tolist(), found.landmarks.tolist()) == ([box], [marks])
+        assert shapes(detector) == [(1, 3, 100, 100)]
+
+    def test_at_a_fixed_size_pictures_of_all_sizes_share_a_batch(self, make):
+        detector = make(infer_size=(64, 96))
+        detector.detect_batch([picture(1, height=h, width=w) for h, w in ((20, 20), (500, 30), (64, 96))])
+        assert shapes(detector) == [(3, 3, 64, 96)]
 
     @pytest.mark.parametrize("kind", ["array", "pil", "path", "text", "bytes"])
     def test_every_kind_of_picture_gives_the_same(self, make, tmp_path, kind):
@@ -317,6 +338,88 @@ class TestBatch:
         assert caught.value.fix == "detector.detect(image) for one"
 
 
+def by_colour(batch):
+    """A network that finds one face a channel, the rectangle that is bright there; without one, a score of 0."""
+    heads = np.zeros((len(batch), 3, 5), np.float32)
+    for image, planes in enumerate(batch):
+        for channel, plane in enumerate(planes):
+            y, x = np.nonzero(plane > 128)
+            if len(x):
+                heads[image, channel] = x.min(), y.min(), x.max() + 1, y.max() + 1, 0.9 - channel / 10
+    return {"heads": heads}
+
+
+by_colour.anchors = 3
+
+
+def coloured(*boxes, height=200, width=300):
+    """A black picture with these boxes, the first red, the second green, the third blue."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for channel, (x1, y1, x2, y2) in enumerate(boxes):
+        pixels[y1:y2, x1:x2, channel] = 255
+    return pixels
+
+
+class TestStrategies:
+    # On the borders of tiles of 100 pixels, and one that no such tile holds.
+    BOXES = ((88, 40, 108, 60), (150, 90, 170, 112), (180, 120, 290, 190))
+
+    @pytest.mark.parametrize("merge", ["nms", "vote"])
+    def test_flipped_and_unflipped_agree_on_boxes_and_landmarks(self, make, merge):
+        plain = make(by_colour).detect(coloured(*self.BOXES))
+        assert plain.boxes.tolist() == [list(box) for box in self.BOXES]
+        detector = make(by_colour, flip=True, merge=merge)
+        assert detector.detect(coloured(*self.BOXES)) == plain
+        assert shapes(detector) == [(2, 3, 224, 320)]
+
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_tiles_of_a_picture_give_the_faces_of_the_whole(self, make, flip):
+        found = make(by_colour, tile=100, tile_overlap=0.4, flip=flip).detect(coloured(*self.BOXES))
+        # The small ones come from a tile that holds them whole, and exactly; the large one from the picture shrunk to
+        # a third, within a pixel of that.
+        assert found.boxes[:2].tolist() == [list(box) for box in self.BOXES[:2]]
+        np.testing.assert_allclose(found.boxes[2:], [self.BOXES[2]], atol=3)
+
+    def test_the_views_of_a_scale_are_found_at_that_scale(self, make):
+        detector = make(by_colour, scales=(0.5, 1, 2), pad_to=1)
+        found = detector.detect(coloured(*self.BOXES))
+        assert shapes(detector) == [(1, 3, 100, 150), (1, 3, 200, 300), (1, 3, 400, 600)]
+        np.testing.assert_allclose(found.boxes, self.BOXES, atol=1)
+
+    def test_voting_over_scales_takes_the_mean(self, make):
+        # One colour all over: the face lies at (8, 8) to (18, 18) of every network input. In the picture that is
+        # (8, 8, 18, 18) at scale 1 and (4, 4, 9, 9) at scale 2, which overlap by 1 of 124; scores are equal.
+        found = make(scales=(1, 2), merge="vote", iou_threshold=0.0).detect(picture(8))
+        assert found == Detections(boxes=[[6, 6, 13.5, 13.5]], scores=[1], landmarks=[[[6, 6], [13.5, 6]]])
+
+    @pytest.mark.parametrize("preset", [None, "dsfd-multiscale", "widerface-1600"])
+    def test_what_is_found_in_a_picture_never_depends_on_its_neighbours(self, make, preset):
+        own = {"preset": preset} if preset else {"scales": (0.5, 1), "flip": True, "tile": 100, "merge": "vote"}
+        detector = make(by_colour, batch_size=3, **own)
+        pictures = [
+            coloured(*self.BOXES),
+            coloured((5, 5, 60, 60), height=80, width=70),
+            coloured(height=200, width=300),
+            coloured((100, 30, 130, 70), self.BOXES[1]),
+        ]
+        together = detector.detect_batch(pictures)
+        assert together == [detector.detect(one) for one in pictures]
+        assert [len(found) for found in together] == [3, 1, 0, 2]
+
+    def test_thresholds_come_from_the_user_then_the_preset_then_the_detector(self, make):
+        detector = make(preset="widerface-1600")
+        assert (detector.score_threshold, detector.iou_threshold) == (0.02, 0.4)
+        detector = make(preset="dsfd-multiscale", score_threshold=0.25)
+        assert (detector.score_threshold, detector.iou_threshold) == (0.25, 0.3)
+
+    def test_tiles_of_a_fixed_size_go_into_one_batch(self, make):
+        detector = make(by_colour, tile=100, infer_size=(128, 128))
+        detector.detect(coloured(*self.BOXES))
+        # 3 starts down by 4 across at the default overlap of a quarter, and the whole.
+        assert [shape[1:] for shape in shapes(detector)] == [(3, 128, 128)] * 2
+        assert sum(shape[0] for shape in shapes(detector)) == 3 * 4 + 1
+
+
 class TestPriors:
     def test_priors_are_made_once_a_shape(self, make):
         head = Head()
@@ -477,6 +580,16 @@ class TestBuild:
         )
         assert session.closed == 1
 
+    def test_an_unknown_preset_is_refused_before_anything_is_compiled(self, world):
+        with pytest.raises(ConfigError, match="There is no preset 'none'"):
+            build(Config(detector="toy", preset="none"), world.plugins())
+        assert world.compiled == []
+
+    def test_an_illegal_fixed_size_is_refused_before_anything_is_compiled(self, world):
+        with pytest.raises(ConfigError, match="cannot run at infer_size 16x640"):
+            build(Config(detector="toy", infer_size=(16, 640)), world.plugins())
+        assert world.compiled == []
+
     def test_a_device_that_is_not_there_is_refused_before_anything_is_compiled(self, world):
         with pytest.raises(BackendUnavailableError, match="cannot run on device 'cuda:1' in 'fp32'"):
             build(Config(detector="toy", device="cuda:1"), world.plugins())
@@ -622,6 +735,28 @@ class TestBuild:
         again = pickle.loads(pickle.dumps(detector))  # noqa: S301
         assert again.config == detector.config
         assert again.detect(picture(3)) == detector.detect(picture(3))
+
+
+class TestInferSize:
+    @pytest.mark.parametrize(
+        ("size", "legal"),
+        [
+            ((470, 640), "464x640"),  # 29 * 16 = 464 is nearer than 480
+            ((472, 649), "480x656"),  # halfway: the larger; 649 is nearer to 656 than to 640
+            ((16, 640), "48x640"),  # under 40, of which 48 is the next multiple
+        ],
+    )
+    def test_a_size_the_network_cannot_take_is_refused_with_the_nearest_it_can(self, detector_spec, size, legal):
+        spec = attrs.evolve(
+            detector_spec, preprocess=Preprocess(channels="rgb", mean=(0, 0, 0), stride=16), min_side=40
+        )
+        with pytest.raises(ConfigError) as caught:
+            check_infer_size(Config(infer_size=size), spec)
+        assert caught.value.what == f"'toy' cannot run at infer_size {size[0]}x{size[1]}."
+        assert caught.value.why == ("its sides must be multiples of 16 and at least 40",)
+        assert caught.value.fix == f"--infer-size {legal}"
+        check_infer_size(Config(infer_size=legal), spec)
+        check_infer_size(Config(), spec)
 
 
 class TestOptions:

@@ -37,5 +37,7 @@ def command(config_file: str | None, as_json: bool, **overrides: Any) -> None:
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} = {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ("x" if name == "infer_size" else ",").join(f"{item:g}" for item in value)
     unset = "the detector's" if name in ("weights", "score_threshold", "iou_threshold") else "none"
     return unset if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,365 @@
+"""Test-time strategies: which views are taken, how faces come back from them, and how they are merged."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyface.config import Config
+from polyface.errors import ConfigError, ContractError
+from polyface.imaging import Frame
+from polyface.results import Detections
+from polyface.strategies import (
+    EDGE,
+    PRESETS,
+    View,
+    clipped,
+    cut,
+    in_picture,
+    merged,
+    mirrored_order,
+    strategy_of,
+    tiles,
+    views_of,
+)
+
+NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+
+
+def faces(*rows, marks=None):
+    """Detections from rows ``(x1, y1, x2, y2, score)``."""
+    array = np.array(rows, np.float32).reshape(-1, 5)
+    return Detections(boxes=array[:, :4], scores=array[:, 4], landmarks=marks)
+
+
+def shapes_of(views):
+    return [(view.crop, view.scale, view.flip) for view in views]
+
+
+class TestViews:
+    def test_the_plain_call_is_one_view_of_the_whole_picture(self):
+        assert shapes_of(views_of(100, 200)) == [((0, 0, 200, 100), 1.0, False)]
+
+    def test_max_side_shrinks_before_the_scales_and_never_enlarges(self):
+        views = views_of(100, 200, max_side=50, scales=(1, 2))
+        assert [view.scale for view in views] == [0.25, 0.5]
+        assert [view.scale for view in views_of(10, 20, max_side=50)] == [1.0]
+
+    def test_flip_adds_the_mirrored_look_of_every_view(self):
+        whole = (0, 0, 20, 10)
+        assert shapes_of(views_of(10, 20, scales=(1, 2), flip=True)) == [
+            (whole, 1, False),
+            (whole, 2, False),
+            (whole, 1, True),
+            (whole, 2, True),
+        ]
+
+    def test_a_large_picture_is_seen_in_tiles_and_once_as_a_whole(self):
+        # Tiles of 100 that share 20 advance by at most 80: from 0 to 150 in two steps of 75.
+        assert shapes_of(views_of(60, 250, tile=100, tile_overlap=0.2)) == [
+            ((0, 0, 100, 60), 1.0, False),
+            ((75, 0, 175, 60), 1.0, False),
+            ((150, 0, 250, 60), 1.0, False),
+            ((0, 0, 250, 60), 0.4, False),
+        ]
+
+    def test_tiles_are_measured_after_scaling(self):
+        # Twice as large, 60x50 is 120x100: tiles of 100 are 50 pixels of the picture.
+        assert shapes_of(views_of(60, 50, scales=(2,), tile=100)) == [
+            ((0, 0, 50, 50), 2, False),
+            ((0, 10, 50, 60), 2, False),
+            ((0, 0, 50, 60), 100 / 60, False),
+        ]
+
+    def test_what_fits_into_a_tile_is_not_cut(self):
+        assert shapes_of(views_of(100, 100, tile=100)) == [((0, 0, 100, 100), 1.0, False)]
+
+    def test_no_view_is_taken_twice(self):
+        # The whole picture, shrunk to a tile, is the same view for both scales.
+        views = views_of(100, 200, scales=(1, 2, 1), tile=100)
+        assert len(set(views)) == len(views)
+        assert [view.scale for view in views if view.crop == (0, 0, 200, 100)] == [0.5]
+
+    def test_a_view_is_cut_out_and_mirrored_without_copying(self):
+        picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+        part = cut(picture, View(crop=(1, 2, 4, 4), flip=True))
+        np.testing.assert_array_equal(part, picture[2:4, [3, 2, 1]])
+        assert np.shares_memory(part, picture)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(1, 100), st.floats(0, 0.9))
+def test_tiles_cover_every_pixel_and_neighbours_share_what_they_must(height, width, side, overlap):
+    crops = tiles(height, width, side, overlap)
+    for low, high, length in ((0, 2, width), (1, 3, height)):
+        spans = sorted({(crop[low], crop[high]) for crop in crops})
+        assert (spans[0][0], spans[-1][1]) == (0, length)
+        assert all(end - start == min(side, length) for start, end in spans)
+        for (_, end), (start, _) in itertools.pairwise(spans):
+            assert end - start > overlap * side - 1
+    across, down = (len({crop[axis] for crop in crops}) for axis in (0, 1))
+    assert len(crops) == across * down
+
+
+class TestPresets:
+    @pytest.mark.parametrize(
+        ("height", "width", "scale"),
+        [
+            (600, 800, 1600 / 600),  # the short side to 1600: the long one comes to 2133
+            (1000, 2000, 2150 / 2000),  # it would come to 3200
+            (3200, 3200, 0.5),
+        ],
+    )
+    def test_widerface_1600_brings_the_short_side_to_1600_and_the_long_one_to_2150_at_most(self, height, width, scale):
+        assert shapes_of(PRESETS["widerface-1600"].views(height, width)) == [((0, 0, width, height), scale, False)]
+
+    def test_widerface_original_is_the_picture_as_it_is(self):
+        assert PRESETS["widerface-original"].views(60, 80) == views_of(60, 80)
+
+    # By hand from widerface_val.py: "+" counts faces over 30 pixels (of its inclusive sides), "-" those under 100.
+    @pytest.mark.parametrize(
+        ("height", "width", "largest", "expected"),
+        [
+            (768, 1024, 3, "1 1f 0.5+ 0.75+ 2- 1.5- 3- 0.25+ 1.25- 1.75- 2.25-"),  # 3.695, cut to 3
+            (2560, 2912, 1.2001465, "1 1f 0.5+ 0.75+ 1.2001465- 0.25+"),
+            (3200, 3200, 1.0239999, "1 1f 0.5+ 0.75+ 1.0239999- 0.25+"),
+            (4000, 3500, 0.8757614, "0.8757614 0.8757614f 0.5+ 0.75+ 0.6878807+ 0.25+"),
+            (6400, 6711, 0.4999958, "0.4999958 0.4999958f 0.2499979+ 0.3749968+ 0.25+"),
+        ],
+    )
+    def test_dsfd_multiscale_takes_the_scales_and_size_filters_of_tencent(self, height, width, largest, expected):
+        views = PRESETS["dsfd-multiscale"].views(height, width)
+        assert min(3, math.sqrt(2147483647 / 200 / (height * width))) == pytest.approx(largest, abs=1e-6)
+        limits = {(-math.inf, math.inf): "", (29, math.inf): "+", (-math.inf, 99): "-"}
+        for view, text in zip(views, expected.split(), strict=True):
+            number = text.rstrip("f+-")
+            assert view.crop == (0, 0, width, height)
+            assert view.scale == pytest.approx(float(number), abs=1e-6)
+            assert "f" * view.flip + limits[view.larger_than, view.smaller_than] == text[len(number) :]
+
+    def test_dsfd_multiscale_votes_at_an_iou_of_030_and_keeps_750_confirmed_faces(self):
+        preset = PRESETS["dsfd-multiscale"]
+        assert (preset.merge, preset.iou_threshold, preset.limit, preset.min_votes) == ("vote", 0.3, 750, 2)
+
+    def test_an_unknown_preset_offers_the_nearest_and_lists_them(self):
+        with pytest.raises(ConfigError) as caught:
+            strategy_of(Config(preset="widerface-160"))
+        assert caught.value.what.startswith("There is no preset 'widerface-160'; did you mean 'widerface-1600'")
+        assert caught.value.why == ("the presets: widerface-original, widerface-1600, dsfd-multiscale",)
+
+    def test_the_settings_are_the_strategy_where_there_is_no_preset(self):
+        config = Config(scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50, merge="vote")
+        strategy = strategy_of(config)
+        assert strategy.merge == "vote"
+        assert strategy.views(60, 100) == views_of(
+            60, 100, scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50
+        )
+
+
+def frame(height, width, scale=1):
+    return Frame(
+        picture_height=height,
+        picture_width=width,
+        height=height * scale,
+        width=width * scale,
+        net_height=512,
+        net_width=512,
+    )
+
+
+class TestInPicture:
+    def test_a_crop_is_scaled_back_and_moved_to_its_place(self):
+        view = View(crop=(10, 20, 110, 80), scale=2)
+        found = in_picture(
+            faces((20, 10, 60, 50, 0.5), marks=[[[30, 20]] * 5]), view, frame(60, 100, 2), (80, 110), NAMES
+        )
+        assert found == faces((20, 25, 40, 45, 0.5), marks=[[[25, 30]] * 5])
+
+    def test_flipping_mirrors_the_box_and_swaps_left_and_right(self):
+        # In the mirrored crop of 100x60 at scale 2: the box from 10 to 30, the left eye at 15, the right at 25.
+        marks = [[[30, 20], [50, 20], [40, 30], [32, 40], [48, 40]]]
+        view = View(crop=(10, 20, 110, 80), scale=2, flip=True)
+        found = in_picture(faces((20, 10, 60, 50, 0.5), marks=marks), view, frame(60, 100, 2), (80, 110), NAMES)
+        # Mirrored back, the box is at 70 to 90 of the crop, the eyes at 85 and 75: the left one is now the other.
+        expected = [[[85, 30], [95, 30], [90, 35], [86, 40], [94, 40]]]
+        assert found == faces((80, 25, 100, 45, 0.5), marks=expected)
+
+    def test_a_detector_without_landmarks_can_be_flipped(self):
+        view = View(crop=(0, 0, 100, 60), flip=True)
+        found = in_picture(faces((10, 0, 30, 20, 0.5)), view, frame(60, 100), (60, 100), ())
+        assert found == faces((70, 0, 90, 20, 0.5))
+
+    def test_landmarks_without_names_cannot_be_flipped(self):
+        view = View(crop=(0, 0, 100, 60), flip=True)
+        with pytest.raises(ContractError, match="gave 5 landmarks and names 0"):
+            in_picture(faces((1, 1, 2, 2, 0.5), marks=[[[0, 0]] * 5]), view, frame(60, 100), (60, 100), ())
+
+    @pytest.mark.parametrize(
+        ("limits", "kept"),
+        [
+            ({}, [0, 1, 2, 3]),
+            ({"larger_than": 29}, [1, 2]),  # by the longer side: 29 is not enough
+            ({"smaller_than": 99}, [0, 1, 3]),  # by the shorter side
+        ],
+    )
+    def test_sizes_are_measured_in_pixels_of_the_picture(self, limits, kept):
+        sizes = [(29, 10), (30, 98), (99, 100), (5, 29)]
+        rows = [(0, 0, 2 * width, 2 * height, 0.5) for width, height in sizes]
+        view = View(crop=(0, 0, 200, 200), scale=2, **limits)
+        found = in_picture(faces(*rows), view, frame(200, 200, 2), (200, 200), NAMES)
+        assert [tuple(box[2:]) for box in found.boxes.tolist()] == [sizes[index] for index in kept]
+
+    def test_a_box_at_an_edge_along_which_a_tile_was_cut_is_dropped(self):
+        # Of a picture of 300x200, a tile at the top: its other three edges were cut.
+        view = View(crop=(100, 0, 200, 100))
+        near, far = EDGE - 1, EDGE
+        rows = {
+            (near, 50, 30, 80): False,
+            (far, 50, 30, 80): True,
+            (50, -9, 80, 30): True,
+            (70, 50, 100 - near, 80): False,
+            (70, 50, 100 - far, 80): True,
+            (50, 70, 80, 100 - near): False,
+            (50, 70, 80, 100 - far): True,
+        }
+        found = in_picture(faces(*[(*row, 0.5) for row in rows]), view, frame(100, 100), (200, 300), NAMES)
+        expected = [[row[0] + 100, row[1], row[2] + 100, row[3]] for row, whole in rows.items() if whole]
+        assert found.boxes.tolist() == expected
+
+    def test_a_box_beyond_the_picture_stays_in_a_view_of_all_of_it(self):
+        found = in_picture(faces((-5, -5, 130, 90, 0.5)), View(crop=(0, 0, 100, 60)), frame(60, 100), (60, 100), NAMES)
+        assert found == faces((-5, -5, 130, 90, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (NAMES, (1, 0, 2, 4, 3)),
+        (("left", "right"), (1, 0)),
+        (("left_eye_left_corner", "right_eye_right_corner", "chin"), (1, 0, 2)),
+        (("left_eye", "nose"), (0, 1)),
+        (("cleft", "bright"), (0, 1)),
+        ((), ()),
+    ],
+)
+def test_left_and_right_are_told_by_the_words_of_the_names(names, order):
+    assert mirrored_order(names) == order
+
+
+class TestMerging:
+    def test_nms_keeps_the_best_of_all_views(self):
+        # The first two share 80 of 120, an IoU of 2/3.
+        found = [faces((0, 0, 10, 10, 0.75), (40, 0, 50, 10, 0.25)), faces((0, 2, 10, 12, 0.875))]
+        result = merged(found, merge="nms", iou_threshold=0.5, limit=9)
+        assert result == faces((0, 2, 10, 12, 0.875), (40, 0, 50, 10, 0.25))
+        assert len(merged(found, merge="nms", iou_threshold=0.7, limit=9)) == 3
+        assert len(merged(found, merge="nms", iou_threshold=0.5, limit=1)) == 1
+
+    def test_voting_takes_the_mean_weighted_by_score_and_the_best_score(self):
+        # 100 of 140 shared; weights 3 to 1: (3 * 10 + 14) / 4 = 11.
+        found = [
+            faces((0, 0, 10, 10, 0.75), marks=[[[0, 4], [8, 8]]]),
+            faces((0, 0, 14, 10, 0.25), marks=[[[4, 4], [8, 0]]]),
+        ]
+        result = merged(found, merge="vote", iou_threshold=0.5, limit=9)
+        assert result == faces((0, 0, 11, 10, 0.75), marks=[[[1, 4], [8, 6]]])
+
+    def test_a_view_votes_once_for_a_face(self):
+        # The second box of the first view is dropped by that view's own NMS, and would have moved the mean.
+        found = [faces((0, 0, 10, 10, 0.5), (0, 0, 10, 12, 0.5)), faces((0, 0, 10, 10, 0.5))]
+        assert merged(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 10, 10, 0.5))
+
+    def test_an_iou_of_exactly_the_threshold_joins(self):
+        found = [faces((0, 0, 10, 10, 0.5)), faces((0, 0, 5, 10, 0.5))]
+        assert merged(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 7.5, 10, 0.5))
+        assert len(merged(found, merge="vote", iou_threshold=0.51, limit=9)) == 2
+
+    def test_a_face_that_too_few_views_confirm_is_dropped(self):
+        found = [faces((0, 0, 9, 9, 0.75), (50, 0, 59, 9, 0.875)), faces((0, 0, 9, 9, 0.25))]
+        result = merged(found, merge="vote", iou_threshold=0.3, limit=9, min_votes=2)
+        assert result == faces((0, 0, 9, 9, 0.75))
+
+    def test_the_limit_counts_the_faces_that_are_left(self):
+        found = [faces((50, 0, 59, 9, 0.875), (0, 0, 9, 9, 0.75), (0, 50, 9, 59, 0.5)), faces((0, 0, 9, 9, 0.25))]
+        assert len(merged(found, merge="vote", iou_threshold=0.3, limit=2)) == 2
+        result = merged(found, merge="vote", iou_threshold=0.3, limit=1, min_votes=2)
+        assert result == faces((0, 0, 9, 9, 0.75))
+
+    def test_scores_of_zero_weigh_alike(self):
+        found = [faces((0, 0, 10, 10, 0)), faces((0, 0, 12, 10, 0))]
+        assert merged(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 11, 10, 0))
+
+    def test_a_box_without_area_stands_alone(self):
+        found = [faces((3, 3, 3, 3, 0.5)), faces((3, 3, 3, 3, 0.25))]
+        assert merged(found, merge="vote", iou_threshold=0.5, limit=9).scores.tolist() == [0.5, 0.25]
+
+    @pytest.mark.parametrize("merge", ["nms", "vote"])
+    def test_nothing_found_keeps_the_shape_of_landmarks(self, merge):
+        nothing = faces(marks=np.empty((0, 5, 2)))
+        result = merged([nothing, nothing], merge=merge, iou_threshold=0.5, limit=9)
+        assert (result.boxes.shape, result.scores.shape, result.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
+        assert merged([faces()], merge=merge, iou_threshold=0.5, limit=9).landmarks is None
+
+
+def exact_iou(a, b):
+    def area(box):
+        return max(0, box[2] - box[0]) * max(0, box[3] - box[1])
+
+    shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    union = area(a) + area(b) - shared
+    return Fraction(shared, union) if union else Fraction(0)
+
+
+def voted_by_hand(views, threshold, limit, min_votes):
+    """Voting as its definition reads, in exact arithmetic: rows are four whole numbers and a score."""
+    cast = []
+    for rows in views:
+        own = []
+        for row in rows:
+            if all(exact_iou(kept, row) <= threshold for kept in own):
+                own.append(row)
+        cast += own
+    cast.sort(key=lambda row: -row[4])
+    results = []
+    while cast:
+        group = [cast[0], *(row for row in cast[1:] if exact_iou(cast[0], row) >= threshold)]
+        cast = [row for row in cast[1:] if exact_iou(group[0], row) < threshold]
+        if len(group) >= min_votes:
+            total = sum(row[4] for row in group)
+            results.append([sum(row[axis] * row[4] for row in group) / total for axis in range(4)] + [group[0][4]])
+    return results[:limit]
+
+
+sides = st.integers(0, 12)
+rows = st.builds(
+    lambda x, y, width, height, eighths: (x, y, x + width, y + height, Fraction(eighths, 8)),
+    sides,
+    sides,
+    sides,
+    sides,
+    st.integers(1, 8),
+)
+seen = st.lists(rows, max_size=8).map(lambda found: sorted(found, key=lambda row: -row[4]))
+
+
+@settings(deadline=None)
+@given(st.lists(seen, min_size=1, max_size=4), st.sampled_from([0.0, 0.25, 0.5, 0.75]), sides, st.integers(1, 3))
+def test_voting_equals_brute_force_in_exact_arithmetic(views, threshold, limit, min_votes):
+    expected = voted_by_hand(views, Fraction(threshold), limit, min_votes)
+    found = [faces(*[[float(value) for value in row] for row in view]) for view in views]
+    result = merged(found, merge="vote", iou_threshold=threshold, limit=limit, min_votes=min_votes)
+    assert len(result) == len(expected)
+    wanted = np.array([[float(value) for value in row] for row in expected]).reshape(-1, 5)
+    np.testing.assert_allclose(result.to_array(), wanted, atol=1e-5)
+
+
+def test_clipping_moves_what_lies_outside_to_the_edge_and_leaves_the_input_alone():
+    found = faces((-5, -5, 130, 90, 0.5), marks=[[[-1, 61], [50, 30]]])
+    assert clipped(found, 60, 100) == faces((0, 0, 100, 60, 0.5), marks=[[[0, 60], [50, 30]]])
+    assert found.boxes.tolist() == [[-5, -5, 130, 90]]
