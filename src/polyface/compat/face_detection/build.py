@@ -1,0 +1,167 @@
+"""The detectors, by their names in DSFD-Pytorch-Inference."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+import polyface
+from polyface.errors import ConfigError, UnknownNameError, UnsupportedError, nearest
+from polyface.planning import Reason
+
+if TYPE_CHECKING:
+    from polyface.imaging import Picture
+    from polyface.protocols import FloatArray
+
+NAMES = {
+    "DSFDDetector": "dsfd-resnet152",
+    "RetinaNetResNet50": "retinaface-resnet50",
+    "RetinaNetMobileNetV1": "retinaface-mobilenet025",
+}
+"""polyface's name of each detector."""
+
+available_detectors = list(NAMES)
+
+
+class Detector:
+    """The original's methods on any detector of polyface; :func:`build_detector` makes one.
+
+    Args:
+        face_detector: what does the work.
+    """
+
+    def __init__(self, face_detector: polyface.FaceDetector) -> None:
+        self.face_detector = face_detector
+
+    def detect(self, image: npt.NDArray[Any], shrink: float = 1.0) -> FloatArray:
+        """Return the faces of one picture ``(N, 5)`` float32: x1, y1, x2, y2 in its pixels, and the score.
+
+        Args:
+            image: RGB pixels ``(H, W, 3)``: uint8, or whole numbers from 0 to 255 in a float dtype.
+            shrink: scale the picture by this before the network runs, though not beyond ``max_resolution``.
+
+        Raises:
+            ImageError: it is not a picture.
+            ConfigError: ``shrink`` is not a number greater than 0.
+        """
+        return self._boxes([polyface.read_image(as_pixels(image))], shrink)[0]
+
+    def batched_detect(self, image: npt.NDArray[Any], shrink: float = 1.0) -> list[FloatArray]:
+        """Return what :meth:`detect` does for each picture of ``(N, H, W, 3)``; ``(H, W, 3)`` is a batch of one."""
+        return self._boxes(_batch(image), shrink)
+
+    def batched_detect_with_landmarks(self, image: npt.NDArray[Any]) -> tuple[list[FloatArray], list[FloatArray]]:
+        """Return the faces ``(N, 5)`` and the landmarks ``(N, 5, 2)`` of each picture, float32, in its pixels.
+
+        A face's landmarks are x, y of the left eye, the right eye, the nose, and the left and the right corner of the
+        mouth, as seen in the picture.
+
+        Args:
+            image: what :meth:`batched_detect` takes.
+
+        Raises:
+            ImageError: one is not a picture; says which.
+            UnsupportedError: the detector gives no landmarks.
+        """
+        detector = self.face_detector.detector
+        if not detector.landmarks:
+            fix = "build_detector('RetinaNetResNet50')"
+            reason = Reason(subject=detector.name, why="its network finds boxes alone", fix=fix)
+            raise UnsupportedError(f"'{detector.name}' gives no landmarks.", [reason])
+        faces = self.face_detector.detect_batch(_batch(image))
+        return [found.to_array() for found in faces], [np.asarray(found.landmarks) for found in faces]
+
+    def _boxes(self, pictures: Any, shrink: float) -> list[FloatArray]:
+        if not 0 < shrink < math.inf:
+            raise ConfigError(f"shrink must be a number greater than 0, not {shrink!r}.")
+        if shrink == 1:
+            return [found.to_array() for found in self.face_detector.detect_batch(pictures)]
+        pictures = [polyface.read_image(picture) for picture in pictures]
+        scaled = [_scaled(picture, shrink, self.face_detector.config.max_side) for picture in pictures]
+        faces = [found.to_array() for found in self.face_detector.detect_batch(scaled)]
+        for boxes, before, after in zip(faces, pictures, scaled, strict=True):
+            (height, width), (scaled_height, scaled_width) = before.shape[:2], after.shape[:2]
+            boxes[:, :4] *= np.array([width / scaled_width, height / scaled_height] * 2)
+        return faces
+
+
+def build_detector(  # noqa: PLR0917 - the original's positions
+    name: str = "DSFDDetector",
+    confidence_threshold: float = 0.5,
+    nms_iou_threshold: float = 0.3,
+    device: object = None,
+    max_resolution: int | None = None,
+    fp16_inference: bool = False,
+    clip_boxes: bool = False,
+    **settings: Any,
+) -> Detector:
+    """Build a detector by its name in the original.
+
+    Args:
+        name: one of ``available_detectors``.
+        confidence_threshold: a face must score at least this; in [0, 1].
+        nms_iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
+        device: such as ``"cpu"``, ``"cuda:1"`` or a ``torch.device``; ``None`` leaves it to polyface.
+        max_resolution: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
+        fp16_inference: half precision on CUDA; without effect on the CPU.
+        clip_boxes: clip boxes and landmarks to the picture.
+        **settings: other settings of :func:`polyface.create_detector`, such as ``backend`` or ``weights``.
+
+    Raises:
+        UnknownNameError: there is no detector of that name, or the plugin that has it is not installed.
+        PolyfaceError: whatever else :func:`polyface.create_detector` raises.
+    """
+    if name not in NAMES:
+        raise UnknownNameError(
+            f"There is no detector named '{name}'{nearest(name, NAMES) or '.'}",
+            why=[f"available: {', '.join(NAMES)}"],
+        )
+    make = _half_on_cuda if fp16_inference else polyface.create_detector
+    face_detector = make(
+        NAMES[name],
+        score_threshold=confidence_threshold,
+        iou_threshold=nms_iou_threshold,
+        device=None if device is None else str(device),
+        max_side=max_resolution,
+        clip=clip_boxes,
+        **settings,
+    )
+    return Detector(face_detector)
+
+
+def as_pixels(image: Any) -> Any:
+    """Return a float array of whole numbers from 0 to 255 as uint8; anything else as it is, for polyface to judge."""
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f" and ((image >= 0) & (image <= 255)).all():
+        pixels = image.astype(np.uint8)
+        return pixels if np.array_equal(pixels, image) else image
+    return image
+
+
+def _batch(images: Any) -> Any:
+    pixels = as_pixels(images)
+    return pixels[np.newaxis] if isinstance(pixels, np.ndarray) and pixels.ndim == 3 else pixels
+
+
+def _half_on_cuda(name: str, *, device: str | None, **settings: Any) -> polyface.FaceDetector:
+    if device in (None, "auto"):
+        # Where polyface's own choice leads is known once the detector is there; on the CPU it can stay.
+        face_detector = polyface.create_detector(name, device=device, **settings)
+        device = face_detector.execution.device
+        if not device.startswith("cuda"):
+            return face_detector
+        face_detector.close()
+    if device.startswith("cuda"):
+        return polyface.create_detector(name, device=device, precision="fp16", **settings)
+    return polyface.create_detector(name, device=device, **settings)
+
+
+def _scaled(picture: Picture, shrink: float, max_side: int | None) -> Picture:
+    """Scale as core does: Pillow's bilinear filter is anti-aliased."""
+    height, width = picture.shape[:2]
+    scale = shrink if max_side is None else min(shrink, max_side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
