@@ -39,6 +39,12 @@ def detector(build):
         pytest.skip(f"refused, as another test asserts: {error.why[0]}")
 
 
+@pytest.fixture
+def sample(cell, weights_of, examples, noise):
+    """Pictures to look at: the examples for a trained network, and small noise for random weights, which may be slow."""
+    return examples if weights_of(cell.detector.name) is None else [noise(72, 104), noise(56, 80)]
+
+
 def assert_same(actual, expected, tolerance):
     assert len(actual) == len(expected)
     for found, wanted in zip(actual, expected, strict=True):
@@ -80,15 +86,15 @@ def test_pictures_of_mixed_sizes_give_the_faces_of_single_ones(cell, detector, w
     assert_same(detector.detect_batch(pictures), singles, TOLERANCES[cell.precision])
 
 
-def test_two_threads_on_one_detector_give_the_results_of_one(detector, examples):
-    alone = [detector.detect(path) for path in examples]
+def test_two_threads_on_one_detector_give_the_results_of_one(detector, sample):
+    alone = [detector.detect(picture) for picture in sample]
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: [detector.detect(path) for path in examples], range(4)))
+        runs = list(pool.map(lambda _: [detector.detect(picture) for picture in sample], range(4)))
     for run in runs:
         assert run == alone
 
 
-def test_a_detector_rebuilt_in_a_spawned_process_gives_the_same(detector, examples):
+def test_a_detector_rebuilt_in_a_spawned_process_gives_the_same(detector, sample):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        elsewhere = pool.submit(detector.detect, examples[0]).result()
-    assert elsewhere == detector.detect(examples[0])
+        elsewhere = pool.submit(detector.detect, sample[0]).result()
+    assert elsewhere == detector.detect(sample[0])

@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-PLUGINS = ["example", "onnxruntime", "retinaface", "torch"]
+PLUGINS = ["dsfd", "example", "onnxruntime", "retinaface", "torch"]
 CORE_NEEDS = {"attrs", "click", "numpy", "pillow", "platformdirs", "pluggy", "pooch", "rich"}
 
 

@@ -247,3 +247,17 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, monkeypatch):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(WeightsNotFoundError, match=r"absent\.pth is not a file"):
         net.mobilenet025(tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", b"PK\x03\x04"])
+def test_a_file_that_is_no_checkpoint_is_refused_without_telling_to_delete_it(tmp_path, content):
+    (path := tmp_path / "mine.pth").write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        net.mobilenet025(path)
+    assert "delete" not in caught.value.fix
+
+
+def test_tensors_without_numbers_are_refused(tmp_path, state):
+    torch.save({key: value.to("meta") for key, value in state.items()}, path := tmp_path / "meta.pth")
+    with pytest.raises(WeightsMismatchError):
+        net.mobilenet025(path)
