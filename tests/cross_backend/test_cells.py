@@ -41,7 +41,7 @@ def detector(build):
 
 @pytest.fixture
 def sample(cell, weights_of, examples, noise):
-    """Pictures to look at: the examples for a trained network, and small noise for random weights, which may be slow."""
+    """Pictures to look at: the examples for a trained network, small noise for random weights, which may be slow."""
     return examples if weights_of(cell.detector.name) is None else [noise(72, 104), noise(56, 80)]
 
 
