@@ -362,7 +362,7 @@ def _refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
         for reason in (
             error.reasons
             if isinstance(error, UnsupportedError)
-            else [Reason(subject=error.what, why="; ".join(error.why), fix=error.fix)]
+            else [Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)]
         )
     ]
     none = Reason(subject="backends", why="none is installed", fix="pip install 'polyface-onnxruntime[cpu]'")

@@ -113,7 +113,7 @@ class PluginManager:
         for variable, listed in (("POLYFACE_PLUGINS", only), ("POLYFACE_DISABLE_PLUGINS", without)):
             for name in sorted(listed - names):
                 raise ConfigError(
-                    f"{variable} names '{name}', which is not installed{nearest(name, names)}",
+                    f"{variable} names '{name}', which is not installed{nearest(name, names) or '.'}",
                     why=[f"installed: {', '.join(sorted(names)) or 'no plugins'}"],
                 )
         for info, load in found:
@@ -166,7 +166,7 @@ class PluginManager:
             marked = self._pluggy.parse_hookimpl_opts(plugin, name) is not None
             if marked and name not in RECORDS:
                 raise ContractError(
-                    f"'{name}' is no hook of polyface{nearest(name, RECORDS)}",
+                    f"'{name}' is no hook of polyface{nearest(name, RECORDS) or '.'}",
                     why=[f"the hooks: {', '.join(RECORDS)}"],
                 )
             if name in RECORDS and not marked:

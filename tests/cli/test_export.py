@@ -189,7 +189,7 @@ def test_what_cannot_be_exported_says_why(polyface, machine):
     result = polyface("export", "example-redbox")
     assert result.exit_code == 2
     assert "error: 'example-redbox' cannot be exported to 'onnx' here.\n" in result.stderr
-    assert "pip install 'polyface-torch[export]'" in result.stderr
+    assert "'polyface-torch[export]'" in result.stderr
 
 
 def test_an_unknown_detector_offers_the_nearest(polyface, machine):

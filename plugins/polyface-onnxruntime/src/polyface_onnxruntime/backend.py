@@ -35,7 +35,7 @@ class OnnxRuntimeBackend:
         try:
             _try("cuda:0")
         except BackendUnavailableError as error:
-            why = "; ".join([error.what, *error.why])
+            why = "; ".join(part.rstrip(".") for part in (error.what, *error.why))
             cuda = [Found(device="cuda", precisions=(), detail=why, fix=error.fix)]
         else:
             cuda = [Found(device=device, precisions=("fp32",), detail=CUDA) for device in cuda_devices(_try)]
