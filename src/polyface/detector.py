@@ -37,7 +37,7 @@ from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, 
 from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, OptionValue
 from polyface.strategies import View, clipped, cut, in_picture, merged, strategy_of
-from polyface.weights import Weights, choose
+from polyface.weights import Weights, choose, expanded
 
 if TYPE_CHECKING:
     from polyface.imaging import ImageSource, Picture
@@ -316,7 +316,7 @@ def select(config: Config, plugins: PluginManager) -> Selection:
 
 
 def _store(config: Config) -> ArtifactStore:
-    named = None if config.artifacts is None else Path(config.artifacts).expanduser().absolute()
+    named = None if config.artifacts is None else expanded(config.artifacts).absolute()
     if named is not None and not named.is_dir():
         raise ConfigError(
             f"artifacts must name a folder that exists, not {named}.",

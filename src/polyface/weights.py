@@ -71,7 +71,7 @@ def home() -> Path:
     return expanded(chosen) if chosen else platformdirs.user_cache_path("polyface", appauthor=False)
 
 
-def expanded(path: str) -> Path:
+def expanded(path: str | Path) -> Path:
     """Return the path with ``~`` expanded.
 
     Raises:

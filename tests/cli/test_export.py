@@ -197,3 +197,12 @@ def test_an_unknown_detector_offers_the_nearest(polyface, machine):
     result = polyface("export", "example-redbux")
     assert result.exit_code == 2
     assert "did you mean 'example-redbox'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["export", "example-redbox", "--output"], ["detect", "a.png", "--artifacts"]], ids=lambda a: a[0]
+)
+def test_a_folder_of_a_user_who_does_not_exist_is_refused(polyface, arguments):
+    result = polyface(*arguments, "~no-such-user/graphs")
+    assert result.exit_code == 2
+    assert "'~no-such-user/graphs' is no path" in result.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.tables import print_json, print_table
 from polyface.config import load_config
 from polyface.plugins import installed_plugins
+from polyface.weights import expanded
 
 if TYPE_CHECKING:
     from polyface.graphs import Export
@@ -39,7 +39,7 @@ def command(
 
     config = load_config(config_file, source=SOURCE, **overrides)
     plugins = installed_plugins()
-    folder = None if output is None else Path(output).expanduser().absolute()
+    folder = None if output is None else expanded(output).absolute()
     with Console(stderr=True).status(f"exporting {detector} to {kind}"):
         done = export(detector, kind, config.weights, plugins, folder)
     if as_json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from polyface.errors import ConfigError
+from polyface.weights import expanded
 
 if TYPE_CHECKING:
     from polyface.imaging import Picture
@@ -86,8 +87,9 @@ def resolved(path: str | Path) -> Path:
     Raises:
         ConfigError: there cannot be such a path.
     """
+    whole = expanded(path)
     try:
-        return Path(path).expanduser().resolve()
+        return whole.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"{str(path)!r} is no path.", why=[str(error)]) from error
 

@@ -53,7 +53,7 @@ class TorchBackend:
         except torch.OutOfMemoryError as error:
             raise BackendUnavailableError(
                 f"The weights of '{graph.detector.name}' do not fit into the free memory of {found.device}.",
-                why=[_first_line(error)],
+                why=[first_line(error)],
                 fix="free that memory, or choose --device cpu or a lighter detector from `polyface detectors`",
             ) from error
         return TorchSession(module, graph.detector, found.device, request.precision)
@@ -101,7 +101,7 @@ class TorchSession:
             n, _, height, width = image.shape
             raise BackendUnavailableError(
                 f"{self.execution.device} ran out of memory on a batch of {n} of {width}x{height} pixels.",
-                why=[_first_line(error)],
+                why=[first_line(error)],
                 fix="pass fewer pictures at a time, lower --max-side, or choose --precision fp16",
             ) from error
 
@@ -168,5 +168,6 @@ def _cpu_computes_in(precision: str) -> bool:
     return not emulated or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - no public name in every version
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+def first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message; PyTorch's messages are pages."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

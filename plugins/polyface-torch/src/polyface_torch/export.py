@@ -20,7 +20,7 @@ import torch
 from polyface.errors import ContractError, WeightsError
 from polyface.protocols import Graph
 from polyface.specs import DetectorSpec
-from polyface_torch.backend import build, named_outputs
+from polyface_torch.backend import build, first_line, named_outputs
 from polyface_torch.precision import exact_float32
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _exported(module: torch.nn.Module, detector: DetectorSpec) -> onnx.ModelProt
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise ContractError(
             f"The module of '{detector.name}' cannot be exported to ONNX with a free batch, height and width.",
-            why=[_first_line(error.__cause__ or error)],
+            why=[first_line(error.__cause__ or error)],
             fix=_REMEDY,
         ) from error
     if program is None:
@@ -157,7 +157,7 @@ def _check_numbers(data: bytes, module: torch.nn.Module, detector: DetectorSpec)
         try:
             got = run(list(wanted), {detector.input.name: image})
         except Exception as error:  # neither checker's errors share a base of their own
-            raise _mismatch(detector, image, _first_line(error)) from error
+            raise _mismatch(detector, image, first_line(error)) from error
         for (name, expected), actual in zip(wanted.items(), got, strict=True):
             if actual.shape != expected.shape:
                 raise _mismatch(detector, image, f"{name} has shape {actual.shape}, the module's {expected.shape}")
@@ -202,7 +202,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
