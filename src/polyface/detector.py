@@ -395,7 +395,7 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
     check_infer_size(config, selection.detector)
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
-    request = CompileRequest(device=device, precision=config.precision, options=options)
+    request = CompileRequest(device=device, precision=config.precision, infer_size=config.infer_size, options=options)
     session = backend.compile(graph_of(selection.route, selection.detector, selection.weights), request)
     execution = session.execution
     if (execution.device, execution.precision) != (device, config.precision):

@@ -80,11 +80,14 @@ class CompileRequest:
     Args:
         device: such as ``"cpu"`` or ``"cuda:0"``; never ``"auto"``.
         precision: such as ``"fp32"``.
+        infer_size: height and width of every input to come, in pixels, where that is known. A backend may make the
+            network faster for it; the numbers are the same.
         options: every option of the backend's record, checked, with defaults filled in; ``None`` where it has none.
     """
 
     device: str
     precision: str
+    infer_size: tuple[int, int] | None = None
     options: Mapping[str, OptionValue | None] = field(factory=dict, converter=_read_only)
 
 

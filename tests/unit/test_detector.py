@@ -558,6 +558,11 @@ class TestBuild:
         )
         assert request == CompileRequest(device="cpu", precision="fp32", options={})
 
+    def test_the_backend_is_told_of_a_fixed_size_and_of_no_other(self, world):
+        build(Config(detector="toy", device="cpu", infer_size=(64, 96)), world.plugins())
+        build(Config(detector="toy", device="cpu", max_side=96), world.plugins())
+        assert [request.infer_size for _, request in world.compiled] == [(64, 96), None]
+
     def test_keywords_are_stronger_than_the_config(self, world):
         config = Config(detector="other", backend="fast", device="cpu")
         detector = create_detector("toy", config=config, plugins=world.plugins(), device="cuda", precision="fp16")

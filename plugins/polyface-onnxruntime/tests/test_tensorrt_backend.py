@@ -146,7 +146,7 @@ class TestProfile:
         ("options", "sides"),
         [
             ({}, (24, 640, 1600)),  # the least side of 20 rounded up to the stride of 8
-            ({"min_side": None, "opt_side": None, "max_side": 1600}, (24, 640, 1600)),
+            ({"min_side": None, "opt_side": None, "max_side": None}, (24, 640, 1600)),
             ({"max_side": 320}, (24, 320, 320)),
             ({"min_side": 800}, (800, 800, 1600)),
             ({"min_side": 480, "max_side": 480}, (480, 480, 480)),
@@ -154,8 +154,8 @@ class TestProfile:
         ],
     )
     def test_what_is_not_given_is_completed(self, options, sides):
-        profile = Profile.of(SPEC, options)
-        assert (profile.min_side, profile.opt_side, profile.max_side) == sides
+        profile = Profile.of(SPEC, attrs.evolve(FP16, options=options))
+        assert (profile.least, profile.best, profile.most) == tuple((side, side) for side in sides)
 
     @pytest.mark.parametrize(
         "options",
@@ -170,16 +170,26 @@ class TestProfile:
     )
     def test_sides_out_of_order_or_between_strides_are_refused(self, options):
         with pytest.raises(ConfigError, match="must ascend in multiples of the detector's stride") as caught:
-            Profile.of(SPEC, options)
+            Profile.of(SPEC, attrs.evolve(FP16, options=options))
         assert caught.value.why[1] == "the stride of 'tiny' is 8"
 
     def test_the_shapes_name_the_input_and_give_batch_channels_height_and_width(self):
-        profile = Profile(min_side=32, opt_side=640, max_side=1600, max_batch=4)
+        profile = Profile(least=(32, 64), best=(480, 640), most=(1080, 1920), max_batch=4)
         assert profile.shapes("image") == {
-            "trt_profile_min_shapes": "image:1x3x32x32",
-            "trt_profile_opt_shapes": "image:4x3x640x640",
-            "trt_profile_max_shapes": "image:4x3x1600x1600",
+            "trt_profile_min_shapes": "image:1x3x32x64",
+            "trt_profile_opt_shapes": "image:4x3x480x640",
+            "trt_profile_max_shapes": "image:4x3x1080x1920",
         }
+
+    def test_a_fixed_size_is_the_only_one_the_engine_is_built_for(self):
+        profile = Profile.of(SPEC, attrs.evolve(FP16, infer_size=(480, 640), options={"max_batch": 2}))
+        assert profile == Profile(least=(480, 640), best=(480, 640), most=(480, 640), max_batch=2)
+
+    @pytest.mark.parametrize("side", ["min_side", "opt_side", "max_side"])
+    def test_a_size_fixed_twice_is_refused(self, side):
+        with pytest.raises(ConfigError, match=f"infer_size and backend_options {side} contradict") as caught:
+            Profile.of(SPEC, attrs.evolve(FP16, infer_size=(480, 640), options={side: 640}))
+        assert caught.value.fix == f"leave out {side}"
 
 
 @pytest.mark.usefixtures("gpu")
@@ -189,7 +199,8 @@ class TestCompile:
         request = attrs.evolve(FP16, device="cuda:1", options={"min_side": 32, "max_side": 960, "max_batch": 2})
         TensorRTBackend().compile(graph, request)
         digest = hashlib.sha256(graph.source.read_bytes()).hexdigest()
-        folder = f"{tmp_path}/home/tensorrt/{digest}/NVIDIA-H200-1_tensorrt-10.9.0_onnxruntime-1.99.0_fp16_32-640-960x2"
+        engine = "NVIDIA-H200-1_tensorrt-10.9.0_onnxruntime-1.99.0_fp16_32x32-640x640-960x960-batch2"
+        folder = f"{tmp_path}/home/tensorrt/{digest}/{engine}"
         assert [name for name, _ in log.opened[-1]] == PROVIDERS
         assert options_of(log) == {
             "device_id": "1",
@@ -220,17 +231,19 @@ class TestCompile:
         assert compile_(device="cuda:1") == 2
         assert compile_(options={"max_side": 640}) == 3
         assert compile_(options={"max_batch": 2}) == 4
+        assert compile_(infer_size=(480, 640)) == 5
+        assert compile_(infer_size=(640, 480)) == 6
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-        assert compile_(precision="fp32") == 5
+        assert compile_(precision="fp32") == 7
         monkeypatch.setattr(onnxruntime, "__version__", "2.0.0")
-        assert compile_() == 6
+        assert compile_() == 8
         monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.10.0"))
-        assert compile_() == 7
+        assert compile_() == 9
         other = graph.source.with_name("other.onnx")
         model = onnx.load(graph.source)
         model.producer_name = "another"
         other.write_bytes(model.SerializeToString())
-        assert compile_(attrs.evolve(graph, source=other)) == 8
+        assert compile_(attrs.evolve(graph, source=other)) == 10
 
     def test_execution_names_both_versions_and_the_providers_in_use(self, graph):
         session = TensorRTBackend().compile(graph, FP16)
@@ -330,6 +343,15 @@ class TestRun:
         assert caught.value.why == ("it was built for sides from 32 to 64 pixels",)
         assert caught.value.fix == fix
         assert gpu().shapes == []
+
+    def test_an_engine_for_one_size_takes_that_size_alone(self, gpu, graph):
+        session = TensorRTBackend().compile(graph, attrs.evolve(FP16, infer_size=(32, 64)))
+        session.run({"image": picture(1, 32, 64)})
+        with pytest.raises(BackendUnavailableError, match="does not take a network input of 32x64") as caught:
+            session.run({"image": picture(1, 64, 32)})
+        assert caught.value.why == ("it was built for 64x32 pixels",)
+        assert caught.value.fix == "an engine for that size: --infer-size 64x32"
+        assert gpu().shapes == [(1, 3, 32, 64)]
 
     def test_a_closed_session_raises_and_closes_again(self, session):
         session.close()

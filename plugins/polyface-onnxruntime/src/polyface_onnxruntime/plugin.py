@@ -64,7 +64,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
             OptionSpec(
                 name="opt_side", type="int", minimum=1, help="side to be fastest at; unset: 640, or the nearest"
             ),
-            OptionSpec(name="max_side", type="int", minimum=1, default=1600, help="greatest side, in pixels"),
+            OptionSpec(name="max_side", type="int", minimum=1, help="greatest side, in pixels; unset: 1600"),
             OptionSpec(
                 name="max_batch", type="int", minimum=1, default=1, help="most pictures in one run of the engine"
             ),

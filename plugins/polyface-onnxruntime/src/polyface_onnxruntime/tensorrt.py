@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import numpy as np
@@ -38,9 +38,12 @@ from polyface_onnxruntime.session import (
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
-    from polyface_onnxruntime.session import Options
+
+    Size: TypeAlias = tuple[int, int]
+    """Height and width."""
 
 TENSORRT = "TensorrtExecutionProvider"
+SIDES = ("min_side", "opt_side", "max_side")
 
 _WHEELS = "pip uninstall --yes onnxruntime && pip install 'polyface-onnxruntime[gpu,tensorrt]'"
 
@@ -51,47 +54,62 @@ _WHY_NO_FP32 = f"fp32 needs {_TF32}=0 in the environment: TensorRT computes in T
 
 @frozen(kw_only=True)
 class Profile:
-    """The inputs an engine is built for: up to ``max_batch`` pictures, sides in pixels.
+    """The inputs an engine is built for: up to ``max_batch`` pictures of heights and widths, in pixels.
 
-    Every input from ``min_side`` to ``max_side`` runs; the engine is tuned for squares of ``opt_side``.
+    Every input from ``least`` to ``most`` runs; the engine is tuned for ``best``.
     """
 
-    min_side: int
-    opt_side: int
-    max_side: int
+    least: Size
+    best: Size
+    most: Size
     max_batch: int
 
     @classmethod
-    def of(cls, detector: DetectorSpec, options: Options) -> Profile:
-        """Return the profile that the backend's options describe, completed for the detector.
+    def of(cls, detector: DetectorSpec, request: CompileRequest) -> Profile:
+        """Return the profile of one size, where the request fixes it, or else of the sides in the backend's options.
 
         Raises:
-            ConfigError: the sides are not in order, or the network takes no such side.
+            ConfigError: the sides are not in order, the network takes no such side, or the size is fixed twice.
         """
+        options = request.options
+        max_batch = int(options.get("max_batch") or 1)
+        if request.infer_size is not None:
+            given = [name for name in SIDES if options.get(name) is not None]
+            if given:
+                raise ConfigError(
+                    f"infer_size and backend_options {', '.join(given)} contradict each other.",
+                    why=["infer_size builds the engine for that one size"],
+                    fix=f"leave out {', '.join(given)}",
+                )
+            size = request.infer_size
+            return cls(least=size, best=size, most=size, max_batch=max_batch)
         stride = detector.preprocess.stride
         least = int(options.get("min_side") or -(-detector.min_side // stride) * stride)
         most = int(options.get("max_side") or 1600)
         best = int(options.get("opt_side") or max(least, min(640, most)))
-        profile = cls(min_side=least, opt_side=best, max_side=most, max_batch=int(options.get("max_batch") or 1))
         wrong = [side for side in (least, best, most) if side % stride]
         if wrong or not least <= best <= most:
             raise ConfigError(
-                "backend_options: min_side, opt_side and max_side must ascend in multiples of the detector's stride.",
+                f"backend_options: {', '.join(SIDES)} must ascend in multiples of the detector's stride.",
                 why=[f"they are {least}, {best} and {most} pixels", f"the stride of '{detector.name}' is {stride}"],
             )
-        return profile
+        return cls(least=(least, least), best=(best, best), most=(most, most), max_batch=max_batch)
 
     def shapes(self, name: str) -> dict[str, str]:
         """Return the provider's options for the input ``name``, each of the form ``name:NxCxHxW``."""
 
-        def shape(batch: int, side: int) -> str:
-            return f"{name}:{batch}x3x{side}x{side}"
+        def shape(batch: int, size: Size) -> str:
+            return f"{name}:{batch}x3x{size[0]}x{size[1]}"
 
         return {
-            "trt_profile_min_shapes": shape(1, self.min_side),
-            "trt_profile_opt_shapes": shape(self.max_batch, self.opt_side),
-            "trt_profile_max_shapes": shape(self.max_batch, self.max_side),
+            "trt_profile_min_shapes": shape(1, self.least),
+            "trt_profile_opt_shapes": shape(self.max_batch, self.best),
+            "trt_profile_max_shapes": shape(self.max_batch, self.most),
         }
+
+    def __str__(self) -> str:
+        sizes = "-".join(f"{height}x{width}" for height, width in (self.least, self.best, self.most))
+        return f"{sizes}-batch{self.max_batch}"
 
 
 class TensorRTBackend:
@@ -124,7 +142,7 @@ class TensorRTBackend:
                 why=[_WHY_NO_FP32] if request.precision == "fp32" else [f"it has {', '.join(_precisions())}"],
                 fix=f"export {_TF32}=0, or --precision fp16" if request.precision == "fp32" else "--precision fp16",
             )
-        profile = Profile.of(graph.detector, request.options)
+        profile = Profile.of(graph.detector, request)
         folder = str(cache_folder(Path(path), request, profile))
         session = _open(
             path,
@@ -173,16 +191,19 @@ class TensorRTSession:
 
     def _check(self, height: int, width: int) -> None:
         """Refuse what the engine cannot run; ONNX Runtime would say so in TensorRT's words, or build another engine."""
-        least, most = self._profile.min_side, self._profile.max_side
-        if least <= min(height, width) and max(height, width) <= most:
+        least, most = self._profile.least, self._profile.most
+        if all(low <= side <= high for low, side, high in zip(least, (height, width), most, strict=True)):
             return
-        large = max(height, width) > most
+        if least == most:
+            why = f"it was built for {most[1]}x{most[0]} pixels"
+            fix = f"an engine for that size: --infer-size {height}x{width}"
+        else:
+            why = f"it was built for sides from {least[0]} to {most[0]} pixels"
+            large, small = max(height, width), min(height, width)
+            more = f"--max-side {most[0]}, or an engine for more: --backend-options max_side={large}"
+            fix = more if large > most[0] else f"an engine for less: --backend-options min_side={small}"
         raise BackendUnavailableError(
-            f"The TensorRT engine does not take a network input of {width}x{height} pixels.",
-            why=[f"it was built for sides from {least} to {most} pixels"],
-            fix=f"--max-side {most}, or an engine for more: --backend-options max_side={max(height, width)}"
-            if large
-            else f"an engine for less: --backend-options min_side={min(height, width)}",
+            f"The TensorRT engine does not take a network input of {width}x{height} pixels.", why=[why], fix=fix
         )
 
 
@@ -196,7 +217,7 @@ def cache_folder(graph: Path, request: CompileRequest, profile: Profile) -> Path
         f"tensorrt-{tensorrt_version()}",
         f"onnxruntime-{onnxruntime.__version__}",
         request.precision,
-        f"{profile.min_side}-{profile.opt_side}-{profile.max_side}x{profile.max_batch}",
+        str(profile),
     )
     name = "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", part) for part in parts)
     folder = home() / "tensorrt" / sha256_of(graph) / name
