@@ -86,10 +86,12 @@ def expanded(path: str | Path) -> Path:
 def place(file: WeightsFile) -> Path:
     """Return where a file of weights lies in its package, or where it belongs in polyface's home.
 
+    There, files that share a name but not their content, from two plugins or two versions of one, lie side by side.
+
     Raises:
         ContractError: it should be in its package, and is not.
     """
-    return file.ref.path() if file.ref else home() / "weights" / file.filename
+    return file.ref.path() if file.ref else home() / "weights" / file.sha256[:16] / file.filename
 
 
 def choose(detector: DetectorSpec, choice: str | None) -> Weights:

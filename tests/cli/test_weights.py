@@ -20,7 +20,7 @@ CONTENT = b"twelve bytes"
 
 @pytest.fixture(autouse=True)
 def folder_of_weights(folder):
-    return folder / ".home" / "weights"
+    return folder / ".home" / "weights" / hashlib.sha256(CONTENT).hexdigest()[:16]
 
 
 def weights(name, *urls, **changes):
@@ -82,19 +82,21 @@ def test_fetch_takes_other_weights_by_name(polyface, install, server, answer, fo
     assert [path.name for path in folder_of_weights.iterdir()] == ["crowd.pth"]
 
 
-def test_one_that_fails_does_not_keep_the_others_from_being_fetched(polyface, install, server, answer, folder):
+def test_one_that_fails_does_not_keep_the_others_from_being_fetched(
+    polyface, install, server, answer, folder_of_weights
+):
     first, second = server.url("/a", answer.status(404)), server.url("/b", answer.status(500))
     install(lost=[weights("gone", first, second)], toy=[weights("wider", server.url("/w", answer.whole(CONTENT)))])
     result = polyface("fetch", "lost", "toy")
     assert result.exit_code == 1
-    assert [path.name for path in (folder / ".home" / "weights").iterdir()] == ["wider.pth"]
+    assert [path.name for path in folder_of_weights.iterdir()] == ["wider.pth"]
     assert result.stdout.startswith("toy: wider, verified: ")
     assert result.stderr.splitlines() == [
         "error: The weights 'gone' of 'lost' could not be fetched.",
         f"  - {first}: HTTPError: 404 Client Error: Not Found for url: {first}",
         f"  - {second}: HTTPError: 500 Server Error: Internal Server Error for url: {second}",
         "To fix it: mend the connection and repeat: polyface fetch lost; "
-        f"or put the file at {folder / '.home' / 'weights' / 'gone.pth'} by other means",
+        f"or put the file at {folder_of_weights / 'gone.pth'} by other means",
     ]
 
 
@@ -245,7 +247,7 @@ def test_the_listing_and_the_help_load_nothing_of_the_network(arguments):
 
 @pytest.mark.shared
 def test_a_real_checkpoint_is_fetched_past_a_mirror_that_has_lost_it(
-    polyface, install, server, answer, shared, require, folder_of_weights
+    polyface, install, server, answer, shared, require, folder
 ):
     require("polyface_retinaface")
     content = (shared / "weights" / "RetinaFace_mobilenet025.pth").read_bytes()
@@ -255,7 +257,7 @@ def test_a_real_checkpoint_is_fetched_past_a_mirror_that_has_lost_it(
     install(face=[real])
     result = polyface("fetch", "face")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert [path.name for path in folder_of_weights.iterdir()] == ["RetinaFace_mobilenet025.pth"]
-    assert (folder_of_weights / "RetinaFace_mobilenet025.pth").read_bytes() == content
+    (fetched,) = (folder / ".home" / "weights").rglob("*.*")
+    assert (fetched.name, fetched.read_bytes()) == ("RetinaFace_mobilenet025.pth", content)
     (entry,) = json.loads(polyface("weights", "--json").stdout)
     assert (entry["status"], entry["size"]) == ("verified", 1_789_735)

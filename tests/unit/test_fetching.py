@@ -33,7 +33,7 @@ def online(monkeypatch):
 
 @pytest.fixture
 def folder(home):
-    return home / "weights"
+    return home / "weights" / hashlib.sha256(CONTENT).hexdigest()[:16]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_file_that_is_there_is_not_fetched_again(server, answer, weights):
 
 @pytest.mark.parametrize("damaged", [b"", b"twelve", OTHER])
 def test_a_damaged_file_is_fetched_anew(server, answer, weights, folder, damaged):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "wider.pth").write_bytes(damaged)
     fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
     assert files(folder) == {"wider.pth": CONTENT}
@@ -159,7 +159,7 @@ def test_a_server_that_is_not_there_is_named(weights, folder):
 
 
 def test_a_damaged_file_stays_as_it_is_where_it_cannot_be_replaced(server, answer, weights, folder):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "wider.pth").write_bytes(OTHER)
     with pytest.raises(WeightsNotFoundError):
         fetching.fetch(weights(server.url("/w", answer.status(404))))
@@ -179,7 +179,7 @@ def test_an_interrupted_transfer_leaves_nothing_and_the_next_starts_anew(server,
 
 
 def test_what_a_killed_process_left_is_removed_once_it_is_old(server, answer, weights, folder):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, age in ((".wider.pth.old.part", 3700), (".wider.pth.new.part", 10), (".other.pth.old.part", 3700)):
         (folder / name).touch()
         os.utime(folder / name, (time.time() - age,) * 2)
@@ -199,7 +199,7 @@ print(fetch(Weights(detector="toy", file=file, sha256=sha256)))
 """
 
 
-def test_two_processes_at_once_both_get_the_whole_file(server, folder):
+def test_two_processes_at_once_both_get_the_whole_file(server, home):
     content = bytes(range(256)) * 4096
     both = threading.Barrier(2)
 
@@ -213,6 +213,7 @@ def test_two_processes_at_once_both_get_the_whole_file(server, folder):
     arguments = [sys.executable, "-c", FETCHER, url, digest, str(len(content))]
     runs = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [run.communicate(timeout=60) for run in runs]
+    folder = home / "weights" / digest[:16]
     assert outputs == [(f"{folder / 'wider.pth'}\n", "")] * 2
     assert server.asked == ["/w", "/w"]
     assert files(folder) == {"wider.pth": content}
@@ -244,7 +245,7 @@ class TestOffline:
         assert server.asked == []
 
     def test_what_is_damaged_is_not_replaced(self, server, answer, weights, folder, offline):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / "wider.pth").write_bytes(OTHER)
         with pytest.raises(WeightsMismatchError, match="offline: nothing is fetched"):
             fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))), **offline)
@@ -252,7 +253,7 @@ class TestOffline:
         assert files(folder) == {"wider.pth": OTHER}
 
     def test_what_is_there_is_found(self, weights, folder, offline):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / "wider.pth").write_bytes(CONTENT)
         assert fetching.fetch(weights("http://weights.invalid/w"), **offline) == folder / "wider.pth"
 
@@ -269,7 +270,7 @@ class TestDisk:
         monkeypatch.setenv("POLYFACE_HOME", str(tmp_path / "file"))
         with pytest.raises(WeightsError) as caught:
             fetching.fetch(weights("http://weights.invalid/w"))
-        assert caught.value.what == f"Cannot write to {tmp_path / 'file' / 'weights'}."
+        assert caught.value.what.startswith(f"Cannot write to {tmp_path / 'file' / 'weights'}/")
         assert caught.value.fix == "name a folder that can be written to: POLYFACE_HOME=DIR polyface fetch toy"
 
     def test_a_full_disk_is_not_blamed_on_the_server(self, server, answer, weights, folder):

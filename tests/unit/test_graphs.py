@@ -18,7 +18,7 @@ from polyface.errors import ArtifactError, WeightsMismatchError, WeightsNotFound
 from polyface.graphs import export, graph_of
 from polyface.hookspecs import hookimpl
 from polyface.plugins import PluginManager
-from polyface.weights import sha256_of
+from polyface.weights import place, sha256_of
 
 
 class CopyingConverter:
@@ -134,12 +134,12 @@ def test_a_checkpoint_that_changes_while_it_is_exported_is_refused(plugins, chec
     assert list((home / "artifacts").iterdir()) == []
 
 
-def test_an_artifact_of_named_weights_needs_no_file_of_weights(plugins, weights_file, home, tmp_path, monkeypatch):
+def test_an_artifact_of_named_weights_needs_no_file_of_weights(plugins, weights_file, tmp_path, monkeypatch):
     with pytest.raises(WeightsNotFoundError):
         export("toy", "onnx", None, plugins, tmp_path / "graphs")
     # On the machine that has them: the manifest's hash is that of the file.
-    (home / "weights").mkdir()
-    fetched = home / "weights" / weights_file.filename
+    fetched = place(weights_file)
+    fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"wider")
     monkeypatch.setattr("polyface.weights.sha256_of", lambda _: weights_file.sha256)
     export("toy", "onnx", None, plugins, tmp_path / "graphs")

@@ -32,8 +32,12 @@ def own(tmp_path):
     return path
 
 
-def store(home, content, name="wider.pth"):
-    path = home / "weights" / name
+def place(home, name="wider.pth", content=CONTENT):
+    return home / "weights" / hashlib.sha256(content).hexdigest()[:16] / name
+
+
+def store(home, content):
+    path = place(home)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
@@ -86,10 +90,16 @@ class TestLocate:
         path = store(home, CONTENT)
         assert weights.choose(detector, None).locate() == path
 
+    def test_two_files_of_one_name_lie_side_by_side(self, detector, home):
+        other = attrs.evolve(detector.weights[0], sha256=hashlib.sha256(b"other").hexdigest())
+        paths = [weights.place(file) for file in (detector.weights[0], other)]
+        assert paths == [place(home), place(home, content=b"other")]
+        assert paths[0] != paths[1]
+
     def test_missing_weights_print_the_command_that_fetches_them(self, detector, home):
         with pytest.raises(WeightsNotFoundError) as caught:
             weights.choose(detector, None).locate()
-        path = home / "weights" / "wider.pth"
+        path = place(home)
         assert caught.value.what == "The weights 'wider' of 'toy' are not on this machine."
         assert caught.value.why == (f"looked for {path}", "licence: MIT")
         assert caught.value.fix == "polyface fetch toy"
