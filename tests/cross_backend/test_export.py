@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from polyface.cli import group
 from polyface.testing.tolerances import TOLERANCES
+from polyface.weights import home
 
 # None in sys.modules makes an import fail, whatever is installed.
 WITHOUT_TORCH = """
@@ -43,11 +46,19 @@ def exported(request, tmp_path_factory):
     return weights, folder / "graphs", json.loads(done.stdout)
 
 
-def run_without_torch(folder, *arguments):
-    # A home of its own, so that the graph can come from nowhere but the folder.
-    code = f"import os\nos.environ['POLYFACE_HOME'] = {str(folder / 'home')!r}\n{WITHOUT_TORCH}"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+def run_without_torch(home, *arguments):
+    """Run the command line with this home: with one of its own, a graph can come from nowhere but ``--artifacts``."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
+    environ = {**os.environ, "POLYFACE_HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+
+
+def assert_same_boxes(actual, expected):
+    """Each box of one has its like among the others; rounding may change their order."""
+    assert len(actual) == len(expected) > 20
+    apart = np.abs(np.array(actual)[:, None] - expected).max(axis=2)
+    assert apart.min(axis=0).max() <= TOLERANCES["fp32"].pixels
+    assert apart.min(axis=1).max() <= TOLERANCES["fp32"].pixels
 
 
 def test_the_manifest_says_what_the_graph_was_made_from_and_with(exported):
@@ -68,22 +79,36 @@ def test_a_process_without_torch_finds_the_faces_that_torch_finds(exported, make
     options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
     command = ["detect", examples[0], "--detector", NAME, "--backend", "onnxruntime", "--device", "cpu", "--json"]
 
-    done = run_without_torch(tmp_path, *command, *options, "--artifacts", graphs)
+    done = run_without_torch(tmp_path / "home", *command, *options, "--artifacts", graphs)
     assert done.returncode == 0, done.stderr
     [line] = [json.loads(text) for text in done.stdout.splitlines()]
-    actual = np.array([face["box"] for face in line["faces"]])
 
     expected = make_detector(NAME, backend="torch", device="cpu", **settings).detect(examples[0]).boxes
-    assert len(actual) == len(expected) > 20
-    apart = np.abs(actual[:, None] - expected).max(axis=2)
-    assert apart.min(axis=0).max() <= TOLERANCES["fp32"].pixels
-    assert apart.min(axis=1).max() <= TOLERANCES["fp32"].pixels
+    assert_same_boxes([face["box"] for face in line["faces"]], expected)
+
+
+def test_a_process_without_torch_runs_dsfd_from_the_users_cache(require, weights_of, noise, make_detector, tmp_path):
+    require("torch", "torchvision", "onnxscript", "onnxruntime", "polyface_dsfd")
+    name, picture = "dsfd-resnet152", tmp_path / "noise.png"
+    Image.fromarray(noise(72, 104)).save(picture)
+    settings = {"weights": weights_of(name), "score_threshold": 0.3, "iou_threshold": 1}
+    options = [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", value)]
+    done = CliRunner().invoke(group, ["export", name, "--weights", str(settings["weights"])])
+    assert done.exit_code == 0, done.output
+
+    done = run_without_torch(
+        home(), "detect", picture, "--detector", name, "--backend", "onnxruntime", "--json", *options
+    )
+    assert done.returncode == 0, done.stderr
+
+    expected = make_detector(name, backend="torch", device="cpu", **settings).detect(picture).boxes
+    assert_same_boxes([face["box"] for face in json.loads(done.stdout)["faces"]], expected)
 
 
 def test_without_the_folder_that_process_says_how_to_get_the_graph(exported, examples, tmp_path):
     weights, _, _ = exported
     done = run_without_torch(
-        tmp_path, "detect", examples[0], "--detector", NAME, "--weights", weights, "--backend", "onnxruntime"
+        tmp_path / "home", "detect", examples[0], "--detector", NAME, "--weights", weights, "--backend", "onnxruntime"
     )
     assert done.returncode == 2
     assert "onnx artifact: none is stored in" in done.stderr
@@ -97,7 +122,7 @@ def test_a_graph_that_was_cut_short_is_refused_in_that_process(exported, example
     [cut] = copy.glob("*/*.onnx")
     cut.write_bytes(cut.read_bytes()[:-1])
     command = ["detect", examples[0], "--detector", NAME, "--weights", weights, "--backend", "onnxruntime"]
-    done = run_without_torch(tmp_path, *command, "--artifacts", copy)
+    done = run_without_torch(tmp_path / "home", *command, "--artifacts", copy)
     assert done.returncode == 2
     assert "retinaface-resnet50.onnx is damaged: its sha256 is not the one in manifest.json" in done.stderr
     assert "&& polyface export retinaface-resnet50 --to onnx --output" in done.stderr
