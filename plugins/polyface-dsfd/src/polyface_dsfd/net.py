@@ -6,24 +6,17 @@ row, column. Attribute names such as ``cpm3_3`` are the checkpoint's keys.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
 import torchvision  # type: ignore[import-untyped]
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyface.errors import WeightsError, WeightsMismatchError, WeightsNotFoundError
+from polyface_torch.checkpoint import load_or_draw
 
 CHANNELS = (256, 512, 1024, 2048, 512, 256)
 """The channels of the feature maps at strides 4, 8, 16, 32, 64 and 128."""
-
-_OTHER_WEIGHTS = "choose weights that the detector lists: polyface detectors"
 
 
 def _extra_stage(inputs: int, middle: int, outputs: int) -> nn.Sequential:
@@ -148,7 +141,7 @@ def resnet152(weights: Path | None, *, seed: int | None = None) -> nn.Module:
     """Build ``dsfd-resnet152`` in evaluation mode, from a checkpoint or from a seed.
 
     Args:
-        weights: a checkpoint in FaceDetection-DSFD's layout; see :func:`load_checkpoint`.
+        weights: a checkpoint in FaceDetection-DSFD's layout; see :func:`polyface_torch.checkpoint.load_checkpoint`.
         seed: draws the numbers instead, for tests; activations stay bounded on 0-255 pixels.
 
     Raises:
@@ -156,20 +149,7 @@ def resnet152(weights: Path | None, *, seed: int | None = None) -> nn.Module:
         WeightsNotFoundError: there is no such file.
         WeightsMismatchError: the file holds another network.
     """
-    # On the meta device nothing is drawn or filled: the network is built at once, and the global generator untouched.
-    with torch.device("meta"):
-        net = DSFD()
-    if weights is not None and seed is None:
-        load_checkpoint(net, weights)
-    elif seed is not None and weights is None:
-        _draw(net.to_empty(device="cpu"), seed)
-    else:
-        raise WeightsError(
-            "The DSFD network takes its numbers either from a checkpoint or from a seed.",
-            why=[f"weights is {weights} and seed is {seed}"],
-            fix="pass weights=Path('checkpoint.pth'), or weights=None, seed=0 for random numbers in a test",
-        )
-    return net.eval()
+    return load_or_draw(DSFD, _draw, weights, seed)
 
 
 def _draw(net: DSFD, seed: int) -> None:
@@ -190,70 +170,3 @@ def _draw(net: DSFD, seed: int) -> None:
                 nn.init.constant_(module.weight, 0.1)
     stem = net.layer1.get_submodule("1")
     nn.init.constant_(stem.get_buffer("running_var"), 70.0**2)  # pixels spread by about 70 levels
-
-
-def load_checkpoint(module: nn.Module, path: Path) -> None:
-    """Replace every number of ``module`` by those of a checkpoint.
-
-    Args:
-        module: may be on the meta device; its tensors are replaced, in the module's dtypes, on the CPU.
-        path: ``.pth`` or ``.pt``, read with ``weights_only=True``, or ``.safetensors``. The tensors may lie under
-            ``state_dict``, and ``module.`` may stand before their names. All must be there, of the module's shapes, and
-            no others.
-
-    Raises:
-        WeightsNotFoundError: there is no such file.
-        WeightsError: the file cannot be read.
-        WeightsMismatchError: the file does not hold the tensors of ``module``; names the first five that are wrong.
-    """
-    found = _named_tensors(_read(path), path)
-    wanted = module.state_dict()
-    wrong = [f"missing: {key}" for key in wanted if key not in found]
-    wrong += [f"unexpected: {key}" for key in found if key not in wanted]
-    wrong += [
-        f"{key}: shape {tuple(found[key].shape)}, wanted {tuple(tensor.shape)}"
-        for key, tensor in wanted.items()
-        if key in found and found[key].shape != tensor.shape
-    ]
-    if wrong:
-        raise WeightsMismatchError(
-            f"{path} is not a checkpoint of this network: {len(wrong)} of its keys or shapes are wrong.",
-            why=wrong if len(wrong) <= 5 else [*wrong[:5], "..."],
-            fix=_OTHER_WEIGHTS,
-        )
-    module.load_state_dict({key: found[key].to(tensor.dtype) for key, tensor in wanted.items()}, assign=True)
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise WeightsNotFoundError(f"{path} is not a file.", fix=_OTHER_WEIGHTS)
-    try:
-        match path.suffix:
-            case ".safetensors":
-                return safetensors.torch.load_file(path)
-            case ".pth" | ".pt":
-                return torch.load(path, map_location="cpu", weights_only=True)
-            case other:
-                raise ValueError(f"its name ends in '{other}', not in .pth, .pt or .safetensors")
-    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        first_line, _, _ = str(error).partition("\n")
-        raise WeightsError(
-            f"{path} cannot be read as a checkpoint.",
-            why=[f"{type(error).__name__}: {first_line}"],
-            fix=f"delete {path} and fetch it again",
-        ) from error
-
-
-def _named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    inner = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(inner, Mapping) or not all(map(_is_plain, inner.values())):
-        raise WeightsMismatchError(
-            f"{path} is not a checkpoint of this network.",
-            why=["it does not hold named dense tensors, nor a 'state_dict' of them"],
-            fix=_OTHER_WEIGHTS,
-        )
-    return {str(key).removeprefix("module."): value for key, value in inner.items()}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta

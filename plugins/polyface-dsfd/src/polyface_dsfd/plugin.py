@@ -17,7 +17,7 @@ from polyface.specs import (
 )
 
 _TORCH = tuple(
-    Requirement(module=module, install="polyface-dsfd[torch]") for module in ("torch", "torchvision", "safetensors")
+    Requirement(module=module, install="polyface-dsfd[torch]") for module in ("torch", "torchvision", "polyface_torch")
 )
 
 

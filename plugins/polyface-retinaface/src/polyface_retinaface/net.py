@@ -6,19 +6,15 @@ the p priors is level, row, column, size. Attribute names such as ``conv5X5_1`` 
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import safetensors.torch
 import torch
 import torchvision  # type: ignore[import-untyped]
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyface.errors import WeightsError, WeightsMismatchError, WeightsNotFoundError
+from polyface_torch.checkpoint import load_or_draw
 
 PRIORS_PER_CELL = 2
 
@@ -169,8 +165,7 @@ def mobilenet025(weights: Path | None, *, seed: int | None = None) -> nn.Module:
     """Build ``retinaface-mobilenet025`` in evaluation mode, from a checkpoint or from a seed.
 
     Args:
-        weights: a checkpoint in Pytorch_Retinaface's layout: ``.pth`` or ``.pt``, read with ``weights_only=True``, or
-            ``.safetensors``. Every key must be there, with its shape, and no other.
+        weights: a checkpoint in Pytorch_Retinaface's layout; see :func:`polyface_torch.checkpoint.load_checkpoint`.
         seed: draws the numbers instead, for tests; activations stay bounded on 0-255 pixels.
 
     Raises:
@@ -178,29 +173,12 @@ def mobilenet025(weights: Path | None, *, seed: int | None = None) -> nn.Module:
         WeightsNotFoundError: there is no such file.
         WeightsMismatchError: the file holds another network.
     """
-    return _build(lambda: RetinaFace(MobileNet025(), (64, 128, 256), 64), weights, seed)
+    return load_or_draw(lambda: RetinaFace(MobileNet025(), (64, 128, 256), 64), _draw, weights, seed)
 
 
 def resnet50(weights: Path | None, *, seed: int | None = None) -> nn.Module:
     """Build ``retinaface-resnet50``; arguments and errors are those of :func:`mobilenet025`."""
-    return _build(lambda: RetinaFace(ResNet50(), (512, 1024, 2048), 256), weights, seed)
-
-
-def _build(make: Callable[[], RetinaFace], weights: Path | None, seed: int | None) -> RetinaFace:
-    if (weights is None) == (seed is None):
-        raise WeightsError(
-            "A RetinaFace network takes its numbers either from a checkpoint or from a seed.",
-            why=[f"weights is {weights} and seed is {seed}"],
-            fix="pass weights=Path('checkpoint.pth'), or weights=None, seed=0 for random numbers in a test",
-        )
-    # On the meta device nothing is drawn or filled: a network is built at once, and the global generator is untouched.
-    with torch.device("meta"):
-        net = make()
-    if seed is not None:
-        _draw(net.to_empty(device="cpu"), seed)
-    elif weights is not None:
-        _load(net, weights)
-    return net.eval()
+    return load_or_draw(lambda: RetinaFace(ResNet50(), (512, 1024, 2048), 256), _draw, weights, seed)
 
 
 def _draw(net: RetinaFace, seed: int) -> None:
@@ -217,59 +195,3 @@ def _draw(net: RetinaFace, seed: int) -> None:
                 nn.init.constant_(module.weight, 0.1)
     stem = next(module for module in net.modules() if isinstance(module, nn.BatchNorm2d))
     nn.init.constant_(stem.get_buffer("running_var"), 70.0**2)  # pixels spread by about 70 levels
-
-
-def _load(net: RetinaFace, path: Path) -> None:
-    found = _read(path)
-    wanted = net.state_dict()
-    problems = [
-        *(f"missing: {key}" for key in wanted if key not in found),
-        *(f"unexpected: {key}" for key in found if key not in wanted),
-        *(
-            f"{key}: shape {tuple(found[key].shape)}, wanted {tuple(value.shape)}"
-            for key, value in wanted.items()
-            if key in found and found[key].shape != value.shape
-        ),
-    ]
-    if problems:
-        raise WeightsMismatchError(
-            f"{path} is not a checkpoint of this network: {len(problems)} of its keys or shapes are wrong.",
-            why=[*problems[:5], *(["..."] if len(problems) > 5 else [])],
-            fix="choose weights that the detector lists: polyface detectors",
-        )
-    net.load_state_dict({key: value.to(wanted[key].dtype) for key, value in found.items()}, assign=True)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint and take off its wrapping: ``{"state_dict": ...}``, and ``module.`` before each key."""
-    if not path.is_file():
-        raise WeightsNotFoundError(
-            f"{path} is not a file.", fix="choose weights that the detector lists: polyface detectors"
-        )
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-        elif path.suffix in (".pth", ".pt"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise ValueError(f"its name ends in '{path.suffix}', not in .pth, .pt or .safetensors")
-    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as a checkpoint.",
-            why=[f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"],
-            fix="write it with torch.save(model.state_dict(), 'checkpoint.pth')",
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(map(_is_plain, content.values())):
-        raise WeightsMismatchError(
-            f"{path} is not a checkpoint of this network.",
-            why=["it does not hold named dense tensors, nor a 'state_dict' of them"],
-            fix="choose weights that the detector lists: polyface detectors",
-        )
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta

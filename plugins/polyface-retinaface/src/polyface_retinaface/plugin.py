@@ -19,7 +19,7 @@ from polyface.specs import (
 
 _TORCH = tuple(
     Requirement(module=module, install="polyface-retinaface[torch]")
-    for module in ("torch", "torchvision", "safetensors")
+    for module in ("torch", "torchvision", "polyface_torch")
 )
 _PYTORCH_RETINAFACE = "https://github.com/biubug6/Pytorch_Retinaface, trained on WIDER FACE (for research)"
 
