@@ -36,7 +36,7 @@ from polyface.plugins import PluginManager, installed_plugins
 from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, Session
 from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, OptionValue
-from polyface.strategies import View, clipped, cut, in_picture, merged, strategy_of
+from polyface.strategies import View, clipped, counted, cut, in_picture, merged, strategy_of
 from polyface.weights import Weights, choose, expanded
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ class FaceDetector:
         if not all(np.isfinite(array).all() for array in (boxes, landmarks) if array is not None):
             raise self._not_finite()
         faces = Detections(boxes=boxes, scores=scores[keep], landmarks=landmarks)
-        return in_picture(faces, look.view, look.frame, look.shape, self.detector.landmarks)
+        faces = in_picture(faces, look.view, look.frame, look.shape, self.detector.landmarks)
+        return counted(faces, look.view, merge=self.strategy.merge, iou_threshold=self.iou_threshold)
 
     def _merged(self, found: list[Detections], picture: Picture) -> Detections:
         faces = merged(

@@ -1,8 +1,8 @@
 """Test-time strategies: which views of a picture the network sees, and how what it finds there becomes one answer.
 
 There is one mechanism. A :class:`View` is the picture, or a crop of it, scaled and perhaps mirrored. What is found in
-each view is brought back into pixels of the picture (:func:`in_picture`), and :func:`merged` makes one answer of all.
-The plain call is the strategy of one view.
+each view is brought back into pixels of the picture (:func:`in_picture`), and what :func:`counted` leaves of it is
+:func:`merged` into one answer. The plain call is the strategy of one view.
 """
 
 from __future__ import annotations
@@ -170,10 +170,9 @@ def cut(picture: Picture, view: View) -> Picture:
 def in_picture(
     faces: Detections, view: View, frame: Frame, shape: tuple[int, int], landmarks: Sequence[str]
 ) -> Detections:
-    """Return what was found in a view, from network pixels to those of the picture, without what the view leaves out.
+    """Return what was found in a view, from network pixels to those of the picture.
 
-    Left out are faces beyond the view's limits of size, and boxes at an edge along which a tile was cut: these are
-    parts of faces that another view has whole.
+    Boxes at an edge along which a tile was cut are left out: these are parts of faces that another view has whole.
 
     Args:
         faces: in network pixels.
@@ -195,8 +194,25 @@ def in_picture(
     offset = np.array(view.crop[:2], np.float32)
     boxes = boxes + np.tile(offset, 2)
     marks = None if marks is None else marks + offset
-    counts = np.flatnonzero(_right_size(boxes, view) & _whole(boxes, view, shape))
-    return _taken(Detections(boxes=boxes, scores=faces.scores, landmarks=marks), counts)
+    faces = Detections(boxes=boxes, scores=faces.scores, landmarks=marks)
+    return _taken(faces, np.flatnonzero(_whole(boxes, view, shape)))
+
+
+def counted(faces: Detections, view: View, *, merge: str, iou_threshold: float) -> Detections:
+    """Return those of a view's faces that count when views are merged: within its limits of size.
+
+    Where views vote, the view's own NMS comes first, as in Tencent/FaceDetection-DSFD: a face beyond the limits still
+    drops the boxes that overlap it, and these do not vote in its place.
+
+    Args:
+        faces: in pixels of the picture, the highest score first.
+        view: where they were found.
+        merge: ``"nms"`` or ``"vote"``.
+        iou_threshold: in [0, 1].
+    """
+    if merge == "vote":
+        faces = _taken(faces, nms(faces.boxes, iou_threshold))
+    return _taken(faces, np.flatnonzero(_right_size(faces.boxes, view)))
 
 
 def _right_size(boxes: FloatArray, view: View) -> Mask:
@@ -241,20 +257,18 @@ def merged(
 ) -> Detections:
     """Return one answer from what was found in the views of a picture, the highest score first.
 
-    ``"nms"`` puts all boxes through one NMS. ``"vote"`` has each view cast the boxes that its own NMS keeps; from the
-    highest score on, those whose IoU with the best is at least the threshold become one face, with the best score, and
-    with box and landmarks their means weighted by score (the box voting of Gidaris and Komodakis,
+    ``"nms"`` puts all boxes through one NMS. With ``"vote"``, from the highest score on, those whose IoU with the best
+    is at least the threshold become one face, with the best score, and with box and landmarks their means weighted by
+    score (the box voting of Gidaris and Komodakis,
     https://arxiv.org/abs/1505.01749, as Tencent/FaceDetection-DSFD does it).
 
     Args:
-        found: by view, in pixels of the picture; each the highest score first.
+        found: by view, in pixels of the picture; each the highest score first, as :func:`counted` left them.
         merge: ``"nms"`` or ``"vote"``.
         iou_threshold: in [0, 1].
         limit: at most so many faces.
         min_votes: with ``"vote"``, a face needs at least so many boxes.
     """
-    if merge == "vote":
-        found = [_taken(faces, nms(faces.boxes, iou_threshold)) for faces in found]
     together = _sorted(found)
     if merge == "nms":
         return _taken(together, nms(together.boxes, iou_threshold, limit))
