@@ -11,7 +11,7 @@ import json
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,12 @@ class ArtifactStore:
         self.root = home() / "artifacts" if root is None else root
         self.named = named
 
-    def find(self, key: ArtifactKey) -> Path | Reason:
+    def find(self, key: ArtifactKey, options: Sequence[str] = ()) -> Path | Reason:
         """Return the stored graph, or why there is none that can be used.
+
+        Args:
+            key: of the graph.
+            options: what chooses its weights, for the command that exports it again.
 
         Raises:
             ArtifactError: the graph in the folder that the user named is damaged, or is another. Nothing else is
@@ -99,7 +103,7 @@ class ArtifactStore:
                 return folder / str(read_manifest(folder)["file"])
             why = f"{folder} is refused: {problem}"
             output = ["--output", str(root)] if root is self.named else []
-            again = shlex.join(["polyface", "export", key.detector, "--to", key.kind, *output])
+            again = shlex.join(["polyface", "export", key.detector, "--to", key.kind, *options, *output])
             fix = f"rm -r {shlex.quote(str(folder))} && {again}"
             if root is self.named:
                 raise ArtifactError(f"The exported graph of '{key.detector}' cannot be used.", why=[why], fix=fix)

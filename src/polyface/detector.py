@@ -319,9 +319,10 @@ def select(config: Config, plugins: PluginManager) -> Selection:
 def _store(config: Config) -> ArtifactStore:
     named = None if config.artifacts is None else expanded(config.artifacts).absolute()
     if named is not None and not named.is_dir():
+        choice = [] if config.weights is None else ["--weights", config.weights]
         raise ConfigError(
             f"artifacts must name a folder that exists, not {named}.",
-            fix=shlex.join(["polyface", "export", config.detector, "--output", str(named)]),
+            fix=shlex.join(["polyface", "export", config.detector, *choice, "--output", str(named)]),
         )
     return ArtifactStore(named=named)
 
@@ -345,7 +346,7 @@ def _selections(
                 weights,
                 device=config.device,
                 precision=config.precision,
-                stored=lambda kind: store.find(ArtifactKey.of(detector, weights.sha256, kind)),
+                stored=lambda kind: store.find(ArtifactKey.of(detector, weights.sha256, kind), weights.options),
             )
         except UnsupportedError as error:
             refused.append(error)

@@ -45,7 +45,7 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
     detector = plugins.detector(name)
     chosen = choose(detector, weights)
     store = ArtifactStore(output)
-    stored = store.find(ArtifactKey.of(detector, chosen.sha256, kind))
+    stored = store.find(ArtifactKey.of(detector, chosen.sha256, kind), chosen.options)
     new = not isinstance(stored, Path)
     path = (
         stored

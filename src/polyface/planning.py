@@ -224,12 +224,12 @@ def _conversions(
                 HELPFUL[source.kind, kind],
             )
         ]
-        elsewhere = f"`polyface export {detector.name} --to {kind} --output DIR`, and here --artifacts DIR"
+        export = shlex.join(["polyface", "export", detector.name, "--to", kind, *weights.options, "--output", "DIR"])
         install = shlex.join(["pip", "install", *dict.fromkeys(wanted)])
         yield Reason(
             subject="converters",
             why=f"none that is installed makes {kind} from {published}",
-            fix=f"{install}, or on a machine that has it {elsewhere}" if wanted else "",
+            fix=f"{install}, or on a machine that has it `{export}`, and here --artifacts DIR" if wanted else "",
         )
 
 

@@ -37,10 +37,14 @@ class Weights:
         return self.name or (str(self.own) if self.own else "none")
 
     @property
+    def options(self) -> list[str]:
+        """What chooses it in a command, for a message; nothing for the default."""
+        return [] if self.is_default else ["--weights", self.label]
+
+    @property
     def fetch_command(self) -> str:
         """What fetches the file, for a message."""
-        choice = [] if self.is_default else ["--weights", self.label]
-        return shlex.join(["polyface", "fetch", self.detector, *choice])
+        return shlex.join(["polyface", "fetch", self.detector, *self.options])
 
     def locate(self) -> Path | None:
         """Return the file, its sha256 checked; ``None`` for a detector that has no weights.

@@ -188,11 +188,11 @@ class TestNamed:
         else:
             rewrite(exported, detector="else")
         with pytest.raises(ArtifactError) as caught:
-            named.find(KEY)
+            named.find(KEY, ["--weights", "my.pth"])
         assert caught.value.what == "The exported graph of 'toy' cannot be used."
         assert caught.value.why[0].startswith(f"{exported.parent} is refused: ")
         assert caught.value.fix == (
-            f"rm -r '{exported.parent}' && polyface export toy --to onnx --output '{named.named}'"
+            f"rm -r '{exported.parent}' && polyface export toy --to onnx --weights my.pth --output '{named.named}'"
         )
 
 

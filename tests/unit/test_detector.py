@@ -698,6 +698,9 @@ class TestBuild:
         with pytest.raises(ConfigError, match="artifacts must name a folder that exists") as caught:
             select(Config(detector="toy", artifacts=str(folder)), world.plugins())
         assert caught.value.fix == f"polyface export toy --output {folder}"
+        with pytest.raises(ConfigError) as caught:
+            select(Config(detector="toy", weights="my.pth", artifacts=str(folder)), world.plugins())
+        assert caught.value.fix == f"polyface export toy --weights my.pth --output {folder}"
 
     def test_a_damaged_artifact_in_a_named_folder_ends_the_search_for_a_backend(
         self, world, converter_spec, detector_spec, tmp_path
@@ -709,6 +712,17 @@ class TestBuild:
         with pytest.raises(ArtifactError, match="FileNotFoundError"):
             build(Config(detector="toy", artifacts=str(tmp_path)), world.plugins())
         assert world.converted == []
+
+    def test_what_mends_a_damaged_artifact_names_the_checkpoint_it_was_made_from(self, world, detector_spec, tmp_path):
+        world.detector = attrs.evolve(detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], requires=())])
+        own = tmp_path / "my.pth"
+        own.write_bytes(b"mine")
+        folder = tmp_path / ArtifactKey.of(world.detector, sha256_of(own), "onnx").digest
+        folder.mkdir()
+        with pytest.raises(ArtifactError) as caught:
+            build(Config(detector="toy", weights=str(own), artifacts=str(tmp_path)), world.plugins())
+        export = f"polyface export toy --to onnx --weights {own} --output {tmp_path}"
+        assert caught.value.fix == f"rm -r {folder} && {export}"
 
     def test_a_packaged_graph_is_verified_before_it_is_used(self, world, tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, "toy_faces")

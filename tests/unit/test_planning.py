@@ -17,7 +17,7 @@ NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
 STORED = Path("/artifacts/toy.onnx")
 ELSEWHERE = (
     "pip install 'polyface-torch[export]', or on a machine that has it "
-    "`polyface export toy --to onnx --output DIR`, and here --artifacts DIR"
+    "`polyface export toy --to onnx --weights /b.pth --output DIR`, and here --artifacts DIR"
 )
 OTHER = Weights(detector="toy", own=Path("/b.pth"), sha256="ab" * 32)
 
@@ -31,7 +31,7 @@ def detector(detector_spec, weights_file):
 
 @pytest.fixture
 def wider(weights_file):
-    return Weights(detector="toy", file=weights_file, sha256=weights_file.sha256)
+    return Weights(detector="toy", file=weights_file, sha256=weights_file.sha256, is_default=True)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ class TestConversion:
     def test_without_a_converter_the_package_that_has_one_is_named(self, detector, wider):
         with pytest.raises(UnsupportedError) as caught:
             plan_conversion(detector, "onnx", [], wider, installed=lambda _: True)
-        assert caught.value.fix == ELSEWHERE
+        assert caught.value.fix == ELSEWHERE.replace(" --weights /b.pth", "")
 
 
 def test_a_refusal_needs_only_the_claim(backend_spec):
