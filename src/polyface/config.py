@@ -31,7 +31,8 @@ RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED",
 forbids to fetch."""
 
 LARGEST = 65_536
-"""No setting that counts pixels or pictures means more than this; an input of that side fills any memory."""
+"""No setting that counts pixels or pictures, or scales them, means more than this; an input of that side fills any
+memory."""
 
 CONTRADICTIONS = (
     ("infer_size", "max_side"),
@@ -71,13 +72,13 @@ def _count(value: Any) -> int:
 
 
 def _size(value: object) -> tuple[int, int]:
-    wanted = "a height and a width of at least 1, such as [480, 640] or 480x640"
+    wanted = f"a height and a width from 1 to {LARGEST}, such as [480, 640] or 480x640"
     if isinstance(value, str):
-        sides = value.lower().split("x")
-        value = [int(side) if re.fullmatch(r"\s*\d+\s*", side) else 0 for side in sides]
-    if not isinstance(value, list | tuple) or [type(side) is int and side >= 1 for side in value] != [True, True]:
+        value = [int(side) if re.fullmatch(r"\s*\d{1,9}\s*", side) else 0 for side in value.lower().split("x")]
+    sides = value if isinstance(value, list | tuple) else ()
+    if [type(side) is int and 1 <= side <= LARGEST for side in sides] != [True, True]:
         raise ValueError(wanted)
-    return value[0], value[1]
+    return sides[0], sides[1]
 
 
 def _one_of(*choices: str) -> Callable[[object], str]:
@@ -108,8 +109,8 @@ def _scales(value: object) -> tuple[float, ...]:
     """One scale or several; as text, ``"0.5,1,2"``."""
     parts = value.split(",") if isinstance(value, str) else value
     numbers = tuple(map(_number, parts if isinstance(parts, list | tuple) else [parts]))
-    if not numbers or not all(0 < number < math.inf for number in numbers):
-        raise ValueError("numbers greater than 0, such as [0.5, 1, 2] or 0.5,1,2")
+    if not numbers or not all(0 < number <= LARGEST for number in numbers):
+        raise ValueError(f"numbers greater than 0 and at most {LARGEST}, such as [0.5, 1, 2] or 0.5,1,2")
     return numbers
 
 

@@ -193,11 +193,11 @@ class FaceDetector:
     def _prepared(self, pictures: list[Picture], frames: list[Frame]) -> FloatArray:
         try:
             return prepare(pictures, frames, self.detector.preprocess)
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:  # NumPy's answer to sizes beyond all addresses is a ValueError
             height, width = frames[0].shape
             raise ImageError(
                 f"{len(frames)} network inputs of {width}x{height} pixels do not fit into memory.",
-                fix="lower max_side, pad_to or batch_size",
+                fix="lower scales, infer_size, max_side, pad_to or batch_size",
             ) from error
 
     def _run(self, batch: FloatArray) -> Outputs:
@@ -236,12 +236,13 @@ class FaceDetector:
         return clipped(faces, *picture.shape[:2]) if self.config.clip else faces
 
     def _not_finite(self) -> BackendUnavailableError:
+        run = self.execution
+        full = run.precision == "fp32"
+        narrow = f"precision {run.precision} on {run.device} may be too narrow for these weights"
         return BackendUnavailableError(
             f"'{self.detector.name}' on '{self.backend.name}' gave numbers that are not finite.",
-            why=[
-                f"precision {self.execution.precision} on {self.execution.device} may be too narrow for these weights"
-            ],
-            fix="--precision fp32",
+            why=["the weights may be damaged" if full else narrow],
+            fix="choose other --weights" if full else "--precision fp32",
         )
 
 

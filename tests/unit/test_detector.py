@@ -438,6 +438,14 @@ class TestPriors:
         assert head.asked == [(32, width) for width in [*widths, widths[0]]]
 
 
+@pytest.mark.parametrize("side", [400, 20_000])  # for NumPy, one is too much memory, the other too large a number
+def test_a_network_input_that_no_memory_holds_is_an_error_of_that_picture(make, side):
+    endless = np.broadcast_to(np.uint8(0), (side, side, 3))
+    with pytest.raises(ImageError, match="do not fit into memory") as caught:
+        make(scales=65536).detect(endless)
+    assert caught.value.fix == "lower scales, infer_size, max_side, pad_to or batch_size"
+
+
 class TestBadOutputs:
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     @pytest.mark.parametrize("place", [0, 4], ids=["box", "score"])
@@ -447,7 +455,17 @@ class TestBadOutputs:
         with pytest.raises(BackendUnavailableError) as caught:
             make(faces(row)).detect(picture(0))
         assert caught.value.what == "'toy' on 'fast' gave numbers that are not finite."
-        assert caught.value.why == ("precision fp32 on cpu may be too narrow for these weights",)
+        assert (caught.value.why, caught.value.fix) == (("the weights may be damaged",), "choose other --weights")
+
+    def test_numbers_that_are_not_finite_in_half_precision_suggest_full_precision(self, make):
+        detector = make(faces([0, 0, 5, 5, np.nan]))
+        detector.execution = Execution(device="cuda:0", precision="fp16")
+        with pytest.raises(BackendUnavailableError) as caught:
+            detector.detect(picture(0))
+        assert (caught.value.why, caught.value.fix) == (
+            ("precision fp16 on cuda:0 may be too narrow for these weights",),
+            "--precision fp32",
+        )
 
     def test_a_box_below_the_threshold_may_hold_anything(self, make):
         assert len(make(faces((np.nan, 0, 5, 5, 0.1))).detect(picture(0))) == 0
