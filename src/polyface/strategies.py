@@ -85,7 +85,7 @@ def strategy_of(config: Config) -> Strategy:
     """Return the strategy that the settings describe.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: there is no such preset, or it does otherwise than a setting that was given says.
     """
     if config.preset is None:
         views = functools.partial(
@@ -102,7 +102,21 @@ def strategy_of(config: Config) -> Strategy:
             f"There is no preset '{config.preset}'{nearest(config.preset, PRESETS) or '.'}",
             why=[f"the presets: {', '.join(PRESETS)}"],
         )
-    return PRESETS[config.preset]
+    strategy = PRESETS[config.preset]
+    chosen = strategy.views(480, 640)
+    # Config refuses other values than the defaults beside a preset; but a default may have been asked for, too.
+    for name, kept in (
+        ("merge", strategy.merge == config.merge),
+        ("flip", not any(view.flip for view in chosen)),
+        ("scales", all(view.scale == 1 for view in chosen)),
+    ):
+        if name in config.sources and not kept:
+            raise ConfigError(
+                f"preset and {name} contradict each other.",
+                why=[f"the preset '{config.preset}' sets {name} by itself", f"{name} is set ({config.sources[name]})"],
+                fix=f"leave out {name}, or the preset",
+            )
+    return strategy
 
 
 def views_of(
@@ -329,7 +343,8 @@ def _dsfd_multiscale(height: int, width: int) -> tuple[View, ...]:
 
     The largest scale is 3, or what keeps the network's input at 0x7fffffff / 200 pixels. Shrunk views count for faces
     whose longer side is over 30 pixels, enlarged ones for those whose shorter side is under 100; sides have one pixel
-    more there than here, hence 29 and 99.
+    more there than here, hence 29 and 99. Its IoU counts sides so, too, which matters for faces of a few pixels; here
+    there is one IoU for all.
     """
     largest = min(3.0, (0x7FFFFFFF / 200 / (height * width)) ** 0.5)
     smallest = 0.5 * min(1.0, largest) if largest < 0.75 else 0.5

@@ -289,6 +289,16 @@ def test_two_distributions_that_share_a_detectors_name_share_no_graph(detector_s
     assert one.digest != two.digest
 
 
+def test_a_graph_that_cannot_take_its_place_is_an_error_and_leaves_nothing(store, monkeypatch):
+    def fail(self, target):
+        raise OSError(f"cannot move to {target}")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="cannot move to"):
+        store.put(KEY, writer(), {})
+    assert list(store.root.iterdir()) == []
+
+
 def test_the_command_that_removes_a_damaged_folder_is_quoted(tmp_path):
     store = ArtifactStore(tmp_path / "my home")
     path = store.put(KEY, writer(), {})

@@ -324,9 +324,14 @@ class TestDetect:
         tall = picture(0, height=31, width=30)
         assert build(clip_boxes=True).detect(tall, shrink=0.5).tolist() == [[0, 0, 30, 31, 1]]
 
-    @pytest.mark.parametrize("shrink", [0, -0.5, float("inf"), float("nan")])
+    @pytest.mark.parametrize("shrink", [0, -0.5, float("inf"), float("nan"), "2", None])
     def test_a_shrink_that_leaves_no_picture_is_refused(self, shrink):
         with pytest.raises(ConfigError, match=r"^shrink must be a number greater than 0, not "):
+            build().detect(picture(5), shrink=shrink)
+
+    @pytest.mark.parametrize("shrink", [1e5, 1e9, 1e300])
+    def test_a_shrink_that_no_memory_holds_is_refused(self, shrink):
+        with pytest.raises(ImageError, match=r"^A picture of 20x20 pixels has too many once it is scaled by 1"):
             build().detect(picture(5), shrink=shrink)
 
     def test_a_picture_may_be_a_reversed_view(self):

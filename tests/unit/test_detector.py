@@ -199,6 +199,12 @@ class TestOnePicture:
         detector = make(spec=spec, score_threshold=0.0, iou_threshold=0.0)
         assert (detector.score_threshold, detector.iou_threshold) == (0.0, 0.0)
 
+    def test_a_preset_limits_the_faces_whatever_the_detector_would_keep(self, make, detector_spec):
+        spec = attrs.evolve(detector_spec, defaults=DetectDefaults(post_nms_top_k=900))
+        apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(800)]
+        assert len(make(faces(*apart), spec=spec).detect(picture(0))) == 800
+        assert len(make(faces(*apart), spec=spec, preset="widerface-original").detect(picture(0))) == 750
+
     def test_overlapping_faces_lose_to_the_better_one(self, make):
         # 10x10 boxes shifted by 5: IoU 1/3.
         network = faces((0, 0, 10, 10, 0.6), (5, 0, 15, 10, 0.9))

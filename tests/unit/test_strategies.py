@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyface.config import Config
+from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ContractError
 from polyface.imaging import Frame
 from polyface.results import Detections
@@ -159,6 +159,26 @@ class TestPresets:
             strategy_of(Config(preset="widerface-160"))
         assert caught.value.what.startswith("There is no preset 'widerface-160'; did you mean 'widerface-1600'")
         assert caught.value.why == ("the presets: widerface-original, widerface-1600, dsfd-multiscale",)
+
+    @pytest.mark.parametrize(
+        ("preset", "setting", "value"),
+        [
+            ("dsfd-multiscale", "merge", "nms"),
+            ("dsfd-multiscale", "flip", False),
+            ("dsfd-multiscale", "scales", (1.0,)),
+            ("widerface-1600", "scales", (1.0,)),
+        ],
+    )
+    def test_a_default_that_was_asked_for_is_refused_where_the_preset_does_otherwise(self, preset, setting, value):
+        config = load_config(environ={}, source="option", preset=preset, **{setting: value})
+        with pytest.raises(ConfigError) as caught:
+            strategy_of(config)
+        assert caught.value.what == f"preset and {setting} contradict each other."
+        assert caught.value.why == (f"the preset '{preset}' sets {setting} by itself", f"{setting} is set (option)")
+
+    def test_a_default_that_was_asked_for_is_no_matter_where_the_preset_does_the_same(self):
+        config = load_config(environ={}, preset="widerface-original", merge="nms", flip=False, scales=(1.0,))
+        assert strategy_of(config) is PRESETS["widerface-original"]
 
     def test_the_settings_are_the_strategy_where_there_is_no_preset(self):
         config = Config(scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50, merge="vote")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import polyface
-from polyface.errors import ConfigError, UnknownNameError, UnsupportedError, nearest
+from polyface.errors import ConfigError, ImageError, UnknownNameError, UnsupportedError, nearest
 from polyface.planning import Reason
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Detector:
             shrink: scale the picture by this before the network runs, though not beyond ``max_resolution``.
 
         Raises:
-            ImageError: it is not a picture.
+            ImageError: it is not a picture, or has too many pixels once it is enlarged.
             ConfigError: ``shrink`` is not a number greater than 0.
         """
         return self._boxes([polyface.read_image(as_pixels(image))], shrink)[0]
@@ -75,13 +76,14 @@ class Detector:
         faces = self.face_detector.detect_batch(_batch(image))
         return [found.to_array() for found in faces], [np.asarray(found.landmarks) for found in faces]
 
-    def _boxes(self, pictures: Any, shrink: float) -> list[FloatArray]:
-        if not 0 < shrink < math.inf:
+    def _boxes(self, pictures: Any, shrink: Any) -> list[FloatArray]:
+        factor = float(shrink) if isinstance(shrink, numbers.Real) else math.nan
+        if not 0 < factor < math.inf:
             raise ConfigError(f"shrink must be a number greater than 0, not {shrink!r}.")
-        if shrink == 1:
+        if factor == 1:
             return [found.to_array() for found in self.face_detector.detect_batch(pictures)]
         pictures = [polyface.read_image(picture) for picture in pictures]
-        scaled = [_scaled(picture, shrink, self.face_detector.config.max_side) for picture in pictures]
+        scaled = [_scaled(picture, factor, self.face_detector.config.max_side) for picture in pictures]
         faces = [found.to_array() for found in self.face_detector.detect_batch(scaled)]
         for boxes, before, after in zip(faces, pictures, scaled, strict=True):
             (height, width), (scaled_height, scaled_width) = before.shape[:2], after.shape[:2]
@@ -164,4 +166,10 @@ def _scaled(picture: Picture, shrink: float, max_side: int | None) -> Picture:
     height, width = picture.shape[:2]
     scale = shrink if max_side is None else min(shrink, max_side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and size[0] * size[1] > 2 * limit:  # where Pillow refuses to read a file, too
+        raise ImageError(
+            f"A picture of {width}x{height} pixels has too many once it is scaled by {scale:g}.",
+            fix="a smaller shrink, or max_resolution; or, if memory is no matter, raise PIL.Image.MAX_IMAGE_PIXELS",
+        )
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
