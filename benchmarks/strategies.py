@@ -11,10 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from widerface import SUBSETS, average_precision, read_truth
-
 import polyface
+from polyface.evaluation.predictions import as_rows
+from polyface.evaluation.widerface import SUBSETS, average_precision, read_truth
 
 ROWS: dict[str, dict[str, Any]] = {
     "widerface-original": {"preset": "widerface-original", "pad_to": 1},
@@ -45,25 +44,25 @@ def main() -> None:
     shared = Path(os.environ["POLYFACE_SHARED"]) / "widerface"
     paths = sorted((shared / "WIDER_val/images").rglob("*.jpg"))[:: options.every]
     every_truth = read_truth(shared / "ground_truth")
-    truth = [every_truth[f"{path.parent.name}/{path.stem}"] for path in paths]
+    truth = {name: every_truth[name] for name in (f"{path.parent.name}/{path.stem}" for path in paths)}
     print(f"{options.detector}, {len(paths)} pictures\n")
     print(f"| strategy | {' | '.join(SUBSETS)} | network pixels |\n|---|---|---|---|---|", flush=True)
-    for name in options.names or ROWS:
-        settings = ROWS[name] if "preset" in ROWS[name] else {**THRESHOLDS, **ROWS[name]}
+    for row in options.names or ROWS:
+        settings = ROWS[row] if "preset" in ROWS[row] else {**THRESHOLDS, **ROWS[row]}
         with polyface.create_detector(
             options.detector, config=polyface.Config(**COMMON), weights=options.weights, **settings
         ) as detector:
-            found, pixels, seen = [], 0, 0.0
-            for path in paths:
+            found, pixels, seen = {}, 0, 0.0
+            for name, path in zip(truth, paths, strict=True):
                 picture = polyface.read_image(path)
                 height, width = picture.shape[:2]
                 pixels += height * width
                 for view in detector.strategy.views(height, width):
                     rows, columns = view.size
                     seen += rows * columns * view.scale**2
-                found.append(detector.detect(picture).to_array().astype(np.float64))
+                found[name] = as_rows(detector.detect(picture))
         precision = average_precision(truth, found)
-        print(f"| {name} | {' | '.join(f'{precision[s]:.2f}' for s in SUBSETS)} | x {seen / pixels:.1f} |", flush=True)
+        print(f"| {row} | {' | '.join(f'{precision[s]:.2f}' for s in SUBSETS)} | x {seen / pixels:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

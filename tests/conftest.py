@@ -1,10 +1,11 @@
-"""A server of weights on this machine, and every way in which one can fail."""
+"""A server of weights on this machine, and every way in which one can fail; and WIDER FACE's ground truth, made up."""
 
 from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 
@@ -130,3 +131,37 @@ class Answer:
 @pytest.fixture
 def answer():
     return Answer
+
+
+def cells(values):
+    """A MATLAB cell array of one column."""
+    table = np.empty((len(values), 1), object)
+    for index, value in enumerate(values):
+        table[index, 0] = value
+    return table
+
+
+@pytest.fixture
+def write_mats(require):
+    """Write the four official .mat files; ``pictures`` has ``{event/name: (boxes, {subset: numbers from 1 on})}``."""
+    require("scipy", "matplotlib")
+    from scipy import io
+
+    def write(folder, pictures):
+        folder.mkdir(parents=True, exist_ok=True)
+        events = list(dict.fromkeys(name.partition("/")[0] for name in pictures))
+        of = {event: [name for name in pictures if name.startswith(f"{event}/")] for event in events}
+        boxes = {name: np.array(pictures[name][0], np.int32).reshape(-1, 4) for name in pictures}
+        tables = {
+            "event_list": cells(events),
+            "file_list": cells([cells([name.partition("/")[2] for name in of[event]]) for event in events]),
+            "face_bbx_list": cells([cells([boxes[name] for name in of[event]]) for event in events]),
+        }
+        io.savemat(folder / "wider_face_val.mat", tables, do_compression=True)
+        for subset in ("easy", "medium", "hard"):
+            numbers = {name: np.array(pictures[name][1].get(subset, []), np.uint16) for name in pictures}
+            listed = cells([cells([numbers[name].reshape(-1, 1) for name in of[event]]) for event in events])
+            io.savemat(folder / f"wider_{subset}_val.mat", {**tables, "gt_list": listed}, do_compression=True)
+        return folder
+
+    return write

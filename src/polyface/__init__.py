@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.errors import BackendUnavailableError as BackendUnavailableError
     from polyface.errors import ConfigError as ConfigError
     from polyface.errors import ContractError as ContractError
+    from polyface.errors import EvaluationError as EvaluationError
     from polyface.errors import ImageError as ImageError
     from polyface.errors import PluginError as PluginError
     from polyface.errors import PolyfaceError as PolyfaceError
@@ -47,6 +48,7 @@ _HOME = {
         "BackendUnavailableError",
         "ConfigError",
         "ContractError",
+        "EvaluationError",
         "ImageError",
         "PluginError",
         "PolyfaceError",

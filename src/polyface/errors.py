@@ -92,6 +92,10 @@ class ImageError(PolyfaceError, ValueError):
     """A picture cannot be read, or an array is not a picture."""
 
 
+class EvaluationError(PolyfaceError, ValueError):
+    """Ground truth or predictions are missing, damaged, or do not belong together."""
+
+
 def described(error: BaseException) -> str:
     """Return an error's type and message, whatever its own code does when asked for the message."""
     try:

@@ -23,6 +23,7 @@ BASES = {
     "WeightsNotFoundError": ("WeightsError", FileNotFoundError),
     "WeightsMismatchError": ("WeightsError", ValueError),
     "ImageError": ("PolyfaceError", ValueError),
+    "EvaluationError": ("PolyfaceError", ValueError),
 }
 PLAIN = sorted({"PolyfaceError", *BASES} - {"UnsupportedError"})
 

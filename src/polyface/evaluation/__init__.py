@@ -1,0 +1,1 @@
+"""Accuracy on a data set, by the data set's own protocol."""

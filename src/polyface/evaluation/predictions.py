@@ -1,0 +1,148 @@
+"""Predictions in WIDER FACE's text format: a file a picture, below a folder an event.
+
+A file holds the picture's name, the number of faces, and for each face a line of x, y, width, height and score.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polyface.errors import EvaluationError
+from polyface.evaluation.widerface import LARGEST, Array, first_of
+from polyface.results import Detections
+
+SETTINGS = "settings.json"
+PREDICTIONS = "predictions"
+
+
+def as_rows(faces: Detections) -> Array:
+    """Return ``(N, 5)`` float64: x, y, width, height and score, in the digits that a file keeps.
+
+    Pixels are rounded to 4 decimals and scores to 8, so that files are short and evaluate as what is in memory does.
+    """
+    boxes, scores = faces.boxes.astype(np.float64), faces.scores.astype(np.float64)
+    pixels = np.round(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1), 4)
+    return np.concatenate([pixels, np.round(scores, 8)[:, None]], axis=1)
+
+
+def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Array]:
+    """Return the predictions of each picture, ``(N, 5)``: x, y, width, height and score.
+
+    Args:
+        folder: with a folder an event.
+        names: the pictures, ``event/picture`` without ``.jpg``.
+
+    Raises:
+        EvaluationError: a picture has no file, or a file is not in the format; says which.
+    """
+    wanted = list(names)
+    missing = [name for name in wanted if not _place(folder, name).is_file()]
+    if missing:
+        raise EvaluationError(
+            f"{folder} has no predictions for {len(missing)} of {len(wanted)} pictures.",
+            why=[first_of(missing)],
+            fix="write them, with 0 where nothing was found; or --images DIR with the pictures that have predictions",
+        )
+    return {name: read_prediction(_place(folder, name)) for name in wanted}
+
+
+def read_prediction(path: Path) -> Array:
+    """Return the predictions of one file, ``(N, 5)``: x, y, width, height and score; further columns are left out.
+
+    Raises:
+        EvaluationError: it is not in the format, or a number is not finite; says where.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip().split("\n")
+        count = int(lines[1])
+        if count != len(lines) - 2:
+            raise ValueError(f"line 2 says {count} faces, and there are {len(lines) - 2} more lines")
+        rows = np.array([line.split()[:5] for line in lines[2:]], np.float64).reshape(count, 5)
+        odd = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))
+        if len(odd):
+            raise ValueError(f"line {odd[0] + 3} has a number that is not finite, or over {LARGEST:g}")
+    except (OSError, ValueError, IndexError) as error:
+        raise EvaluationError(
+            f"{path} does not hold predictions.",
+            why=[str(error), "wanted: a name, the number of faces, and x y width height score a face, a line each"],
+            fix=f"write it again; where polyface wrote it, rm {shlex.quote(str(path))} and run the same command",
+        ) from error
+    return rows
+
+
+def _place(folder: Path, name: str) -> Path:
+    return folder / f"{name}.txt"
+
+
+class ResultsFolder:
+    """The folder of a run: the predictions so far, and how they are made; what it holds is whole at every moment.
+
+    Args:
+        folder: made where there is none.
+        settings: all that predictions depend on, as JSON has it.
+
+    Raises:
+        EvaluationError: it holds predictions that were made otherwise, or nobody knows how.
+        OSError: it cannot be written to.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.predictions = folder / PREDICTIONS
+        record = folder / SETTINGS
+        if record.is_file() or self.predictions.exists():
+            _check_same(folder, record, json.loads(json.dumps(settings)))
+        self.predictions.mkdir(parents=True, exist_ok=True)
+        _write(record, json.dumps(settings, indent=2) + "\n")
+
+    def __contains__(self, name: str) -> bool:
+        return _place(self.predictions, name).is_file()
+
+    def add(self, name: str, rows: Array) -> None:
+        """Write the predictions of a picture, ``(N, 5)``: x, y, width, height and score."""
+        # Python's own text of a float gives it back.
+        lines = [name.partition("/")[2], str(len(rows)), *(" ".join(map(str, row)) for row in rows.tolist())]
+        path = _place(self.predictions, name)
+        path.parent.mkdir(exist_ok=True)
+        _write(path, "\n".join(lines) + "\n")
+
+
+def _check_same(folder: Path, record: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError(f"{record} is not a table")
+    except (OSError, ValueError) as error:
+        raise EvaluationError(
+            f"How the predictions in {folder} were made is not known.",
+            why=[str(error)],
+            fix=_again(folder),
+        ) from error
+    names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+    if names:
+        raise EvaluationError(
+            f"The predictions in {folder} were made with other settings.",
+            why=[f"{name}: {before.get(name)} there, {settings.get(name)} now" for name in names],
+            fix=_again(folder),
+        )
+
+
+def _again(folder: Path) -> str:
+    made = shlex.join(["rm", "-r", str(folder / PREDICTIONS), str(folder / SETTINGS)])
+    return f"--output another-folder; or, to begin again: {made}"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file aside first and then into its place."""
+    aside = path.parent / f".{os.getpid()}.part"  # short: a picture's name may be as long as names can be
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""Predictions in WIDER FACE's text format, and the folder of a run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyface.errors import EvaluationError
+from polyface.evaluation.predictions import ResultsFolder, as_rows, read_prediction, read_predictions
+from polyface.results import Detections
+
+NAME = "0--Parade/0_Parade_marchingband_1_465"
+
+
+@pytest.fixture
+def prediction(tmp_path):
+    """Write a file, and read it."""
+
+    def read(text):
+        path = tmp_path / "picture.txt"
+        path.write_bytes(text.encode())
+        return read_prediction(path)
+
+    return read
+
+
+def test_a_file_is_written_as_the_official_evaluation_reads_it(tmp_path):
+    folder = ResultsFolder(tmp_path, {})
+    faces = Detections(boxes=[[1, 2, 11.5, 22], [-3, 0, 4, 5]], scores=[0.75, 0.5])
+    folder.add(NAME, as_rows(faces))
+    text = (tmp_path / f"predictions/{NAME}.txt").read_text()
+    assert text == "0_Parade_marchingband_1_465\n2\n1.0 2.0 10.5 20.0 0.75\n-3.0 0.0 7.0 5.0 0.5\n"
+
+
+def test_a_picture_without_faces_has_a_file_that_says_0(tmp_path):
+    folder = ResultsFolder(tmp_path, {})
+    folder.add(NAME, as_rows(Detections(boxes=np.empty((0, 4)), scores=[])))
+    assert (tmp_path / f"predictions/{NAME}.txt").read_text() == "0_Parade_marchingband_1_465\n0\n"
+    assert read_predictions(folder.predictions, [NAME])[NAME].shape == (0, 5)
+
+
+numbers = st.floats(-1e6, 1e6, width=32)
+
+
+@given(st.lists(st.tuples(numbers, numbers, numbers, numbers, st.floats(0, 1, width=32)), max_size=5))
+def test_what_is_read_back_is_what_was_found_to_the_last_digit(tmp_path_factory, rows):
+    table = np.array(rows, np.float32).reshape(-1, 5)
+    expected = as_rows(Detections(boxes=table[:, :4], scores=table[:, 4]))
+    folder = ResultsFolder(tmp_path_factory.getbasetemp() / "to-the-last-digit", {})
+    folder.add(NAME, expected)
+    assert np.array_equal(read_predictions(folder.predictions, [NAME])[NAME], expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x\n2\n1 2 3 4 0.5\n5 6 7 8 9e-1\n",
+        "# 0--Parade/x.jpg\r\n2\r\n1 2 3 4 .5\r\n5\t6 7 8 0.9 \r\n",
+        "\n2 \n 1 2 3 4 0.5 7 7\n5 6 7 8 0.9 7 7\n\n\n",
+    ],
+    ids=["plain", "CRLF and tabs", "further columns and blank lines at the end"],
+)
+def test_what_others_write_is_read(prediction, text):
+    assert prediction(text).tolist() == [[1, 2, 3, 4, 0.5], [5, 6, 7, 8, 0.9]]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "list index out of range"),
+        ("x\n", "list index out of range"),
+        ("x\nmany\n", "invalid literal for int"),
+        ("x\n2\n1 2 3 4 0.5\n", "line 2 says 2 faces, and there are 1 more lines"),
+        ("x\n1\n1 2 3 4 0.5\n5 6 7 8 0.9\n", "line 2 says 1 faces, and there are 2 more lines"),
+        ("x\n-1\n", "line 2 says -1 faces"),
+        ("x\n1\n1 2 3 4\n", "cannot reshape"),
+        ("x\n2\n1 2 3 4 5\n1 2 3 4\n", "inhomogeneous"),
+        ("x\n1\n1,2,3,4,0.5\n", "could not convert string to float"),
+        ("x\n2\n1 2 3 4 0.5\n1 2 3 4 nan\n", "line 4 has a number that is not finite"),
+        ("x\n1\n1 2 inf 4 0.5\n", "line 3 has a number that is not finite"),
+    ],
+)
+def test_a_file_that_is_not_in_the_format_is_refused_by_its_name(prediction, text, why):
+    with pytest.raises(EvaluationError, match=r"picture\.txt does not hold predictions") as raised:
+        prediction(text)
+    assert why in raised.value.why[0]
+
+
+@given(st.binary(max_size=60))
+def test_a_file_of_anything_is_refused_or_read(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "anything.txt"
+    path.write_bytes(data)
+    try:
+        rows = read_prediction(path)
+    except EvaluationError:
+        return
+    assert rows.shape[1:] == (5,)
+    assert np.isfinite(rows).all()
+
+
+def test_pictures_without_a_file_are_counted_and_the_first_five_named(tmp_path):
+    names = [f"e/{index}" for index in range(8)]
+    ResultsFolder(tmp_path, {}).add("e/0", np.empty((0, 5)))
+    with pytest.raises(EvaluationError, match="has no predictions for 7 of 8 pictures") as raised:
+        read_predictions(tmp_path / "predictions", names)
+    assert raised.value.why == ("7: e/1, e/2, e/3, e/4, e/5 and 2 more",)
+
+
+SETTINGS = {"detector": "toy", "scales": (0.5, 1.0), "score_threshold": 0.02}
+
+
+class TestFolderOfARun:
+    def test_the_same_settings_go_on(self, tmp_path):
+        ResultsFolder(tmp_path, SETTINGS).add("e/a", np.empty((0, 5)))
+        folder = ResultsFolder(tmp_path, SETTINGS)
+        assert ("e/a" in folder, "e/b" in folder) == (True, False)
+
+    def test_other_settings_are_refused_with_what_differs_and_change_nothing(self, tmp_path):
+        ResultsFolder(tmp_path, SETTINGS)
+        before = (tmp_path / "settings.json").read_bytes()
+        with pytest.raises(EvaluationError, match="were made with other settings") as raised:
+            ResultsFolder(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True})
+        assert raised.value.why == ("score_threshold: 0.02 there, 0.5 now", "flip: None there, True now")
+        assert raised.value.fix.startswith("--output another-folder; or, to begin again: rm -r ")
+        assert (tmp_path / "settings.json").read_bytes() == before
+
+    @pytest.mark.parametrize("text", [None, "", "[]", "{", "\xff"])
+    def test_predictions_made_nobody_knows_how_are_refused(self, tmp_path, text):
+        ResultsFolder(tmp_path, SETTINGS)
+        (tmp_path / "settings.json").unlink()
+        if text is not None:
+            (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
+        with pytest.raises(EvaluationError, match="were made is not known"):
+            ResultsFolder(tmp_path, SETTINGS)
+
+    def test_a_folder_of_something_else_is_added_to(self, tmp_path):
+        (tmp_path / "notes.txt").write_text("mine")
+        ResultsFolder(tmp_path, SETTINGS)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "predictions", "settings.json"]
+        assert json.loads((tmp_path / "settings.json").read_text())["scales"] == [0.5, 1.0]
