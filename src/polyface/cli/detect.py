@@ -7,14 +7,14 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import field, mutable
 
 from polyface.cli.options import SOURCE, config_options
+from polyface.cli.progress import one_line, progress
 from polyface.cli.tables import print_table, printable
 from polyface.config import load_config
 from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError
@@ -77,7 +77,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
         detector = stack.enter_context(create_detector(config=config))
         folder = stack.enter_context(OutputFolder(config.output)) if config.output else None
         try:
-            with _progress(
+            with progress(
                 len(jobs), shown=not (config.json and sys.stdout is not None and sys.stdout.isatty())
             ) as advance:
                 for job in jobs:
@@ -112,7 +112,7 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
     except PluginError:
         raise  # the plugin is at fault, and would be for every picture
     except PolyfaceError as error:
-        line["error"] = _one_line(error, job)
+        line["error"] = one_line(error, job.path)
     except MemoryError:
         line["error"] = "does not fit into memory; to fix it: lower --max-side or --pad-to"
     tally.add(job.name, len(line["faces"]), time.perf_counter() - started, failed=line["error"] is not None)
@@ -134,27 +134,6 @@ def _draw(job: Job, picture: Picture, faces: Detections, folder: OutputFolder) -
         if getattr(error, "errno", None) in FATAL:
             raise
         raise ImageError("its faces cannot be drawn", why=[str(error)]) from error
-
-
-def _one_line(error: PolyfaceError, job: Job) -> str:
-    """An error as one line, without the picture's name, which stands beside it."""
-    what = error.what.removeprefix(f"'{job.path}' ").rstrip(".")
-    text = ": ".join(part for part in (what, "; ".join(why.rstrip(".") for why in error.why)) if part)
-    return f"{text}; to fix it: {error.fix}" if error.fix else text
-
-
-@contextmanager
-def _progress(total: int, *, shown: bool) -> Iterator[Any]:
-    """A progress bar on standard error, if ``shown``, where somebody may see it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    disable = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
-        task = bar.add_task("detecting", total=total)
-        yield lambda: bar.advance(task)
 
 
 def _report(tally: Tally, detector: FaceDetector, *, err: bool) -> None:

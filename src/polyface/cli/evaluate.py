@@ -1,0 +1,278 @@
+"""``polyface evaluate``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from attrs import frozen
+
+import polyface
+from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.progress import one_line, progress
+from polyface.cli.tables import print_json, print_table, printable
+from polyface.config import Config, load_config, settings
+from polyface.errors import ConfigError, EvaluationError, PluginError, PolyfaceError
+from polyface.weights import choose, expanded
+
+if TYPE_CHECKING:
+    from polyface.detector import FaceDetector
+    from polyface.evaluation.predictions import ResultsFolder
+    from polyface.evaluation.widerface import Curve, Truth
+
+PROTOCOL = "widerface-original"
+"""The preset whose score threshold is taken where none is set."""
+
+OUTPUT = "widerface-results"
+WITHOUT_EFFECT = ("artifacts", "batch_size", "output", "json")
+"""Settings that move no box and no score."""
+
+
+@frozen(kw_only=True)
+class Run:
+    """What a detector did: how, where its predictions lie, and why it has none for which pictures."""
+
+    settings: Mapping[str, Any]
+    weights: str
+    predictions: Path
+    failed: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """The run in a line."""
+        made = self.settings
+        return f"{made['detector']} on {made['backend']}, {made['device']}, {made['precision']}"
+
+
+@click.group("evaluate", short_help="Measure average precision on a data set.")
+def command() -> None:
+    """Measure a detector, or anyone's predictions, by the protocol of a data set."""
+
+
+@command.command("widerface", short_help="WIDER FACE: easy, medium and hard.")
+@click.option("--images", metavar="DIR", help="WIDER_val/images: a folder of .jpg pictures for each event.")
+@click.option(
+    "--ground-truth",
+    required=True,
+    metavar="DIR|FILE",
+    help="Folder of the official .mat files, or wider_face_val_bbx_gt.txt.",
+)
+@click.option("--predictions", metavar="DIR", help="Evaluate these files, EVENT/PICTURE.txt, and run no detector.")
+@click.option("--output", metavar="DIR", help=f"Folder for the predictions and the curve; default: {OUTPUT}.")
+@click.option("--plot", metavar="FILE", help="Precision-recall picture; default: precision_recall.png in --output.")
+@config_options([key.name for key in settings() if key.name not in ("output", "json")])
+@json_option
+@click.pass_context
+def widerface(
+    ctx: click.Context,
+    /,
+    *,
+    images: str | None,
+    ground_truth: str,
+    predictions: str | None,
+    output: str | None,
+    plot: str | None,
+    config_file: str | None,
+    as_json: bool,
+    **overrides: Any,
+) -> None:
+    """Measure average precision on WIDER FACE by its official protocol.
+
+    Over the pictures that are in --images, or, with --predictions alone, over all. Each picture's predictions are kept
+    in the official text format: the same command goes on where it was interrupted. Where no score threshold is set it
+    is the 0.02 of the preset widerface-original, since a detector's own makes no precision-recall curve; --pad-to 1
+    runs at the exact size.
+
+    Exit status: 0 if every picture was read, 1 if some could not be (they count as without faces), 2 for usage,
+    configuration, and ground truth or predictions that cannot be evaluated.
+    """
+    import numpy as np
+
+    from polyface.evaluation.plot import draw, figure
+    from polyface.evaluation.predictions import read_predictions
+    from polyface.evaluation.widerface import first_of, precision_recall, read_truth
+
+    if predictions is not None:
+        _refuse_with_predictions({"output": output, "config": config_file, **overrides})
+    elif images is None:
+        raise ConfigError("There is nothing to evaluate.", fix="--images WIDER_val/images, or --predictions DIR")
+    # What could stop the evaluation is looked at before the detector starts, which may take hours.
+    truth = read_truth(expanded(ground_truth))
+    part = truth if images is None else _part(truth, expanded(images))
+    results = expanded(output or OUTPUT)
+    picture = results / "precision_recall.png" if predictions is None else None
+    picture = expanded(plot) if plot else picture
+    drawing = figure(picture) if picture else None
+    run = None
+    if images is not None and predictions is None:
+        config = load_config(config_file, source=SOURCE, **overrides)
+        run = _run(config, expanded(images), results, list(part))
+    folder = run.predictions if run else expanded(str(predictions))
+    failed = run.failed if run else {}
+    _note_others(folder, part)
+    found = read_predictions(folder, [name for name in part if name not in failed])
+    curves = precision_recall(part, {**found, **{name: np.empty((0, 5)) for name in failed}})
+    unread = f", {len(failed)} of them not read" if failed else ""
+    title = f"WIDER FACE, {len(part)} of {len(truth)} pictures{unread}"
+    if picture:
+        draw(drawing, picture, curves, f"{title}\n{run.title if run else folder}")
+    given = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": picture}
+    places = {name: str(place) for name, place in given.items() if place is not None}
+    if as_json:
+        subsets = {subset: _figures(curve) for subset, curve in curves.items()}
+        report = {"dataset": "WIDER FACE", "pictures": len(part), "of": len(truth), "subsets": subsets}
+        made = {"settings": run.settings if run else None, "polyface": polyface.__version__}
+        print_json({**report, "failed": failed, **dict.fromkeys(given), **places, **made})
+    else:
+        _print(title, curves, run, places)
+    if failed:
+        _note(f"counted as without faces, since they could not be read, {first_of(list(failed))}")
+    ctx.exit(1 if failed else 0)
+
+
+def _refuse_with_predictions(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"--predictions runs no detector, so {flag} has no part in it.", fix=f"leave {flag} out")
+
+
+def _part(truth: Mapping[str, Truth], images: Path) -> dict[str, Truth]:
+    """The ground truth of the pictures that are there, in its order."""
+    from polyface.evaluation.widerface import first_of
+
+    there = {f"{path.parent.name}/{path.stem}" for path in images.glob("*/*.jpg")}
+    part = {name: one for name, one in truth.items() if name in there}
+    if not part:
+        raise EvaluationError(
+            f"{images} has none of the {len(truth)} pictures of the ground truth.",
+            why=[f"looked for {images / next(iter(truth))}.jpg and others"],
+            fix="--images WIDER_val/images, the folder with a folder for each event",
+        )
+    if strangers := sorted(there - truth.keys()):
+        _note(f"pictures without ground truth are left out, {first_of(strangers)}")
+    return part
+
+
+def _note_others(folder: Path, part: Mapping[str, Truth]) -> None:
+    from polyface.evaluation.widerface import first_of
+
+    if others := sorted({f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.txt")} - part.keys()):
+        _note(f"predictions for pictures that are not evaluated are left out, {first_of(others)}")
+
+
+def _run(config: Config, images: Path, results: Path, names: list[str]) -> Run:
+    """Predict what is not predicted yet."""
+    from polyface.detector import create_detector
+    from polyface.evaluation.predictions import ResultsFolder
+    from polyface.strategies import PRESETS
+
+    lowest = PRESETS[PROTOCOL].score_threshold or 0.0
+    if config.preset is None and config.score_threshold is None:
+        config = config.replace(score_threshold=lowest)
+    with create_detector(config=config) as detector:
+        if detector.score_threshold > lowest:
+            source = config.sources.get("score_threshold", "preset")
+            _note(
+                f"score_threshold {detector.score_threshold:g} ({source}) cuts off what a precision-recall curve "
+                f"needs, and lowers average precision; usual is {lowest:g}"
+            )
+        made = _settings(detector)
+        weights = choose(detector.detector, config.weights)
+        try:
+            folder = ResultsFolder(results, made)
+            failed = _predict(detector, images, folder, names)
+        except OSError as error:
+            raise ConfigError(f"Cannot write to {results}.", why=[str(error)], fix="--output another-folder") from error
+        label = f"{weights.label}, sha256 {weights.sha256[:12]}..." if weights.sha256 else "none needed"
+        return Run(settings=made, weights=label, predictions=folder.predictions, failed=failed)
+
+
+def _predict(detector: FaceDetector, images: Path, folder: ResultsFolder, names: list[str]) -> dict[str, str]:
+    """Write the predictions of the pictures that have none; return why, for those that still have none."""
+    todo = [name for name in names if name not in folder]
+    done = len(names) - len(todo)
+    if done:
+        _note(f"{done} of {len(names)} pictures were done before")
+    failed: dict[str, str] = {}
+    with warnings.catch_warnings(), progress(len(names), done=done) as advance:
+        # Pillow warns about odd files; what matters of it becomes the picture's error.
+        warnings.filterwarnings("ignore", module="PIL")
+        try:
+            for name in todo:
+                problem = _problem(detector, images / f"{name}.jpg", folder, name)
+                if problem:
+                    failed[name] = problem
+                    click.echo(f"{printable(name)}: {printable(problem)}", err=True)
+                done += 1
+                advance()
+        except KeyboardInterrupt:
+            click.echo(f"interrupted after {done} of {len(names)}; the same command goes on from there", err=True)
+            raise click.exceptions.Exit(130) from None
+    return failed
+
+
+def _problem(detector: FaceDetector, path: Path, folder: ResultsFolder, name: str) -> str | None:
+    """Predict one picture, or return why that cannot be."""
+    from polyface.evaluation.predictions import as_rows
+
+    try:
+        folder.add(name, as_rows(detector.detect(path)))
+    except PluginError:
+        raise  # the plugin is at fault, and would be for every picture
+    except PolyfaceError as error:
+        return one_line(error, path)
+    except MemoryError:
+        return "does not fit into memory; to fix it: lower --max-side or --pad-to"
+    return None
+
+
+def _settings(detector: FaceDetector) -> dict[str, Any]:
+    """All that the predictions depend on beside the pictures, as plain values."""
+    run, spec = detector.execution, detector.detector
+    values = {name: value for name, value in detector.config.as_dict().items() if name not in WITHOUT_EFFECT}
+    return {
+        **values,
+        "detector": spec.name,
+        "graph_version": spec.graph_version,
+        "weights": choose(spec, detector.config.weights).sha256,
+        "backend": detector.backend.name,
+        "device": run.device,
+        "precision": run.precision,
+        "providers": list(run.providers),
+        "score_threshold": detector.score_threshold,
+        "iou_threshold": detector.iou_threshold,
+        "versions": {"polyface": polyface.__version__, **run.versions},
+    }
+
+
+def _shown(run: Run) -> Iterator[tuple[str, str]]:
+    """What a person wants to see of the settings: the main ones, and those that are not the defaults."""
+    made, usual = run.settings, Config().as_dict()
+    yield "detector", made["detector"]
+    yield "weights", run.weights
+    main = ("backend", "device", "precision", "score_threshold", "iou_threshold", "pad_to")
+    others = [name for name in usual if name not in (*main, "detector", "weights") and name in made]
+    for name in (*main, *(name for name in others if made[name] != usual[name])):
+        yield name, str(made[name])
+
+
+def _figures(curve: Curve) -> dict[str, Any]:
+    return {"faces": curve.faces, "average_precision": curve.average_precision if curve.faces else None}
+
+
+def _print(title: str, curves: Mapping[str, Curve], run: Run | None, places: Mapping[str, str]) -> None:
+    rows = [
+        (subset, str(curve.faces), f"{curve.average_precision:.2f}" if curve.faces else "-")
+        for subset, curve in curves.items()
+    ]
+    print_table(title, ("Subset", "Faces", "Average precision"), rows, wraps="Subset")
+    facts = [*(_shown(run) if run else ()), *places.items()]
+    print_table("Measured with", ("What", "Value"), facts, wraps="Value")
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {printable(text)}", err=True)

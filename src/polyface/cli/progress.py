@@ -1,0 +1,30 @@
+"""What a command that goes through many pictures says meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polyface.errors import PolyfaceError
+
+
+@contextmanager
+def progress(total: int, *, done: int = 0, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, if ``shown``, where somebody may see it; yields what counts one picture."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    disable = not (shown and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
+        task = bar.add_task("detecting", total=total, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def one_line(error: PolyfaceError, path: Path) -> str:
+    """Return an error about a picture as one line, without the picture's name, which stands beside it."""
+    what = error.what.removeprefix(f"'{path}' ").rstrip(".")
+    text = ": ".join(part for part in (what, "; ".join(why.rstrip(".") for why in error.why)) if part)
+    return f"{text}; to fix it: {error.fix}" if error.fix else text

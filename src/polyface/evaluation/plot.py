@@ -1,0 +1,39 @@
+"""The precision-recall picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polyface.errors import EvaluationError
+from polyface.evaluation.widerface import Curve, needs
+
+
+def figure(path: Path) -> Any:
+    """Return an empty figure that can be written to ``path``; made before the work, so that nothing is done in vain.
+
+    Raises:
+        EvaluationError: matplotlib is not installed, or does not write files of that ending.
+    """
+    drawing = needs("matplotlib.figure", "Precision-recall pictures").Figure(figsize=(6, 5), layout="constrained")
+    endings = drawing.canvas.get_supported_filetypes()
+    if path.suffix.lower()[1:] not in endings:
+        raise EvaluationError(
+            f"matplotlib writes no picture named {path}.",
+            why=[f"it writes {', '.join(endings)}"],
+            fix="--plot NAME.png",
+        )
+    return drawing
+
+
+def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> None:
+    """Draw each subset's precision over its recall, from the highest threshold to the lowest, and write the picture."""
+    axes = drawing.add_subplot(xlabel="Recall", ylabel="Precision", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.3)
+    for subset, curve in curves.items():
+        axes.plot(curve.recall, curve.precision, label=f"{subset}: {curve.average_precision:.2f}")
+    axes.legend(loc="lower left", title="Average precision")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=120)
