@@ -13,6 +13,7 @@ from PIL import Image
 from polyface.cli import group
 from polyface.config import settings
 from polyface.detector import FaceDetector
+from polyface.errors import PluginError
 
 # Where the pictures of `picture` have their red square, and where they have nothing.
 SQUARE, NOTHING = (16, 8, 8, 8), (40, 24, 8, 8)
@@ -196,6 +197,21 @@ class TestInterruption:
     def test_what_moves_no_box_may_change(self, report):
         report()
         report(*RUN, "--batch-size", "2", stderr="note: 3 of 3 pictures were done before\n")
+
+
+def test_a_fault_of_a_plugin_ends_the_run_and_keeps_what_was_done(polyface, report, monkeypatch):
+    detect = FaceDetector.detect
+
+    def faulty(self, image):
+        if image.name == "c.jpg":
+            raise PluginError("The plugin is broken.")
+        return detect(self, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceDetector, "detect", faulty)
+        result = polyface(*RUN)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", "error: The plugin is broken.\n")
+    assert report(*RUN, stderr="note: 2 of 3 pictures were done before\n")["subsets"] == SUBSETS
 
 
 class TestPicturesThatCannotBeRead:
