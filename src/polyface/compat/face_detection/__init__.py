@@ -8,12 +8,12 @@ What differs, with what it is worth in points of average precision (easy / mediu
 
 - **Mean.** There, RetinaFace's mean, which is in BGR order, is subtracted from RGB pixels, so that red and blue are 19
   levels off. Here it is subtracted in the order the network was trained with: 1.2 / 1.2 / 3.0 points.
-- **Resizing.** There, by the nearest neighbour, which leaves out pixels; here anti-aliased: 0.2 / 0.4 / 0.6 points with
+- **Resizing.** There, by the nearest neighbour, which leaves out pixels; here anti-aliased: 0.1 / 0.3 / 0.5 points with
   ``max_resolution=800``, 0.7 / 0.7 / 0.4 with 640, and 0.3 / 0.0 / -0.2 with 512, at thresholds of 0.02 and IoU 0.4.
 - **shrink.** There, any ``shrink`` but 1 without ``max_resolution`` is a ``TypeError``. Here it scales the picture,
   enlarging it if it is above 1, and ``max_resolution`` still bounds the result.
 - **NMS.** There, ``TensorRTRetinaFace`` keeps the lowest of overlapping boxes, whatever it scores. Here the best score
-  wins, as with the other detectors, and results come with the highest score first: 6.1 / 3.7 / 1.2 points at 480x640
+  wins, as with the other detectors, and results come with the highest score first: 6.2 / 3.7 / 1.2 points at 480x640
   and the wrapper's own thresholds.
 - **Float pictures.** There, only uint8 passes the check, and the README's own ``zeros((2, 512, 512, 3))`` is float64.
   Here whole numbers from 0 to 255 in a float dtype are pixels; other floats are a :class:`polyface.ImageError`.
