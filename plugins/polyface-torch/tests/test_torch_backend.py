@@ -22,6 +22,8 @@ from polyface_torch.plugin import polyface_backends, polyface_converters  # noqa
 from polyface_torch.precision import ExactFloat32  # noqa: E402
 
 NETS = """
+import weakref
+
 import torch
 
 class Tiny(torch.nn.Module):
@@ -48,6 +50,13 @@ class Stingy(Tiny):
     def forward(self, image):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
+class Hoarding(Tiny):
+    taken = None
+    def forward(self, image):
+        activations = torch.zeros(3)
+        type(self).taken = weakref.ref(activations)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
 class Watching(Tiny):
     seen = []
     def forward(self, image):
@@ -59,6 +68,7 @@ def build(weights, *, seed=None): return Tiny()
 def three(weights, *, seed=None): return Three()
 def bare(weights, *, seed=None): return Bare()
 def stingy(weights, *, seed=None): return Stingy()
+def hoarding(weights, *, seed=None): return Hoarding()
 def watching(weights, *, seed=None): return Watching()
 def nothing(weights, *, seed=None): return None
 """
@@ -252,6 +262,16 @@ def test_out_of_memory_names_the_batch_and_how_to_shrink_it(graph):
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     assert "2.00 GiB" in caught.value.why[0]
     assert "--max-side" in caught.value.fix
+
+
+def test_out_of_memory_lets_go_of_the_runs_tensors_while_the_error_is_still_held(graph):
+    session = compiled(graph("hoarding"))
+    with pytest.raises(BackendUnavailableError) as caught:
+        session.run({"image": picture()})
+    import polyface_torch_test_nets
+
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    assert polyface_torch_test_nets.Hoarding.taken() is None
 
 
 @pytest.mark.parametrize(("builder", "got"), [("three", "a tuple of 3"), ("bare", "Tensor")])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,29 +47,9 @@ class TorchBackend:
             BackendUnavailableError: the device or precision is not there, or its memory is too small for the weights.
             ContractError: the graph's builder does not return a ``torch.nn.Module``.
         """
-        found = self._found(request)
-        module = build(graph)
-        try:
-            module = module.to(found.device, _DTYPES[request.precision]).to(memory_format=torch.channels_last)
-        except torch.OutOfMemoryError as error:
-            raise BackendUnavailableError(
-                f"The weights of '{graph.detector.name}' do not fit into the free memory of {found.device}.",
-                why=[first_line(error)],
-                fix="free that memory, or choose --device cpu or a lighter detector from `polyface detectors`",
-            ) from error
-        return TorchSession(module, graph.detector, found.device, request.precision)
-
-    def _found(self, request: CompileRequest) -> Found:
-        device = "cuda:0" if request.device == "cuda" else request.device
-        there = self.probe()
-        for found in there:
-            if found.device == device and request.precision in found.precisions:
-                return found
-        raise BackendUnavailableError(
-            f"PyTorch {torch.__version__} cannot run on '{request.device}' in '{request.precision}' on this machine.",
-            why=[f"{found.device} ({found.detail}) has {', '.join(found.precisions) or 'nothing'}" for found in there],
-            fix="choose --device and --precision from `polyface matrix --probe`",
-        )
+        device = granted(request, self.probe())
+        module = loaded(graph, device, request.precision)
+        return TorchSession(module, graph.detector, device, request.precision)
 
 
 class TorchSession:
@@ -98,16 +79,28 @@ class TorchSession:
                 tensor = torch.tensor(image).to(self.execution.device, self._dtype, memory_format=torch.channels_last)
                 return named_outputs(module(tensor), self._detector)
         except torch.OutOfMemoryError as error:
-            n, _, height, width = image.shape
-            raise BackendUnavailableError(
-                f"{self.execution.device} ran out of memory on a batch of {n} of {width}x{height} pixels.",
-                why=[first_line(error)],
-                fix="pass fewer pictures at a time, lower --max-side, or choose --precision fp16",
-            ) from error
+            fix = "pass fewer pictures at a time, lower --max-side, or choose --precision fp16"
+            raise out_of_memory(error, self.execution.device, image, fix) from error
 
     def close(self) -> None:
         """Let go of the module; runs under way finish first."""
         self._module = None
+
+
+def granted(request: CompileRequest, there: Sequence[Found]) -> str:
+    """Return the device of the request, with its index, from those that a probe found.
+
+    Raises:
+        BackendUnavailableError: it is not there, or not in that precision.
+    """
+    device = "cuda:0" if request.device == "cuda" else request.device
+    if any(found.device == device and request.precision in found.precisions for found in there):
+        return device
+    raise BackendUnavailableError(
+        f"PyTorch {torch.__version__} cannot run on '{request.device}' in '{request.precision}' on this machine.",
+        why=[f"{found.device} ({found.detail}) has {', '.join(found.precisions) or 'nothing'}" for found in there],
+        fix="choose --device and --precision from `polyface matrix --probe`",
+    )
 
 
 def build(graph: Graph) -> torch.nn.Module:
@@ -124,26 +117,66 @@ def build(graph: Graph) -> torch.nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def named_outputs(outputs: object, detector: DetectorSpec) -> dict[str, FloatArray]:
-    """Return a module's outputs by their declared names, as new float32 arrays on the host.
+def loaded(graph: Graph, device: str | torch.device, precision: str) -> torch.nn.Module:
+    """Return the graph's module on the device, in the precision, its kernels in ``channels_last``.
+
+    Raises:
+        BackendUnavailableError: the device's free memory is too small for the weights.
+        ContractError: as :func:`build`.
+    """
+    module = build(graph)
+    try:
+        return module.to(device, _DTYPES[precision]).to(memory_format=torch.channels_last)
+    except torch.OutOfMemoryError as error:
+        raise BackendUnavailableError(
+            f"The weights of '{graph.detector.name}' do not fit into the free memory of {device}.",
+            why=[first_line(error)],
+            fix="free that memory, or choose --backend torch --device cpu or a lighter one of `polyface detectors`",
+        ) from error
+
+
+def heads(outputs: object, detector: DetectorSpec) -> tuple[torch.Tensor, ...]:
+    """Return a module's outputs, checked.
 
     Raises:
         ContractError: they are not a tuple of as many tensors as the detector declares.
     """
     names = [tensor.name for tensor in detector.outputs]
     if (
-        not isinstance(outputs, tuple)
-        or len(outputs) != len(names)
-        or not all(isinstance(output, torch.Tensor) for output in outputs)
+        isinstance(outputs, tuple)
+        and len(outputs) == len(names)
+        and all(isinstance(output, torch.Tensor) for output in outputs)
     ):
-        what = f"a tuple of {len(outputs)}" if isinstance(outputs, tuple) else type(outputs).__name__
-        raise ContractError(
-            f"The module of '{detector.name}' must return a tuple of {len(names)} tensors, not {what}.",
-            why=[f"the detector declares {', '.join(names)}"],
-        )
+        return outputs
+    what = f"a tuple of {len(outputs)}" if isinstance(outputs, tuple) else type(outputs).__name__
+    raise ContractError(
+        f"The module of '{detector.name}' must return a tuple of {len(names)} tensors, not {what}.",
+        why=[f"the detector declares {', '.join(names)}"],
+    )
+
+
+def named_outputs(outputs: object, detector: DetectorSpec) -> dict[str, FloatArray]:
+    """Return a module's outputs by their declared names, as new float32 arrays on the host.
+
+    Raises:
+        ContractError: as :func:`heads`.
+    """
     # On the CPU a tensor may share its memory with the module; np.array makes the copy that the caller owns.
-    arrays = [np.array(output.to("cpu", torch.float32).numpy(), order="C") for output in outputs]
-    return dict(zip(names, arrays, strict=True))
+    arrays = [np.array(output.to("cpu", torch.float32).numpy(), order="C") for output in heads(outputs, detector)]
+    return dict(zip((tensor.name for tensor in detector.outputs), arrays, strict=True))
+
+
+def out_of_memory(error: BaseException, device: str, image: FloatArray, fix: str) -> BackendUnavailableError:
+    """Return what to raise for a run on ``image (n, 3, h, w)`` that found no memory, and let go of that run's tensors.
+
+    PyTorch's error holds the frames of the run, and these the tensors, for as long as anybody holds the error: a caller
+    who tries again with less while handling it would find the memory still taken.
+    """
+    traceback.clear_frames(error.__traceback__)
+    n, _, height, width = image.shape
+    return BackendUnavailableError(
+        f"{device} ran out of memory on a batch of {n} of {width}x{height} pixels.", why=[first_line(error)], fix=fix
+    )
 
 
 def _cuda(index: int) -> Found:
