@@ -44,6 +44,11 @@ def cells() -> list[Cell]:
     ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark of what needs a GPU; cells on one have it."""
+    config.addinivalue_line("markers", "gpu: needs a CUDA device")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--polyface-require`` and ``--polyface-absent``."""
     group = parser.getgroup("polyface")
@@ -66,7 +71,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that takes ``cell`` every cell."""
     if "cell" in metafunc.fixturenames:
-        metafunc.parametrize("cell", cells(), ids=lambda cell: cell.id)
+        gpu = {"cuda": [pytest.mark.gpu]}
+        metafunc.parametrize("cell", [pytest.param(c, id=c.id, marks=gpu.get(c.device, [])) for c in cells()])
 
 
 @pytest.fixture
