@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-PLUGINS = ["dsfd", "example", "onnxruntime", "retinaface", "torch"]
+PLUGINS = ["cuda-fp16", "dsfd", "example", "onnxruntime", "retinaface", "torch"]
 CORE_NEEDS = {"attrs", "click", "numpy", "pillow", "platformdirs", "pluggy", "pooch", "rich"}
 
 
@@ -51,8 +51,9 @@ def test_the_core_wheel_is_typed_licensed_and_small_and_needs_only_what_the_desi
 def test_a_plugin_wheel_holds_its_typed_package_alone_and_asks_for_a_range_of_core(wheel, name):
     plugin = wheel(f"plugins/polyface-{name}")
     names = plugin.namelist()
-    assert f"polyface_{name}/py.typed" in names
-    assert all(entry.startswith((f"polyface_{name}/", f"polyface_{name}-0.1.0.dist-info/")) for entry in names)
+    package = f"polyface_{name.replace('-', '_')}"
+    assert f"{package}/py.typed" in names
+    assert all(entry.startswith((f"{package}/", f"{package}-0.1.0.dist-info/")) for entry in names)
     assert re.search(r"^Requires-Dist: polyface<0\.2,>=0\.1$", metadata(plugin), flags=re.MULTILINE)
 
 

@@ -1,0 +1,1 @@
+"""Half precision on CUDA for polyface, with captured graphs."""

@@ -1,0 +1,118 @@
+"""PyTorch in half precision on CUDA behind polyface's session contract. Not yet run on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+
+from polyface.errors import BackendUnavailableError
+from polyface.protocols import CompileRequest, Execution, Found, Graph
+from polyface.specs import DetectorSpec
+from polyface_cuda_fp16.captures import Captures
+from polyface_cuda_fp16.device import CudaDevice
+from polyface_torch.backend import TorchBackend, granted, heads, loaded, named_outputs, out_of_memory
+
+if TYPE_CHECKING:
+    from polyface.protocols import FloatArray
+    from polyface_cuda_fp16.device import Download
+
+PART_PIXELS = 2 * 1024 * 1024
+"""A batch goes through the GPU in parts of so many input pixels, or of one picture.
+
+While one part is computed, the next goes up and the one before comes down. A guess, until it is measured on a GPU.
+"""
+
+
+class CudaFp16Backend:
+    """Runs ``torch-module`` graphs in half precision on CUDA."""
+
+    def probe(self) -> tuple[Found, ...]:
+        """Return the CUDA devices that PyTorch finds.
+
+        Without any, CUDA is there without a precision, with the reason.
+        """
+        return tuple(
+            attrs.evolve(found, precisions=("fp16",))
+            if "fp16" in found.precisions
+            else attrs.evolve(found, fix="nvidia-smi, to see whether there is a GPU; or choose --backend torch")
+            for found in TorchBackend().probe()
+            if found.device != "cpu"
+        )
+
+    def compile(self, graph: Graph, request: CompileRequest) -> CudaFp16Session:
+        """Return a session that runs the graph's module exactly as requested.
+
+        Raises:
+            BackendUnavailableError: the device or precision is not there, or its memory is too small for the weights.
+            ContractError: the graph's builder does not return a ``torch.nn.Module``.
+        """
+        device = CudaDevice.of(granted(request, self.probe()))
+        module = loaded(graph, device.target, "fp16")
+        device.settle()
+        return CudaFp16Session(module, graph.detector, device, int(request.options.get("graphs") or 0))
+
+
+class CudaFp16Session:
+    """A module on a GPU; see :class:`polyface.protocols.Session`.
+
+    Args:
+        module: in half precision and ``channels_last``, on the device.
+        detector: whose module it is.
+        device: where it lies.
+        graphs: how many captured graphs are kept at most.
+    """
+
+    def __init__(self, module: torch.nn.Module, detector: DetectorSpec, device: CudaDevice, graphs: int) -> None:
+        def network(image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return heads(module(image), detector)
+
+        self._captures: Captures | None = Captures(device, network, graphs)
+        self._device = device
+        self._detector = detector
+        self.execution = Execution(device=device.name, precision="fp16", versions={"torch": torch.__version__})
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32 on the host.
+
+        Raises:
+            BackendUnavailableError: the session is closed, CUDA ran out of memory, or the network cannot be captured.
+            ContractError: the module does not return a tuple of one tensor for each declared output.
+        """
+        with torch.inference_mode():
+            # One thread at a time hands its work to the GPU. It waits for the results without the lock, so that the
+            # next thread's work is there before the GPU is done.
+            with self._device.lock:
+                captures = self._captures
+                if captures is None:
+                    raise BackendUnavailableError("This cuda-fp16 session is closed.", fix="create the detector again")
+                downloads = [self._started(captures, part) for part in _parts(inputs[self._detector.input.name])]
+            parts = [download.wait() for download in downloads]
+            return named_outputs(tuple(map(torch.cat, zip(*parts, strict=True))), self._detector)
+
+    def close(self) -> None:
+        """Let go of the module and its graphs; runs under way finish first."""
+        with self._device.lock:
+            captures, self._captures = self._captures, None
+            if captures is not None:
+                captures.release()
+
+    def _started(self, captures: Captures, part: FloatArray) -> Download:
+        """Hand a part to the GPU."""
+        device = self._device
+        try:
+            return device.download(captures.run(device.upload(part)))
+        except torch.OutOfMemoryError as error:
+            fix = "lower --max-side or --batch-size, or keep fewer graphs: --backend-options graphs=0"
+            raised = out_of_memory(error, device.name, part, fix)
+            device.give_back()
+            raise raised from error
+
+
+def _parts(image: FloatArray) -> Iterator[FloatArray]:
+    n, _, height, width = image.shape
+    step = max(1, PART_PIXELS // (height * width))
+    for start in range(0, n, step):
+        yield image[start : start + step]
