@@ -2,12 +2,14 @@
 
 A missing requirement skips a test with its reason on a user's machine, and fails it where ``--polyface-require`` names
 the module: a test environment in which everything is skipped cannot be green. ``cell`` runs a test once for every
-installed detector on every installed backend, device and precision.
+installed detector on every installed backend, device and precision. Of the conformance kit's checks it marks those that
+are expected to fail, and says why one that fails is made.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Generator
 
 import pytest
 from attrs import frozen
@@ -15,6 +17,7 @@ from attrs import frozen
 from polyface.planning import is_installed, missing
 from polyface.plugins import installed_plugins
 from polyface.specs import BackendSpec, DetectorSpec
+from polyface.testing.conformance.base import PREFIX, Conformance
 
 
 @frozen(kw_only=True)
@@ -99,6 +102,30 @@ class Require:
     def backend(self, backend: BackendSpec) -> None:
         """Require what a backend requires."""
         self(*(need.module for need in backend.requires if missing(backend.name, [need])))
+
+
+def _check(item: pytest.Item) -> tuple[type[Conformance], str] | None:
+    """The conformance class and the name of the check that an item is, or ``None``."""
+    owner = getattr(item, "cls", None)
+    if owner is None or not issubclass(owner, Conformance):
+        return None
+    return owner, str(getattr(item, "originalname", item.name)).removeprefix(PREFIX)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the conformance checks that are expected to fail: strictly, with their reasons."""
+    for item in items:
+        if (check := _check(item)) and check[1] in check[0].expected_failures:
+            item.add_marker(pytest.mark.xfail(reason=check[0].expected_failures[check[1]], strict=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say why a conformance check is made where it fails."""
+    report = yield
+    if report.failed and (check := _check(item)):
+        report.sections.append((f"Why {check[1]}", check[0].checks().get(check[1], "")))
+    return report
 
 
 def _listed(config: pytest.Config, option: str) -> list[str]:

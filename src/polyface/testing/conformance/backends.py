@@ -1,0 +1,346 @@
+"""The session contract, as checks of a backend."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pytest
+
+from polyface.artifacts import ArtifactKey, ArtifactStore
+from polyface.config import Config
+from polyface.detector import Selection, select
+from polyface.errors import BackendUnavailableError, UnsupportedError, described
+from polyface.graphs import graph_of
+from polyface.planning import plan
+from polyface.plugins import PluginManager
+from polyface.protocols import Backend, Found, Graph, Session
+from polyface.specs import DetectorSpec, OptionValue, Ref
+from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.networks import (
+    check_growth,
+    check_outputs,
+    differences,
+    growth,
+    network_input,
+    noise,
+    open_session,
+    run,
+    sizes,
+)
+from polyface.testing.conformance.reference import REFERENCE
+from polyface.testing.tolerances import TOLERANCES
+from polyface.weights import choose
+
+if TYPE_CHECKING:
+    from polyface.protocols import FloatArray
+
+    Opener = Callable[[str, str], Session]
+
+
+class BackendConformance(Conformance):
+    """Whether a backend keeps the contract of :class:`polyface.protocols.Backend` and of its sessions.
+
+    Attributes:
+        backend: the backend's name.
+        detector: the installed detector whose network it runs; ``None`` takes the kit's own tiny network, which is
+            there as the graph kinds ``numpy`` and ``onnx``. A detector that publishes the kind ``numpy`` says by it
+            what numbers are right.
+        device: the device that the checks run on, as a probe names it.
+        precision: the precision they run in.
+        options: what ``backend_options`` would hold.
+
+    The fixtures ``plugins`` (where names are looked up) and ``weights`` (of the detector, as the setting of that name)
+    may be overridden.
+    """
+
+    backend: ClassVar[str] = ""
+    detector: ClassVar[str | None] = None
+    device: ClassVar[str] = "cpu"
+    precision: ClassVar[str] = "fp32"
+    options: ClassVar[Mapping[str, OptionValue]] = {}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def weights(cls) -> str | None:
+        """The detector's weights: its default."""
+        return None
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def selection(cls, plugins: PluginManager, weights: str | None) -> Selection:
+        """What runs on what, and by which route."""
+        if cls.detector is not None:
+            config = Config(
+                detector=cls.detector,
+                backend=cls.backend,
+                device=cls.device,
+                precision=cls.precision,
+                weights=weights,
+            )
+            return select(config, plugins)
+        backend, none = plugins.backend(cls.backend), choose(REFERENCE, None)
+        store = ArtifactStore()
+        try:
+            route = plan(
+                REFERENCE,
+                backend,
+                plugins.converters,
+                none,
+                device=cls.device,
+                precision=cls.precision,
+                stored=lambda kind: store.find(ArtifactKey.of(REFERENCE, "", kind)),
+            )
+        except UnsupportedError as error:
+            fail(
+                f"The kit's own network cannot run on '{cls.backend}'.",
+                why=error.why,
+                fix='name an installed detector that can: detector = "..."',
+            )
+        return Selection(detector=REFERENCE, backend=backend, weights=none, route=route)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def spec(cls, selection: Selection) -> DetectorSpec:
+        """The record of the detector whose network is run."""
+        return selection.detector
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def graph(cls, selection: Selection) -> Graph:
+        """The network, as the backend is given it; a conversion runs once."""
+        return graph_of(selection.route, selection.detector, selection.weights)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def found(cls, selection: Selection) -> tuple[Found, ...]:
+        """What the backend's probe finds here."""
+        backend: Backend = selection.backend.factory.load()()
+        return tuple(backend.probe())
+
+    @pytest.fixture
+    def opened(self, selection: Selection, graph: Graph) -> Iterator[Opener]:
+        """A function from device and precision to a session of its own."""
+        sessions: list[Session] = []
+
+        def opened(device: str, precision: str) -> Session:
+            sessions.append(open_session(graph, selection.backend, device, precision, self.options))
+            return sessions[-1]
+
+        yield opened
+        for session in sessions:
+            session.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def session(cls, selection: Selection, graph: Graph) -> Iterator[Session]:
+        """The session that all checks share which leave it as it is."""
+        session = open_session(graph, selection.backend, cls.device, cls.precision, cls.options)
+        yield session
+        session.close()
+
+    def test_factory_gives_a_backend(self, plugins: PluginManager) -> None:
+        """It is called without arguments, and what it gives by the names of the protocol."""
+        record = plugins.backend(self.backend)
+        made = record.factory.load()()
+        if not isinstance(made, Backend):
+            fail(f"'{record.factory.target}' gives a {type(made).__name__}, which has no probe and compile.")
+
+    def test_probe_finds_the_device_under_test(self, found: tuple[Found, ...]) -> None:
+        """What the probe does not find is never granted, so nothing else here would be about it."""
+        if not any(f.device == self.device and self.precision in f.precisions for f in found):
+            there = [f"{f.device}: {', '.join(f.precisions) or 'not there'}" for f in found]
+            fail(f"The probe does not find '{self.device}' with '{self.precision}'.", why=there)
+
+    def test_probe_finds_no_more_than_is_claimed(self, plugins: PluginManager, found: tuple[Found, ...]) -> None:
+        """The planner refuses what the record does not claim, so what is found beyond it can never be used."""
+        claimed = {c.device: set(c.precisions) for c in plugins.backend(self.backend).capabilities}
+        more = [
+            f"{f.device}: {', '.join(sorted(extra))}"
+            for f in found
+            if (extra := set(f.precisions) - claimed.get(_kind(f.device), set()))
+        ]
+        if more:
+            fail("The probe finds what the record does not claim.", why=more, fix="add it to capabilities")
+
+    def test_every_device_found_compiles_and_runs(
+        self, found: tuple[Found, ...], opened: Opener, spec: DetectorSpec
+    ) -> None:
+        """Whoever asks for a device takes the probe's word that it works."""
+        image = network_input(spec, noise(1, *sizes(spec)[1]))
+        for device, precision in ((f.device, precision) for f in found for precision in f.precisions):
+            try:
+                run(opened(device, precision), spec, image)
+            except BackendUnavailableError as error:
+                fail(f"The probe finds '{device}' with '{precision}', which does not work.", why=[error.what])
+
+    def test_execution_is_what_was_asked_for(self, session: Session) -> None:
+        """Users read from it what they measure and pay for."""
+        got = session.execution
+        if (got.device, got.precision) != (self.device, self.precision):
+            fail(
+                f"Asked for {self.device} in {self.precision}, the session says {got.device} in {got.precision}.",
+                fix="read it back from the runtime, and raise BackendUnavailableError where it is another",
+            )
+
+    def test_a_device_not_found_is_refused(
+        self, plugins: PluginManager, found: tuple[Found, ...], opened: Opener
+    ) -> None:
+        """A run that falls back to the CPU looks right, is many times slower, and is found out too late."""
+        there = {f.device for f in found if f.precisions}
+        absent = ["no-such-device"]
+        for kind in dict.fromkeys(c.device for c in plugins.backend(self.backend).capabilities):
+            absent += [f"{kind}:99", *([] if {_kind(d) for d in there} & {kind} else [kind, f"{kind}:0"])]
+        for device in absent:
+            self._refused(opened, device, self.precision)
+
+    def test_a_precision_not_found_is_refused(self, found: tuple[Found, ...], opened: Opener) -> None:
+        """Numbers of another precision than was asked for are compared with the wrong tolerance."""
+        [there] = [f.precisions for f in found if f.device == self.device] or [()]
+        for precision in ("fp32", "bf16", "fp16", "int8", "no-such-precision"):
+            if precision not in there:
+                self._refused(opened, self.device, precision)
+
+    def _refused(self, opened: Opener, device: str, precision: str) -> None:
+        wanted = "it must raise BackendUnavailableError, and never settle for another"
+        try:
+            execution = opened(device, precision).execution
+        except BackendUnavailableError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not what the contract names
+            fail(f"Asked for '{device}' in '{precision}', compile raised {described(error)}", why=[wanted])
+        fail(
+            f"Asked for '{device}' in '{precision}', which the probe does not find, compile gave a session.",
+            why=[f"it says that it runs on {execution.device} in {execution.precision}", wanted],
+        )
+
+    def test_outputs_are_the_declared_ones(self, session: Session, spec: DetectorSpec) -> None:
+        """The head takes arrays by name, and trusts that they are what the detector's record says."""
+        for height, width in sizes(spec):
+            outputs = session.run({spec.input.name: network_input(spec, noise(2, height, width))})
+            check_outputs(spec, outputs, 2, height, width)
+
+    def test_raw_heads_are_the_networks(self, session: Session, spec: DetectorSpec) -> None:
+        """Heads under each other's names, or a little off, still look like numbers."""
+        builder = next((g.ref for g in spec.graphs if g.kind == "numpy" and isinstance(g.ref, Ref)), None)
+        if builder is None:
+            fail(
+                f"Nothing says which numbers of '{spec.name}' are right.",
+                why=["it publishes no graph of the kind numpy"],
+                fix="name a detector that does, or none, or declare this check in expected_failures",
+            )
+        for height, width in sizes(spec):
+            image = network_input(spec, noise(1, height, width))
+            expected = builder.load()(None)({spec.input.name: image.copy()})
+            self._same(run(session, spec, image), expected, f"The raw heads of {width}x{height} pixels are others")
+
+    def test_any_batch_height_and_width_runs(self, session: Session, spec: DetectorSpec) -> None:
+        """A graph frozen at the size it was traced at fails on the first picture of another."""
+        for count, (height, width) in itertools.product((1, 3), sizes(spec)):
+            try:
+                outputs = run(session, spec, network_input(spec, noise(count, height, width)))
+            except Exception as error:  # noqa: BLE001 - a runtime may raise anything
+                fail(f"A batch of {count} of {width}x{height} pixels does not run.", why=[described(error)])
+            if any(len(output) != count for output in outputs.values()):
+                fail(f"A batch of {count} of {width}x{height} pixels gives outputs of another batch.")
+
+    def test_repeated_runs_are_equal(self, session: Session, spec: DetectorSpec) -> None:
+        """What depends on the run before cannot be reproduced."""
+        image = network_input(spec, noise(2, *sizes(spec)[1]))
+        first = run(session, spec, image)
+        run(session, spec, network_input(spec, noise(1, *sizes(spec)[2])))
+        self._same(run(session, spec, image), first, "A run again gives other numbers", self._exactly())
+
+    def test_a_batch_equals_singles(self, session: Session, spec: DetectorSpec) -> None:
+        """What is found in a picture must not depend on its neighbours in the batch."""
+        image = network_input(spec, noise(3, *sizes(spec)[1]))
+        batch = run(session, spec, image)
+        for place in range(len(image)):
+            alone = run(session, spec, image[place : place + 1])
+            together = {name: output[place : place + 1] for name, output in batch.items()}
+            self._same(together, alone, f"Picture {place} of a batch gives other numbers than by itself")
+
+    def test_two_threads_get_what_one_gets(self, session: Session, spec: DetectorSpec) -> None:
+        """Servers run one session from many threads."""
+        images = [network_input(spec, noise(1 + seed % 2, *sizes(spec)[seed % 4], seed)) for seed in range(8)]
+        alone = [run(session, spec, image) for image in images]
+        with ThreadPoolExecutor(2) as threads:
+            jobs = [(seed, threads.submit(run, session, spec, images[seed])) for seed in [*range(8)] * 3]
+            for seed, job in jobs:
+                self._same(job.result(), alone[seed], "Two threads at once get other numbers", self._exactly())
+
+    def test_inputs_are_not_written_to(self, session: Session, spec: DetectorSpec) -> None:
+        """The array is the caller's, who may run it again."""
+        image = network_input(spec, noise(2, *sizes(spec)[1]))
+        given = image.copy()
+        session.run({spec.input.name: given})
+        if not np.array_equal(given, image):
+            fail("A run changed its input.", fix="copy it first")
+        given.flags.writeable = False
+        try:
+            session.run({spec.input.name: given})
+        except Exception as error:  # noqa: BLE001 - a runtime may raise anything
+            fail("A run needs its input to be writeable.", why=[described(error)], fix="copy it first")
+
+    def test_outputs_are_the_callers_own(self, session: Session, spec: DetectorSpec) -> None:
+        """A buffer that is used again changes results that somebody still holds."""
+        given = network_input(spec, noise(2, *sizes(spec)[1]))
+        first = session.run({spec.input.name: given})
+        kept = {name: output.copy() for name, output in first.items()}
+        second = session.run({spec.input.name: given[::-1].copy()})
+        for name, output in first.items():
+            others = {"the input": given, **{f"'{n}' of the next run": o for n, o in second.items()}}
+            others |= {f"'{other}'": o for other, o in first.items() if other != name}
+            shared = [label for label, other in others.items() if np.shares_memory(output, other)]
+            if shared or not np.array_equal(output, kept[name], equal_nan=True):
+                fail(
+                    f"The output '{name}' is not the caller's own.",
+                    why=[f"it shares memory with {label}" for label in shared] or ["the next run changed it"],
+                    fix="return a copy: np.array(output)",
+                )
+            if not output.flags.writeable:
+                fail(f"The output '{name}' cannot be written to.", fix="return a copy: np.array(output)")
+
+    def test_a_closed_session_refuses_to_run(self, opened: Opener, spec: DetectorSpec) -> None:
+        """Memory that was to be free is still held by a session that survives close."""
+        session = opened(self.device, self.precision)
+        image = network_input(spec, noise(1, *sizes(spec)[1]))
+        session.close()
+        session.close()
+        try:
+            session.run({spec.input.name: image})
+        except BackendUnavailableError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not what the contract names
+            fail("A closed session raises another error than BackendUnavailableError.", why=[described(error)])
+        fail("A closed session still runs.", fix="let close drop the network, and run raise BackendUnavailableError")
+
+    def test_memory_stays_bounded(self, session: Session, spec: DetectorSpec) -> None:
+        """Pictures come in endless sizes, and what is kept for each fills the memory of a server in days."""
+
+        def visit(height: int, width: int) -> None:
+            session.run({spec.input.name: np.zeros((1, 3, height, width), np.float32)})
+
+        check_growth(f"A session of '{self.backend}'", growth(spec, visit))
+
+    def _exactly(self) -> float:
+        """How far runs of the same may lie apart: on a CPU, not at all."""
+        return 0.0 if _kind(self.device) == "cpu" else TOLERANCES[self.precision].heads
+
+    def _same(
+        self,
+        actual: Mapping[str, FloatArray],
+        expected: Mapping[str, FloatArray],
+        otherwise: str,
+        allowed: float | None = None,
+    ) -> None:
+        off = differences(actual, expected, TOLERANCES[self.precision].heads if allowed is None else allowed)
+        if off:
+            fail(f"{otherwise}.", why=off)
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]

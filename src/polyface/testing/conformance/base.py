@@ -1,0 +1,60 @@
+"""What the three classes share: named checks, and failures that are expected."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NoReturn
+
+import pytest
+
+from polyface.errors import ConfigError, nearest
+from polyface.plugins import PluginManager, installed_plugins
+
+PREFIX = "test_"
+
+
+class Conformance:
+    """Named checks; see the three subclasses.
+
+    Attributes:
+        expected_failures: the checks that are known to fail, each with the reason. They are strict: one that passes
+            after all is a failure.
+    """
+
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        known = cls.checks()
+        for name, reason in cls.expected_failures.items():
+            if name not in known:
+                raise ConfigError(
+                    f"{cls.__name__}.expected_failures names '{name}', which is no check{nearest(name, known) or '.'}",
+                    why=[f"the checks: {', '.join(known)}"],
+                )
+            if not reason.strip():
+                raise ConfigError(f"{cls.__name__}.expected_failures gives no reason for '{name}'.")
+
+    @classmethod
+    def checks(cls) -> dict[str, str]:
+        """Return why each check is made, by its name, in the order in which they are written."""
+        return {
+            name.removeprefix(PREFIX): (inspect.getdoc(getattr(cls, name)) or "").partition("\n")[0]
+            for base in reversed(cls.__mro__)
+            for name in vars(base)
+            if name.startswith(PREFIX)
+        }
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def plugins(cls) -> PluginManager:
+        """Where names are looked up: the installed plugins."""
+        return installed_plugins()
+
+
+def fail(what: str, why: Sequence[str] = (), fix: str = "") -> NoReturn:
+    """Fail the check with a message in the form of polyface's errors."""
+    pytest.fail(
+        "\n".join([what, *(f"  - {line}" for line in why), *([f"To fix it: {fix}"] if fix else [])]), pytrace=False
+    )

@@ -1,0 +1,374 @@
+"""What polyface relies on in a detector: its record, its head, and the numbers of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pytest
+from attrs import field, frozen
+
+from polyface.config import Config
+from polyface.detector import build, select
+from polyface.errors import PolyfaceError, described
+from polyface.graphs import graph_of
+from polyface.planning import choose_device, missing
+from polyface.plugins import PluginManager
+from polyface.protocols import Candidates, Graph, Head, Session
+from polyface.specs import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref
+from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.networks import (
+    check_growth,
+    check_outputs,
+    differences,
+    growth,
+    network_input,
+    noise,
+    open_session,
+    run,
+    sizes,
+)
+from polyface.testing.tolerances import TOLERANCES, Tolerance
+from polyface.weights import verified
+
+if TYPE_CHECKING:
+    from polyface.imaging import Picture
+    from polyface.protocols import FloatArray
+
+SEED = 1
+BOUND = 1000.0
+"""No raw head of a seeded network may be larger: half precision ends at 65504, and its sums before that."""
+
+
+@frozen(kw_only=True, eq=False)
+class Golden:
+    """What the original network gave for one picture, run by its own code.
+
+    Args:
+        picture: RGB uint8 ``(H, W, 3)``, of a size that the network takes without padding.
+        heads: raw heads of the original by the names of the detector's outputs, without the batch: ``(P, ...)``. Any of
+            them will do, where the original gives the others in another form.
+        scores: face scores of every anchor, ``(P,)``.
+        boxes: boxes of every anchor, ``(P, 4)`` xyxy in pixels, unclipped.
+        weights: the checkpoint that the original ran with, as the setting of that name.
+        tolerance: how far polyface's numbers may lie off.
+    """
+
+    picture: Picture
+    heads: Mapping[str, FloatArray]
+    scores: FloatArray | None = None
+    boxes: FloatArray | None = None
+    weights: str | None = None
+    tolerance: Tolerance = field(default=TOLERANCES["fp32"])
+
+
+@frozen
+class Seeded(Ref):
+    """A builder that is asked for seeded numbers, whatever weights it is given."""
+
+    def load(self) -> Any:
+        """Return the builder."""
+        builder = super().load()
+        return lambda weights=None, *, seed=SEED: builder(None, seed=seed)  # noqa: ARG005 - a builder's signature
+
+
+class DetectorConformance(Conformance):
+    """Whether a detector is what its record says, and its head what :class:`polyface.protocols.Head` promises.
+
+    Attributes:
+        detector: the detector's name.
+        backend: the backend its network runs on; ``"auto"`` takes the most preferred that can run it here.
+        device: the device it runs on.
+        precision: the precision it runs in.
+
+    The fixtures ``plugins`` (where names are looked up), ``weights`` (as the setting of that name; needed where the
+    default weights are not on every machine that runs the tests) and ``goldens`` (what the original network gave) may
+    be overridden.
+    """
+
+    detector: ClassVar[str] = ""
+    backend: ClassVar[str] = "auto"
+    device: ClassVar[str] = "cpu"
+    precision: ClassVar[str] = "fp32"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def weights(cls) -> str | None:
+        """The detector's weights: its default."""
+        return None
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def goldens(cls) -> Sequence[Golden]:
+        """What the original network gave: the author must supply it."""
+        return ()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def spec(cls, plugins: PluginManager) -> DetectorSpec:
+        """The detector's record."""
+        return plugins.detector(cls.detector)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def session(cls, plugins: PluginManager, weights: str | None) -> Iterator[Session]:
+        """The detector's network on the backend."""
+        session = cls._opened(plugins, weights)
+        yield session
+        session.close()
+
+    @classmethod
+    def _config(cls, weights: str | None) -> Config:
+        return Config(
+            detector=cls.detector, backend=cls.backend, device=cls.device, precision=cls.precision, weights=weights
+        )
+
+    @classmethod
+    def _opened(cls, plugins: PluginManager, weights: str | None) -> Session:
+        chosen = select(cls._config(weights), plugins)
+        graph = graph_of(chosen.route, chosen.detector, chosen.weights)
+        return open_session(graph, chosen.backend, cls.device, cls.precision)
+
+    @pytest.fixture
+    def head(self, spec: DetectorSpec) -> Head:
+        """A head of its own for each check."""
+        head: Head = spec.head.load()()
+        return head
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sample(cls, spec: DetectorSpec, session: Session) -> Sample:
+        """The raw heads of two pictures of noise, of even height and width."""
+        height, width = sizes(spec)[1]
+        outputs = run(session, spec, network_input(spec, noise(2, height, width)))
+        priors = spec.head.load()().priors(height, width)
+        # Out of order, with both ends and a gap.
+        keep = np.unique(np.linspace(0, len(priors) - 1, 7).astype(np.intp))[::-1].copy()
+        return Sample(height=height, width=width, outputs=outputs, priors=priors, keep=keep)
+
+    def test_head_is_a_head(self, spec: DetectorSpec) -> None:
+        """It is called without arguments, and what it gives by the names of the protocol."""
+        made = spec.head.load()()
+        if not isinstance(made, Head):
+            fail(f"'{spec.head.target}' gives a {type(made).__name__}, which has no priors, scores and decode.")
+
+    def test_graphs_load(self, spec: DetectorSpec) -> None:
+        """A builder or file that is misnamed is found out by the one user who needs it."""
+        for source in spec.graphs:
+            if not missing(spec.name, source.requires):
+                try:
+                    found = source.ref.path() if isinstance(source.ref, FileRef) else source.ref.load()
+                except PolyfaceError as error:
+                    fail(f"The graph of kind '{source.kind}' does not load.", why=[error.what, *error.why])
+                if not isinstance(found, Path) and not callable(found):
+                    fail(f"'{source.ref.target}' is a {type(found).__name__}, and no builder.")
+
+    def test_packaged_files_are_whole(self, spec: DetectorSpec) -> None:
+        """A file that is not the one of its sha256 is refused on every machine."""
+        files = {file.ref: file.sha256 for file in spec.weights if file.ref is not None}
+        files |= {source.ref: source.sha256 or "" for source in spec.graphs if isinstance(source.ref, FileRef)}
+        for ref, sha256 in files.items():
+            try:
+                verified(ref.path(), sha256)
+            except PolyfaceError as error:
+                fail(f"'{ref.target}' is not the file of the record.", why=error.why, fix="correct its sha256")
+        for file in spec.weights:
+            if file.ref is not None and file.ref.path().stat().st_size != file.size:
+                fail(f"'{file.ref.target}' has {file.ref.path().stat().st_size} bytes; declared: {file.size}.")
+
+    def test_a_seed_fixes_the_network(self, plugins: PluginManager, spec: DetectorSpec) -> None:
+        """Tests run networks without their weights, whose numbers must then be the same everywhere, and bounded."""
+        source, backend = self._buildable(plugins, spec)
+        graph = Graph(kind=source.kind, source=Seeded(source.ref.target), detector=spec)
+        image = network_input(spec, noise(1, *sizes(spec)[1]))
+        found = backend.factory.load()().probe()
+        device = choose_device(backend, found, self.device, "fp32")
+        runs = []
+        for _ in range(2):
+            session = open_session(graph, backend, device, "fp32")
+            runs.append(run(session, spec, image))
+            session.close()
+        allowed = 0.0 if self.device == "cpu" else TOLERANCES["fp32"].heads
+        if off := differences(runs[1], runs[0], allowed):
+            fail(f"'{source.ref.target}' gives other numbers for the same seed.", why=off)
+        largest = max(float(np.abs(output).max(initial=0)) for output in runs[0].values())
+        if not largest <= BOUND:
+            fail(f"A seeded network's raw heads reach {largest:g}; they must stay within {BOUND:g}.")
+
+    def _buildable(self, plugins: PluginManager, spec: DetectorSpec) -> tuple[GraphSource, BackendSpec]:
+        """A graph that is built here, and a backend on this machine that takes it as it is."""
+        for backend in sorted(plugins.backends.values(), key=lambda backend: -backend.preference):
+            for source in spec.graphs:
+                needs = missing(backend.name, (*backend.requires, *source.requires))
+                claimed = self.device.partition(":")[0] in {c.device for c in backend.capabilities}
+                if isinstance(source.ref, Ref) and source.kind in backend.accepts and claimed and not needs:
+                    return source, backend
+        pytest.skip("no backend that is installed runs what a builder of this detector builds")
+
+    def test_outputs_are_the_declared_ones(self, session: Session, spec: DetectorSpec) -> None:
+        """Backends and converters go by the record, and meet another shape in a user's hands."""
+        height, width = sizes(spec)[1]
+        outputs = session.run({spec.input.name: network_input(spec, noise(2, height, width))})
+        check_outputs(spec, outputs, 2, height, width)
+
+    def test_there_is_a_prior_for_each_anchor(self, session: Session, spec: DetectorSpec, head: Head) -> None:
+        """A head that rounds otherwise than the network shifts every box after the first odd row."""
+        for height, width in sizes(spec):
+            outputs = run(session, spec, network_input(spec, noise(1, height, width)))
+            priors, scores = len(head.priors(height, width)), head.scores(outputs).shape
+            counted = {  # every output whose dims share a name with the second axis of the first has P there
+                declared.name: outputs[declared.name].shape[1]
+                for declared in spec.outputs
+                if len(declared.dims) > 1 and declared.dims[1] == spec.outputs[0].dims[1]
+            }
+            if scores != (1, priors):
+                fail(
+                    f"At {width}x{height} pixels there are {priors} priors for scores of the shape {scores}.",
+                    why=[f"'{name}' has {count} anchors" for name, count in counted.items()],
+                )
+
+    def test_scores_are_probabilities(self, sample: Sample, head: Head) -> None:
+        """Thresholds and NMS compare them with numbers from 0 to 1."""
+        scores = head.scores(sample.outputs)
+        if scores.dtype != np.float32 or scores.shape != (2, len(sample.priors)):
+            fail(f"Scores are {scores.dtype} {scores.shape}; wanted: float32 (2, {len(sample.priors)}).")
+        if not ((scores >= 0) & (scores <= 1)).all():
+            fail(f"Scores reach from {scores.min():g} to {scores.max():g}; wanted: from 0 to 1.")
+
+    def test_decode_gives_boxes_and_landmarks(self, sample: Sample, spec: DetectorSpec, head: Head) -> None:
+        """Everything after it counts on one box, and the declared landmarks, for each anchor kept."""
+        for keep in (sample.keep, sample.keep[:1], sample.keep[:0]):
+            found = sample.decoded(head, 1, keep)
+            shapes = {"boxes": (len(keep), 4), "landmarks": (len(keep), len(spec.landmarks), 2)}
+            if (found.landmarks is None) != (not spec.landmarks):
+                got = "none" if found.landmarks is None else "some"
+                fail(f"decode gives {got}; the record declares {len(spec.landmarks)} landmarks.")
+            for name, array in found._asdict().items():
+                if array is not None and (array.dtype != np.float32 or array.shape != shapes[name]):
+                    got = f"{array.dtype} {array.shape}"
+                    fail(f"For {len(keep)} anchors the {name} are {got}; wanted: float32 {shapes[name]}.")
+                if array is not None and not np.isfinite(array).all():
+                    fail(f"The {name} are not finite.")
+
+    def test_decode_keeps_to_keep(self, sample: Sample, head: Head) -> None:
+        """A box in another place of the array gets another anchor's score."""
+        every = sample.decoded(head, 1, np.arange(len(sample.priors)))
+        landmarks = None if every.landmarks is None else every.landmarks[sample.keep]
+        wanted = Candidates(every.boxes[sample.keep], landmarks)
+        _equal(sample.decoded(head, 1, sample.keep), wanted, "Anchors decode otherwise together than alone")
+
+    def test_decode_takes_the_picture_asked_for(self, sample: Sample, head: Head) -> None:
+        """The second picture of a batch would get the boxes of the first."""
+        for place in range(2):
+            alone = {name: output[place : place + 1] for name, output in sample.outputs.items()}
+            wanted = head.decode(alone, sample.priors, 0, sample.keep)
+            _equal(sample.decoded(head, place, sample.keep), wanted, f"Picture {place} of a batch decodes otherwise")
+            scores = head.scores(sample.outputs)[place]
+            if off := differences({"scores": scores}, {"scores": head.scores(alone)[0]}, TOLERANCES["fp32"].score):
+                fail(f"Picture {place} of a batch scores otherwise than by itself.", why=off)
+
+    def test_head_writes_to_nothing(self, sample: Sample, head: Head) -> None:
+        """Priors are kept for the next picture, and raw heads are still being read."""
+        for array in (*sample.outputs.values(), sample.priors, sample.keep):
+            array.flags.writeable = False
+        try:
+            head.scores(sample.outputs)
+            sample.decoded(head, 1, sample.keep)
+        except ValueError as error:
+            fail("The head writes to what it is given.", why=[described(error)], fix="copy it first")
+        finally:
+            for array in (*sample.outputs.values(), sample.priors, sample.keep):
+                array.flags.writeable = True
+
+    def test_head_keeps_no_state(self, sample: Sample, spec: DetectorSpec, head: Head) -> None:
+        """One head serves many threads and every size at once."""
+
+        def whole(_: int) -> list[FloatArray]:
+            found = sample.decoded(head, 1, sample.keep)
+            return [head.priors(sample.height, sample.width), head.scores(sample.outputs), found.boxes]
+
+        wanted = whole(0)
+        with ThreadPoolExecutor(2) as threads:
+            jobs = [threads.submit(whole, turn) for turn in range(16)]
+            for height, width in sizes(spec) * 4:
+                head.priors(height, width)
+            for job in jobs:
+                if not all(map(np.array_equal, job.result(), wanted)):
+                    fail("A head gives other numbers while another thread uses it.", fix="keep nothing on self")
+
+    def test_head_memory_stays_bounded(self, spec: DetectorSpec, head: Head) -> None:
+        """Pictures come in endless sizes, and polyface already keeps the priors of the latest."""
+        check_growth("The head", growth(spec, head.priors))
+
+    def test_raw_heads_are_those_of_the_original(
+        self, plugins: PluginManager, spec: DetectorSpec, session: Session, head: Head, goldens: Sequence[Golden]
+    ) -> None:
+        """A mean in the wrong channel order, or a padding on the wrong side, costs accuracy and breaks nothing."""
+        if not goldens:
+            fail(
+                f"There are no numbers of the original network to compare '{spec.name}' with.",
+                fix="override the fixture goldens, or give the reason in expected_failures",
+            )
+        for golden in goldens:
+            own = session if golden.weights is None else self._opened(plugins, golden.weights)
+            image = network_input(spec, [golden.picture])
+            actual = {name: output[0] for name, output in run(own, spec, image).items()}
+            allowed = golden.tolerance
+            off = differences(actual, golden.heads, allowed.heads)
+            if golden.scores is not None:
+                scores = head.scores({name: output[np.newaxis] for name, output in actual.items()})[0]
+                off += differences({"scores": scores}, {"scores": golden.scores}, allowed.score)
+            if golden.boxes is not None:
+                priors = head.priors(*image.shape[2:])
+                every = {name: output[np.newaxis] for name, output in actual.items()}
+                boxes = head.decode(every, priors, 0, np.arange(len(priors))).boxes
+                off += differences({"boxes": boxes}, {"boxes": golden.boxes}, allowed.pixels)
+            if own is not session:
+                own.close()
+            if off or not golden.heads:
+                height, width = golden.picture.shape[:2]
+                fail(
+                    f"For a picture of {width}x{height} pixels the network gives other numbers than the original.",
+                    why=off or ["the golden has no heads"],
+                    fix="check channels, mean and std in Preprocess, each in the order of channels",
+                )
+
+    def test_a_spawned_process_rebuilds_it(
+        self, plugins: PluginManager, spec: DetectorSpec, weights: str | None
+    ) -> None:
+        """Workers of a data loader or a server are sent a detector, and build it again."""
+        picture = noise(1, *sizes(spec)[1])[0]
+        with build(self._config(weights), plugins) as detector:
+            here = detector.detect(picture)
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                try:
+                    there = pool.submit(detector.detect, picture).result()
+                except Exception as error:  # noqa: BLE001 - whatever it is, the detector was not rebuilt
+                    fail(f"A spawned process cannot rebuild '{spec.name}'.", why=[described(error)])
+        if there != here:
+            fail(f"'{spec.name}' finds other faces in a spawned process: {len(there)}, not {len(here)}.")
+
+
+@frozen(kw_only=True, eq=False)
+class Sample:
+    """The raw heads of two pictures, their priors, and some anchors to keep."""
+
+    height: int
+    width: int
+    outputs: dict[str, FloatArray]
+    priors: FloatArray
+    keep: Any
+
+    def decoded(self, head: Head, image: int, keep: Any) -> Candidates:
+        """Decode anchors of one picture."""
+        return head.decode(self.outputs, self.priors, image, keep)
+
+
+def _equal(actual: Candidates, expected: Candidates, otherwise: str) -> None:
+    wanted = {name: array for name, array in expected._asdict().items() if array is not None}
+    if off := differences(actual._asdict(), wanted, TOLERANCES["fp32"].pixels):
+        fail(f"{otherwise}.", why=off)

@@ -1,0 +1,147 @@
+"""Inputs to run a network on, and what to make of its outputs."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polyface.detector import check_options
+from polyface.imaging import frame_of, prepare
+from polyface.protocols import CompileRequest, Graph, Session
+from polyface.specs import BackendSpec, DetectorSpec, OptionValue
+from polyface.testing.conformance.base import fail
+
+if TYPE_CHECKING:
+    from polyface.imaging import Picture
+    from polyface.protocols import FloatArray
+
+SHAPES = 66
+"""So many shapes a cache may hold: the memory checks let it fill with these, and then show it as many others."""
+
+LEAK = 256
+"""Bytes kept a shape from which on a cache counts as growing; a dictionary's entry for a small array takes more."""
+
+
+def open_session(
+    graph: Graph, backend: BackendSpec, device: str, precision: str, options: Mapping[str, OptionValue] | None = None
+) -> Session:
+    """Compile a graph with a backend's options checked, and return the session."""
+    request = CompileRequest(device=device, precision=precision, options=check_options(backend, options or {}))
+    session: Session = backend.factory.load()().compile(graph, request)
+    return session
+
+
+def least(spec: DetectorSpec) -> int:
+    """Return the least height and width that the network takes, in pixels."""
+    return _side(spec, 1)
+
+
+def sizes(spec: DetectorSpec) -> list[tuple[int, int]]:
+    """Return legal heights and widths of the network's input: the least, even, odd, and one of each.
+
+    They are even or odd in units of the stride, so that halving one leaves a remainder.
+    """
+    even = [_side(spec, side, parity=0) for side in (64, 48)]
+    odd = [_side(spec, side, parity=1) for side in (47, 33)]
+    return [(least(spec), least(spec)), (even[0], even[1]), (odd[0], odd[1]), (odd[1], even[0])]
+
+
+def _side(spec: DetectorSpec, pixels: int, parity: int | None = None) -> int:
+    stride = spec.preprocess.stride
+    units = math.ceil(max(pixels, spec.min_side) / stride)
+    if parity is not None and units % 2 != parity:
+        units += 1
+    return units * stride
+
+
+def noise(count: int, height: int, width: int, seed: int = 0) -> list[Picture]:
+    """Return RGB uint8 pictures ``(H, W, 3)`` of random pixels: no network was trained on them."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    return list(pixels)
+
+
+def network_input(spec: DetectorSpec, pictures: Sequence[Picture]) -> FloatArray:
+    """Return pictures of one size as polyface hands them to the network: ``(N, 3, H, W)`` float32."""
+    frames = [
+        frame_of(picture.shape[0], picture.shape[1], spec.preprocess, min_side=spec.min_side, pad_to=1)
+        for picture in pictures
+    ]
+    return prepare(pictures, frames, spec.preprocess)
+
+
+def run(session: Session, spec: DetectorSpec, image: FloatArray) -> dict[str, FloatArray]:
+    """Run the network on a copy, and return copies: what a session does to its arrays is one check's affair."""
+    return {name: np.array(value) for name, value in session.run({spec.input.name: image.copy()}).items()}
+
+
+def differences(actual: Mapping[str, FloatArray], expected: Mapping[str, FloatArray], allowed: float) -> list[str]:
+    """Return one line for each expected array that is missing, of another shape, or further off than allowed."""
+    lines = []
+    for name, wanted in expected.items():
+        got = actual.get(name)
+        if got is None or got.shape != wanted.shape:
+            lines.append(f"{name}: {'nothing' if got is None else got.shape} in the place of {wanted.shape}")
+            continue
+        off = float(np.abs(got - wanted).max(initial=0))
+        if not off <= allowed:  # a NaN is off, too
+            lines.append(f"{name}: up to {off:.3g} apart; allowed: {allowed:.3g}")
+    return lines
+
+
+def growth(spec: DetectorSpec, visit: Callable[[int, int], object]) -> int:
+    """Return by how many bytes of Python's and NumPy's memory a second lot of shapes outgrows a first.
+
+    The first is of ``SHAPES`` heights and widths, the second of the same with height and width exchanged: a cache that
+    is bounded by fewer holds as much after the one as after the other.
+    """
+    count = math.isqrt(2 * SHAPES) + 1
+    steps = [least(spec) + index * spec.preprocess.stride for index in range(count)]
+    shapes = list(itertools.combinations(steps, 2))
+    tracemalloc.start()
+    try:
+        marks = []
+        for lot in (shapes, [(width, height) for height, width in shapes]):
+            for height, width in lot:
+                visit(height, width)
+            gc.collect()
+            marks.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    return marks[1] - marks[0]
+
+
+def check_growth(what: str, bytes_: int) -> None:
+    """Fail where memory grew with every shape."""
+    if bytes_ > SHAPES * LEAK:
+        fail(
+            f"{what} keeps {bytes_ / SHAPES / 1024:.1f} KiB for each new shape.",
+            why=[f"{SHAPES} new shapes after {SHAPES} others took {bytes_ / 1024:.0f} KiB more"],
+            fix="bound the cache, as functools.lru_cache(maxsize=32) does, or keep none",
+        )
+
+
+def check_outputs(spec: DetectorSpec, outputs: Mapping[str, Any], n: int, height: int, width: int) -> None:
+    """Fail unless these are the outputs that a detector's record declares, of ``n`` pictures of that size."""
+    if outputs.keys() != {output.name for output in spec.outputs}:
+        fail(f"The outputs are {', '.join(outputs)}.", why=[f"declared: {', '.join(o.name for o in spec.outputs)}"])
+    known = dict(zip(spec.input.dims, (n, 3, height, width), strict=True))
+    for declared in spec.outputs:
+        output = outputs[declared.name]
+        if not isinstance(output, np.ndarray) or output.dtype != np.float32 or not output.flags.c_contiguous:
+            what = getattr(output, "dtype", type(output).__name__)
+            fail(f"The output '{declared.name}' is no C-contiguous float32 array on the host, but {what}.")
+        fits = len(output.shape) == len(declared.dims)
+        for dim, size in zip(declared.dims, output.shape, strict=False):
+            fits &= size == (known.setdefault(dim, size) if isinstance(dim, str) else dim)
+        if not fits:
+            sizes_ = ", ".join(f"{name} = {size}" for name, size in known.items() if isinstance(name, str))
+            fail(
+                f"The output '{declared.name}' has the shape {output.shape}.",
+                why=[f"declared: ({', '.join(map(str, declared.dims))}), where {sizes_}"],
+            )

@@ -1,0 +1,195 @@
+"""What polyface relies on in a plugin's package: that it is found, costs nothing, and says what it needs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from polyface.errors import PolyfaceError, described, nearest
+from polyface.planning import missing
+from polyface.plugins import RECORDS, PluginInfo, PluginManager, Record
+from polyface.protocols import Backend, Converter, Head
+from polyface.specs import BackendSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
+from polyface.testing.conformance.base import Conformance, fail
+
+HEAVY = (
+    "PIL",
+    "cv2",
+    "jax",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "safetensors",
+    "scipy",
+    "tensorflow",
+    "tensorrt",
+    "torch",
+    "torchvision",
+)
+"""What no module that an entry point names may import, not even by way of another."""
+
+_LOAD = """
+import importlib, json, sys
+from polyface.plugins import PluginManager
+PluginManager().register(importlib.import_module(sys.argv[1]), name=sys.argv[1])
+print()
+print(json.dumps(sorted({*sys.argv[2:]} & {*sys.modules})))
+"""
+
+
+class PluginConformance(Conformance):
+    """Whether an installed package is a good plugin: all its entry points in the group ``polyface``.
+
+    Attributes:
+        distribution: the name it is installed under.
+
+    The fixture ``plugins`` (the installed plugins) may be overridden.
+    """
+
+    distribution: ClassVar[str] = ""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def infos(cls, plugins: PluginManager) -> list[PluginInfo]:
+        """What became of each entry point."""
+        infos = [info for info in plugins.plugins if _normal(info.distribution) == _normal(cls.distribution)]
+        if not infos:
+            names = sorted({info.distribution for info in plugins.plugins})
+            near = nearest(cls.distribution, names) or "."
+            fail(
+                f"No plugin of a distribution '{cls.distribution}' is installed{near}",
+                why=[f"installed: {', '.join(names) or 'none'}"],
+                fix="pip install -e . with an entry point in the group polyface",
+            )
+        return infos
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def records(cls, infos: list[PluginInfo]) -> list[Record]:
+        """All that it provides."""
+        return [record for info in infos for record in info.records]
+
+    def test_every_entry_point_loads_and_provides_something(self, infos: list[PluginInfo]) -> None:
+        """A plugin that fails is passed over, so that only its users notice."""
+        for info in infos:
+            if info.error is not None:
+                fail(info.error.what, why=info.error.why)
+            if not info.records:
+                fail(f"The plugin '{info.name}' ({info.target}) provides nothing: no hook of it yields a record.")
+
+    def test_hooks_are_spelt_as_hooks(self, infos: list[PluginInfo]) -> None:
+        """A function that is almost a hook is never called."""
+        for info in infos:
+            if info.error is not None:  # the check above says so
+                continue
+            module = importlib.import_module(info.target.partition(":")[0])
+            for name, value in vars(module).items():
+                if name.startswith("polyface_") and callable(value) and name not in RECORDS:
+                    fail(
+                        f"'{name}' in {module.__name__} is no hook of polyface{nearest(name, RECORDS) or '.'}",
+                        why=[f"the hooks: {', '.join(RECORDS)}"],
+                    )
+
+    def test_discovery_imports_nothing_heavy(self, infos: list[PluginInfo]) -> None:
+        """Every command loads every plugin: a second for torch is a second for all."""
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        for module in dict.fromkeys(info.target.partition(":")[0] for info in infos):
+            done = subprocess.run(  # noqa: S603 - our own code, in this Python
+                [sys.executable, "-c", _LOAD, module, *HEAVY],
+                env={**os.environ, "PYTHONPATH": path},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                fail(f"{module} does not load in a process of its own.", why=done.stderr.splitlines()[-1:])
+            heavy = json.loads(done.stdout.splitlines()[-1])
+            if heavy:
+                fail(
+                    f"Loading {module} imports {', '.join(heavy)}.",
+                    fix="name the code that needs it by a Ref, which is imported once it is used",
+                )
+
+    def test_records_are_plain(self, records: list[Record]) -> None:
+        """Records are listed as JSON, kept in sets, and sent to other processes."""
+        for record in records:
+            try:
+                json.dumps(as_json(record), allow_nan=False)
+                same = {record} == {pickle.loads(pickle.dumps(record))}  # noqa: S301 - of our own making, just now
+            except Exception as error:  # noqa: BLE001 - whatever a record holds that is not plain
+                fail(f"The record '{record.name}' is not plain.", why=[described(error)])
+            if not same:
+                fail(f"The record '{record.name}' is another after pickle.")
+
+    def test_names_are_its_own(self, infos: list[PluginInfo]) -> None:
+        """A name that another package provides as well selects neither."""
+        for info in infos:
+            if info.clashes:
+                fail(f"The plugin '{info.name}' shares a name.", why=info.clashes, fix="put your own name in front")
+
+    def test_refs_load(self, records: list[Record]) -> None:
+        """What a record names is imported only when a user selects it."""
+        for record in records:
+            if isinstance(record, DetectorSpec):
+                self._made(record, record.head, Head)
+                for graph in record.graphs:
+                    if not missing(record.name, graph.requires):
+                        self._loaded(record, graph.ref)
+            elif not missing(record.name, record.requires):
+                self._made(record, record.factory, Backend if isinstance(record, BackendSpec) else Converter)
+
+    def _made(self, record: Record, ref: Ref, protocol: type[Any]) -> None:
+        made = self._loaded(record, ref)()
+        if not isinstance(made, protocol):
+            fail(f"'{ref.target}' of '{record.name}' gives a {type(made).__name__}, and no {protocol.__name__}.")
+
+    def _loaded(self, record: Record, ref: Ref | FileRef) -> Any:
+        try:
+            return ref.path() if isinstance(ref, FileRef) else ref.load()
+        except PolyfaceError as error:
+            fail(f"'{ref.target}' of '{record.name}' does not load.", why=[error.what, *error.why])
+
+    def test_requirements_are_in_the_metadata(self, records: list[Record]) -> None:
+        """The command that a refusal names must bring what was missing."""
+        metadata = importlib.metadata.metadata(self.distribution)
+        known = {_project(text)[0] for text in metadata.get_all("Requires-Dist") or ()}
+        extras = {_normal(extra) for extra in metadata.get_all("Provides-Extra") or ()}
+        for record in records:
+            for need in _requirements(record):
+                project, extra = _project(need.install)
+                if extra not in extras if project == _normal(self.distribution) else project not in known:
+                    fail(
+                        f"'{record.name}' needs '{need.module}' by `pip install {need.install}`, which the metadata of "
+                        f"{self.distribution} do not name.",
+                        fix="add it to dependencies or to an extra in pyproject.toml",
+                    )
+
+
+def _requirements(record: Record) -> Iterator[Requirement]:
+    if isinstance(record, DetectorSpec):
+        for graph in record.graphs:
+            yield from graph.requires
+    else:
+        yield from record.requires
+
+
+def _project(requirement: str) -> tuple[str, str]:
+    """The project and the extra, which may be empty, of what ``pip install`` takes."""
+    name, extra = re.match(r"([\w.-]*)(?:\[([\w.-]+)\])?", requirement.strip()).groups(default="")  # type: ignore[union-attr]
+    return _normal(name), _normal(extra)
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
