@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyface.errors import BackendUnavailableError, ContractError, WeightsError
-from polyface.protocols import Backend, CompileRequest, Graph, Head, Session
+from polyface.errors import ContractError, WeightsError
+from polyface.protocols import CompileRequest, Graph
 from polyface_example import plugin
 from polyface_example.backend import NumpyBackend
 from polyface_example.graph import build
@@ -27,18 +27,6 @@ def picture(height, width):
 def graph_of(kind, **changes):
     [source] = [source for source in REDBOX.graphs if source.kind == kind]
     return Graph(**{"kind": kind, "source": source.ref, "detector": REDBOX, **changes})
-
-
-@pytest.fixture
-def session():
-    return NumpyBackend().compile(graph_of("numpy"), CompileRequest(device="cpu", precision="fp32"))
-
-
-def test_every_ref_of_the_records_loads():
-    [backend] = plugin.polyface_backends()
-    assert isinstance(REDBOX.head.load()(), Head)
-    assert isinstance(backend.factory.load()(), Backend)
-    assert callable(REDBOX.graphs[0].ref.load())
 
 
 def test_a_pure_red_cell_gives_a_logit_difference_of_8_and_any_grey_of_minus_8():
@@ -92,39 +80,6 @@ def test_decode_shifts_by_cells_and_grows_by_the_exponential():
     np.testing.assert_allclose(candidates.boxes, [[6, 4, 22, 12], [0, 0, 8, 8]], rtol=1e-6)
     assert candidates.boxes.dtype == np.float32
     assert candidates.landmarks is None
-
-
-def test_a_batch_of_n_equals_n_singles(session):
-    images = np.random.default_rng(7).uniform(-1, 1, (3, 3, 16, 40)).astype(np.float32)
-    batch = session.run({"image": images})
-    for name in ("loc", "logits"):
-        singles = [session.run({"image": images[i : i + 1]})[name] for i in range(3)]
-        np.testing.assert_array_equal(batch[name], np.concatenate(singles))
-
-
-def test_what_a_session_returns_is_float32_contiguous_and_the_callers_own(session):
-    image = picture(16, 16)
-    assert isinstance(session, Session)
-    first = session.run({"image": image})
-    assert {name: array.shape for name, array in first.items()} == {"loc": (1, 4, 4), "logits": (1, 4, 2)}
-    for array in first.values():
-        assert (array.dtype, array.flags.c_contiguous, array.flags.owndata) == (np.float32, True, True)
-        array.fill(9)
-    np.testing.assert_array_equal(session.run({"image": image})["logits"][0, 0], [4, -4])
-    np.testing.assert_array_equal(image, picture(16, 16))
-
-
-def test_a_closed_session_refuses_to_run_and_closes_again(session):
-    session.close()
-    session.close()
-    with pytest.raises(BackendUnavailableError, match="closed"):
-        session.run({"image": picture(8, 8)})
-
-
-@pytest.mark.parametrize(("device", "precision"), [("cuda:0", "fp32"), ("cpu", "fp16")])
-def test_another_device_or_precision_is_refused(device, precision):
-    with pytest.raises(BackendUnavailableError, match="cannot run on"):
-        NumpyBackend().compile(graph_of("numpy"), CompileRequest(device=device, precision=precision))
 
 
 def test_a_file_is_refused_as_a_graph():

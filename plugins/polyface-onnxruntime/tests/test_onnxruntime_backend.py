@@ -1,90 +1,38 @@
-"""The ONNX Runtime backend against a network small enough to work out by hand."""
+"""What is ONNX Runtime's own about its backend; what every backend must keep is in test_conformance.py."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.protocols import Backend, CompileRequest, Graph, Session
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.protocols import CompileRequest, Graph
+from polyface.specs import Ref
+from polyface.testing.conformance.reference import REFERENCE, build
 from polyface_onnxruntime.plugin import polyface_backends
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'polyface-onnxruntime[cpu]'")
-onnx = pytest.importorskip("onnx", reason="the tests write their graphs with onnx: pip install onnx")
-
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - only once onnx is known to be there
-
-from polyface_onnxruntime import session as session_module  # noqa: E402
+from polyface_onnxruntime import session as session_module  # noqa: E402 - only once onnxruntime is known to be there
 from polyface_onnxruntime.backend import OnnxRuntimeBackend  # noqa: E402
 
-WEIGHT = np.arange(18, dtype=np.float32).reshape(6, 3) / 8
 CPU = CompileRequest(device="cpu", precision="fp32")
+GRAPH_FILE = next(source.ref for source in REFERENCE.graphs if source.kind == "onnx").path()
 
 
-def detector(outputs=("loc", "logits")):
-    loc, logits = outputs
-    return DetectorSpec(
-        name="tiny",
-        summary="one 1x1 convolution",
-        graph_version=1,
-        input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
-        outputs=(TensorSpec(name=loc, dims=("n", "p", 4)), TensorSpec(name=logits, dims=("n", "p", 2))),
-        preprocess=Preprocess(channels="rgb", mean=(0, 0, 0)),
-        head=Ref("tiny:Head"),
-        graphs=(GraphSource(kind="onnx", ref=Ref("tiny:build")),),
-    )
-
-
-def expected(image):
-    """The same network in NumPy: every pixel's channels times WEIGHT."""
-    heads = np.einsum("nchw,oc->nhwo", image, WEIGHT).reshape(len(image), -1, 6)
-    return {"loc": heads[..., :4], "logits": heads[..., 4:]}
-
-
-def picture(n=2, height=5, width=7):
-    # Multiples of 1/8 up to 2: every product and sum below is exact in float32.
-    return np.random.default_rng(0).integers(-16, 17, (n, 3, height, width)).astype(np.float32) / 8
+def picture():
+    # Multiples of 1/8 up to 2: every product and sum of the network is exact in float32.
+    return np.random.default_rng(0).integers(-16, 17, (2, 3, 5, 7)).astype(np.float32) / 8
 
 
 @pytest.fixture
-def graph_file(tmp_path):
-    nodes = [
-        helper.make_node("Conv", ["image", "weight"], ["maps"]),
-        helper.make_node("Transpose", ["maps"], ["last"], perm=[0, 2, 3, 1]),
-        helper.make_node("Reshape", ["last", "shape"], ["heads"]),
-        helper.make_node("Split", ["heads", "sizes"], ["loc", "logits"], axis=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
-        [
-            helper.make_tensor_value_info("loc", TensorProto.FLOAT, ["n", "p", 4]),
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", "p", 2]),
-        ],
-        [
-            numpy_helper.from_array(WEIGHT[:, :, None, None], "weight"),
-            numpy_helper.from_array(np.array([0, -1, 6]), "shape"),
-            numpy_helper.from_array(np.array([4, 2]), "sizes"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-@pytest.fixture
-def graph(graph_file):
-    return Graph(kind="onnx", source=graph_file, detector=detector())
+def graph():
+    return Graph(kind="onnx", source=GRAPH_FILE, detector=REFERENCE)
 
 
 @pytest.fixture
@@ -92,69 +40,11 @@ def session(graph):
     return OnnxRuntimeBackend().compile(graph, CPU)
 
 
-def test_the_backend_and_its_session_obey_the_protocols(session):
-    assert isinstance(OnnxRuntimeBackend(), Backend)
-    assert isinstance(session, Session)
-
-
 def test_the_plugin_claims_cuda_before_the_cpu_and_accepts_onnx():
     spec = next(iter(polyface_backends()))
     assert (spec.name, spec.accepts, spec.preference) == ("onnxruntime", ("onnx",), 20)
     assert [(c.device, c.precisions) for c in spec.capabilities] == [("cuda", ("fp32",)), ("cpu", ("fp32",))]
     assert spec.factory.load() is OnnxRuntimeBackend
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 7), (3, 5, 7), (2, 33, 64), (4, 101, 157)])
-def test_any_batch_height_and_width_gives_the_numbers_worked_out_in_numpy(session, shape):
-    image = picture(*shape)
-    outputs = session.run({"image": image})
-    wanted = expected(image)
-    assert outputs.keys() == wanted.keys()
-    for name in wanted:
-        np.testing.assert_array_equal(outputs[name], wanted[name])
-
-
-def test_a_batch_of_n_equals_n_singles(session):
-    image = picture(3)
-    batch = session.run({"image": image})
-    singles = [session.run({"image": image[i : i + 1]}) for i in range(3)]
-    for name, value in batch.items():
-        np.testing.assert_array_equal(value, np.concatenate([single[name] for single in singles]))
-
-
-def test_outputs_are_float32_c_contiguous_and_outlive_later_runs_and_the_session(session):
-    image = picture()
-    first = session.run({"image": image})
-    assert all(v.dtype == np.float32 and v.flags.c_contiguous and v.flags.writeable for v in first.values())
-    second = session.run({"image": image + 1})
-    assert not any(np.shares_memory(first[name], second[name]) for name in first)
-    session.close()
-    del second
-    for name, value in expected(image).items():
-        np.testing.assert_array_equal(first[name], value)
-
-
-def test_the_input_is_never_written_to(session):
-    image = picture()
-    image.flags.writeable = False
-    before = image.copy()
-    session.run({"image": image})
-    np.testing.assert_array_equal(image, before)
-
-
-def test_two_threads_get_what_one_gets(session):
-    images = [picture(1 + i % 3, 20 + i, 30 + 2 * i) for i in range(40)]
-    with ThreadPoolExecutor(2) as threads:
-        results = list(threads.map(lambda image: session.run({"image": image}), images))
-    for image, outputs in zip(images, results, strict=True):
-        np.testing.assert_array_equal(outputs["loc"], expected(image)["loc"])
-
-
-def test_a_closed_session_raises_and_closes_again(session):
-    session.close()
-    session.close()
-    with pytest.raises(BackendUnavailableError, match="closed"):
-        session.run({"image": picture()})
 
 
 def test_execution_is_read_back_from_the_runtime(session):
@@ -308,13 +198,14 @@ def test_every_option_of_the_record_is_taken_and_changes_no_number(graph):
         options = {o.name: o.default for o in spec.options} | {"threads": 1, "graph_optimization": level}
         request = CompileRequest(device="cpu", precision="fp32", options=options)
         outputs = OnnxRuntimeBackend().compile(graph, request).run({"image": image})
-        np.testing.assert_array_equal(outputs["logits"], expected(image)["logits"])
+        np.testing.assert_array_equal(outputs["logits"], build()({"image": image})["logits"])
 
 
-def test_a_graph_with_other_outputs_than_the_detectors_is_refused(graph_file):
-    graph = Graph(kind="onnx", source=graph_file, detector=detector(outputs=("boxes", "logits")))
-    with pytest.raises(ContractError, match=r"outputs of .*tiny\.onnx.*\n.*loc: tensor\(float\)"):
-        OnnxRuntimeBackend().compile(graph, CPU)
+def test_a_graph_with_other_outputs_than_the_detectors_is_refused(graph):
+    boxes = attrs.evolve(REFERENCE.outputs[0], name="boxes")
+    detector = attrs.evolve(REFERENCE, outputs=(boxes, *REFERENCE.outputs[1:]))
+    with pytest.raises(ContractError, match=r"outputs of .*reference\.onnx.*\n.*loc: tensor\(float\)"):
+        OnnxRuntimeBackend().compile(attrs.evolve(graph, detector=detector), CPU)
 
 
 @pytest.mark.parametrize("content", [b"no graph at all", b"", None])
@@ -323,14 +214,14 @@ def test_a_file_that_is_no_graph_is_refused_and_the_cause_kept(tmp_path, content
     if content is not None:
         path.write_bytes(content)
     with pytest.raises((ContractError, BackendUnavailableError)) as caught:
-        OnnxRuntimeBackend().compile(Graph(kind="onnx", source=path, detector=detector()), CPU)
+        OnnxRuntimeBackend().compile(Graph(kind="onnx", source=path, detector=REFERENCE), CPU)
     assert caught.value.__cause__ is not None
     assert caught.value.why
 
 
 def test_a_source_that_is_no_file_is_refused():
     with pytest.raises(ContractError, match="tiny:build"):
-        OnnxRuntimeBackend().compile(Graph(kind="onnx", source=Ref("tiny:build"), detector=detector()), CPU)
+        OnnxRuntimeBackend().compile(Graph(kind="onnx", source=Ref("tiny:build"), detector=REFERENCE), CPU)
 
 
 MEMORY = """

@@ -285,24 +285,25 @@ class BackendConformance(Conformance):
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything
             fail("A run needs its input to be writeable.", why=[described(error)], fix="copy it first")
 
-    def test_outputs_are_the_callers_own(self, session: Session, spec: DetectorSpec) -> None:
+    def test_outputs_are_the_callers_own(self, opened: Opener, spec: DetectorSpec) -> None:
         """A buffer that is used again changes results that somebody still holds."""
+        session = opened(self.device, self.precision)
         given = network_input(spec, noise(2, *sizes(spec)[1]))
         first = session.run({spec.input.name: given})
         kept = {name: output.copy() for name, output in first.items()}
         second = session.run({spec.input.name: given[::-1].copy()})
+        session.close()
         for name, output in first.items():
-            others = {"the input": given, **{f"'{n}' of the next run": o for n, o in second.items()}}
-            others |= {f"'{other}'": o for other, o in first.items() if other != name}
+            others = {"the input": given, **{f"'{other}' of the next run": array for other, array in second.items()}}
+            others |= {f"'{other}'": array for other, array in first.items() if other != name}
             shared = [label for label, other in others.items() if np.shares_memory(output, other)]
-            if shared or not np.array_equal(output, kept[name], equal_nan=True):
+            if shared or not np.array_equal(output, kept[name], equal_nan=True) or not output.flags.writeable:
                 fail(
                     f"The output '{name}' is not the caller's own.",
-                    why=[f"it shares memory with {label}" for label in shared] or ["the next run changed it"],
+                    why=[f"it shares memory with {label}" for label in shared]
+                    or ["the next run or close changed it" if output.flags.writeable else "it cannot be written to"],
                     fix="return a copy: np.array(output)",
                 )
-            if not output.flags.writeable:
-                fail(f"The output '{name}' cannot be written to.", fix="return a copy: np.array(output)")
 
     def test_a_closed_session_refuses_to_run(self, opened: Opener, spec: DetectorSpec) -> None:
         """Memory that was to be free is still held by a session that survives close."""

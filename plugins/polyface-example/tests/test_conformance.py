@@ -1,0 +1,32 @@
+"""What every plugin must keep, checked by the kit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from polyface.testing import BackendConformance, DetectorConformance, Golden, PluginConformance
+
+
+class TestPackage(PluginConformance):
+    distribution = "polyface-example"
+
+
+class TestNumpy(BackendConformance):
+    backend = "numpy"
+
+
+class TestRedbox(DetectorConformance):
+    detector = "example-redbox"
+    backend = "numpy"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def goldens(cls):
+        """There is no original: by hand, a cell of pure red in the middle of six, and one of blue beside it."""
+        picture = np.zeros((16, 24, 3), np.uint8)
+        picture[:8, 8:16] = 255, 0, 0
+        picture[:8, 16:] = 0, 0, 255
+        face = np.float32([-4, 4, -8, -4, -4, -4])  # blue is as far from grey as red is, by half and the other way
+        loc = np.zeros((6, 4), np.float32)
+        return [Golden(picture=picture, heads={"loc": loc, "logits": np.stack([-face, face], axis=1)})]
