@@ -9,6 +9,10 @@ import sys
 
 import pytest
 
+from polyface.testing import BackendConformance, DetectorConformance, PluginConformance
+
+KIT = (PluginConformance, BackendConformance, DetectorConformance)
+
 
 @pytest.fixture(scope="module")
 def project(pytestconfig, tmp_path_factory):
@@ -45,7 +49,14 @@ def test_the_detector_and_the_backend_are_found(project):
 def test_the_tests_of_the_guide_pass(project):
     result = run(project, "-m", "pytest", "-q", "tests", "-p", "no:cacheprovider")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert " passed" in result.stdout
+    assert f"\n{sum(len(kind.checks()) for kind in KIT) + 1} passed" in result.stdout
+
+
+def test_the_guide_lists_every_check_with_why_it_is_made(pytestconfig):
+    guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
+    for kind in KIT:
+        rows = "".join(f"| `{name}` | {why} |\n" for name, why in kind.checks().items())
+        assert f"| `{kind.__name__}` | why |\n|---|---|\n{rows}\n" in guide
 
 
 def test_the_code_of_the_guide_has_no_gaps(project):

@@ -143,7 +143,7 @@ class BackendConformance(Conformance):
         session.close()
 
     def test_factory_gives_a_backend(self, plugins: PluginManager) -> None:
-        """It is called without arguments, and what it gives by the names of the protocol."""
+        """What it gives is called by the names of the protocol, and by no other."""
         record = plugins.backend(self.backend)
         made = record.factory.load()()
         if not isinstance(made, Backend):
@@ -199,7 +199,7 @@ class BackendConformance(Conformance):
 
     def test_a_precision_not_found_is_refused(self, found: tuple[Found, ...], opened: Opener) -> None:
         """Numbers of another precision than was asked for are compared with the wrong tolerance."""
-        [there] = [f.precisions for f in found if f.device == self.device] or [()]
+        there = next((f.precisions for f in found if f.device == self.device), ())
         for precision in ("fp32", "bf16", "fp16", "int8", "no-such-precision"):
             if precision not in there:
                 self._refused(opened, self.device, precision)

@@ -151,7 +151,7 @@ class DetectorConformance(Conformance):
         return Sample(height=height, width=width, outputs=outputs, priors=priors, keep=keep)
 
     def test_head_is_a_head(self, spec: DetectorSpec) -> None:
-        """It is called without arguments, and what it gives by the names of the protocol."""
+        """What it gives is called by the names of the protocol, and by no other."""
         made = spec.head.load()()
         if not isinstance(made, Head):
             fail(f"'{spec.head.target}' gives a {type(made).__name__}, which has no priors, scores and decode.")
