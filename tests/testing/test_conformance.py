@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,13 @@ NAMES = {"polyface_example": "toy_faces", '"example-redbox"': '"toy-redbox"', 'n
 
 # Unlike the example's own, this mean tells the orders of the channels apart.
 PREPROCESS = 'channels="rgb", mean=(127.5, 127.5, 127.5)', 'channels="bgr", mean=(104, 117, 123)'
+
+METADATA = """Metadata-Version: 2.1
+Name: toy-faces
+Version: 1.0
+Requires-Dist: torch>=2.6; extra == 'torch'
+Provides-Extra: torch
+"""
 
 TESTS = """
 import numpy as np
@@ -71,17 +79,10 @@ class Toy:
             path.write_text(text)
         self.change("plugin.py", *PREPROCESS)
         self.change("plugin.py", 'module="torch"', 'module="absent"')  # torch may be imported once only in a process
-        self.metadata("Requires-Dist: torch>=2.6; extra == 'torch'\nProvides-Extra: torch\n")
+        self.info = pytester.mkdir("toy_faces-1.0.dist-info")
+        self.info.joinpath("METADATA").write_text(METADATA)
+        self.info.joinpath("entry_points.txt").write_text("[polyface]\ntoy = toy_faces.plugin\n")
         pytester.makepyfile(test_toy=TESTS)
-
-    def metadata(self, requirements):
-        folder = self.pytester.mkdir("toy_faces-1.0.dist-info") if not self.info.exists() else self.info
-        folder.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: toy-faces\nVersion: 1.0\n{requirements}")
-        folder.joinpath("entry_points.txt").write_text("[polyface]\ntoy = toy_faces.plugin\n")
-
-    @property
-    def info(self):
-        return self.pytester.path / "toy_faces-1.0.dist-info"
 
     def change(self, file, old, new):
         path = self.folder / file
@@ -214,78 +215,201 @@ def test_exactly_the_check_that_is_about_it_sees_a_broken_plugin(toy, change, ex
     assert why in {kind.checks().get(check) for kind in (PluginConformance, BackendConformance, DetectorConformance)}
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "check", "says"),
-    [
-        ("plugin.py", "def polyface_backends", "def polyface_backend", "hooks_are_spelt_as_hooks", "polyface_backends"),
-        ("plugin.py", "toy_faces.head:RedboxHead", "toy_faces.head:Head", "refs_load", "has no attribute 'Head'"),
-        ("plugin.py", 'name="toy-redbox"', 'name="example-redbox"', "names_are_its_own", "polyface-example"),
+PACKAGES = [
+    (
+        ("@polyface.hookimpl\ndef polyface_backends", "def polyface_backend"),
+        ("hooks_are_spelt_as_hooks", "is no hook of polyface; did you mean 'polyface_backends'"),
+    ),
+    (
+        ("    yield DetectorSpec(", "    raise RuntimeError('no')\n    yield DetectorSpec("),
+        ("every_entry_point_loads_and_provides_something", "RuntimeError: no (plugin.py, line"),
+    ),
+    (
+        ("import polyface\n", "import sys, polyface\nif 'pytest' not in sys.modules: raise RuntimeError('no')\n"),
         (
-            "plugin.py",
-            'install="torch"',
-            'install="pytorch"',
-            "requirements_are_in_the_metadata",
-            "pip install pytorch",
+            "discovery_imports_nothing_heavy",
+            "does not load in a process of its own.\n  - RuntimeError: no",
         ),
-    ],
-)
-def test_what_else_is_wrong_with_a_package_is_named(toy, file, old, new, check, says):
-    if check == "hooks_are_spelt_as_hooks":
-        toy.change(file, "@polyface.hookimpl\ndef polyface_backends", "def polyface_backend")
-    else:
-        toy.change(file, old, new)
-    _, _, failed = toy.run("-k", "TestPlugin")
-    assert check in failed
-    assert says in failed[check].longreprtext
+    ),
+    (
+        ("yield BackendSpec(", "yield type('Mine', (BackendSpec,), {'__hash__': None})("),
+        ("records_are_plain", "The record 'toy-runtime' is not plain.\n  - TypeError: unhashable"),
+    ),
+    (
+        ("yield BackendSpec(", "yield type('Mine', (BackendSpec,), {'__reduce__': lambda self: (str, ('other',))})("),
+        ("records_are_plain", "The record 'toy-runtime' is another after pickle."),
+    ),
+    (('name="toy-redbox"', 'name="example-redbox"'), ("names_are_its_own", "is also provided by polyface-example")),
+    (("toy_faces.head:RedboxHead", "toy_faces.head:Head"), ("refs_load", "has no attribute 'Head'")),
+    (("toy_faces.backend:NumpyBackend", "toy_faces.head:RedboxHead"), ("refs_load", "a RedboxHead, and no Backend.")),
+    (('install="torch"', 'install="pytorch"'), ("requirements_are_in_the_metadata", "pip install pytorch")),
+    (('install="torch"', 'install="toy_faces[gpu]"'), ("requirements_are_in_the_metadata", "install toy_faces[gpu]")),
+]
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "check", "says"),
-    [
-        ("head.py", "return scores", "return 1 + scores", "scores_are_probabilities", "wanted: from 0 to 1"),
-        ("head.py", 'outputs["loc"][image, keep]', 'outputs["loc"][0, keep]', "decode_takes_the_picture_asked_for", ""),
-        ("head.py", "landmarks=None", "landmarks=centre", "decode_gives_boxes_and_landmarks", "declares 0 landmarks"),
-        ("head.py", "half = np", "outputs['loc'][:] = 0; half = np", "head_writes_to_nothing", "read-only"),
-        ("head.py", 'loc = outputs["loc"][image, keep]', 'keep = np.sort(keep); loc = outputs["loc"][image, keep]',
-         "decode_keeps_to_keep", "boxes: up to"),
-        ("plugin.py", '"p", 4)', '"p", 5)', "outputs_are_the_declared_ones", "declared: (n, p, 5)"),
-        ("graph.py", "kernel, bias = parameters(weights)",
-         "kernel, bias = parameters(weights)\n    bias += np.random.default_rng().random(6, np.float32)",
-         "a_seed_fixes_the_network", "other numbers for the same seed"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_detector_is_named(toy, file, old, new, check, says):
-    toy.change(file, old, new)
-    _, _, failed = toy.run("-k", f"TestDetector and {check}")
-    assert list(failed) == [check]
-    assert says in failed[check].longreprtext
+@pytest.mark.parametrize(("change", "expected"), PACKAGES)
+def test_what_is_wrong_with_a_package_is_named(toy, change, expected):
+    toy.change("plugin.py", *change)
+    _, _, failed = toy.run("-k", f"TestPlugin and {expected[0]}")
+    assert list(failed) == [expected[0]]
+    assert expected[1] in failed[expected[0]].longreprtext
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "check", "says"),
-    [
-        ('("fp32",), detail', '("fp32", "fp16"), detail', "probe_finds_no_more_than_is_claimed", "cpu: fp16"),
-        ('device="cpu", precisions', 'device="npu:0", precisions', "probe_finds_the_device_under_test", "npu:0: fp32"),
-        ('Execution(device="cpu"', 'Execution(device="cpu:0"', "execution_is_what_was_asked_for", "cpu:0 in fp32"),
-        ("dtype=np.float32, order", "dtype=np.float64, order", "outputs_are_the_declared_ones", "but float64"),
-        ("outputs = network(inputs)", "outputs = network({'image': inputs['image'][:1]})",
-         "any_batch_height_and_width_runs", "outputs of another batch"),
-        ("outputs = network(inputs)", "outputs = network(inputs)\n        inputs['image'].flags.writeable or 1 / 0",
-         "inputs_are_not_written_to", "needs its input to be writeable"),
-        ("outputs = network(inputs)",
-         "self.n = getattr(self, 'n', 0) + 1; outputs = {k: v + self.n for k, v in network(inputs).items()}",
-         "repeated_runs_are_equal", "A run again gives other numbers"),
-        ('BackendUnavailableError("The session is closed."', 'RuntimeError("closed"',
-         "a_closed_session_refuses_to_run", "another error than BackendUnavailableError"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_backend_is_named(toy, old, new, check, says):
-    toy.change("backend.py", old, new)
-    if "RuntimeError" in new:
-        toy.change("backend.py", ', fix="create the detector again"', "")
-    _, _, failed = toy.run("-k", f"TestBackend and {check}")
-    assert list(failed) == [check]
-    assert says in failed[check].longreprtext
+def test_an_entry_point_without_hooks_is_named(toy):
+    toy.info.joinpath("entry_points.txt").write_text("[polyface]\ntoy = toy_faces\n")
+    _, _, failed = toy.run("-k", "TestPlugin and every_entry_point")
+    [report] = failed.values()
+    assert "The plugin 'toy' (toy_faces) provides nothing: no hook of it yields a record." in report.longreprtext
+
+
+LOC = 'loc = outputs["loc"][image, keep]'
+CHILD = "__import__('multiprocessing').parent_process()"
+
+DETECTORS = [
+    (("head.py", "def decode(", "def decoded("), ("head_is_a_head", "which has no priors, scores and decode")),
+    (("plugin.py", "graph:build", "graph:built"), ("graphs_load", "The graph of kind 'numpy' does not load.")),
+    (("plugin.py", "graph:build", "graph:STRIDE"), ("graphs_load", "is no builder, but of type int")),
+    (
+        (
+            "graph.py",
+            "parameters(weights)\n",
+            "parameters(weights)\n    bias += np.random.default_rng().random(6, 'f4')\n",
+        ),
+        ("a_seed_fixes_the_network", "other numbers for the same seed"),
+    ),
+    (("graph.py", "-8 * mean", "-8e4 * mean"), ("a_seed_fixes_the_network", "they must stay within 1000")),
+    (("plugin.py", '"p", 4)', '"p", 5)'), ("outputs_are_the_declared_ones", "declared: (n, p, 5), where n = 2")),
+    (("head.py", "return scores", "return 1 + scores"), ("scores_are_probabilities", "wanted: from 0 to 1")),
+    (("head.py", "return scores", "return scores.astype(float)"), ("scores_are_probabilities", "float64 (2, 48)")),
+    (("head.py", "landmarks=None", "landmarks=centre"), ("decode_gives_boxes_and_landmarks", "declares 0 landmarks")),
+    (
+        ("plugin.py", "min_side=8,", "min_side=8, landmarks=('left', 'right'),"),
+        ("decode_gives_boxes_and_landmarks", "decode gives none; the record declares 2 landmarks"),
+    ),
+    (
+        ("head.py", "axis=1), landmarks", "axis=1).astype(float), landmarks"),
+        ("decode_gives_boxes_and_landmarks", "the boxes are float64 (7, 4); wanted: float32 (7, 4)"),
+    ),
+    (("head.py", "half = ", "half = np.nan * "), ("decode_gives_boxes_and_landmarks", "The boxes are not finite.")),
+    (("head.py", LOC, f"keep = np.sort(keep); {LOC}"), ("decode_keeps_to_keep", "boxes: up to")),
+    (
+        ("head.py", LOC, 'loc = outputs["loc"][0, keep]'),
+        ("decode_takes_the_picture_asked_for", "Picture 1 of a batch decodes otherwise"),
+    ),
+    (
+        ("head.py", 'logits = outputs["logits"]', 'logits = outputs["logits"][::-1]'),
+        ("decode_takes_the_picture_asked_for", "Picture 0 of a batch scores otherwise than by itself"),
+    ),
+    (("head.py", LOC, f"outputs['loc'][:] = 0; {LOC}"), ("head_writes_to_nothing", "read-only")),
+    (
+        ("head.py", "half = ", "self.runs = getattr(self, 'runs', 0) + 1; half = self.runs * "),
+        ("head_keeps_no_state", "A head decodes otherwise after priors of another size."),
+    ),
+    (
+        ("plugin.py", "import polyface\n", f"import polyface\nif {CHILD}: raise RuntimeError\n"),
+        ("a_spawned_process_rebuilds_it", "A spawned process cannot rebuild 'toy-redbox'.\n  - UnknownNameError"),
+    ),
+    (
+        ("head.py", "return scores", f"return scores if {CHILD} is None else 0 * scores + 1"),
+        ("a_spawned_process_rebuilds_it", "'toy-redbox' finds other faces in a spawned process: 64, not 0."),
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), DETECTORS)
+def test_what_is_wrong_with_a_detector_is_named(toy, change, expected):
+    toy.change(*change)
+    _, _, failed = toy.run("-k", f"TestDetector and {expected[0]}")
+    assert list(failed) == [expected[0]]
+    assert expected[1] in failed[expected[0]].longreprtext
+
+
+@pytest.mark.parametrize(("sha256", "size", "says"), [("0" * 64, 5, "is not the file"), (None, 5, "; declared: 5.")])
+def test_a_packaged_file_that_is_not_the_one_of_its_record_is_named(toy, sha256, size, says):
+    file = toy.folder / "weights.bin"
+    file.write_bytes(b"numbers")
+    sha256 = sha256 or hashlib.sha256(b"numbers").hexdigest()
+    weights = f"name='w', filename='w.bin', sha256='{sha256}', size={size}, license='MIT'"
+    ref = "ref=polyface.specs.FileRef('toy_faces:weights.bin')"
+    toy.change("plugin.py", "min_side=8,", f"min_side=8, weights=[polyface.specs.WeightsFile({weights}, {ref})],")
+    _, _, failed = toy.run("-k", "TestDetector and packaged_files_are_whole")
+    assert says in failed["packaged_files_are_whole"].longreprtext
+
+
+BACKENDS = [
+    (("def probe(", "def prove("), ("factory_gives_a_backend", "a NumpyBackend, which has no probe and compile")),
+    (('device="cpu", precisions', 'device="npu:0", precisions'), ("probe_finds_the_device_under_test", "npu:0: fp32")),
+    (('("fp32",), detail', '("fp32", "fp16"), detail'), ("probe_finds_no_more_than_is_claimed", "cpu: fp16")),
+    ((DEVICE, "True"), ("every_device_found_compiles_and_runs", "finds 'cpu' with 'fp32', which does not work")),
+    (('Execution(device="cpu"', 'Execution(device="cpu:0"'), ("execution_is_what_was_asked_for", "cpu:0 in fp32")),
+    (
+        (DEVICE, '1 / (request.device == "cpu") > 1'),
+        ("a_device_not_found_is_refused", "compile raised ZeroDivisionError"),
+    ),
+    (("dtype=np.float32, order", "dtype=np.float64, order"), ("outputs_are_the_declared_ones", "but float64")),
+    (
+        ("{name: np.array", "{name + '_0': np.array"),
+        ("outputs_are_the_declared_ones", "The outputs are loc_0, landms_0"),
+    ),
+    (("{name: np.array", "{name + '_0': np.array"), ("raw_heads_are_the_networks", "loc: nothing in the place of")),
+    (
+        (RUN, f"1 / (len(inputs['image']) < 3); {RUN}"),
+        ("any_batch_height_and_width_runs", "A batch of 3 of 1x1 pixels"),
+    ),
+    (
+        (RUN, "outputs = network({'image': inputs['image'][:1]})"),
+        ("any_batch_height_and_width_runs", "gives outputs of another batch"),
+    ),
+    (
+        (RUN, "self.n = getattr(self, 'n', 0) + 1; outputs = {k: v + self.n for k, v in network(inputs).items()}"),
+        ("repeated_runs_are_equal", "A run again gives other numbers"),
+    ),
+    (
+        (RUN, f"1 / inputs['image'].flags.writeable; {RUN}"),
+        ("inputs_are_not_written_to", "A run needs its input to be writeable"),
+    ),
+    (
+        ('BackendUnavailableError("The session is closed.", fix="create the detector again")', "RuntimeError()"),
+        ("a_closed_session_refuses_to_run", "another error than BackendUnavailableError"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), BACKENDS)
+def test_what_is_wrong_with_a_backend_is_named(toy, change, expected):
+    toy.change("backend.py", *change)
+    _, _, failed = toy.run("-k", f"TestBackend and {expected[0]}")
+    assert list(failed) == [expected[0]]
+    assert expected[1] in failed[expected[0]].longreprtext
+
+
+def test_a_backend_of_another_kind_must_name_a_detector(toy):
+    toy.change("plugin.py", 'accepts=("numpy",)', 'accepts=("other",)')
+    _, _, failed = toy.run("-k", "TestBackend and repeated_runs_are_equal")
+    text = failed["repeated_runs_are_equal"].longreprtext
+    assert "The kit's own network cannot run on 'toy-runtime'." in text
+    assert 'To fix it: name an installed detector that can: detector = "..."' in text
+
+
+def test_a_detector_that_says_no_numbers_is_no_reference(toy):
+    toy.pytester.makepyfile(
+        test_toy="from polyface.testing import BackendConformance\n"
+        "class TestToy(BackendConformance):\n"
+        "    backend, detector = 'toy-runtime', 'toy-redbox'\n"
+    )
+    for file in ("plugin.py", "backend.py"):
+        path = toy.folder / file
+        path.write_text(path.read_text().replace('kind="numpy"', 'kind="array"').replace('("numpy",)', '("array",)'))
+    passed, _, failed = toy.run()
+    assert list(failed) == ["raw_heads_are_the_networks"]
+    assert len(passed) == len(BackendConformance.checks()) - 1
+    assert "Nothing says which numbers of 'toy-redbox' are right." in failed["raw_heads_are_the_networks"].longreprtext
+
+
+def test_a_network_that_nothing_here_builds_is_skipped_with_the_reason(toy):
+    toy.change("plugin.py", 'GraphSource(kind="numpy"', 'GraphSource(kind="array"')
+    _, skipped, _ = toy.run("-k", "TestDetector and a_seed_fixes_the_network")
+    assert "no backend that is installed runs what a builder" in skipped["a_seed_fixes_the_network"].longreprtext
 
 
 def expecting(toy, failures):

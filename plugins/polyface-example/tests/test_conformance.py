@@ -28,5 +28,6 @@ class TestRedbox(DetectorConformance):
         picture[:8, 8:16] = 255, 0, 0
         picture[:8, 16:] = 0, 0, 255
         face = np.float32([-4, 4, -8, -4, -4, -4])  # blue is as far from grey as red is, by half and the other way
-        loc = np.zeros((6, 4), np.float32)
-        return [Golden(picture=picture, heads={"loc": loc, "logits": np.stack([-face, face], axis=1)})]
+        heads = {"loc": np.zeros((6, 4), np.float32), "logits": np.stack([-face, face], axis=1)}
+        boxes = np.float32([[x, y, x + 8, y + 8] for y in (0, 8) for x in (0, 8, 16)])
+        return [Golden(picture=picture, heads=heads, scores=1 / (1 + np.exp(-2 * face)), boxes=boxes)]

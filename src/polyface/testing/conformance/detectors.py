@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -13,12 +14,13 @@ import pytest
 from attrs import field, frozen
 
 from polyface.config import Config
-from polyface.detector import build, select
+from polyface.detector import FaceDetector, build, select
 from polyface.errors import PolyfaceError, described
 from polyface.graphs import graph_of
 from polyface.planning import choose_device, missing
 from polyface.plugins import PluginManager
 from polyface.protocols import Candidates, Graph, Head, Session
+from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref
 from polyface.testing.conformance.base import Conformance, fail
 from polyface.testing.conformance.networks import (
@@ -165,7 +167,7 @@ class DetectorConformance(Conformance):
                 except PolyfaceError as error:
                     fail(f"The graph of kind '{source.kind}' does not load.", why=[error.what, *error.why])
                 if not isinstance(found, Path) and not callable(found):
-                    fail(f"'{source.ref.target}' is a {type(found).__name__}, and no builder.")
+                    fail(f"'{source.ref.target}' is no builder, but of type {type(found).__name__}.")
 
     def test_packaged_files_are_whole(self, spec: DetectorSpec) -> None:
         """A file that is not the one of its sha256 is refused on every machine."""
@@ -292,6 +294,10 @@ class DetectorConformance(Conformance):
             return [head.priors(sample.height, sample.width), head.scores(sample.outputs), found.boxes]
 
         wanted = whole(0)
+        for height, width in sizes(spec):
+            head.priors(height, width)
+        if not np.array_equal(sample.decoded(head, 1, sample.keep).boxes, wanted[-1]):
+            fail("A head decodes otherwise after priors of another size.", fix="keep nothing on self")
         with ThreadPoolExecutor(2) as threads:
             jobs = [threads.submit(whole, turn) for turn in range(16)]
             for height, width in sizes(spec) * 4:
@@ -316,16 +322,13 @@ class DetectorConformance(Conformance):
         for golden in goldens:
             own = session if golden.weights is None else self._opened(plugins, golden.weights)
             image = network_input(spec, [golden.picture])
-            actual = {name: output[0] for name, output in run(own, spec, image).items()}
-            allowed = golden.tolerance
-            off = differences(actual, golden.heads, allowed.heads)
+            outputs, allowed = run(own, spec, image), golden.tolerance
+            off = differences({name: output[0] for name, output in outputs.items()}, golden.heads, allowed.heads)
             if golden.scores is not None:
-                scores = head.scores({name: output[np.newaxis] for name, output in actual.items()})[0]
-                off += differences({"scores": scores}, {"scores": golden.scores}, allowed.score)
+                off += differences({"scores": head.scores(outputs)[0]}, {"scores": golden.scores}, allowed.score)
             if golden.boxes is not None:
-                priors = head.priors(*image.shape[2:])
-                every = {name: output[np.newaxis] for name, output in actual.items()}
-                boxes = head.decode(every, priors, 0, np.arange(len(priors))).boxes
+                priors = head.priors(image.shape[2], image.shape[3])
+                boxes = head.decode(outputs, priors, 0, np.arange(len(priors))).boxes
                 off += differences({"boxes": boxes}, {"boxes": golden.boxes}, allowed.pixels)
             if own is not session:
                 own.close()
@@ -346,7 +349,7 @@ class DetectorConformance(Conformance):
             here = detector.detect(picture)
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 try:
-                    there = pool.submit(detector.detect, picture).result()
+                    there = pool.submit(_rebuilt, pickle.dumps(detector), picture).result()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the detector was not rebuilt
                     fail(f"A spawned process cannot rebuild '{spec.name}'.", why=[described(error)])
         if there != here:
@@ -366,6 +369,13 @@ class Sample:
     def decoded(self, head: Head, image: int, keep: Any) -> Candidates:
         """Decode anchors of one picture."""
         return head.decode(self.outputs, self.priors, image, keep)
+
+
+def _rebuilt(pickled: bytes, picture: Picture) -> Detections:
+    # Not sent as an object: what fails while a worker unpickles its task ends the worker without a word.
+    detector: FaceDetector = pickle.loads(pickled)  # noqa: S301 - made by the test that waits for it
+    with detector:
+        return detector.detect(picture)
 
 
 def _equal(actual: Candidates, expected: Candidates, otherwise: str) -> None:
