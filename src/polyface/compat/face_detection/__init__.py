@@ -7,7 +7,8 @@ What differs, with what it is worth in points of average precision (easy / mediu
 400 WIDER FACE pictures:
 
 - **Mean.** There, RetinaFace's mean, which is in BGR order, is subtracted from RGB pixels, so that red and blue are 19
-  levels off. Here it is subtracted in the order the network was trained with: 1.2 / 1.2 / 3.0 points.
+  levels off. Here it is subtracted in the order the network was trained with: 1.2 / 1.2 / 3.0 points with the weights
+  that project uses, 0.9 / 0.9 / 2.8 with the packaged ones.
 - **Resizing.** There, by the nearest neighbour, which leaves out pixels; here anti-aliased: 0.1 / 0.3 / 0.5 points with
   ``max_resolution=800``, 0.7 / 0.7 / 0.4 with 640, and 0.3 / 0.0 / -0.2 with 512, at thresholds of 0.02 and IoU 0.4.
 - **shrink.** There, any ``shrink`` but 1 without ``max_resolution`` is a ``TypeError``. Here it scales the picture,
