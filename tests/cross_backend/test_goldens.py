@@ -12,15 +12,15 @@ from polyface.testing.tolerances import TOLERANCES
 pytestmark = pytest.mark.shared
 
 FP32 = TOLERANCES["fp32"]
-BACKENDS = ["torch", "onnxruntime"]
+BACKENDS = ["torch", "onnxruntime", "openvino"]
 
 
 @pytest.fixture
 def reference_detector(require, make_detector, reference_checkpoint):
-    """A detector with the goldens' weights; on ONNX Runtime they come through the converter."""
+    """A detector with the goldens' weights; where ONNX is run, they come through the converter."""
 
     def build(name, backend):
-        require(backend, "torch", "torchvision", "polyface_torch", "polyface_onnxruntime", "onnxscript")
+        require(backend, f"polyface_{backend}", "torch", "torchvision", "polyface_torch", "onnxscript")
         return make_detector(name, backend=backend, device="cpu", weights=reference_checkpoint(name), pad_to=1)
 
     return build

@@ -10,8 +10,8 @@ import pytest
 
 import polyface
 
-HEAVY = ("PIL", "cv2", "numpy", "onnx", "onnxruntime", "torch", "torchvision")
-RUNTIMES = {"cv2", "onnx", "onnxruntime", "torch", "torchvision"}
+HEAVY = ("PIL", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "torch", "torchvision")
+RUNTIMES = {"cv2", "onnx", "onnxruntime", "openvino", "torch", "torchvision"}
 CORE = Path(polyface.__file__).parent
 
 

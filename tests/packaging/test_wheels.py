@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-PLUGINS = ["cuda-fp16", "dsfd", "example", "onnxruntime", "retinaface", "torch"]
+PLUGINS = ["cuda-fp16", "dsfd", "example", "onnxruntime", "openvino", "retinaface", "torch"]
 CORE_NEEDS = {"attrs", "click", "numpy", "pillow", "platformdirs", "pluggy", "pooch", "rich"}
 
 

@@ -1,0 +1,249 @@
+"""OpenVINO's CPU plugin behind polyface's session contract: in the precision asked for, read back, or not at all.
+
+The properties and what they mean: https://docs.openvino.ai/2026/openvino-workflow/running-inference.html
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from polyface.errors import BackendUnavailableError, ContractError
+from polyface.protocols import CompileRequest, Execution, Found, Graph
+from polyface.specs import DetectorSpec
+from polyface.weights import home
+from polyface_openvino.runtime import openvino as ov
+
+if TYPE_CHECKING:
+    from polyface.protocols import FloatArray
+
+_DEVICE = "CPU"
+
+_TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16, "fp16": ov.Type.f16}
+
+# How OPTIMIZATION_CAPABILITIES calls them.
+_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+
+# Kernels kept for shapes seen, by kind of layer. The default of 5000 lets memory grow with every shape; see the README.
+_KERNELS = 64
+
+
+class OpenVINOBackend:
+    """Runs ONNX graphs with OpenVINO on the CPU, in float32, bfloat16 or float16."""
+
+    def __init__(self) -> None:
+        self._core = ov.Core()
+
+    def probe(self) -> tuple[Found, ...]:
+        """Return the CPU with the precisions that its own instructions compute in."""
+        name = self._core.get_property(_DEVICE, "FULL_DEVICE_NAME")
+        return (Found(device="cpu", precisions=self._precisions(), detail=f"{name}, OpenVINO {version()}"),)
+
+    def compile(self, graph: Graph, request: CompileRequest) -> OpenVINOSession:
+        """Return a session that runs the graph's ONNX file exactly as requested.
+
+        Raises:
+            BackendUnavailableError: OpenVINO cannot run it so, or there is no place for its cache.
+            ContractError: the file is no ONNX graph, or its inputs and outputs are not the detector's.
+        """
+        self._check(request)
+        model = read(graph)
+        check_interface(graph, model)
+        asked = properties(request)
+        try:
+            compiled = self._core.compile_model(model, _DEVICE, asked)
+        except Exception as error:  # OpenVINO's errors have no base of their own
+            raise BackendUnavailableError(
+                f"OpenVINO cannot compile the graph of '{graph.detector.name}'.",
+                why=[one_line(error)],
+                fix="choose another backend from `polyface matrix`",
+            ) from error
+        check_in_use(asked, compiled)
+        return OpenVINOSession(compiled, graph.detector, request.precision)
+
+    def _check(self, request: CompileRequest) -> None:
+        if request.device != "cpu":
+            raise BackendUnavailableError(
+                f"OpenVINO has no device '{request.device}' here.",
+                why=["this backend runs on the CPU only"],
+                fix="--device cpu",
+            )
+        precisions = self._precisions()
+        if request.precision not in precisions:
+            raise BackendUnavailableError(
+                f"OpenVINO cannot run in '{request.precision}' on this CPU.",
+                why=[f"its instructions compute in {', '.join(precisions)}"],
+                fix=f"--precision {precisions[0]}",
+            )
+
+    def _precisions(self) -> tuple[str, ...]:
+        listed = self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        # BF16 is listed from AVX-512 on, and emulated up to AVX512_BF16; OpenVINO's own choice tells which it is.
+        native = self._core.get_property(_DEVICE, "INFERENCE_PRECISION_HINT") == ov.Type.bf16
+        return tuple(
+            precision
+            for precision, capability in _CAPABILITIES.items()
+            if capability in listed and (precision != "bf16" or native)
+        )
+
+
+class OpenVINOSession:
+    """A network inside OpenVINO; see :class:`polyface.protocols.Session`."""
+
+    def __init__(self, compiled: ov.CompiledModel, detector: DetectorSpec, precision: str) -> None:
+        self._input = detector.input.name
+        self._outputs = [tensor.name for tensor in detector.outputs]
+        # A request belongs to one run at a time. There is one for each stream: more would wait inside OpenVINO instead.
+        requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+            requests.put(compiled.create_infer_request())
+        self._requests: SimpleQueue[ov.InferRequest] | None = requests
+        self.execution = Execution(
+            device="cpu",
+            precision=precision,
+            providers=tuple(compiled.get_property("EXECUTION_DEVICES")),
+            versions={"openvino": version()},
+        )
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32.
+
+        Raises:
+            BackendUnavailableError: the session is closed, or OpenVINO failed, for want of memory for instance.
+        """
+        requests = self._requests  # a close() in another thread must not pull it away from under this run
+        if requests is None:
+            raise BackendUnavailableError("This OpenVINO session is closed.", fix="create the detector again")
+        image = inputs[self._input]
+        request = requests.get()
+        try:
+            # The input is read where it lies; the outputs are copies, since the request uses its own again.
+            results = request.infer({self._input: image}, share_inputs=True, share_outputs=False)
+            return {name: results[name] for name in self._outputs}
+        except Exception as error:  # OpenVINO's errors have no base of their own
+            raise BackendUnavailableError(
+                f"OpenVINO failed on a batch of shape {image.shape}.",
+                why=[one_line(error)],
+                fix="if memory ran out, pass fewer pictures at a time or lower --max-side",
+            ) from error
+        finally:
+            requests.put(request)
+
+    def close(self) -> None:
+        """Let go of the network; runs under way finish first."""
+        self._requests = None
+
+
+def read(graph: Graph) -> ov.Model:
+    """Return the network in a graph's file.
+
+    Raises:
+        ContractError: the source is a builder, or its file cannot be read.
+    """
+    if not isinstance(graph.source, Path):
+        raise ContractError(f"The ONNX graph of '{graph.detector.name}' must be a file, not '{graph.source.target}'.")
+    # Core.read_model would try every format it knows on a damaged file, and let each complain on stderr.
+    onnx = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    try:
+        return onnx.convert(onnx.load(str(graph.source)))
+    except Exception as error:  # OpenVINO's errors have no base of their own
+        raise ContractError(f"OpenVINO cannot read the graph {graph.source}.", why=[one_line(error)]) from error
+
+
+def check_interface(graph: Graph, model: ov.Model) -> None:
+    """Raise ``ContractError`` unless the network has the inputs and outputs that the detector declares."""
+    detector = graph.detector
+    for side, declared, there in (
+        ("inputs", (detector.input,), model.inputs),
+        ("outputs", detector.outputs, model.outputs),
+    ):
+        names = {tensor.name for tensor in declared}
+        wanted = sorted(f"{name}: f32" for name in names)
+        # A port may have further names, of what was folded into it.
+        got = sorted(f"{min(port.names & names or port.names)}: {port.element_type.get_type_name()}" for port in there)
+        if wanted != got:
+            raise ContractError(
+                f"The {side} of {graph.source} are not those of the detector '{detector.name}'.",
+                why=[f"the graph has {', '.join(got) or 'none'}", f"the detector declares {', '.join(wanted)}"],
+            )
+
+
+def properties(request: CompileRequest) -> dict[str, Any]:
+    """Return what OpenVINO is told to compile a network with; options that are missing or ``None`` stay OpenVINO's.
+
+    Raises:
+        BackendUnavailableError: the cache is asked for and cannot be written.
+    """
+    options = request.options
+    chosen: dict[str, Any] = {
+        # Unset, it is bf16 wherever the processor has that.
+        "INFERENCE_PRECISION_HINT": _TYPES[request.precision],
+        # On ARM, the other mode lets float32 convolutions round to bfloat16.
+        "EXECUTION_MODE_HINT": "ACCURACY" if request.precision == "fp32" else "PERFORMANCE",
+        "PERFORMANCE_HINT": str(options.get("hint") or "latency").upper(),
+        # Pinned, the threads of every process would sit on the same first cores.
+        "ENABLE_CPU_PINNING": False,
+        "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,
+    }
+    if streams := options.get("streams"):
+        chosen["NUM_STREAMS"] = streams
+    if threads := options.get("threads"):
+        chosen["INFERENCE_NUM_THREADS"] = threads
+    if options.get("cache"):
+        chosen["CACHE_DIR"] = str(cache_folder())
+    return chosen
+
+
+def check_in_use(asked: Mapping[str, Any], compiled: ov.CompiledModel) -> None:
+    """Raise ``BackendUnavailableError`` where OpenVINO settled for another precision, or fewer streams or threads."""
+    for name, what in (
+        ("INFERENCE_PRECISION_HINT", "precision"),
+        ("NUM_STREAMS", "streams"),
+        ("INFERENCE_NUM_THREADS", "threads"),
+    ):
+        got = compiled.get_property(name)
+        if name in asked and got != asked[name]:
+            wanted, got = (v.get_type_name() if isinstance(v, ov.Type) else v for v in (asked[name], got))
+            raise BackendUnavailableError(
+                f"OpenVINO was asked for {what}={wanted} and came up with {got}.",
+                why=["this CPU has no more" if what == "precision" else "it takes no more than this process has cores"],
+                fix="--precision fp32" if what == "precision" else f"--backend-options {what}={got}",
+            )
+
+
+def cache_folder() -> Path:
+    """Return the folder for compiled networks, in polyface's home; it is made if need be.
+
+    OpenVINO names each file by a hash of the network, its weights, its own version and the processor.
+
+    Raises:
+        BackendUnavailableError: it cannot be made, or not be written to.
+    """
+    folder = home() / "openvino"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"no permission to write to {folder}")
+    except OSError as error:
+        raise BackendUnavailableError(
+            f"There is no place for OpenVINO's cache: {folder} cannot be written to.",
+            why=[str(error)],
+            fix="set POLYFACE_HOME to a folder that can be written to, or leave out the option cache",
+        ) from error
+    return folder
+
+
+def version() -> str:
+    """Return OpenVINO's version, such as ``"2026.4.1"``, without the build."""
+    return str(ov.get_version()).partition("-")[0]
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's type and what it says, without the places in OpenVINO's source that surround it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
+    return textwrap.shorten(f"{type(error).__name__}: {' '.join(said)}", 300, placeholder=" ...")

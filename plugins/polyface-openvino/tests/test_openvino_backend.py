@@ -1,0 +1,492 @@
+"""The OpenVINO backend against a network small enough to work out by hand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+
+from polyface.errors import BackendUnavailableError, ContractError
+from polyface.protocols import Backend, CompileRequest, Graph, Session
+from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface_openvino.plugin import polyface_backends
+
+onnx = pytest.importorskip("onnx", reason="the tests write their graphs with onnx: pip install onnx")
+# Not openvino itself, whose import would report to the network.
+pytest.importorskip("polyface_openvino.runtime", reason="needs openvino: pip install openvino")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - only once onnx is known to be there
+
+from polyface_openvino import backend as backend_module  # noqa: E402
+from polyface_openvino.backend import OpenVINOBackend, properties  # noqa: E402
+from polyface_openvino.runtime import openvino as ov  # noqa: E402
+
+WEIGHT = np.arange(18, dtype=np.float32).reshape(6, 3) / 8
+FP32 = CompileRequest(device="cpu", precision="fp32")
+BF16 = attrs.evolve(FP32, precision="bf16")
+
+
+def detector(outputs=("loc", "logits")):
+    loc, logits = outputs
+    return DetectorSpec(
+        name="tiny",
+        summary="one 1x1 convolution",
+        graph_version=1,
+        input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
+        outputs=(TensorSpec(name=loc, dims=("n", "p", 4)), TensorSpec(name=logits, dims=("n", "p", 2))),
+        preprocess=Preprocess(channels="rgb", mean=(0, 0, 0)),
+        head=Ref("tiny:Head"),
+        graphs=(GraphSource(kind="onnx", ref=Ref("tiny:build")),),
+    )
+
+
+def expected(image, weight=WEIGHT):
+    """The same network in NumPy: every pixel's channels, the negative ones set to zero, times the weight."""
+    heads = np.einsum("nchw,oc->nhwo", np.maximum(image, 0), weight).reshape(len(image), -1, 6)
+    return {"loc": heads[..., :4], "logits": heads[..., 4:]}
+
+
+def picture(n=2, height=5, width=7):
+    # Multiples of 1/8 up to 2: every product and sum below is exact in float32.
+    return np.random.default_rng(0).integers(-16, 17, (n, 3, height, width)).astype(np.float32) / 8
+
+
+def write_graph(path, weight=WEIGHT):
+    nodes = [
+        helper.make_node("Relu", ["image"], ["positive"]),  # could be done in place, on the caller's array
+        helper.make_node("Conv", ["positive", "weight"], ["maps"]),
+        helper.make_node("Transpose", ["maps"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["last", "shape"], ["heads"]),
+        helper.make_node("Split", ["heads", "sizes"], ["loc", "logits"], axis=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [
+            helper.make_tensor_value_info("loc", TensorProto.FLOAT, ["n", "p", 4]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", "p", 2]),
+        ],
+        [
+            numpy_helper.from_array(weight[:, :, None, None], "weight"),
+            numpy_helper.from_array(np.array([0, -1, 6]), "shape"),
+            numpy_helper.from_array(np.array([4, 2]), "sizes"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return Graph(kind="onnx", source=path, detector=detector())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYFACE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def graph(tmp_path):
+    return write_graph(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def backend():
+    return OpenVINOBackend()
+
+
+@pytest.fixture
+def session(backend, graph):
+    return backend.compile(graph, FP32)
+
+
+@pytest.fixture
+def compiled(backend, graph, monkeypatch):
+    """Return what OpenVINO made of the graph, for a request."""
+
+    def compile_(request):
+        made = []
+        monkeypatch.setattr(backend_module, "check_in_use", lambda _asked, model: made.append(model))
+        backend.compile(graph, request)
+        return made[-1]
+
+    return compile_
+
+
+class FakeCore:
+    """Stands in for OpenVINO on another processor."""
+
+    def __init__(self, capabilities=("FP32",), default=ov.Type.f32):
+        self.properties = {
+            "FULL_DEVICE_NAME": "another CPU",
+            "OPTIMIZATION_CAPABILITIES": [*capabilities],
+            "INFERENCE_PRECISION_HINT": default,
+        }
+
+    def get_property(self, _device, name):
+        return self.properties[name]
+
+
+class TestRecord:
+    @pytest.fixture
+    def spec(self):
+        [spec] = polyface_backends()
+        return spec
+
+    def test_it_accepts_onnx_on_the_cpu_alone(self, spec):
+        assert (spec.name, spec.accepts) == ("openvino", ("onnx",))
+        assert [(c.device, c.precisions) for c in spec.capabilities] == [("cpu", ("fp32", "bf16", "fp16"))]
+        assert spec.factory.load() is OpenVINOBackend
+
+    def test_auto_prefers_onnx_runtime_and_then_this_to_torch(self, spec):
+        assert 10 < spec.preference < 20
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("hint", "fast"), ("streams", 0), ("streams", True), ("threads", 1.5), ("threads", 0), ("cache", "yes")],
+    )
+    def test_it_refuses_a_bad_option(self, spec, name, value):
+        [option] = [option for option in spec.options if option.name == name]
+        assert option.problem(value)
+
+    @pytest.mark.parametrize("chosen", [{}, {"hint": "throughput"}, {"streams": 1}, {"threads": 1}, {"cache": True}])
+    def test_every_option_is_taken_and_changes_no_number(self, spec, backend, graph, chosen):
+        options = {option.name: option.default for option in spec.options} | chosen
+        outputs = backend.compile(graph, attrs.evolve(FP32, options=options)).run({"image": picture()})
+        np.testing.assert_array_equal(outputs["logits"], expected(picture())["logits"])
+
+
+class TestRun:
+    def test_the_backend_and_its_session_obey_the_protocols(self, backend, session):
+        assert isinstance(backend, Backend)
+        assert isinstance(session, Session)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 7), (3, 5, 7), (2, 33, 64), (4, 101, 157)])
+    def test_any_batch_height_and_width_gives_the_numbers_worked_out_in_numpy(self, session, shape):
+        image = picture(*shape)
+        outputs = session.run({"image": image})
+        wanted = expected(image)
+        assert outputs.keys() == wanted.keys()
+        for name in wanted:
+            np.testing.assert_array_equal(outputs[name], wanted[name])
+
+    def test_a_batch_of_n_equals_n_singles(self, session):
+        image = picture(3)
+        batch = session.run({"image": image})
+        singles = [session.run({"image": image[i : i + 1]}) for i in range(3)]
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value, np.concatenate([single[name] for single in singles]))
+
+    def test_outputs_are_float32_c_contiguous_and_outlive_later_runs_and_the_session(self, session):
+        image = picture()
+        first = session.run({"image": image})
+        assert all(v.dtype == np.float32 and v.flags.c_contiguous and v.flags.writeable for v in first.values())
+        second = session.run({"image": image + 1})
+        assert not any(np.shares_memory(first[name], second[name]) for name in first)
+        session.close()
+        del second
+        for name, value in expected(image).items():
+            np.testing.assert_array_equal(first[name], value)
+
+    @pytest.mark.parametrize("writeable", [True, False])
+    def test_the_input_is_never_written_to(self, session, writeable):
+        image = picture()
+        before = image.copy()
+        image.flags.writeable = writeable
+        session.run({"image": image})
+        np.testing.assert_array_equal(image, before)
+
+    @pytest.mark.parametrize("hint", ["latency", "throughput"])
+    def test_many_threads_get_what_one_gets(self, backend, graph, hint):
+        session = backend.compile(graph, attrs.evolve(FP32, options={"hint": hint}))
+        images = [picture(1 + i % 3, 20 + i, 30 + 2 * i) for i in range(40)]
+        with ThreadPoolExecutor(8) as threads:
+            results = list(threads.map(lambda image: session.run({"image": image}), images))
+        for image, outputs in zip(images, results, strict=True):
+            np.testing.assert_array_equal(outputs["loc"], expected(image)["loc"])
+
+    def test_a_closed_session_raises_and_closes_again(self, session):
+        session.close()
+        session.close()
+        with pytest.raises(BackendUnavailableError, match="closed"):
+            session.run({"image": picture()})
+
+    def test_a_run_that_fails_names_the_shape_in_one_line_and_leaves_the_session_whole(self, session):
+        for _ in range(3):  # each would keep a request for itself if it did not give it back
+            with pytest.raises(BackendUnavailableError, match=re.escape("(1, 4, 5, 7)")) as caught:
+                session.run({"image": np.zeros((1, 4, 5, 7), np.float32)})
+        [why] = caught.value.why
+        assert "the model input (shape=[?,3,?,?]) and the tensor (shape=(1.4.5.7)) are incompatible" in why
+        assert ".cpp" not in why
+        assert type(caught.value.__cause__) is RuntimeError
+        np.testing.assert_array_equal(session.run({"image": picture()})["loc"], expected(picture())["loc"])
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(
+        ("capabilities", "default", "precisions"),
+        [
+            (["FP32", "INT8"], ov.Type.f32, ("fp32",)),  # AVX2
+            (["BF16", "FP32", "INT8"], ov.Type.f32, ("fp32",)),  # AVX-512, where bfloat16 is emulated
+            (["BF16", "FP32", "INT8"], ov.Type.bf16, ("fp32", "bf16")),  # AVX512_BF16
+            (["BF16", "FP16", "FP32", "INT8"], ov.Type.bf16, ("fp32", "bf16", "fp16")),  # AVX512_FP16
+            (["FP16", "FP32"], ov.Type.f16, ("fp32", "fp16")),  # ARM
+        ],
+    )
+    def test_the_probe_finds_what_the_processor_itself_computes_in(self, backend, capabilities, default, precisions):
+        backend._core = FakeCore(capabilities, default)
+        [found] = backend.probe()
+        assert (found.device, found.precisions) == ("cpu", precisions)
+        assert found.detail == f"another CPU, OpenVINO {ov.get_version().partition('-')[0]}"
+
+    def test_one_that_the_processor_lacks_is_refused_before_openvino_takes_another(self, backend, graph):
+        backend._core = FakeCore(["BF16", "FP32"], ov.Type.bf16)
+        with pytest.raises(BackendUnavailableError, match="cannot run in 'fp16' on this CPU") as caught:
+            backend.compile(graph, attrs.evolve(FP32, precision="fp16"))
+        assert caught.value.why == ("its instructions compute in fp32, bf16",)
+        assert caught.value.fix == "--precision fp32"
+
+    def test_one_that_openvino_replaced_is_refused(self, backend, graph, monkeypatch):
+        there = backend.probe()[0].precisions
+        if "fp16" in there:
+            pytest.skip("this CPU has fp16, and OpenVINO need not replace it")
+        monkeypatch.setattr(backend, "_precisions", lambda: ("fp32", "bf16", "fp16"))
+        with pytest.raises(BackendUnavailableError, match="asked for precision=f16 and came up with "):
+            backend.compile(graph, attrs.evolve(FP32, precision="fp16"))
+
+    def test_int8_is_refused(self, backend, graph):
+        with pytest.raises(BackendUnavailableError, match="cannot run in 'int8'"):
+            backend.compile(graph, attrs.evolve(FP32, precision="int8"))
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+    def test_the_convolutions_really_run_in_what_was_asked_for(self, backend, compiled, precision):
+        if precision not in backend.probe()[0].precisions:
+            pytest.skip(f"this CPU has no {precision}")
+        kernels = [
+            node.get_rt_info()
+            for node in compiled(attrs.evolve(FP32, precision=precision)).get_runtime_model().get_ops()
+        ]
+        in_use = {str(k["runtimePrecision"].value) for k in kernels if k["layerType"].value == "Convolution"}
+        assert in_use == {precision.replace("fp", "f")}
+
+    def test_bf16_rounds_and_comes_back_as_float32(self, backend, graph):
+        if "bf16" not in backend.probe()[0].precisions:
+            pytest.skip("this CPU has no bf16")
+        session = backend.compile(graph, BF16)
+        assert session.execution.precision == "bf16"
+        image = np.full((1, 3, 2, 2), 1 + 2**-10, np.float32)  # bfloat16 keeps 7 bits of the fraction
+        outputs = session.run({"image": image})
+        assert outputs["loc"].dtype == np.float32
+        np.testing.assert_array_equal(outputs["loc"], expected(np.ones_like(image))["loc"])
+
+    def test_execution_is_read_back_from_the_runtime(self, session):
+        assert (session.execution.device, session.execution.precision) == ("cpu", "fp32")
+        assert session.execution.providers == ("CPU",)
+        assert session.execution.versions == {"openvino": ov.get_version().partition("-")[0]}
+
+
+class TestCompile:
+    @pytest.mark.parametrize("device", ["gpu", "cuda", "cuda:0", "cpu:0", "CPU", "auto", ""])
+    def test_another_device_than_the_cpu_is_refused(self, backend, graph, device):
+        with pytest.raises(BackendUnavailableError, match=re.escape(f"no device '{device}'")) as caught:
+            backend.compile(graph, attrs.evolve(FP32, device=device))
+        assert caught.value.fix == "--device cpu"
+
+    def test_every_option_reaches_openvino(self, home):
+        options = {"hint": "throughput", "streams": 2, "threads": 3, "cache": True}
+        assert properties(attrs.evolve(BF16, options=options)) == {
+            "INFERENCE_PRECISION_HINT": ov.Type.bf16,
+            "EXECUTION_MODE_HINT": "PERFORMANCE",
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": 64,
+            "NUM_STREAMS": 2,
+            "INFERENCE_NUM_THREADS": 3,
+            "CACHE_DIR": str(home / "openvino"),
+        }
+
+    def test_fp32_is_exact_and_without_options_nothing_is_stored(self, backend, graph, home):
+        chosen = properties(FP32)
+        assert chosen["INFERENCE_PRECISION_HINT"] == ov.Type.f32
+        assert chosen["EXECUTION_MODE_HINT"] == "ACCURACY"
+        assert chosen["PERFORMANCE_HINT"] == "LATENCY"
+        assert not {"NUM_STREAMS", "INFERENCE_NUM_THREADS", "CACHE_DIR"} & chosen.keys()
+        backend.compile(graph, FP32)
+        assert not home.exists()
+
+    @pytest.mark.parametrize("name", ["streams", "threads"])
+    def test_more_streams_or_threads_than_cores_are_refused(self, backend, graph, name):
+        with pytest.raises(BackendUnavailableError, match=rf"asked for {name}=1024 and came up with \d+") as caught:
+            backend.compile(graph, attrs.evolve(FP32, options={name: 1024}))
+        assert re.fullmatch(rf"--backend-options {name}=\d+", caught.value.fix)
+
+    def test_a_graph_with_other_outputs_than_the_detectors_is_refused(self, backend, graph):
+        other = attrs.evolve(graph, detector=detector(outputs=("boxes", "logits")))
+        with pytest.raises(ContractError, match=r"outputs of .*tiny\.onnx.*\n.*loc: f32, logits: f32"):
+            backend.compile(other, FP32)
+
+    @pytest.mark.parametrize("content", [b"no graph at all", b"", None])
+    def test_a_file_that_is_no_graph_is_refused_in_one_line(self, backend, tmp_path, capfd, content):
+        path = tmp_path / "broken.onnx"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ContractError, match=r"broken\.onnx") as caught:
+            backend.compile(Graph(kind="onnx", source=path, detector=detector()), FP32)
+        assert ".cpp" not in str(caught.value)
+        assert capfd.readouterr() == ("", "")
+
+    def test_a_file_that_is_cut_short_is_refused_and_the_cause_kept(self, backend, graph):
+        graph.source.write_bytes(graph.source.read_bytes()[:-40])
+        with pytest.raises(ContractError) as caught:
+            backend.compile(graph, FP32)
+        assert caught.value.__cause__ is not None
+        [why] = caught.value.why
+        assert type(caught.value.__cause__).__name__ in why
+        assert "\n" not in why
+
+    def test_a_graph_that_openvino_cannot_compile_is_refused_with_its_words(self, backend, graph):
+        class Core(FakeCore):
+            def compile_model(self, *_):
+                raise RuntimeError("Exception from src/core.cpp:1:\nCheck 'ok' failed at src/core.cpp:2:\nno luck\n\n")
+
+        backend._core = Core()
+        with pytest.raises(BackendUnavailableError, match="cannot compile the graph of 'tiny'") as caught:
+            backend.compile(graph, FP32)
+        assert caught.value.why == ("RuntimeError: no luck",)
+        assert type(caught.value.__cause__) is RuntimeError
+
+    def test_a_source_that_is_no_file_is_refused(self, backend):
+        with pytest.raises(ContractError, match="tiny:build"):
+            backend.compile(Graph(kind="onnx", source=Ref("tiny:build"), detector=detector()), FP32)
+
+
+class TestCache:
+    CACHED = attrs.evolve(FP32, options={"cache": True})
+
+    def test_the_second_start_takes_what_the_first_left_and_gives_the_same(self, compiled, backend, graph, home):
+        assert compiled(self.CACHED).get_property("LOADED_FROM_CACHE") is False
+        assert [path.suffix for path in (home / "openvino").iterdir()] == [".blob"]
+        assert compiled(self.CACHED).get_property("LOADED_FROM_CACHE") is True
+        outputs = backend.compile(graph, self.CACHED).run({"image": picture()})
+        np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+
+    def test_a_graph_that_differs_by_one_weight_is_not_taken_for_the_other(self, backend, graph):
+        backend.compile(graph, self.CACHED)
+        weight = WEIGHT.copy()
+        weight[5, 2] = 7
+        other = backend.compile(write_graph(graph.source, weight), self.CACHED)
+        np.testing.assert_array_equal(other.run({"image": picture()})["logits"], expected(picture(), weight)["logits"])
+
+    def test_another_precision_is_not_taken_for_the_one_asked_for(self, backend, compiled):
+        if "bf16" not in backend.probe()[0].precisions:
+            pytest.skip("this CPU has no bf16")
+        for precision in ("bf16", "fp32", "bf16"):
+            model = compiled(attrs.evolve(self.CACHED, precision=precision))
+            assert model.get_property("INFERENCE_PRECISION_HINT") == backend_module._TYPES[precision]
+
+    @pytest.mark.parametrize("keep", [0, 100, -50])
+    def test_a_file_that_was_cut_short_is_made_anew(self, backend, graph, home, keep):
+        backend.compile(graph, self.CACHED)
+        [blob] = (home / "openvino").iterdir()
+        blob.write_bytes(blob.read_bytes()[:keep])
+        outputs = backend.compile(graph, self.CACHED).run({"image": picture()})
+        np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+
+    def test_a_home_that_cannot_be_written_to_is_named(self, backend, graph, home):
+        home.touch()
+        with pytest.raises(BackendUnavailableError, match="no place for OpenVINO's cache") as caught:
+            backend.compile(graph, self.CACHED)
+        assert "POLYFACE_HOME" in caught.value.fix
+
+    def test_a_folder_without_permission_is_named(self, backend, graph, monkeypatch):
+        monkeypatch.setattr(backend_module.os, "access", lambda _path, _mode: False)
+        with pytest.raises(BackendUnavailableError, match=r"cannot be written to\.\n  - no permission"):
+            backend.compile(graph, self.CACHED)
+
+
+def alone(code):
+    """The words that a fresh process prints at its end."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_openvino_reports_nothing_over_the_network_and_leaves_no_identity(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("CI", "TF_BUILD", "JENKINS_URL"):  # where they are set it reports nothing by itself
+        monkeypatch.delenv(name, raising=False)
+    code = (
+        "import sys\nsys.addaudithook(lambda event, args: event.startswith('socket.') and print(event))\n"
+        "import polyface_openvino.backend\nprint('openvino_telemetry' in sys.modules)"
+    )
+    assert alone(code) == ["False"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_wants_openvinos_telemetry_can_still_import_it():
+    pytest.importorskip("openvino_telemetry")
+    code = "import openvino_telemetry as t, polyface_openvino.backend, sys; print(sys.modules[t.__name__] is t)"
+    assert alone(code) == ["True"]
+    assert alone("import polyface_openvino.backend, openvino_telemetry as t; print(t.__name__)") == [
+        "openvino_telemetry"
+    ]
+
+
+THREADS = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from pathlib import Path
+from polyface_openvino.runtime import openvino as ov
+from polyface_openvino.backend import properties
+from polyface.protocols import CompileRequest
+model = ov.Core().read_model(GRAPH)
+compiled = ov.Core().compile_model(model, "CPU", properties(CompileRequest(device="cpu", precision="fp32")))
+print(compiled.get_property("INFERENCE_NUM_THREADS"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the affinity of a process is set as Linux has it")
+def test_a_process_confined_to_one_core_gets_one_thread(graph):
+    assert alone(THREADS.replace("GRAPH", repr(str(graph.source)))) == ["1"]
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import polyface_retinaface.plugin
+from polyface.protocols import CompileRequest, Graph
+from polyface_openvino.backend import OpenVINOBackend
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+detector = next(d for d in polyface_retinaface.plugin.polyface_detectors() if d.name == "retinaface-mobilenet025")
+source = next(g for g in detector.graphs if g.kind == "onnx").ref.path()
+graph = Graph(kind="onnx", source=source, detector=detector)
+session = OpenVINOBackend().compile(graph, CompileRequest(device="cpu", precision="fp32"))
+random = np.random.default_rng(0)
+sizes = set()
+while len(sizes) < 200:
+    sizes.add(tuple(random.integers(200, 1001, 2).tolist()))
+session.run({detector.input.name: np.ones((1, 3, 1000, 1000), np.float32)})
+for count, (height, width) in enumerate(sorted(sizes), 1):
+    session.run({detector.input.name: np.ones((1, 3, height, width), np.float32)})
+    if count == 10:
+        after_ten = resident()
+print(after_ten, resident())
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc, on Linux only")
+def test_two_hundred_sizes_after_the_largest_stay_within_150_mb_of_the_first_ten():
+    pytest.importorskip("polyface_retinaface", reason="the network comes with it: pip install polyface-retinaface")
+    after_ten, after_all = map(float, alone(MEMORY))
+    assert after_all - after_ten < 150
