@@ -36,7 +36,7 @@ from polyface.plugins import PluginManager, installed_plugins
 from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, Session
 from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, OptionValue
-from polyface.strategies import View, clipped, counted, cut, in_picture, merged, strategy_of
+from polyface.strategies import View, clipped, counted, cut, in_picture, merged, strategy_of, views_of
 from polyface.weights import Weights, choose, expanded
 
 if TYPE_CHECKING:
@@ -135,6 +135,33 @@ class FaceDetector:
         if one or (isinstance(images, np.ndarray) and images.ndim != 4):
             raise ImageError("detect_batch wants a sequence of pictures.", fix="detector.detect(image) for one")
         return self._detect([_read_numbered(index, image) for index, image in enumerate(images)])
+
+    def raw_heads(self, images: Sequence[ImageSource]) -> dict[str, FloatArray]:
+        """Return what the network itself gives for pictures of one padded shape, in one run: to compare backends.
+
+        The network sees each picture once, whole and not mirrored, after ``max_side``, ``infer_size`` and ``pad_to``;
+        other views are for detecting.
+
+        Returns:
+            By output name, float32 with one row a picture; ``detector.outputs`` says the shapes.
+
+        Raises:
+            ImageError: one of them is not a picture, there is none, or their padded shapes differ.
+            BackendUnavailableError: the detector is closed, the runtime failed, or a number is not finite.
+        """
+        pictures = [_read_numbered(index, image) for index, image in enumerate(images)]
+        looks = [views_of(*picture.shape[:2], max_side=self.config.max_side)[0] for picture in pictures]
+        frames = [self._frame(*view.size, view.scale) for view in looks]
+        shapes = dict.fromkeys(f"{frame.net_width}x{frame.net_height}" for frame in frames)
+        if len(shapes) != 1:
+            raise ImageError(
+                f"raw_heads wants pictures of one padded shape, not {', '.join(shapes) or 'none'}.",
+                fix="call it for each shape, or set infer_size",
+            )
+        outputs = self._run(self._prepared(pictures, frames))
+        if not all(np.isfinite(output).all() for output in outputs.values()):
+            raise self._not_finite()
+        return {spec.name: outputs[spec.name] for spec in self.detector.outputs}
 
     def close(self) -> None:
         """Release the network; closing twice is fine, detecting afterwards raises ``BackendUnavailableError``."""

@@ -134,6 +134,42 @@ def shapes(detector):
     return detector._session.shapes
 
 
+class TestRawHeads:
+    def test_they_are_what_the_network_gave_for_each_picture_in_one_run(self, make):
+        detector = make()
+        heads = detector.raw_heads([picture(5), picture(7, score=51)])
+        assert heads.keys() == {"heads"}
+        np.testing.assert_allclose(heads["heads"], [[[5, 5, 15, 15, 1]], [[7, 7, 17, 17, 0.2]]])
+        assert shapes(detector) == [(2, 3, 32, 32)]
+
+    def test_sizes_of_one_padded_shape_go_together(self, make):
+        detector = make()
+        detector.raw_heads([picture(1, height=20, width=33), picture(1, height=32, width=64)])
+        assert shapes(detector) == [(2, 3, 32, 64)]
+
+    def test_the_picture_is_shrunk_and_seen_once_whatever_the_views_are_for_detecting(self, make):
+        detector = make(max_side=64, scales=(0.5, 2), flip=True)
+        detector.raw_heads([picture(1, height=96, width=128)])
+        assert shapes(detector) == [(1, 3, 64, 64)]
+
+    @pytest.mark.parametrize(
+        ("pictures", "message"),
+        [
+            ([picture(1), picture(1, width=40)], "of one padded shape, not 32x32, 64x32"),
+            ([], "of one padded shape, not none"),
+            ([picture(1), "missing.png"], "Picture 1 of the batch: 'missing.png' does not exist"),
+        ],
+    )
+    def test_what_makes_no_batch_is_refused(self, make, pictures, message):
+        with pytest.raises(ImageError, match=message):
+            make().raw_heads(pictures)
+
+    def test_numbers_that_are_not_finite_are_refused_with_the_remedy(self, make):
+        with pytest.raises(BackendUnavailableError, match="not finite") as caught:
+            make(faces((0, 0, np.inf, 1, 1))).raw_heads([picture(1)])
+        assert caught.value.fix == "choose other --weights"
+
+
 class TestOnePicture:
     def test_the_face_of_a_picture_comes_back_in_its_pixels(self, make):
         found = make().detect(picture(5))
