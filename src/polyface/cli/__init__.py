@@ -11,7 +11,19 @@ import click
 import polyface
 from polyface.errors import PolyfaceError
 
-COMMANDS = ("detect", "fetch", "weights", "export", "evaluate", "plugins", "detectors", "backends", "matrix", "config")
+COMMANDS = (
+    "detect",
+    "compare",
+    "evaluate",
+    "fetch",
+    "weights",
+    "export",
+    "plugins",
+    "detectors",
+    "backends",
+    "matrix",
+    "config",
+)
 
 
 class Commands(click.Group):

@@ -1,0 +1,171 @@
+"""``polyface compare``, with the toy on backends of which some are wrong by a known amount."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import attrs
+import numpy as np
+import pytest
+
+from polyface.hookspecs import hookimpl
+from polyface.planning import is_installed
+from polyface.plugins import PluginManager
+from polyface.protocols import Execution, Found
+from polyface.specs import BackendSpec, Capability, Ref
+
+pytestmark = pytest.mark.skipif(not is_installed("polyface_example"), reason="compares the toy of polyface-example")
+
+ERRORS = {
+    "exact": {},
+    "near": {"loc": 5e-5},
+    "far": {"loc": 0.125},  # a pixel to the right and down, and exp(0.125) times as large
+    "blind": {"logits": (100, -100)},
+    "huge": {"loc": np.inf},
+}
+
+
+class Session:
+    def __init__(self, session, precision, errors):
+        self.execution = Execution(device="cpu", precision=precision)
+        self.session, self.errors, self.close = session, errors, session.close
+
+    def run(self, inputs):
+        return {name: head + np.float32(self.errors.get(name, 0)) for name, head in self.session.run(inputs).items()}
+
+
+def backend(errors):
+    class Backend:
+        def probe(self):
+            return (Found(device="cpu", precisions=("fp32", "bf16", "int8")),)
+
+        def compile(self, graph, request):
+            from polyface_example.backend import NumpyBackend
+
+            session = NumpyBackend().compile(graph, attrs.evolve(request, precision="fp32"))
+            return Session(session, request.precision, errors)
+
+    return Backend
+
+
+@pytest.fixture(autouse=True)
+def strangers(monkeypatch):
+    """A stranger's plugin whose backends run the toy, each with an error of its own."""
+    fake = types.ModuleType("stranger_backends")
+    plugin = types.ModuleType("plugin")
+    specs = []
+    for name, errors in ERRORS.items():
+        setattr(fake, name, backend(errors))
+        specs.append(
+            BackendSpec(
+                name=name,
+                summary="Errs",
+                accepts=("numpy",),
+                capabilities=(Capability(device="cpu", precisions=("fp32", "bf16", "int8")),),
+                factory=Ref(f"stranger_backends:{name}"),
+            )
+        )
+    plugin.polyface_backends = hookimpl(specname="polyface_backends")(lambda: specs)
+    monkeypatch.setitem(sys.modules, "stranger_backends", fake)
+    plugins = PluginManager()
+    import polyface_example.plugin
+
+    plugins.register(polyface_example.plugin, name="polyface-example")
+    plugins.register(plugin, name="stranger")
+    monkeypatch.setattr("polyface.detector.installed_plugins", lambda: plugins)
+
+
+def compared(polyface, backends, *options, code=0):
+    result = polyface("compare", "example-redbox", "--backends", backends, *options, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def test_equal_backends_differ_by_nothing(polyface, picture):
+    report = compared(polyface, "numpy,exact", "--images", picture("a.png"))
+    [entry] = report["backends"]
+    assert (report["reference"]["label"], report["pictures"], entry["label"]) == ("numpy", 1, "exact")
+    assert [head["output"] for head in entry["heads"]] == ["loc", "logits"]
+    assert all(head["absolute"] == {"max": 0, "mean": 0, "median": 0} for head in entry["heads"])
+    assert [head["cosine"] for head in entry["heads"]] == pytest.approx([1, 1])
+    assert (entry["faces"]["expected"], entry["faces"]["matched"], entry["faces"]["iou"]) == (1, 1, 1)
+    assert entry["over"] == []
+
+
+def test_an_error_within_the_table_passes_and_is_shown_as_what_is_needed(polyface, picture):
+    [entry] = compared(polyface, "numpy,near", "--images", picture("a.png"), code=1)["backends"]
+    assert entry["needed"]["heads"] == pytest.approx(5e-5, rel=0.05)
+    assert entry["over"] == ["mean"]  # every number is off, which the mean sees and the largest does not
+    [entry] = compared(polyface, "numpy,near:bf16", "--images", picture("a.png"))["backends"]
+    assert (entry["precision"], entry["over"], entry["allowed"]["mean"]) == ("bf16", [], 0.03)
+
+
+def test_a_backend_that_is_over_ends_with_status_1_and_the_others_are_shown_as_well(polyface, picture):
+    report = compared(polyface, "numpy,far,exact", "--images", picture("a.png"), code=1)
+    far, exact = report["backends"]
+    assert far["needed"]["pixels"] == pytest.approx(1 + 4 * (np.exp(0.125) - 1), rel=1e-5)
+    assert far["over"] == ["heads", "mean", "pixels"]
+    assert exact["over"] == []
+
+
+def test_a_face_that_is_lost_is_an_error_and_not_a_smaller_number(polyface, picture):
+    [entry] = compared(polyface, "numpy,blind", "--images", picture("a.png"), code=1)["backends"]
+    assert (entry["faces"]["expected"], entry["faces"]["actual"], entry["faces"]["unmatched"]) == (1, 0, 1)
+    assert "unmatched" in entry["over"]
+
+
+def test_noise_is_seeded_and_has_six_pictures_of_odd_and_even_sizes(polyface):
+    one, same, other = (compared(polyface, "numpy,exact", "--seed", seed) for seed in (1, 1, 2))
+    assert one == same
+    assert (one["pictures"], one["noise_seed"], other["noise_seed"]) == (6, 1, 2)
+
+
+def test_the_tables_show_all_levels_and_the_verdict(polyface, picture):
+    picture("in/a.png")
+    result = polyface("compare", "example-redbox", "--backends", "numpy,far", "--images", "in")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[0] == "example-redbox on 1 picture; the reference is numpy (cpu, fp32)"
+    assert any(line.startswith("far loc 0.12 0.12 0.12 0.12 ") for line in lines)
+    assert any(line.startswith("far 1 for 1 1 0 0 ") for line in lines)
+    assert any(line.endswith("over: heads, mean, pixels") for line in lines)
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_rest_is_done(polyface, picture, folder):
+    picture("in/a.png")
+    (folder / "in/b.png").write_bytes(b"no picture")
+    result = polyface("compare", "example-redbox", "--backends", "numpy,exact", "--images", "in", "--json")
+    assert result.exit_code == 1
+    assert "left out: 'in/b.png' is not a picture" in result.stderr
+    report = json.loads(result.stdout)
+    assert (report["pictures"], report["failed"], report["backends"][0]["over"]) == (1, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("backends", "message"),
+    [
+        ("numpy", "--backends names 'numpy' alone: there is nothing to compare it with."),
+        ("numpy,numpy", "--backends names 'numpy' twice."),
+        ("numpy,", "--backends: '' is not of the form NAME[:PRECISION][@DEVICE]."),
+        ("numpy,exact:", "--backends: 'exact:' is not of the form"),
+        ("numpy,exactt", "did you mean 'exact'?"),
+        ("numpy,exact:bf61", "There is no tolerance for the precision 'bf61'."),
+        ("numpy,exact:int8", "There is no tolerance for the precision 'int8'."),
+        ("numpy:bf16,exact", "does not run in 'bf16'"),
+        ("numpy,exact@cuda", "has no device 'cuda' (it has cpu)"),
+        ("numpy,huge", "gave numbers that are not finite"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(polyface, backends, message):
+    result = polyface("compare", "example-redbox", "--backends", backends)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("images", ["nothing", "empty"])
+def test_without_a_picture_there_is_no_verdict(polyface, folder, images):
+    (folder / "empty").mkdir()
+    result = polyface("compare", "example-redbox", "--backends", "numpy,exact", "--images", images)
+    assert result.exit_code == 2
+    assert f"--images {images}: not one picture could be read." in result.stderr
