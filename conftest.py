@@ -11,6 +11,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+pytest_plugins = ["pytester"]
+
 # How long an example takes says nothing on a machine that does other work besides.
 hypothesis.settings.register_profile("polyface", deadline=None)
 hypothesis.settings.load_profile("polyface")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import polyface
-from polyface.imaging import prepare
 from polyface.planning import is_installed
 from polyface.plugins import installed_plugins
 
@@ -50,20 +49,9 @@ def examples(pytestconfig):
     return sorted((pytestconfig.rootpath / "examples").glob("*.jpg"))
 
 
-def raw_heads(detector, *pictures):
-    """The network's own outputs for a batch of pictures of one size."""
-    frames = [detector._frame(*picture.shape[:2]) for picture in pictures]
-    return detector._run(prepare(pictures, frames, detector.detector.preprocess))
-
-
 def noise(height, width, seed=0):
     """A picture of random pixels: no network was trained on it, so that every layer gets odd input."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-@pytest.fixture(name="raw_heads")
-def _raw_heads():
-    return raw_heads
 
 
 @pytest.fixture(name="noise")

@@ -1,4 +1,4 @@
-"""Every installed detector on every installed backend, device and precision: it runs as promised, or says why not."""
+"""Every installed detector on every backend, device and precision: batches, threads, processes; see test_matrix.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import polyface
+from polyface.testing.comparison import compare_heads
 from polyface.testing.tolerances import TOLERANCES
 
 
@@ -36,7 +37,7 @@ def detector(build):
     try:
         return build(score_threshold=0.3)
     except (polyface.UnsupportedError, polyface.BackendUnavailableError) as error:
-        pytest.skip(f"refused, as another test asserts: {error.why[0]}")
+        pytest.skip(f"refused, as test_matrix.py asserts: {error.why[0]}")
 
 
 @pytest.fixture
@@ -55,26 +56,12 @@ def assert_same(actual, expected, tolerance):
             np.testing.assert_allclose(found.landmarks, wanted.landmarks, rtol=0, atol=tolerance.pixels)
 
 
-def test_a_cell_runs_as_asked_or_is_refused_with_reasons_and_a_remedy(cell, build, noise):
-    try:
-        detector = build()
-    except (polyface.UnsupportedError, polyface.BackendUnavailableError) as error:
-        assert error.why
-        assert error.fix
-    else:
-        assert detector.execution.device.partition(":")[0] == cell.device
-        assert detector.execution.precision == cell.precision
-        assert isinstance(detector.detect(noise(40, 56)), polyface.Detections)
-
-
-def test_a_batch_of_n_gives_the_raw_heads_of_n_singles(cell, detector, raw_heads, noise):
+def test_a_batch_of_n_gives_the_raw_heads_of_n_singles(cell, detector, noise):
     pictures = [noise(72, 104, seed) for seed in range(3)]
-    together = raw_heads(detector, *pictures)
+    together = detector.raw_heads(pictures)
     for place, picture in enumerate(pictures):
-        alone = raw_heads(detector, picture)
-        for name, head in alone.items():
-            difference = np.abs(together[name][place] - head[0]).max()
-            assert difference <= TOLERANCES[cell.precision].heads, name
+        differences = compare_heads(detector.raw_heads([picture]), {n: head[[place]] for n, head in together.items()})
+        assert max(head.relative.max for head in differences) <= TOLERANCES[cell.precision].heads
 
 
 def test_pictures_of_mixed_sizes_give_the_faces_of_single_ones(cell, detector, weights_of, examples):

@@ -1,4 +1,4 @@
-"""RetinaFace against what the original networks gave: raw heads, decoding, and real pictures end to end."""
+"""RetinaFace on real pictures against what the original gave, end to end; test_matrix.py has the raw heads."""
 
 from __future__ import annotations
 
@@ -13,40 +13,6 @@ pytestmark = pytest.mark.shared
 
 FP32 = TOLERANCES["fp32"]
 BACKENDS = ["torch", "onnxruntime", "openvino"]
-
-
-@pytest.fixture
-def reference_detector(require, make_detector, reference_checkpoint):
-    """A detector with the goldens' weights; where ONNX is run, they come through the converter."""
-
-    def build(name, backend):
-        require(backend, f"polyface_{backend}", "torch", "torchvision", "polyface_torch", "onnxscript")
-        return make_detector(name, backend=backend, device="cpu", weights=reference_checkpoint(name), pad_to=1)
-
-    return build
-
-
-@pytest.mark.parametrize("size", [(96, 128, 1), (101, 157, 2)], ids=["96x128", "101x157"])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["retinaface-mobilenet025", "retinaface-resnet50"])
-def test_raw_heads_and_decoded_anchors_are_the_original_networks(
-    golden, reference_detector, raw_heads, name, backend, size
-):
-    height, width, seed = size
-    detector = reference_detector(name, backend)
-    expected = golden.outputs(name, height, width, seed)
-
-    actual = raw_heads(detector, golden.picture(height, width, seed))
-
-    assert actual["loc"].shape == (1, *expected["loc"].shape)
-    assert np.abs(actual["loc"][0] - expected["loc"]).max() <= FP32.heads
-    assert np.abs(actual["landms"][0] - expected["landms"]).max() <= FP32.heads
-    assert np.abs(detector._head.scores(actual)[0] - expected["scores"]).max() <= FP32.heads
-    every = np.arange(len(expected["loc"]))
-    boxes, landmarks = detector._head.decode(actual, detector._head.priors(height, width), 0, every)
-    size = np.array([width, height], np.float32)
-    assert np.abs(boxes / np.tile(size, 2) - expected["boxes"]).max() <= FP32.heads
-    assert np.abs(landmarks / size - expected["landmarks"].reshape(-1, 5, 2)).max() <= FP32.heads
 
 
 @pytest.mark.parametrize("weights", ["yakhyo", "pytorch-retinaface"])

@@ -1,0 +1,204 @@
+"""Every cell against what the original network gave, or else against another backend: raw heads, then boxes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import attrs
+import numpy as np
+import pytest
+
+import polyface
+from polyface.imaging import frame_of
+from polyface.planning import is_installed
+from polyface.testing.comparison import (
+    compare_faces,
+    compare_heads,
+    exceeded,
+    merge_faces,
+    merge_heads,
+    needed,
+    tolerance_of,
+)
+from polyface.testing.plugin import cells
+from polyface.testing.report import CellRecord, inserted, read_report, render
+from polyface.weights import home
+
+SIZES = [(32, 32), (64, 96), (101, 157), (37, 320), (240, 135)]
+"""Height and width; odd ones too, and none that a graph was traced at."""
+
+GOLDEN_SIZES = [(96, 128, 1), (101, 157, 2)]
+REFUSALS = (polyface.UnsupportedError, polyface.BackendUnavailableError)
+EVERYTHING = {"torch", "onnxruntime", "onnxscript"}
+"""Where an environment promises these, no cell that ran in fp32 on the CPU may be refused."""
+
+
+class Decoded(NamedTuple):
+    """What a head makes of every anchor of a picture; boxes within the picture, and landmarks, in pixels."""
+
+    scores: np.ndarray
+    boxes: np.ndarray
+    landmarks: np.ndarray | None
+
+
+class Wanted(NamedTuple):
+    """A picture, the raw heads it must give, and what is to be made of them."""
+
+    picture: np.ndarray
+    heads: dict[str, np.ndarray]
+    decoded: Decoded
+
+
+def decoded(spec, heads, picture):
+    height, width = picture.shape[:2]
+    head = spec.head.load()()
+    priors = head.priors(*frame_of(height, width, spec.preprocess, min_side=spec.min_side, pad_to=1).shape)
+    boxes, landmarks = head.decode(heads, priors, 0, np.arange(len(priors)))
+    return Decoded(head.scores(heads)[0], boxes.clip(0, np.float32([width, height] * 2)), landmarks)
+
+
+def of_original(golden, spec):
+    """What the original network gave for the goldens' pictures; of some it was kept as scores, not logits."""
+    for height, width, seed in GOLDEN_SIZES:
+        kept = golden.outputs(spec.name, height, width, seed)
+        size = np.float32([width, height])
+        boxes = (kept["boxes"] * np.tile(size, 2)).clip(0, np.tile(size, 2))
+        landmarks = kept["landmarks"].reshape(-1, 5, 2) * size if "landmarks" in kept else None
+        heads = {output.name: kept[output.name][None] for output in spec.outputs if output.name in kept}
+        yield Wanted(golden.picture(height, width, seed), heads, Decoded(kept["scores"], boxes, landmarks))
+
+
+def of_backend(detector, noise):
+    for size in SIZES:
+        picture = noise(*size)
+        heads = detector.raw_heads([picture])
+        yield Wanted(picture, heads, decoded(detector.detector, heads, picture))
+
+
+def reason_of(error, device):
+    """The line about the cell's device where there is one, without what is of this machine alone."""
+    why = next((line for line in error.why if line.startswith(f"found {device}")), error.why[0])
+    return why.replace(str(home()), "POLYFACE_HOME")
+
+
+def largest(expected, actual):
+    return 0.0 if expected is None else float(np.abs(expected - actual).max())
+
+
+@pytest.fixture
+def original(cell, request):
+    """The goldens and the file of weights behind them, which PyTorch reads; None for a detector without goldens."""
+    folder = Path(os.environ.get("POLYFACE_SHARED", "")) / "golden"
+    has_golden = "POLYFACE_SHARED" in os.environ and (folder / f"{cell.detector.name}.keys.json").exists()
+    if not (has_golden and is_installed("torch")):
+        return None
+    return request.getfixturevalue("golden"), request.getfixturevalue("reference_checkpoint")(cell.detector.name)
+
+
+@pytest.fixture
+def reference(cell, make_detector):
+    """Build the detector to compare a cell with: eager PyTorch, else the next backend, in fp32 on the CPU; or None."""
+    names = [
+        other.backend.name
+        for other in cells()
+        if (other.detector, other.device, other.precision) == (cell.detector, "cpu", "fp32") and other.id != cell.id
+    ]
+
+    def build(**settings):
+        for name in sorted(names, key=lambda name: name != "torch"):
+            try:
+                return make_detector(cell.detector.name, backend=name, device="cpu", **settings)
+            except REFUSALS:
+                continue
+        return None
+
+    return build
+
+
+def test_a_cell_gives_the_numbers_it_must_or_is_refused_with_reasons(
+    cell, require, record_cell, make_detector, original, weights_of, reference, examples, noise, report
+):
+    run = {"backend": cell.backend.name, "device": cell.device, "precision": cell.precision}
+    own = weights_of(cell.detector.name)
+    golden, weights = original or (None, own)
+    try:
+        detector = make_detector(cell.detector.name, **run, weights=weights, pad_to=1)
+    except REFUSALS as error:
+        record_cell(CellRecord(id=cell.id, status="refused", reason=reason_of(error, cell.device)))
+        assert error.fix
+        ran = {record.id for record in report["cells"] if record.status == "ran"}
+        promised = require.promised >= EVERYTHING and (cell.device, cell.precision) == ("cpu", "fp32")
+        assert not (promised and cell.id in ran), error
+        return
+    assert detector.execution.device.partition(":")[0] == cell.device
+    assert detector.execution.precision == cell.precision
+    assert isinstance(detector.detect(noise(40, 56)), polyface.Detections)
+
+    other = None if golden else reference(weights=weights, pad_to=1)
+    if not golden and other is None:
+        record_cell(CellRecord(id=cell.id, status="ran", reason="nothing else runs it here"))
+        return
+    parts, score, pixels, anchors = [], 0.0, 0.0, 0
+    for wanted in of_original(golden, cell.detector) if golden else of_backend(other, noise):
+        heads = detector.raw_heads([wanted.picture])
+        parts.append(compare_heads(wanted.heads, {name: heads[name] for name in wanted.heads}))
+        # In half precision, what random weights make of an anchor is far from any face, and its error from any face's.
+        if cell.precision == "fp32":
+            made = decoded(cell.detector, heads, wanted.picture)
+            score = max(score, largest(wanted.decoded.scores, made.scores))
+            pixels = max(pixels, *(largest(a, b) for a, b in zip(wanted.decoded[1:], made[1:], strict=True)))
+            anchors += len(made.scores)
+    need = needed(merge_heads(parts))
+    compared = [f"{anchors} anchors"] if anchors else []
+    unmatched = 0
+
+    other = reference(score_threshold=0.3) if own is None else None
+    if other is not None:
+        trained = make_detector(cell.detector.name, **run, score_threshold=0.3)
+        faces = merge_faces(
+            [
+                compare_faces(
+                    expected,
+                    actual,
+                    tolerance_of(cell.precision),
+                    score_threshold=trained.score_threshold,
+                    iou_threshold=trained.iou_threshold,
+                )
+                for expected, actual in zip(other.detect_batch(examples), trained.detect_batch(examples), strict=True)
+            ]
+        )
+        score, pixels, unmatched = max(score, faces.score), max(pixels, faces.box, faces.landmark), faces.unmatched
+        compared.append(f"{faces.matched} of {faces.expected} faces")
+    record_cell(
+        CellRecord(
+            id=cell.id,
+            status="ran",
+            against="the original" if golden else f"{other.backend.name}/cpu/fp32",
+            heads=need.heads,
+            mean=need.mean,
+            pixels=pixels if compared else None,
+            score=score if compared else None,
+            faces=", ".join(compared),
+        )
+    )
+    need = attrs.evolve(need, pixels=pixels, score=score)
+    assert exceeded(need, tolerance_of(cell.precision)) == [], need
+    assert unmatched == 0
+
+
+@pytest.fixture
+def report(pytestconfig):
+    return read_report(pytestconfig.rootpath / "tests/cross_backend/cells.json")
+
+
+def test_the_table_in_the_readme_is_the_report(report, pytestconfig):
+    document = (pytestconfig.rootpath / "tests/cross_backend/README.md").read_text(encoding="utf-8")
+    assert document == inserted(document, render(report)), "python -m polyface.testing.report, as that file says"
+
+
+def test_the_report_has_every_cell_that_is_installed(report):
+    taken = {record.id for record in report["cells"]}
+    missing = [cell.id for cell in cells() if cell.id not in taken]
+    assert not missing, "take the report again, as tests/cross_backend/README.md says"

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from polyface.errors import ConfigError
+from polyface.testing.report import BEGIN, END, CellRecord, inserted, main, read_report, render, rows, write_report
+
+RAN = CellRecord(
+    id="b/torch/cpu/fp32",
+    status="ran",
+    against="the original",
+    heads=1.5e-6,
+    mean=2e-7,
+    pixels=0.001,
+    score=0.0,
+    faces="3 of 3 faces",
+)
+REFUSED = CellRecord(id="a/torch/cuda/fp16", status="refused", reason="found cuda | not there (none at all)")
+REPORT = {"date": "2026-11-25", "machine": "A", "versions": {"numpy": "2"}, "cells": [RAN, REFUSED]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_report(tmp_path / "cells.json", [RAN, REFUSED])
+    return tmp_path / "cells.json"
+
+
+def test_rows_are_sorted_and_say_what_was_measured_or_why_not():
+    assert rows([RAN, REFUSED])[1:] == [
+        ("a/torch/cuda/fp16", "refused", "found cuda | not there", "", "", "", "", ""),
+        ("b/torch/cpu/fp32", "ran", "the original", "1.5e-06", "2.0e-07", "1.0e-03 px", "0.0e+00", "3 of 3 faces"),
+    ]
+
+
+def test_what_is_written_is_read_again_in_the_order_of_the_ids(path):
+    report = read_report(path)
+    assert report["cells"] == [REFUSED, RAN]
+    assert {"polyface", "numpy"} <= report["versions"].keys()
+    assert "Python" in report["machine"]
+
+
+def test_the_markdown_has_a_line_on_the_machine_and_as_many_columns_in_every_row():
+    first, empty, *table = render(REPORT).splitlines()
+    assert (first, empty) == ("Taken on 2026-11-25: A; numpy 2.", "")
+    assert {line.replace(r"\|", "").count("|") for line in table} == {9}
+
+
+def test_the_table_takes_the_place_of_the_old_one_and_of_nothing_else():
+    document = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    once = inserted(document, "new")
+    assert once == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    assert inserted(once, "new") == once
+
+
+@pytest.mark.parametrize("document", ["", BEGIN, END, f"{END}{BEGIN}"])
+def test_a_document_without_its_marks_is_refused(document):
+    with pytest.raises(ConfigError, match="lacks the lines"):
+        inserted(document, "new")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"date": 1, "machine": 1, "versions": {}, "cells": [{"no": 1}]}'])
+def test_a_damaged_report_is_refused_with_the_command_that_writes_one(tmp_path, text):
+    path = tmp_path / "cells.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="is no report of cells") as caught:
+        read_report(path)
+    assert caught.value.fix == f"pytest tests --polyface-report {path}"
+
+
+def test_the_command_renders_a_report_into_a_document(path, tmp_path):
+    document = tmp_path / "README.md"
+    document.write_text(f"{BEGIN}\n{END}\n")
+    done = CliRunner().invoke(main, [str(path), str(document)])
+    assert done.exit_code == 0, done.output
+    assert document.read_text() == inserted(f"{BEGIN}\n{END}\n", render(read_report(path)))
+    document.write_text("no marks")
+    done = CliRunner().invoke(main, [str(path), str(document)])
+    assert (done.exit_code, "lacks the lines" in done.output) == (1, True)
+
+
+PROGRAM = """
+from polyface.testing.report import CellRecord
+
+def test_one(record_cell):
+    record_cell(CellRecord(id="a/b/cpu/fp32", status="ran", reason="alone"))
+
+def test_that_it_failed_is_no_reason_to_lose_it(record_cell):
+    record_cell(CellRecord(id="a/b/cuda/fp32", status="refused", reason="no GPU"))
+    assert False
+"""
+
+
+def test_a_run_ends_with_the_matrix_and_writes_it(pytester):
+    pytester.makepyfile(PROGRAM)
+    result = pytester.runpytest_subprocess("-p", "polyface.testing.plugin", "--polyface-report", "cells.json")
+    lines = [" ".join(line.split()) for line in result.outlines]
+    assert "a/b/cpu/fp32 ran alone" in lines
+    assert "a/b/cuda/fp32 refused no GPU" in lines
+    cells = json.loads((pytester.path / "cells.json").read_text())["cells"]
+    assert [cell["status"] for cell in cells] == ["ran", "refused"]
+
+
+def test_a_run_without_cells_prints_and_writes_nothing(pytester):
+    pytester.makepyfile("def test_one(): pass")
+    result = pytester.runpytest_subprocess("-p", "polyface.testing.plugin", "--polyface-report", "cells.json")
+    result.assert_outcomes(passed=1)
+    assert "polyface: detectors" not in result.stdout.str()
+    assert not (pytester.path / "cells.json").exists()
