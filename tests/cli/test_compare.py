@@ -169,3 +169,42 @@ def test_without_a_picture_there_is_no_verdict(polyface, folder, images):
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", "--images", images)
     assert result.exit_code == 2
     assert f"--images {images}: not one picture could be read." in result.stderr
+
+
+TRUTH = "{name}\n1\n{box} 0 0 0 0 0 0\n"
+"""A picture of the data set's text file: its faces as x, y, width, height, and six marks, of which none is set."""
+
+
+@pytest.fixture
+def widerface(picture, folder):
+    """Two pictures in folders by event, and the text file that says where their faces are."""
+    for name in ("0--Parade/a", "1--Rally/b"):
+        picture(f"images/{name}.jpg", quality=95, subsampling=0)
+    text = "".join(TRUTH.format(name=f"{name}.jpg", box="16 8 8 8") for name in ("0--Parade/a", "1--Rally/b"))
+    (folder / "wider_face_val_bbx_gt.txt").write_text(text)
+    return "--images", "images", "--ground-truth", "wider_face_val_bbx_gt.txt"
+
+
+def test_with_ground_truth_there_is_average_precision(polyface, widerface):
+    report = compared(polyface, "numpy,exact,blind", *widerface, code=1)
+    exact, blind = report["backends"]
+    assert report["reference"]["average_precision"] == exact["average_precision"] == {"all": 100}
+    assert blind["average_precision"] == {"all": 0}
+    result = polyface("compare", "example-redbox", "--backends", "numpy,blind", *widerface)
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "numpy 100.00" in lines
+    assert "blind 0.00 (-100.00)" in lines
+
+
+def test_a_picture_that_the_ground_truth_does_not_know_is_refused(polyface, widerface, picture):
+    picture("images/elsewhere.jpg")
+    result = polyface("compare", "example-redbox", "--backends", "numpy,exact", *widerface)
+    assert result.exit_code == 2
+    assert "wider_face_val_bbx_gt.txt has no picture 'elsewhere'." in result.stderr
+
+
+@pytest.mark.parametrize("images", [[], ["--images", "images/0--Parade/a.jpg"]])
+def test_ground_truth_wants_its_folder_of_pictures(polyface, widerface, images):
+    result = polyface("compare", "example-redbox", "--backends", "numpy,exact", *widerface[2:], *images)
+    assert result.exit_code == 2
+    assert "--ground-truth wants the pictures that it is about." in result.stderr

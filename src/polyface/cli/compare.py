@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,9 +15,11 @@ import click
 from attrs import field, frozen, mutable
 
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.progress import progress
 from polyface.cli.tables import print_json, print_table, printable
 from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError
+from polyface.weights import expanded
 
 if TYPE_CHECKING:
     from polyface.detector import FaceDetector
@@ -55,6 +59,7 @@ class Pair:
         need: the least tolerance under which it would pass.
         allowed: the table's row for the two precisions.
         over: what of the need is more than is allowed, and ``"unmatched"`` for faces of one side alone.
+        average_precision: of each subset, in percent; ``None`` without ground truth.
     """
 
     label: str
@@ -64,6 +69,19 @@ class Pair:
     need: Tolerance
     allowed: Tolerance
     over: list[str]
+    average_precision: dict[str, float] | None
+
+
+@frozen(kw_only=True)
+class Report:
+    """All that was compared; ``label``, ``execution`` and ``average_precision`` are the reference's."""
+
+    detector: str
+    label: str
+    execution: Execution
+    average_precision: dict[str, float] | None
+    pairs: list[Pair]
+    samples: Samples
 
 
 @mutable
@@ -74,12 +92,14 @@ class Tally:
     allowed: Tolerance
     heads: list[list[HeadDifference]] = field(factory=list)
     faces: list[FaceDifference] = field(factory=list)
+    found: dict[str, Detections] = field(factory=dict)
 
-    def add(self, pictures: list[Picture], reference: FaceDetector, expected: tuple[Any, list[Detections]]) -> None:
-        """Look at pictures of one padded shape, for which the reference gave ``expected``."""
+    def add(self, sample: Sample, reference: FaceDetector, expected: tuple[Any, list[Detections]]) -> None:
+        """Look at a sample, for which the reference gave ``expected``."""
         from polyface.testing.comparison import compare_faces, compare_heads
 
-        heads, faces = _seen(self.detector, pictures)
+        heads, faces = _seen(self.detector, sample)
+        self.found.update(zip(sample.names, faces, strict=True))
         self.heads.append(compare_heads(expected[0], heads))
         self.faces += [
             compare_faces(
@@ -92,7 +112,7 @@ class Tally:
             for wanted, found in zip(expected[1], faces, strict=True)
         ]
 
-    def judged(self, label: str) -> Pair:
+    def judged(self, label: str, truth: GroundTruth | None) -> Pair:
         """Return the verdict."""
         from polyface.testing.comparison import exceeded, merge_faces, merge_heads, needed
 
@@ -106,6 +126,7 @@ class Tally:
             need=need,
             allowed=self.allowed,
             over=[*exceeded(need, self.allowed), *(["unmatched"] if faces.unmatched else [])],
+            average_precision=None if truth is None else truth.average_precision(self.found),
         )
 
 
@@ -118,6 +139,9 @@ class Tally:
     help="Two or more, the first as reference.",
 )
 @click.option("--images", metavar="DIR|FILE", help="Pictures to look at; default: random noise of several sizes.")
+@click.option(
+    "--ground-truth", metavar="DIR|FILE", help="Of WIDER FACE, for average precision on --images, its folder of events."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random noise.")
 @config_options(SETTINGS)
 @json_option
@@ -126,18 +150,19 @@ def command(
     *,
     backends: str,
     images: str | None,
+    ground_truth: str | None,
     seed: int,
     config_file: str | None,
     as_json: bool,
     **overrides: Any,
 ) -> None:
-    r"""Run a detector on several backends, or on one in several precisions, and show how far they lie apart.
+    """Run a detector on several backends, or on one in several precisions, and show how far they lie apart.
 
-    \b
     polyface compare retinaface-mobilenet025 --backends torch,onnxruntime,torch:bf16@cpu --images photos/
 
     Compares the network's raw heads, then the faces found, matched by IoU. Faces at a threshold, which rounding alone
-    may find or lose, are set apart. Each backend is held against the table of tolerances for its precision.
+    may find or lose, are set apart. Each backend is held against the table of tolerances for its precision. With
+    --ground-truth, shows each backend's average precision as well; --preset widerface-original has its thresholds.
 
     Exit status: 0 if all lie within, 1 if one is over or a picture could not be read, 2 for usage and configuration.
     """
@@ -148,6 +173,7 @@ def command(
     chosen = _chosen(backends, config)
     first, *others = chosen.values()
     rows = [tolerance_of(first.precision, other.precision) for other in others]
+    truth = None if ground_truth is None else GroundTruth(ground_truth, images)
     samples = Samples(images, seed)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -158,14 +184,29 @@ def command(
             Tally(stack.enter_context(create_detector(config=other)), row)
             for other, row in zip(others, rows, strict=True)
         ]
-        for pictures in samples:
-            expected = _seen(reference, pictures)
+        found: dict[str, Detections] = {}
+        shown = not (as_json and sys.stdout is not None and sys.stdout.isatty())
+        advance = stack.enter_context(progress(len(samples), shown=shown))
+        for sample in samples:
+            if truth is not None:
+                truth.check(sample)
+            expected = _seen(reference, sample)
+            found.update(zip(sample.names, expected[1], strict=True))
             for tally in tallies:
-                tally.add(pictures, reference, expected)
+                tally.add(sample, reference, expected)
+            advance()
     if not samples.read:
         raise ConfigError(f"--images {images}: not one picture could be read.")
-    pairs = [tally.judged(label) for tally, label in zip(tallies, [*chosen][1:], strict=True)]
-    (_print_json if as_json else _print)(detector, next(iter(chosen)), reference, pairs, samples)
+    pairs = [tally.judged(label, truth) for tally, label in zip(tallies, [*chosen][1:], strict=True)]
+    report = Report(
+        detector=detector,
+        label=next(iter(chosen)),
+        execution=reference.execution,
+        average_precision=None if truth is None else truth.average_precision(found),
+        pairs=pairs,
+        samples=samples,
+    )
+    (_print_json if as_json else _print)(report)
     click.get_current_context().exit(1 if samples.failed or any(pair.over for pair in pairs) else 0)
 
 
@@ -197,17 +238,71 @@ def _chosen(backends: str, config: Config) -> dict[str, Config]:
     return chosen
 
 
-def _seen(detector: FaceDetector, pictures: list[Picture]) -> tuple[Mapping[str, FloatArray], list[Detections]]:
-    return detector.raw_heads(pictures), detector.detect_batch(pictures)
+def _seen(detector: FaceDetector, sample: Sample) -> tuple[Mapping[str, FloatArray], list[Detections]]:
+    return detector.raw_heads(sample.pictures), detector.detect_batch(sample.pictures)
+
+
+@frozen(kw_only=True)
+class Sample:
+    """Pictures of one size, and their names: of a file below the folder its path, without the suffix."""
+
+    names: list[str]
+    pictures: list[Picture]
+
+
+class GroundTruth:
+    """The ground truth of WIDER FACE, of which only the pictures looked at count.
+
+    Raises:
+        ConfigError: there are no pictures to go with it.
+        EvaluationError: it cannot be read.
+    """
+
+    def __init__(self, path: str, images: str | None) -> None:
+        from polyface.evaluation.widerface import read_truth
+
+        if images is None or not Path(images).is_dir():
+            raise ConfigError(
+                "--ground-truth wants the pictures that it is about.", fix="--images WIDER_val/images, with its folders"
+            )
+        self._path = path
+        self._truth = read_truth(expanded(path))
+
+    def check(self, sample: Sample) -> None:
+        """Refuse a picture that the ground truth does not know, before its faces count as wrong.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        for name in sample.names:
+            if name not in self._truth:
+                raise ConfigError(
+                    f"{self._path} has no picture '{name}'.",
+                    fix="--images WIDER_val/images: that folder itself, with a folder an event",
+                )
+
+    def average_precision(self, found: Mapping[str, Detections]) -> dict[str, float]:
+        """Return the average precision of each subset, in percent."""
+        from polyface.evaluation.predictions import as_rows
+        from polyface.evaluation.widerface import average_precision
+
+        truth = {name: self._truth[name] for name in found}
+        return average_precision(truth, {name: as_rows(faces) for name, faces in found.items()})
 
 
 class Samples:
     """The pictures to look at, in batches of one size; what cannot be read is said, counted and left out."""
 
     def __init__(self, images: str | None, seed: int) -> None:
+        from polyface.cli.pictures import find_pictures
+
         self.images = images
         self.seed = seed
         self.read = self.failed = 0
+        self._jobs = [] if images is None else find_pictures([images])
+
+    def __len__(self) -> int:
+        return len(NOISE if self.images is None else self._jobs)
 
     @property
     def description(self) -> str:
@@ -215,41 +310,49 @@ class Samples:
         what = f"picture{'' if self.read == 1 else 's'}" + (" of random noise" if self.images is None else "")
         return f"{self.read} {what}" + (f", {self.failed} could not be read" if self.failed else "")
 
-    def __iter__(self) -> Iterator[list[Picture]]:
-        for pictures in self._noise() if self.images is None else self._files(self.images):
-            self.read += len(pictures)
-            yield pictures
+    def __iter__(self) -> Iterator[Sample]:
+        for sample in self._noise() if self.images is None else self._files(self.images):
+            self.read += len(sample.pictures)
+            yield sample
 
-    def _noise(self) -> Iterator[list[Picture]]:
+    def _noise(self) -> Iterator[Sample]:
         import numpy as np
 
         generator = np.random.default_rng(self.seed)
         for height, width, count in NOISE:
-            yield list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+            pictures = list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+            yield Sample(names=[f"noise-{height}x{width}-{place}" for place in range(count)], pictures=pictures)
 
-    def _files(self, images: str) -> Iterator[list[Picture]]:
-        from polyface.cli.pictures import find_pictures
+    def _files(self, images: str) -> Iterator[Sample]:
         from polyface.imaging import read_image
 
-        for job in find_pictures([images]):
+        root = Path(images) if Path(images).is_dir() else Path(images).parent
+        for job in self._jobs:
             try:
                 if job.problem:
                     raise ImageError(f"{job.path}: {job.problem}.")
-                yield [read_image(job.path)]
+                name = job.path.relative_to(root).with_suffix("").as_posix()
+                sample = Sample(names=[name], pictures=[read_image(job.path)])
             except ImageError as error:
                 self.failed += 1
                 click.echo(f"left out: {printable(str(error))}", err=True)
+            else:
+                yield sample
 
 
-def _print_json(detector: str, label: str, reference: FaceDetector, pairs: Sequence[Pair], samples: Samples) -> None:
+def _print_json(report: Report) -> None:
     heads = ("absolute", "relative")
     print_json(
         {
-            "detector": detector,
-            "pictures": samples.read,
-            "failed": samples.failed,
-            "noise_seed": samples.seed if samples.images is None else None,
-            "reference": {"label": label, **_run(reference.execution)},
+            "detector": report.detector,
+            "pictures": report.samples.read,
+            "failed": report.samples.failed,
+            "noise_seed": report.samples.seed if report.samples.images is None else None,
+            "reference": {
+                "label": report.label,
+                **_run(report.execution),
+                "average_precision": report.average_precision,
+            },
             "backends": [
                 {
                     "label": pair.label,
@@ -259,11 +362,12 @@ def _print_json(detector: str, label: str, reference: FaceDetector, pairs: Seque
                         for head in pair.heads
                     ],
                     "faces": attrs.asdict(pair.faces),
+                    "average_precision": pair.average_precision,
                     "needed": attrs.asdict(pair.need),
                     "allowed": attrs.asdict(pair.allowed),
                     "over": pair.over,
                 }
-                for pair in pairs
+                for pair in report.pairs
             ],
         }
     )
@@ -273,15 +377,18 @@ def _run(execution: Execution) -> dict[str, Any]:
     return {**attrs.asdict(execution), "versions": dict(execution.versions)}
 
 
-def _print(detector: str, label: str, reference: FaceDetector, pairs: Sequence[Pair], samples: Samples) -> None:
-    run = reference.execution
-    click.echo(f"{detector} on {samples.description}; the reference is {label} ({run.device}, {run.precision})\n")
+def _print(report: Report) -> None:
+    run, precisions = report.execution, report.average_precision
+    click.echo(
+        f"{report.detector} on {report.samples.description}; "
+        f"the reference is {report.label} ({run.device}, {run.precision})\n"
+    )
     print_table(
         "Raw heads: absolute differences, and relative to the head's largest number",
         ("Backend", "Output", "Max", "Mean", "Median", "Rel. max", "Rel. mean", "Rel. median", "Cosine"),
         [
             (pair.label, head.output, *map(_short, (*head.absolute, *head.relative)), f"{head.cosine:.7f}")
-            for pair in pairs
+            for pair in report.pairs
             for head in pair.heads
         ],
         wraps="Backend",
@@ -289,10 +396,20 @@ def _print(detector: str, label: str, reference: FaceDetector, pairs: Sequence[P
     print_table(
         "Faces, matched by IoU; differences are the largest",
         ("Backend", "Found", "Matched", "At a threshold", "Unmatched", "Least IoU", "Box", "Landmark", "Score"),
-        [(pair.label, *_faces(pair.faces)) for pair in pairs],
+        [(pair.label, *_faces(pair.faces)) for pair in report.pairs],
         wraps="Backend",
     )
-    names = [key.name for key in attrs.fields(type(pairs[0].need))]
+    if precisions is not None:
+        print_table(
+            "Average precision in percent, and the difference from the reference in points",
+            ("Backend", *(subset.capitalize() for subset in precisions)),
+            [
+                (report.label, *(f"{value:.2f}" for value in precisions.values())),
+                *((pair.label, *_points(precisions, pair.average_precision or {})) for pair in report.pairs),
+            ],
+            wraps="Backend",
+        )
+    names = [key.name for key in attrs.fields(type(report.pairs[0].need))]
     print_table(
         "Tolerance needed, of the one allowed",
         ("Backend", *(name.capitalize() for name in names), "Verdict"),
@@ -302,10 +419,14 @@ def _print(detector: str, label: str, reference: FaceDetector, pairs: Sequence[P
                 *(f"{_short(getattr(pair.need, name))} of {getattr(pair.allowed, name):g}" for name in names),
                 f"over: {', '.join(pair.over)}" if pair.over else "ok",
             )
-            for pair in pairs
+            for pair in report.pairs
         ],
         wraps="Verdict",
     )
+
+
+def _points(reference: dict[str, float], own: dict[str, float]) -> list[str]:
+    return [f"{own[subset]:.2f} ({own[subset] - value:+.2f})" for subset, value in reference.items()]
 
 
 def _faces(faces: FaceDifference) -> tuple[str, ...]:
