@@ -81,6 +81,13 @@ def test_the_command_renders_a_report_into_a_document(path, tmp_path):
     assert (done.exit_code, "lacks the lines" in done.output) == (1, True)
 
 
+def test_without_a_document_the_command_prints_the_table(path):
+    done = CliRunner().invoke(main, [str(path)])
+    assert done.exit_code == 0, done.output
+    printed = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert printed == ["Cell", *(row[0] for row in rows(read_report(path)["cells"])[1:])]
+
+
 PROGRAM = """
 from polyface.testing.report import CellRecord
 

@@ -20,7 +20,7 @@ from polyface.planning import is_installed, missing
 from polyface.plugins import installed_plugins
 from polyface.specs import BackendSpec, DetectorSpec
 from polyface.testing.conformance.base import PREFIX, Conformance
-from polyface.testing.report import CellRecord, rows, write_report
+from polyface.testing.report import CellRecord, aligned, write_report
 
 RECORDS = pytest.StashKey[dict[str, CellRecord]]()
 
@@ -102,11 +102,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not records:
         return
     terminalreporter.section("polyface: detectors, backends, devices and precisions")
-    table = rows(records)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        terminalreporter.write_line(line.rstrip())
+    for line in aligned(records):
+        terminalreporter.write_line(line)
     path = config.getoption("--polyface-report")
     if path:
         write_report(Path(path), records)

@@ -1,7 +1,8 @@
 """The matrix as a file and as a table: what was measured of every cell, by which machine, and when.
 
 A run of the tests with ``--polyface-report FILE.json`` writes the file;
-``python -m polyface.testing.report FILE.json README.md`` puts its table into a document, between the two marks.
+``python -m polyface.testing.report FILE.json`` prints its table, and with a ``README.md`` as well puts it into that
+document, between the two marks.
 """
 
 from __future__ import annotations
@@ -61,6 +62,13 @@ class CellRecord:
 def rows(records: Sequence[CellRecord]) -> list[tuple[str, ...]]:
     """Return the table's heading and one row a cell, as text, sorted by the cells' ids."""
     return [COLUMNS, *(_row(record) for record in sorted(records, key=lambda record: record.id))]
+
+
+def aligned(records: Sequence[CellRecord]) -> list[str]:
+    """Return the table as lines for a terminal."""
+    table = rows(records)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 def _row(record: CellRecord) -> tuple[str, ...]:
@@ -137,11 +145,18 @@ def inserted(document: str, table: str) -> str:
 
 @click.command()
 @click.argument("report", type=click.Path(path_type=Path))
-@click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def main(report: Path, document: Path) -> None:
-    """Put the table of the REPORT that --polyface-report wrote into a Markdown DOCUMENT, between its marks."""
+@click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
+def main(report: Path, document: Path | None) -> None:
+    """Print the table of the REPORT that --polyface-report wrote, or put it into a Markdown DOCUMENT.
+
+    There it goes between its marks.
+    """
     try:
-        text = inserted(document.read_text(encoding="utf-8"), render(read_report(report)))
+        taken = read_report(report)
+        if document is None:
+            click.echo("\n".join(aligned(taken["cells"])))
+            return
+        text = inserted(document.read_text(encoding="utf-8"), render(taken))
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
     document.write_text(text, encoding="utf-8")
