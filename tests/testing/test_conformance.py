@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import polyface.testing
 from polyface.plugins import installed_plugins
 from polyface.testing import BackendConformance, DetectorConformance, PluginConformance
+from polyface.testing.conformance.networks import differences
 
 pytest_plugins = ["pytester"]
 
@@ -479,3 +481,11 @@ def test_the_kit_is_named_without_importing_pytest():
     code = "import polyface.testing, sys; print('BackendConformance' in dir(polyface.testing), 'pytest' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True False\n"
+
+
+def test_raw_heads_are_measured_by_their_magnitude_and_all_else_as_it_is():
+    wanted = {"loc": np.float32([0, 64])}
+    got = {"loc": np.float32([0.32, 64])}
+    assert differences(got, wanted, 0.006, heads=True) == []
+    assert differences(got, wanted, 0.004, heads=True) == ["loc: up to 0.005 apart; allowed: 0.004"]
+    assert differences(got, wanted, 0.006) == ["loc: up to 0.32 apart; allowed: 0.006"]

@@ -338,7 +338,8 @@ class BackendConformance(Conformance):
         otherwise: str,
         allowed: float | None = None,
     ) -> None:
-        off = differences(actual, expected, TOLERANCES[self.precision].heads if allowed is None else allowed)
+        allowed = TOLERANCES[self.precision].heads if allowed is None else allowed
+        off = differences(actual, expected, allowed, heads=True)
         if off:
             fail(f"{otherwise}.", why=off)
 

@@ -195,7 +195,7 @@ class DetectorConformance(Conformance):
             runs.append(run(session, spec, image))
             session.close()
         allowed = 0.0 if self.device == "cpu" else TOLERANCES["fp32"].heads
-        if off := differences(runs[1], runs[0], allowed):
+        if off := differences(runs[1], runs[0], allowed, heads=True):
             fail(f"'{source.ref.target}' gives other numbers for the same seed.", why=off)
         largest = max(float(np.abs(output).max(initial=0)) for output in runs[0].values())
         if not largest <= BOUND:
@@ -323,7 +323,7 @@ class DetectorConformance(Conformance):
             own = session if golden.weights is None else self._opened(plugins, golden.weights)
             image = network_input(spec, [golden.picture])
             outputs, allowed = run(own, spec, image), golden.tolerance
-            off = differences({name: output[0] for name, output in outputs.items()}, golden.heads, allowed.heads)
+            off = differences({n: output[0] for n, output in outputs.items()}, golden.heads, allowed.heads, heads=True)
             if golden.scores is not None:
                 off += differences({"scores": head.scores(outputs)[0]}, {"scores": golden.scores}, allowed.score)
             if golden.boxes is not None:

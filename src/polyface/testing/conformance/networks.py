@@ -80,15 +80,20 @@ def run(session: Session, spec: DetectorSpec, image: FloatArray) -> dict[str, Fl
     return {name: np.array(value) for name, value in session.run({spec.input.name: image.copy()}).items()}
 
 
-def differences(actual: Mapping[str, FloatArray], expected: Mapping[str, FloatArray], allowed: float) -> list[str]:
-    """Return one line for each expected array that is missing, of another shape, or further off than allowed."""
+def differences(
+    actual: Mapping[str, FloatArray], expected: Mapping[str, FloatArray], allowed: float, *, heads: bool = False
+) -> list[str]:
+    """Return one line for each expected array that is missing, of another shape, or further off than allowed.
+
+    Raw heads are measured as :class:`polyface.testing.tolerances.Tolerance` says: relative to their largest magnitude.
+    """
     lines = []
     for name, wanted in expected.items():
         got = actual.get(name)
         if got is None or got.shape != wanted.shape:
             lines.append(f"{name}: {'nothing' if got is None else got.shape} in the place of {wanted.shape}")
             continue
-        off = float(np.abs(got - wanted).max(initial=0))
+        off = float(np.abs(got - wanted).max(initial=0)) / (np.abs(wanted).max(initial=1) if heads else 1)
         if not off <= allowed:  # a NaN is off, too
             lines.append(f"{name}: up to {off:.3g} apart; allowed: {allowed:.3g}")
     return lines
