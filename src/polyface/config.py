@@ -172,6 +172,7 @@ class Config:
         clip: clip boxes and landmarks to the picture.
         batch_size: at most so many pictures go through the network at once.
         backend_options: the backend's own options.
+        timing: measure the seconds of each stage, for :attr:`polyface.Detections.timing` and ``polyface detect``.
         output: where ``polyface detect`` writes; ``json`` has it print JSON lines.
         sources: where each value that is not a default came from.
 
@@ -211,6 +212,9 @@ class Config:
     batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
     backend_options: Mapping[str, Any] = _setting(
         MappingProxyType({}), _table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
+    )
+    timing: bool = _setting(
+        False, _flag, "", "Show the seconds of each stage: read, prepare, network, decode, NMS, draw."
     )
     output: str | None = _setting(None, _text, "DIR", "Folder for the drawn pictures and faces.jsonl.")
     json: bool = _setting(False, _flag, "", "Write JSON to standard output, and nothing else there.")

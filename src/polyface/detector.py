@@ -7,11 +7,12 @@ import functools
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
@@ -37,6 +38,7 @@ from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, 
 from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, OptionValue
 from polyface.strategies import View, clipped, counted, cut, in_picture, merged, strategy_of, views_of
+from polyface.timing import Stopwatch
 from polyface.weights import Weights, choose, expanded
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class FaceDetector:
             ImageError: it is not a picture, or cannot be read.
             BackendUnavailableError: the detector is closed, or the runtime failed.
         """
-        return self._detect([read_image(image)])[0]
+        return self._detect(map(read_image, [image]))[0]
 
     def detect_batch(self, images: Sequence[ImageSource] | npt.NDArray[Any]) -> list[Detections]:
         """Return the faces of each picture, in the same order; the pictures may differ in size.
@@ -134,7 +136,7 @@ class FaceDetector:
         one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
         if one or (isinstance(images, np.ndarray) and images.ndim != 4):
             raise ImageError("detect_batch wants a sequence of pictures.", fix="detector.detect(image) for one")
-        return self._detect([_read_numbered(index, image) for index, image in enumerate(images)])
+        return self._detect(_read_numbered(index, image) for index, image in enumerate(images))
 
     def raw_heads(self, images: Sequence[ImageSource]) -> dict[str, FloatArray]:
         """Return what the network itself gives for pictures of one padded shape, in one run: to compare backends.
@@ -178,7 +180,12 @@ class FaceDetector:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.config,)
 
-    def _detect(self, pictures: list[Picture]) -> list[Detections]:
+    def _detect(self, images: Iterable[Picture]) -> list[Detections]:
+        watch = Stopwatch(on=self.config.timing)
+        pictures: list[Picture] = []
+        for picture in images:  # which reads it
+            watch.lap("read", [len(pictures)])
+            pictures.append(picture)
         looks = [
             Look(index, picture.shape[:2], view, self._frame(*view.size, view.scale))
             for index, picture in enumerate(pictures)
@@ -186,24 +193,38 @@ class FaceDetector:
         ]
         found: dict[int, Detections] = {}
         for group in _groups([look.frame for look in looks], self.config.batch_size):
-            chosen = [looks[index] for index in group]
-            parts = [cut(pictures[look.picture], look.view) for look in chosen]
-            outputs = self._run(self._prepared(parts, [look.frame for look in chosen]))
-            scores = self._head.scores(outputs)
-            priors = self._priors(*chosen[0].frame.shape)
-            if scores.shape != (len(group), len(priors)):
-                raise ContractError(
-                    f"'{self.detector.name}' gave scores {scores.shape} for {len(group)} pictures and {len(priors)} "
-                    f"anchors of a network input of {chosen[0].frame.net_width}x{chosen[0].frame.net_height}."
-                )
-            if not np.isfinite(scores).all():
-                raise self._not_finite()
-            for place, index in enumerate(group):
-                found[index] = self._candidates(outputs, scores[place], priors, place, looks[index])
+            seen = self._seen(pictures, [looks[index] for index in group], watch)
+            found.update(zip(group, seen, strict=True))
         by_picture: list[list[Detections]] = [[] for _ in pictures]
         for index, look in enumerate(looks):
             by_picture[look.picture].append(found[index])
-        return [self._merged(views, picture) for views, picture in zip(by_picture, pictures, strict=True)]
+        return [self._merged(views, index, pictures[index], watch) for index, views in enumerate(by_picture)]
+
+    def _seen(self, pictures: list[Picture], looks: list[Look], watch: Stopwatch) -> list[Detections]:
+        """What is found in views of one shape, which go through the network together."""
+        together = [look.picture for look in looks]
+        parts = [cut(pictures[look.picture], look.view) for look in looks]
+        batch = self._prepared(parts, [look.frame for look in looks])
+        watch.lap("prepare", together)
+        outputs = self._run(batch)
+        watch.lap("network", together)
+        scores = self._head.scores(outputs)
+        priors = self._priors(*looks[0].frame.shape)
+        if scores.shape != (len(looks), len(priors)):
+            raise ContractError(
+                f"'{self.detector.name}' gave scores {scores.shape} for {len(looks)} pictures and {len(priors)} "
+                f"anchors of a network input of {looks[0].frame.net_width}x{looks[0].frame.net_height}."
+            )
+        if not np.isfinite(scores).all():
+            raise self._not_finite()
+        watch.lap("decode", together)
+        seen = []
+        for place, look in enumerate(looks):
+            faces = self._candidates(outputs, scores[place], priors, place, look)
+            watch.lap("decode", [look.picture])
+            seen.append(counted(faces, look.view, merge=self.strategy.merge, iou_threshold=self.iou_threshold))
+            watch.lap("nms", [look.picture])
+        return seen
 
     def _frame(self, height: int, width: int, scale: float = 1.0) -> Frame:
         return frame_of(
@@ -249,10 +270,9 @@ class FaceDetector:
         if not all(np.isfinite(array).all() for array in (boxes, landmarks) if array is not None):
             raise self._not_finite()
         faces = Detections(boxes=boxes, scores=scores[keep], landmarks=landmarks)
-        faces = in_picture(faces, look.view, look.frame, look.shape, self.detector.landmarks)
-        return counted(faces, look.view, merge=self.strategy.merge, iou_threshold=self.iou_threshold)
+        return in_picture(faces, look.view, look.frame, look.shape, self.detector.landmarks)
 
-    def _merged(self, found: list[Detections], picture: Picture) -> Detections:
+    def _merged(self, found: list[Detections], index: int, picture: Picture, watch: Stopwatch) -> Detections:
         faces = merged(
             found,
             merge=self.strategy.merge,
@@ -260,7 +280,10 @@ class FaceDetector:
             limit=self._limit,
             min_votes=self.strategy.min_votes,
         )
-        return clipped(faces, *picture.shape[:2]) if self.config.clip else faces
+        if self.config.clip:
+            faces = clipped(faces, *picture.shape[:2])
+        watch.lap("nms", [index])
+        return attrs.evolve(faces, timing=watch.of(index)) if self.config.timing else faces
 
     def _not_finite(self) -> BackendUnavailableError:
         run = self.execution

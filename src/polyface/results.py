@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -29,6 +30,9 @@ class Detections:
         scores: ``(N,)`` float32 in [0, 1].
         landmarks: ``(N, L, 2)`` float32: x, y in the same pixels, in the order of the detector's ``landmarks``;
             ``None`` from a detector that gives none.
+        timing: with the setting ``timing``, the seconds of this picture by stage: ``"read"``, ``"prepare"``,
+            ``"network"``, ``"decode"`` and ``"nms"``, over all its views. What was done for several pictures at once
+            counts in equal shares, so the timings of a batch add up to the call. No part of equality.
 
     Raises:
         ValueError: the shapes do not belong together, or a value is not finite.
@@ -37,6 +41,7 @@ class Detections:
     boxes: FloatArray = field(converter=_float32, eq=_array_equal)
     scores: FloatArray = field(converter=_float32, eq=_array_equal)
     landmarks: FloatArray | None = field(default=None, converter=_float32, eq=_array_equal)
+    timing: Mapping[str, float] | None = field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         count = len(self.scores) if self.scores.ndim == 1 else -1

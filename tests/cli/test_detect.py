@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+import polyface.cli.detect
+import polyface.timing
 from polyface.detector import FaceDetector
 
 # The toy's cell is pure red: its box is the cell, its logits are -4 and 4, and 1 / (1 + exp(-8)) is 0.999665.
@@ -74,6 +78,46 @@ def test_at_a_fixed_size_boxes_stay_in_pixels_of_the_picture(polyface, picture, 
 def test_a_test_time_strategy_finds_the_same_face(polyface, picture, options):
     [line] = lines(polyface("detect", picture("a.png"), "--json", "--score-threshold", "0.9", *options).stdout)
     assert line["faces"] == [FACE]
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock that is a second later each time one looks."""
+    clock = types.SimpleNamespace(perf_counter=itertools.count(0.0).__next__)
+    monkeypatch.setattr(polyface.cli.detect, "time", clock)
+    monkeypatch.setattr(polyface.timing, "time", clock)
+
+
+# Reading is timed here and the check of the array by the detector; decoding and NMS have two laps each.
+SECONDS = {"read": 2, "prepare": 1, "network": 1, "decode": 2, "nms": 2, "draw": 1}
+
+
+def test_with_timing_each_line_has_the_seconds_of_each_stage(polyface, picture, ticking):
+    result = polyface("detect", picture("a.png"), "broken.png", "--json", "--timing", "--output", "out")
+    line, broken = lines(result.stdout)
+    assert list(line) == ["image", "width", "height", "faces", "error", "timing"]
+    assert list(line["timing"].items()) == list(SECONDS.items())
+    assert "timing" not in broken
+
+
+def test_with_timing_a_table_says_where_the_time_went(polyface, picture, ticking):
+    result = polyface("detect", picture("a.png"), picture("b.png"), "broken.png", "--timing", "--output", "out")
+    table = result.stdout[result.stdout.index("Where the time went") :]
+    rows = [line.split() for line in table.splitlines() if " s " in line]
+    # Two pictures were read, with 9 seconds each.
+    assert rows == [
+        ["read", "4.000", "s", "2000.00", "ms", "22.2%"],
+        ["prepare", "2.000", "s", "1000.00", "ms", "11.1%"],
+        ["network", "2.000", "s", "1000.00", "ms", "11.1%"],
+        ["decode", "4.000", "s", "2000.00", "ms", "22.2%"],
+        ["NMS", "4.000", "s", "2000.00", "ms", "22.2%"],
+        ["draw", "2.000", "s", "1000.00", "ms", "11.1%"],
+        ["all", "18.000", "s", "9000.00", "ms", "100.0%"],
+    ]
+
+
+def test_without_timing_there_is_no_such_table(polyface, picture):
+    assert "Where the time went" not in polyface("detect", picture("a.png")).stdout
 
 
 def test_an_unknown_preset_is_an_error_of_usage(polyface, picture):

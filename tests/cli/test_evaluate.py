@@ -370,4 +370,4 @@ def test_every_option_has_a_help_text_and_every_setting_of_a_detector_is_one(pol
     command = group.get_command(click.Context(group), "evaluate").commands["widerface"]
     assert all(option.help and option.opts[0] in result.stdout for option in command.params)
     names = {option.name for option in command.params}
-    assert {key.name for key in settings()} - {"json"} <= names
+    assert {key.name for key in settings()} - {"json", "timing"} <= names

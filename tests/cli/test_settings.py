@@ -34,6 +34,7 @@ VALUES = {
     "clip": (True, "true"),
     "batch_size": (3, "3"),
     "backend_options": ({"threads": 2, "spin": False, "mode": "fast"}, "threads=2,spin=false,mode=fast"),
+    "timing": (True, "true"),
     "output": ("faces", "faces"),
     "json": (True, "true"),
 }

@@ -47,6 +47,7 @@ VALUES = {
     "batch_size": counts,
     "backend_options": st.dictionaries(texts, scalars, max_size=3),
     "artifacts": texts,
+    "timing": st.booleans(),
     "output": texts,
     "json": st.booleans(),
 }

@@ -76,3 +76,10 @@ def test_equality_compares_every_number_and_survives_pickling():
     assert pickle.loads(pickle.dumps(faces)) == faces  # noqa: S301
     assert Detections(**{**TWO, "scores": [0.9, 0.5]}) != faces
     assert Detections(**{**TWO, "landmarks": None}) != faces
+
+
+def test_how_long_it_took_is_no_part_of_equality_but_survives_pickling():
+    faces = Detections(**TWO, timing={"network": 0.5})
+    assert faces == Detections(**TWO) == Detections(**TWO, timing={"network": 0.25})
+    assert pickle.loads(pickle.dumps(faces)).timing == {"network": 0.5}  # noqa: S301
+    assert Detections(**TWO).timing is None

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +42,16 @@ class Tally:
     faces: int = 0
     failed: int = 0
     seconds: float = 0.0
+    stages: dict[str, float] = field(factory=dict)
 
-    def add(self, name: str, faces: int, seconds: float, *, failed: bool) -> None:
-        """Count one picture."""
+    def add(self, name: str, faces: int, seconds: float, stages: Mapping[str, float], *, failed: bool) -> None:
+        """Count one picture; ``stages`` has the seconds of each, where they were asked for."""
         self.pictures += 1
         self.failed += failed
         self.faces += faces
         self.seconds += seconds
+        for stage, spent in stages.items():
+            self.stages[stage] = self.stages.get(stage, 0.0) + spent
         if len(self.rows) < ROWS:
             self.rows.append((name, "failed" if failed else str(faces), f"{seconds * 1000:.0f} ms"))
 
@@ -60,7 +64,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
     """Find the faces in pictures, and in every picture below folders.
 
     With --output, writes each picture with its faces drawn as NAME_out.jpg, and faces.jsonl with one line a picture.
-    With --json, writes the same lines to standard output.
+    With --json, writes the same lines to standard output. With --timing, each line has the picture's seconds by stage,
+    and a table at the end their sums.
 
     Exit status: 0 if every picture was read, 1 if some could not be (the rest is done), 2 for usage and configuration.
     """
@@ -100,22 +105,29 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
 
     started = time.perf_counter()
     line: dict[str, Any] = {"image": job.name, "width": None, "height": None, "faces": [], "error": None}
+    timing: dict[str, float] = {}
     try:
         if job.problem:
             raise ImageError(job.problem)
         picture = read_image(job.path)
+        read = time.perf_counter() - started
         line["height"], line["width"] = picture.shape[:2]
         faces = detector.detect(picture)
         line["faces"] = faces.to_dicts()
+        drawing = time.perf_counter()
         if folder is not None:
             _draw(job, picture, faces, folder)
+        if faces.timing is not None:
+            timing = {**faces.timing, "read": read + faces.timing["read"], "draw": time.perf_counter() - drawing}
+            line["timing"] = {stage: round(seconds, 6) for stage, seconds in timing.items()}
     except PluginError:
         raise  # the plugin is at fault, and would be for every picture
     except PolyfaceError as error:
         line["error"] = one_line(error, job.path)
     except MemoryError:
         line["error"] = "does not fit into memory; to fix it: lower --max-side or --pad-to"
-    tally.add(job.name, len(line["faces"]), time.perf_counter() - started, failed=line["error"] is not None)
+    seconds = time.perf_counter() - started
+    tally.add(job.name, len(line["faces"]), seconds, timing, failed=line["error"] is not None)
     if line["error"]:
         click.echo(f"{printable(job.name)}: {printable(line['error'])}", err=True)
     # A file's name need not be UTF-8; what of it is not becomes the escapes of JSON.
@@ -144,3 +156,16 @@ def _report(tally: Tally, detector: FaceDetector, *, err: bool) -> None:
     totals = (f"{count}, {tally.failed} failed" if tally.failed else count, str(tally.faces), f"{tally.seconds:.2f} s")
     title = f"{detector.detector.name} on {detector.backend.name}, {run.device}, {run.precision}"
     print_table(title, ("Picture", "Faces", "Time"), rows, wraps="Picture", totals=totals, err=err)
+    if tally.stages:
+        _report_stages(tally, err=err)
+
+
+def _report_stages(tally: Tally, *, err: bool) -> None:
+    whole, done = sum(tally.stages.values()), tally.pictures - tally.failed
+
+    def row(stage: str, seconds: float) -> tuple[str, ...]:
+        return stage, f"{seconds:.3f} s", f"{seconds / done * 1000:.2f} ms", f"{seconds / whole:.1%}"
+
+    rows = [row("NMS" if stage == "nms" else stage, seconds) for stage, seconds in tally.stages.items()]
+    columns = ("Stage", "Time", "A picture", "Share")
+    print_table("Where the time went", columns, rows, wraps="Stage", totals=row("all", whole), err=err)

@@ -27,7 +27,9 @@ PROTOCOL = "widerface-original"
 """The preset whose score threshold is taken where none is set."""
 
 OUTPUT = "widerface-results"
-WITHOUT_EFFECT = ("artifacts", "batch_size", "output", "json")
+OTHERS = ("timing", "output", "json")
+"""Settings that have no part in an evaluation."""
+WITHOUT_EFFECT = ("artifacts", "batch_size", *OTHERS)
 """Settings that move no box and no score."""
 
 
@@ -63,7 +65,7 @@ def command() -> None:
 @click.option("--predictions", metavar="DIR", help="Evaluate these files, EVENT/PICTURE.txt, and run no detector.")
 @click.option("--output", metavar="DIR", help=f"Folder for the predictions and the curve; default: {OUTPUT}.")
 @click.option("--plot", metavar="FILE", help="Precision-recall picture; default: precision_recall.png in --output.")
-@config_options([key.name for key in settings() if key.name not in ("output", "json")])
+@config_options([key.name for key in settings() if key.name not in OTHERS])
 @json_option
 @click.pass_context
 def widerface(
