@@ -15,6 +15,7 @@ COMMANDS = (
     "detect",
     "compare",
     "evaluate",
+    "bench",
     "fetch",
     "weights",
     "export",

@@ -1,4 +1,4 @@
-"""The precision-recall picture."""
+"""Pictures of what was measured; the precision-recall picture."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from polyface.errors import EvaluationError
 from polyface.evaluation.widerface import Curve, needs
 
 
-def figure(path: Path) -> Any:
+def figure(path: Path, purpose: str = "Precision-recall pictures", size: tuple[float, float] = (6, 5)) -> Any:
     """Return an empty figure that can be written to ``path``; made before the work, so that nothing is done in vain.
+
+    Args:
+        path: the file it is for.
+        purpose: what needs matplotlib, for the error.
+        size: width and height, in inches.
 
     Raises:
         EvaluationError: matplotlib is not installed, or does not write files of that ending.
     """
-    drawing = needs("matplotlib.figure", "Precision-recall pictures").Figure(figsize=(6, 5), layout="constrained")
+    drawing = needs("matplotlib.figure", purpose).Figure(figsize=size, layout="constrained")
     endings = drawing.canvas.get_supported_filetypes()
     if path.suffix.lower()[1:] not in endings:
         raise EvaluationError(
@@ -35,5 +40,10 @@ def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> N
     for subset, curve in curves.items():
         axes.plot(curve.recall, curve.precision, label=f"{subset}: {curve.average_precision:.2f}")
     axes.legend(loc="lower left", title="Average precision")
+    save(drawing, path)
+
+
+def save(drawing: Any, path: Path) -> None:
+    """Write the picture, and the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=120)

@@ -1,0 +1,1 @@
+"""Times of detectors against each other: see :mod:`polyface.benchmark.rounds`."""

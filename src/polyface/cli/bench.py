@@ -1,0 +1,359 @@
+"""``polyface bench``."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from attrs import frozen
+
+from polyface.cli.choices import METAVAR, chosen
+from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.progress import progress
+from polyface.cli.tables import megabytes, print_json, print_table, printable
+from polyface.config import Config, load_config, settings
+from polyface.errors import ConfigError, ImageError
+from polyface.plugins import installed_plugins
+from polyface.weights import expanded
+
+if TYPE_CHECKING:
+    from polyface.benchmark.rounds import Contender, Measurement, Samples
+
+SETTINGS = (
+    "weights",
+    "artifacts",
+    "backend",
+    "device",
+    "precision",
+    "score_threshold",
+    "iou_threshold",
+    "max_side",
+    "infer_size",
+    "fit",
+    "pad_to",
+    "preset",
+    "scales",
+    "flip",
+    "tile",
+    "tile_overlap",
+    "merge",
+    "clip",
+)
+
+SIZE = "480x640"
+AXES = ("detector", "backend", "device", "precision", "size", "batch")
+"""What a row is a combination of. What all rows have in common stands above the table."""
+
+
+@frozen(kw_only=True)
+class Cell:
+    """A detector on a backend, at a size and a batch, and what times it."""
+
+    config: Config
+    contender: Contender
+
+    @property
+    def size(self) -> str:
+        """Of the pictures, height first."""
+        size = self.contender.samples.size
+        return "as they are" if size is None else "{}x{}".format(*size)
+
+
+@frozen(kw_only=True)
+class Row:
+    """A cell and what was measured of it; ``reference`` is the first of its size that was measured."""
+
+    cell: Cell
+    measured: Measurement
+    reference: Measurement | None
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """What it is a combination of; backend, device and precision as they are in use, where that is known."""
+        config, facts = self.cell.config, self.measured.facts
+        asked = {"backend": config.backend, "device": config.device, "precision": config.precision}
+        used = {name: facts.get(name, value) for name, value in asked.items()}
+        return {
+            "detector": config.detector,
+            **used,
+            "size": self.cell.size,
+            "batch": str(self.cell.contender.samples.batch),
+        }
+
+    @property
+    def ratio(self) -> float | None:
+        """How many pictures it does while the reference does one."""
+        return self.measured.times_as_fast(self.reference) if self.reference and not self.measured.why else None
+
+
+@click.command("bench", short_help="How fast detectors run, against each other.")
+@click.argument("detectors", nargs=-1, metavar="[DETECTOR]...")
+@click.option("--backends", metavar=METAVAR, help="What to run them on; default: the setting backend.")
+@click.option("--sizes", metavar="HEIGHTxWIDTH,...", help=f"Sizes of the pictures, height first; default: {SIZE}.")
+@click.option("--batches", metavar="COUNT,...", default="1", show_default=True, help="Pictures in one call.")
+@click.option("--images", metavar="DIR|FILE", help="Pictures to run on, as they are or brought to --sizes.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random noise without them.")
+@click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Turns of each row.")
+@click.option("--plot", metavar="FILE", help="Draw the pictures per second, such as bench.png.")
+@config_options(SETTINGS)
+@json_option
+def command(
+    detectors: tuple[str, ...],
+    *,
+    backends: str | None,
+    sizes: str | None,
+    batches: str,
+    images: str | None,
+    seed: int,
+    rounds: int,
+    plot: str | None,
+    config_file: str | None,
+    as_json: bool,
+    **overrides: Any,
+) -> None:
+    """Time every detector on every backend at every size and batch.
+
+    polyface bench retinaface-mobilenet025 --backends onnxruntime,torch,torch:bf16 --sizes 687x1024 --batches 1,8
+
+    Each row has a process of its own, and all are in memory at once. They take turns, so that what else the machine
+    does slows all of them down alike: trust the ratio, which is of pictures per second, to the first row of its size,
+    round by round. The call that is timed goes from arrays to faces; a turn is one, or as many as fit into 0.1 seconds.
+    In random noise there are hardly any faces to decode: --images has them.
+
+    Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or a picture could not be read, 2 for
+    usage and configuration, 130 after Ctrl-C (what was measured until then is shown).
+    """
+    from polyface.benchmark.plot import draw, empty
+    from polyface.benchmark.rounds import Samples, machine, measure
+
+    config = load_config(config_file, source=SOURCE, **overrides).replace(backend_options={})
+    choices = _choices(detectors or (config.detector,), backends, config)
+    counts = _listed("batches", batches, "batch_size")
+    shapes = _listed("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
+    paths, failed = _pictures(images, rounds * max(counts)) if images else ((), 0)
+    samples = [Samples(size=size, batch=count, paths=paths, seed=seed) for size in shapes for count in counts]
+    cells = [_cell(label, choice, one) for one in samples for label, choice in choices.items()]
+    drawing = empty(expanded(plot), len(cells)) if plot else None
+    host = machine()
+    _note_load(host)
+    hidden = as_json and sys.stdout is not None and sys.stdout.isatty()
+    with progress(len(cells) * rounds, shown=not hidden) as advance:
+        measured, interrupted = measure([cell.contender for cell in cells], rounds=rounds, advance=advance)
+    source = f"{len(paths)} pictures of {images}" if images else f"random noise (seed {seed})"
+    report = Report(rows=_rows(cells, measured), source=source, rounds=rounds, machine=host)
+    if plot and report.bars:
+        draw(drawing, expanded(plot), report.bars, report.title)
+    if as_json:
+        print_json(report.plain)
+    else:
+        _print(report)
+    if interrupted:
+        click.echo("interrupted; these are the rounds until then", err=True)
+    whole = not failed and not report.unmeasured
+    click.get_current_context().exit(130 if interrupted else 0 if whole else 1)
+
+
+def _choices(detectors: Sequence[str], backends: str | None, config: Config) -> dict[str, Config]:
+    """The configuration of each detector on each backend, by what it is called.
+
+    Raises:
+        UnknownNameError: there is no such detector or backend; before anything is measured.
+    """
+    plugins = installed_plugins()
+    found = {}
+    for detector in detectors:
+        plugins.detector(detector)
+        named = chosen(backends, config) if backends is not None else {config.backend: config}
+        for label, choice in named.items():
+            if choice.backend != "auto":
+                plugins.backend(choice.backend)
+            found[f"{detector} on {label}"] = choice.replace(detector=detector)
+    return found
+
+
+def _listed(option: str, text: str, setting: str) -> list[Any]:
+    """What is between the commas, read as a setting is."""
+    read = next(key.metadata["read"] for key in settings() if key.name == setting)
+    try:
+        return [read(part) for part in dict.fromkeys(text.split(","))]
+    except ValueError as error:
+        raise ConfigError(f"--{option} {text}: each must be {error}.") from None
+
+
+def _pictures(images: str, wanted: int) -> tuple[tuple[Path, ...], int]:
+    """Return the first pictures that can be read, at most as many as wanted, and how many of those before cannot be."""
+    from polyface.cli.pictures import find_pictures
+    from polyface.imaging import read_image
+
+    paths: list[Path] = []
+    failed = 0
+    with warnings.catch_warnings():
+        # Pillow warns about odd files; what matters of it becomes the picture's error.
+        warnings.filterwarnings("ignore", module="PIL")
+        for job in find_pictures([images]):
+            if len(paths) == wanted:
+                break
+            try:
+                if job.problem:
+                    raise ImageError(f"{job.path}: {job.problem}.")
+                read_image(job.path)
+                paths.append(job.path)
+            except ImageError as error:
+                failed += 1
+                click.echo(f"left out: {printable(str(error))}", err=True)
+    if not paths:
+        raise ConfigError(f"--images {images}: not one picture could be read.")
+    return tuple(paths), failed
+
+
+def _cell(label: str, config: Config, samples: Samples) -> Cell:
+    from polyface.benchmark.rounds import Contender, polyface_detector
+
+    config = config.replace(batch_size=samples.batch)
+    make = functools.partial(polyface_detector, config)
+    return Cell(config=config, contender=Contender(label=label, make=make, samples=samples))
+
+
+def _rows(cells: Sequence[Cell], measured: Sequence[Measurement]) -> list[Row]:
+    references: dict[str, Measurement] = {}
+    for cell, one in zip(cells, measured, strict=True):
+        if not one.why:
+            references.setdefault(cell.size, one)
+    return [
+        Row(cell=cell, measured=one, reference=references.get(cell.size))
+        for cell, one in zip(cells, measured, strict=True)
+    ]
+
+
+def _note_load(host: Mapping[str, Any]) -> None:
+    load = host["load"]
+    if load and load[0] > host["usable_cores"] / 2:
+        click.echo(f"note: the machine is busy (load {load[0]} on {host['usable_cores']} cores)", err=True)
+
+
+@frozen(kw_only=True)
+class Report:
+    """All that was measured, and with what."""
+
+    rows: Sequence[Row]
+    source: str
+    rounds: int
+    machine: Mapping[str, Any]
+
+    @property
+    def columns(self) -> list[str]:
+        """The axes in which the rows differ."""
+        return [name for name in AXES if len({row.axes[name] for row in self.rows}) > 1]
+
+    @property
+    def unmeasured(self) -> list[Row]:
+        """The rows with a reason in the place of figures."""
+        return [row for row in self.rows if row.measured.why]
+
+    @property
+    def title(self) -> str:
+        """What all rows have in common, and the machine."""
+        axes = self.rows[0].axes
+        shared = [f"batch {axes[name]}" if name == "batch" else axes[name] for name in AXES if name not in self.columns]
+        host = self.machine
+        cores = f"{host['usable_cores']} of {host['cores']} cores"
+        return f"{', '.join([*shared, self.source, f'{self.rounds} rounds'])}\n{host['cpu']}, {cores}"
+
+    @property
+    def bars(self) -> list[tuple[str, Measurement, float]]:
+        """For the plot."""
+        return [
+            (", ".join(_named(row, self)) or row.measured.contender.label, row.measured, row.ratio)
+            for row in self.rows
+            if row.ratio is not None
+        ]
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """For JSON: times are in seconds, memory is in bytes."""
+        return {
+            "machine": dict(self.machine),
+            "pictures": self.source,
+            "rounds": self.rounds,
+            "rows": [_plain(row) for row in self.rows],
+        }
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    measured, samples = row.measured, row.cell.contender.samples
+    whole = bool(measured.seconds)
+    return {
+        "label": measured.contender.label,
+        **row.axes,
+        "size": samples.size and list(samples.size),
+        "batch": samples.batch,
+        "ratio": row.ratio,
+        "reference": row.reference and _name(row.reference),
+        "median": measured.quartiles[1] if whole else None,
+        "quartiles": list(measured.quartiles) if whole else None,
+        "pictures_per_second": measured.pictures_per_second if whole else None,
+        "seconds": list(measured.seconds),
+        "load": measured.load,
+        "first_call": measured.first_call,
+        "new_shape": measured.new_shape,
+        "peak_memory": measured.peak_memory,
+        "facts": dict(measured.facts),
+        "settings": row.cell.config.as_dict(),
+        "why": measured.why or None,
+        "fix": measured.fix or None,
+    }
+
+
+def _name(measured: Measurement) -> dict[str, Any]:
+    return {"label": measured.contender.label, "batch": measured.contender.samples.batch}
+
+
+def _print(report: Report) -> None:
+    names = [name.capitalize() for name in report.columns]
+    if len(report.unmeasured) < len(report.rows):
+        figures = ("Median", "Quartiles", "Pictures/s", "Ratio", "Load", "First call", "New shape", "Peak memory")
+        print_table(
+            report.title,
+            (*names, *figures),
+            [(*_named(row, report), *_figures(row)) for row in report.rows if not row.measured.why],
+            wraps=(*names, *figures)[0],
+        )
+        click.echo("Ratio: pictures per second over those of the first row of its size, median of the rounds.")
+    if report.unmeasured:
+        print_table(
+            "Not measured",
+            (*(names or ["Row"]), "Why"),
+            [(*(_named(row, report) or [row.measured.contender.label]), row.measured.why) for row in report.unmeasured],
+            wraps="Why",
+        )
+    # Below the table, where a terminal's width does not cut a command in pieces.
+    for fix in dict.fromkeys(row.measured.fix for row in report.unmeasured if row.measured.fix):
+        labels = dict.fromkeys(row.measured.contender.label for row in report.unmeasured if row.measured.fix == fix)
+        click.echo(f"For {', '.join(labels)}:\n  {fix}")
+
+
+def _named(row: Row, report: Report) -> list[str]:
+    return [row.axes[name] for name in report.columns]
+
+
+def _figures(row: Row) -> tuple[str, ...]:
+    measured = row.measured
+    low, median, high = measured.quartiles
+    memory = measured.peak_memory
+    return (
+        _milliseconds(median),
+        f"{low * 1000:.1f}-{high * 1000:.1f}",
+        f"{measured.pictures_per_second:.1f}",
+        f"{row.ratio:.2f} x",
+        *map(_milliseconds, (measured.load, measured.first_call, measured.new_shape)),
+        "-" if memory is None else megabytes(memory),
+    )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"

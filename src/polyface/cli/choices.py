@@ -1,0 +1,37 @@
+"""Backends as they are named on the command line, with precision and device."""
+
+from __future__ import annotations
+
+import re
+
+from polyface.config import Config
+from polyface.errors import ConfigError
+
+METAVAR = "NAME[:PRECISION][@DEVICE],..."
+
+
+def chosen(backends: str, config: Config) -> dict[str, Config]:
+    """Return the configuration of each backend of ``--backends`` by what it was called.
+
+    Args:
+        backends: such as ``"torch,torch:bf16@cpu"``.
+        config: all else, and the precision and device of those that are named without.
+
+    Raises:
+        ConfigError: the text is not of that form, or names one twice.
+    """
+    found: dict[str, Config] = {}
+    for label in (text.strip() for text in backends.split(",")):
+        parts = re.fullmatch(r"([^:@\s]+)(?::([^:@\s]+))?(?:@(\S+))?", label)
+        if parts is None:
+            raise ConfigError(
+                f"--backends: {label!r} is not of the form NAME[:PRECISION][@DEVICE].",
+                fix="--backends torch,torch:bf16@cpu",
+            )
+        if label in found:
+            raise ConfigError(f"--backends names {label!r} twice.")
+        name, precision, device = parts.groups()
+        found[label] = config.replace(
+            backend=name, precision=precision or config.precision, device=device or config.device
+        )
+    return found
