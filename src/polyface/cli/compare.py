@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ import attrs
 import click
 from attrs import field, frozen, mutable
 
+from polyface.cli.choices import METAVAR, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.progress import progress
 from polyface.cli.tables import print_json, print_table, printable
@@ -135,7 +135,7 @@ class Tally:
 @click.option(
     "--backends",
     required=True,
-    metavar="NAME[:PRECISION][@DEVICE],...",
+    metavar=METAVAR,
     help="Two or more, the first as reference.",
 )
 @click.option("--images", metavar="DIR|FILE", help="Pictures to look at; default: random noise of several sizes.")
@@ -170,8 +170,8 @@ def command(
     from polyface.testing.comparison import tolerance_of
 
     config = load_config(config_file, source=SOURCE, **overrides).replace(detector=detector, backend_options={})
-    chosen = _chosen(backends, config)
-    first, *others = chosen.values()
+    named = _chosen(backends, config)
+    first, *others = named.values()
     rows = [tolerance_of(first.precision, other.precision) for other in others]
     truth = None if ground_truth is None else GroundTruth(ground_truth, images)
     samples = Samples(images, seed)
@@ -197,10 +197,10 @@ def command(
             advance()
     if not samples.read:
         raise ConfigError(f"--images {images}: not one picture could be read.")
-    pairs = [tally.judged(label, truth) for tally, label in zip(tallies, [*chosen][1:], strict=True)]
+    pairs = [tally.judged(label, truth) for tally, label in zip(tallies, [*named][1:], strict=True)]
     report = Report(
         detector=detector,
-        label=next(iter(chosen)),
+        label=next(iter(named)),
         execution=reference.execution,
         average_precision=None if truth is None else truth.average_precision(found),
         pairs=pairs,
@@ -216,26 +216,13 @@ def _chosen(backends: str, config: Config) -> dict[str, Config]:
     Raises:
         ConfigError: the text is not of that form, or names fewer than two, or one twice.
     """
-    chosen: dict[str, Config] = {}
-    for label in (text.strip() for text in backends.split(",")):
-        parts = re.fullmatch(r"([^:@\s]+)(?::([^:@\s]+))?(?:@(\S+))?", label)
-        if parts is None:
-            raise ConfigError(
-                f"--backends: {label!r} is not of the form NAME[:PRECISION][@DEVICE].",
-                fix="--backends torch,torch:bf16@cpu",
-            )
-        if label in chosen:
-            raise ConfigError(f"--backends names {label!r} twice.")
-        name, precision, device = parts.groups()
-        chosen[label] = config.replace(
-            backend=name, precision=precision or config.precision, device=device or config.device
-        )
-    if len(chosen) < 2:
+    named = chosen(backends, config)
+    if len(named) < 2:
         raise ConfigError(
             f"--backends names {backends!r} alone: there is nothing to compare it with.",
             fix=f"--backends {backends},ANOTHER; `polyface matrix` shows what can run",
         )
-    return chosen
+    return named
 
 
 def _seen(detector: FaceDetector, sample: Sample) -> tuple[Mapping[str, FloatArray], list[Detections]]:
