@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -168,12 +169,30 @@ def row(name: str, found: Measurement, first: Measurement | None) -> str:
     return f"| {name} | {median} ms | {low}-{high} | {rate} | {found.times_as_fast(first):.2f} | {memory} |"
 
 
+def plain(found: Measurement, first: Measurement | None) -> dict[str, Any]:
+    """The row as in `polyface bench --json`."""
+    samples = found.contender.samples
+    measured = first is not None and not found.why
+    return {
+        "label": found.contender.label,
+        "size": samples.size,
+        "batch": samples.batch,
+        "ratio": found.times_as_fast(first) if measured else None,
+        "reference": first and {"label": first.contender.label, "batch": first.contender.samples.batch},
+        "seconds": found.seconds,
+        "peak_memory": found.peak_memory,
+        "facts": dict(found.facts),
+        "why": found.why or None,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to run: {'; '.join(PEERS)}")
     parser.add_argument("--detector", default="retinaface-mobilenet025", help="of eager and polyface")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="a folder of .jpg; default: random noise")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there, for regression.py")
     parser.add_argument("--size", default="687x1024", metavar="HEIGHTxWIDTH", help="that of all pictures")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in PEERS]
@@ -195,6 +214,10 @@ def main() -> None:
     print("| | median | quartiles, ms | pictures/s | ratio | peak memory |\n|---|---|---|---|---|---|")
     for name, one in zip(names, found, strict=True):
         print(row(name, one, first))
+    if options.json:
+        rows = [plain(one, first) for one in found]
+        report = {"machine": host, "pictures": source, "rounds": options.rounds, "rows": rows}
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
