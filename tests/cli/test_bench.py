@@ -81,9 +81,9 @@ def test_the_table_shows_ratios_to_the_first_row_of_the_size(polyface, seconds):
     assert result.exit_code == 0
     assert result.stdout.startswith("example-redbox, numpy, cpu, fp32, random noise (seed 7), 3 rounds\n")
     head, *rows = [line for line in map(cells, result.stdout.splitlines()) if len(line) > 5]
-    figures = ["Median", "Quartiles", "Pictures/s", "Ratio", "Load", "First call", "New shape", "Peak memory"]
+    figures = ["Median", "Quartiles", "Pictures/s", "Ratio", "Load", "First call", "New shape", "Memory"]
     assert head == ["Size", "Batch", *figures]
-    rest = ["250.0 ms", "500.0 ms", "125.0 ms", "200.0 MB"]
+    rest = ["250 ms", "500 ms", "125 ms", "200.0 MB"]
     assert rows == [
         ["16x16", "1", "200.0 ms", "200.0-200.0", "5.0", "1.00 x", *rest],
         # Two pictures a call: 4, 5 and 2.5 times as many.
@@ -98,7 +98,7 @@ def test_below_the_table_stands_what_was_not_measured_and_the_command_that_mends
     result = polyface("bench", "--batches", "1,2")
     assert result.exit_code == 1
     below = result.stdout[result.stdout.index("Not measured") :]
-    assert ["2", "no such thing"] in map(cells, below.splitlines())
+    assert ["example-redbox on numpy", "480x640", "2", "no such thing"] in map(cells, below.splitlines())
     assert below.endswith("For example-redbox on numpy:\n  pip install thing\n")
 
 

@@ -31,8 +31,8 @@ def draw(drawing: Any, path: Path, rows: Sequence[tuple[str, Measurement, float]
         rows: the label, what was measured, and the ratio to the first row of its size.
         title: above it.
     """
-    axes = drawing.add_subplot(xlabel="Pictures per second; lines from quartile to quartile")
-    axes.set_title(title, fontsize="medium")
+    axes = drawing.add_subplot(xlabel="Pictures per second, and quartiles")
+    drawing.suptitle(title, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
     rates = [measured.pictures_per_second for _, measured, _ in rows]
     spread = []
@@ -43,9 +43,9 @@ def draw(drawing: Any, path: Path, rows: Sequence[tuple[str, Measurement, float]
     places = range(len(rows))
     axes.barh(places, rates, xerr=list(zip(*spread, strict=True)), capsize=3, color="tab:green", alpha=0.8)
     for place, (_, _, ratio) in enumerate(rows):
-        axes.annotate(
-            f"{ratio:.2f} x", (0, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize="small"
-        )
+        end = (rates[place] + spread[place][1], place)
+        axes.annotate(f"{ratio:.2f} x", end, xytext=(4, 0), textcoords="offset points", va="center", fontsize="small")
+    axes.margins(x=0.15, y=0.02)
     axes.set_yticks(places, [label for label, _, _ in rows])
     axes.invert_yaxis()
     save(drawing, path)

@@ -247,8 +247,13 @@ class Report:
 
     @property
     def columns(self) -> list[str]:
-        """The axes in which the rows differ."""
-        return [name for name in AXES if len({row.axes[name] for row in self.rows}) > 1]
+        """The axes in which the measured rows differ."""
+        return [name for name in AXES if len({row.axes[name] for row in self.measured}) > 1]
+
+    @property
+    def measured(self) -> list[Row]:
+        """The rows with figures."""
+        return [row for row in self.rows if not row.measured.why]
 
     @property
     def unmeasured(self) -> list[Row]:
@@ -257,9 +262,8 @@ class Report:
 
     @property
     def title(self) -> str:
-        """What all rows have in common, and the machine."""
-        axes = self.rows[0].axes
-        shared = [f"batch {axes[name]}" if name == "batch" else axes[name] for name in AXES if name not in self.columns]
+        """What all measured rows have in common, and the machine."""
+        shared = _said(self.measured[0], [name for name in AXES if name not in self.columns])
         host = self.machine
         cores = f"{host['usable_cores']} of {host['cores']} cores"
         return f"{', '.join([*shared, self.source, f'{self.rounds} rounds'])}\n{host['cpu']}, {cores}"
@@ -268,8 +272,8 @@ class Report:
     def bars(self) -> list[tuple[str, Measurement, float]]:
         """For the plot."""
         return [
-            (", ".join(_named(row, self)) or row.measured.contender.label, row.measured, row.ratio)
-            for row in self.rows
+            (", ".join(_said(row, self.columns)) or row.measured.contender.label, row.measured, row.ratio)
+            for row in self.measured
             if row.ratio is not None
         ]
 
@@ -314,21 +318,24 @@ def _name(measured: Measurement) -> dict[str, Any]:
 
 
 def _print(report: Report) -> None:
-    names = [name.capitalize() for name in report.columns]
-    if len(report.unmeasured) < len(report.rows):
-        figures = ("Median", "Quartiles", "Pictures/s", "Ratio", "Load", "First call", "New shape", "Peak memory")
+    if report.measured:
+        names = [name.capitalize() for name in report.columns]
+        figures = ("Median", "Quartiles", "Pictures/s", "Ratio", "Load", "First call", "New shape", "Memory")
         print_table(
             report.title,
             (*names, *figures),
-            [(*_named(row, report), *_figures(row)) for row in report.rows if not row.measured.why],
+            [(*(row.axes[name] for name in report.columns), *_figures(row)) for row in report.measured],
             wraps=(*names, *figures)[0],
         )
         click.echo("Ratio: pictures per second over those of the first row of its size, median of the rounds.")
     if report.unmeasured:
         print_table(
             "Not measured",
-            (*(names or ["Row"]), "Why"),
-            [(*(_named(row, report) or [row.measured.contender.label]), row.measured.why) for row in report.unmeasured],
+            ("Row", "Size", "Batch", "Why"),
+            [
+                (row.measured.contender.label, row.axes["size"], row.axes["batch"], row.measured.why)
+                for row in report.unmeasured
+            ],
             wraps="Why",
         )
     # Below the table, where a terminal's width does not cut a command in pieces.
@@ -337,23 +344,21 @@ def _print(report: Report) -> None:
         click.echo(f"For {', '.join(labels)}:\n  {fix}")
 
 
-def _named(row: Row, report: Report) -> list[str]:
-    return [row.axes[name] for name in report.columns]
+def _said(row: Row, names: Sequence[str]) -> list[str]:
+    """These axes of a row, where no heading says what they are."""
+    return [f"batch {row.axes[name]}" if name == "batch" else row.axes[name] for name in names]
 
 
 def _figures(row: Row) -> tuple[str, ...]:
     measured = row.measured
     low, median, high = measured.quartiles
+    costs = (measured.load, measured.first_call, measured.new_shape)
     memory = measured.peak_memory
     return (
-        _milliseconds(median),
+        f"{median * 1000:.1f} ms",
         f"{low * 1000:.1f}-{high * 1000:.1f}",
         f"{measured.pictures_per_second:.1f}",
         f"{row.ratio:.2f} x",
-        *map(_milliseconds, (measured.load, measured.first_call, measured.new_shape)),
+        *("-" if one is None else f"{one * 1000:.0f} ms" for one in costs),
         "-" if memory is None else megabytes(memory),
     )
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
