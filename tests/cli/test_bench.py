@@ -147,6 +147,10 @@ def test_the_plot_is_a_picture_of_that_kind(polyface, seconds, require):
         (["--sizes", "640"], "--sizes 640: each must be a height and a width from 1 to 65536"),
         (["--batches", "1,none"], "--batches 1,none: each must be a whole number from 1 to 65536"),
         (["--images", "nowhere"], "--images nowhere: not one picture could be read."),
+        (
+            ["--backends", "numpy", "--backend", "auto", "--backend-options", "threads=1"],
+            "which --backends does not name.",
+        ),
         (["--infer-size", "48x48", "--max-side", "99"], "infer_size and max_side contradict each other."),
     ],
 )
@@ -155,3 +159,10 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_measured(polyface, s
     result = polyface("bench", *options)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_options_go_to_the_backend_of_the_settings_and_to_no_other(polyface, seconds):
+    seconds([0.5], [0.5])
+    options = ["--backends", "numpy,polyface-example/numpy", "--backend", "numpy", "--backend-options", "threads=1"]
+    rows = json.loads(polyface("bench", *options, "--json").stdout)["rows"]
+    assert [row["settings"]["backend_options"] for row in rows] == [{"threads": 1}, {}]

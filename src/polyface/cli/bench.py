@@ -43,6 +43,7 @@ SETTINGS = (
     "tile_overlap",
     "merge",
     "clip",
+    "backend_options",
 )
 
 SIZE = "480x640"
@@ -123,7 +124,7 @@ def command(
     Each row has a process of its own, and all are in memory at once. They take turns, so that what else the machine
     does slows all of them down alike: trust the ratio, which is of pictures per second, to the first row of its size,
     round by round. The call that is timed goes from arrays to faces; a turn is one, or as many as fit into 0.1 seconds.
-    In random noise there are hardly any faces to decode: --images has them.
+    In random noise there are hardly any faces to decode: --images has them, and each round takes the next ones.
 
     Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or a picture could not be read, 2 for
     usage and configuration, 130 after Ctrl-C (what was measured until then is shown).
@@ -131,7 +132,7 @@ def command(
     from polyface.benchmark.plot import draw, empty
     from polyface.benchmark.rounds import Samples, machine, measure
 
-    config = load_config(config_file, source=SOURCE, **overrides).replace(backend_options={})
+    config = load_config(config_file, source=SOURCE, **overrides)
     choices = _choices(detectors or (config.detector,), backends, config)
     counts = _listed("batches", batches, "batch_size")
     shapes = _listed("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
@@ -163,6 +164,7 @@ def _choices(detectors: Sequence[str], backends: str | None, config: Config) -> 
 
     Raises:
         UnknownNameError: there is no such detector or backend; before anything is measured.
+        ConfigError: there are backend_options that no row would have.
     """
     plugins = installed_plugins()
     found = {}
@@ -173,6 +175,11 @@ def _choices(detectors: Sequence[str], backends: str | None, config: Config) -> 
             if choice.backend != "auto":
                 plugins.backend(choice.backend)
             found[f"{detector} on {label}"] = choice.replace(detector=detector)
+    if config.backend_options and not any(choice.backend_options for choice in found.values()):
+        raise ConfigError(
+            f"backend_options are those of the setting backend, '{config.backend}', which --backends does not name.",
+            fix="--backend NAME --backends NAME,...",
+        )
     return found
 
 

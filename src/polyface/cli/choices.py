@@ -15,7 +15,8 @@ def chosen(backends: str, config: Config) -> dict[str, Config]:
 
     Args:
         backends: such as ``"torch,torch:bf16@cpu"``.
-        config: all else, and the precision and device of those that are named without.
+        config: all else, and the precision and device of those that are named without. Its ``backend_options`` are
+            those of its ``backend``, and go to no other.
 
     Raises:
         ConfigError: the text is not of that form, or names one twice.
@@ -32,6 +33,9 @@ def chosen(backends: str, config: Config) -> dict[str, Config]:
             raise ConfigError(f"--backends names {label!r} twice.")
         name, precision, device = parts.groups()
         found[label] = config.replace(
-            backend=name, precision=precision or config.precision, device=device or config.device
+            backend=name,
+            precision=precision or config.precision,
+            device=device or config.device,
+            backend_options=config.backend_options if name == config.backend else {},
         )
     return found
