@@ -166,3 +166,13 @@ def test_options_go_to_the_backend_of_the_settings_and_to_no_other(polyface, sec
     options = ["--backends", "numpy,polyface-example/numpy", "--backend", "numpy", "--backend-options", "threads=1"]
     rows = json.loads(polyface("bench", *options, "--json").stdout)["rows"]
     assert [row["settings"]["backend_options"] for row in rows] == [{"threads": 1}, {}]
+
+
+def test_a_plot_that_cannot_be_written_does_not_cost_the_figures(polyface, seconds, require):
+    require("matplotlib")
+    seconds([0.5])
+    Path("taken").write_text("a file")
+    result = polyface("bench", "--plot", "taken/bench.png")
+    assert result.exit_code == 2
+    assert "500.0 ms" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("error: ")

@@ -145,16 +145,18 @@ def command(
     hidden = as_json and sys.stdout is not None and sys.stdout.isatty()
     with progress(len(cells) * rounds, shown=not hidden) as advance:
         measured, interrupted = measure([cell.contender for cell in cells], rounds=rounds, advance=advance)
-    source = f"{len(paths)} pictures of {images}" if images else f"random noise (seed {seed})"
+    source = (
+        f"{len(paths)} picture{'' if len(paths) == 1 else 's'} of {images}" if images else f"random noise (seed {seed})"
+    )
     report = Report(rows=_rows(cells, measured), source=source, rounds=rounds, machine=host)
-    if plot and report.bars:
-        draw(drawing, expanded(plot), report.bars, report.title)
     if as_json:
         print_json(report.plain)
     else:
         _print(report)
     if interrupted:
         click.echo("interrupted; these are the rounds until then", err=True)
+    if plot and report.bars:  # last: a full disk must not cost the figures
+        draw(drawing, expanded(plot), report.bars, report.title)
     whole = not failed and not report.unmeasured
     click.get_current_context().exit(130 if interrupted else 0 if whole else 1)
 
@@ -273,7 +275,8 @@ class Report:
         shared = _said(self.measured[0], [name for name in AXES if name not in self.columns])
         host = self.machine
         cores = f"{host['usable_cores']} of {host['cores']} cores"
-        return f"{', '.join([*shared, self.source, f'{self.rounds} rounds'])}\n{host['cpu']}, {cores}"
+        rounds = f"{self.rounds} round{'' if self.rounds == 1 else 's'}"
+        return f"{', '.join([*shared, self.source, rounds])}\n{host['cpu']}, {cores}"
 
     @property
     def bars(self) -> list[tuple[str, Measurement, float]]:
