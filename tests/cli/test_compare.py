@@ -196,6 +196,17 @@ def test_with_ground_truth_there_is_average_precision(polyface, widerface):
     assert "blind 0.00 (-100.00)" in lines
 
 
+def test_a_subset_without_faces_has_no_average_precision_and_the_report_remains_json(polyface, widerface, folder):
+    truth = folder / "wider_face_val_bbx_gt.txt"
+    truth.write_text(truth.read_text().replace("16 8 8 8 0 0 0 0 0 0", "16 8 8 8 0 0 0 1 0 0"))  # invalid
+    report = compared(polyface, "numpy,exact", *widerface)
+    assert report["reference"]["average_precision"] == {"all": None}
+    assert report["backends"][0]["average_precision"] == {"all": None}
+    result = polyface("compare", "example-redbox", "--backends", "numpy,exact", *widerface)
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert {"numpy -", "exact -"} <= {*lines}
+
+
 def test_a_picture_that_the_ground_truth_does_not_know_is_refused(polyface, widerface, picture):
     picture("images/elsewhere.jpg")
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", *widerface)

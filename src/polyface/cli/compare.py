@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import click
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from polyface.results import Detections
     from polyface.testing.comparison import FaceDifference, HeadDifference
     from polyface.testing.tolerances import Tolerance
+
+Precisions: TypeAlias = dict[str, float | None]
 
 SETTINGS = (
     "weights",
@@ -59,7 +61,7 @@ class Pair:
         need: the least tolerance under which it would pass.
         allowed: the table's row for the two precisions.
         over: what of the need is more than is allowed, and ``"unmatched"`` for faces of one side alone.
-        average_precision: of each subset, in percent; ``None`` without ground truth.
+        average_precision: of each subset, in percent, ``None`` for one without faces; ``None`` without ground truth.
     """
 
     label: str
@@ -69,7 +71,7 @@ class Pair:
     need: Tolerance
     allowed: Tolerance
     over: list[str]
-    average_precision: dict[str, float] | None
+    average_precision: Precisions | None
 
 
 @frozen(kw_only=True)
@@ -79,7 +81,7 @@ class Report:
     detector: str
     label: str
     execution: Execution
-    average_precision: dict[str, float] | None
+    average_precision: Precisions | None
     pairs: list[Pair]
     samples: Samples
 
@@ -268,13 +270,14 @@ class GroundTruth:
                     fix="--images WIDER_val/images: that folder itself, with a folder an event",
                 )
 
-    def average_precision(self, found: Mapping[str, Detections]) -> dict[str, float]:
-        """Return the average precision of each subset, in percent."""
+    def average_precision(self, found: Mapping[str, Detections]) -> Precisions:
+        """Return the average precision of each subset, in percent; ``None`` where these pictures have no face of it."""
         from polyface.evaluation.predictions import as_rows
-        from polyface.evaluation.widerface import average_precision
+        from polyface.evaluation.widerface import precision_recall
 
         truth = {name: self._truth[name] for name in found}
-        return average_precision(truth, {name: as_rows(faces) for name, faces in found.items()})
+        curves = precision_recall(truth, {name: as_rows(faces) for name, faces in found.items()})
+        return {subset: curve.average_precision if curve.faces else None for subset, curve in curves.items()}
 
 
 class Samples:
@@ -391,7 +394,7 @@ def _print(report: Report) -> None:
             "Average precision in percent, and the difference from the reference in points",
             ("Backend", *(subset.capitalize() for subset in precisions)),
             [
-                (report.label, *(f"{value:.2f}" for value in precisions.values())),
+                (report.label, *("-" if value is None else f"{value:.2f}" for value in precisions.values())),
                 *((pair.label, *_points(precisions, pair.average_precision or {})) for pair in report.pairs),
             ],
             wraps="Backend",
@@ -412,8 +415,9 @@ def _print(report: Report) -> None:
     )
 
 
-def _points(reference: dict[str, float], own: dict[str, float]) -> list[str]:
-    return [f"{own[subset]:.2f} ({own[subset] - value:+.2f})" for subset, value in reference.items()]
+def _points(reference: Precisions, own: Precisions) -> list[str]:
+    pairs = [(own[subset], value) for subset, value in reference.items()]
+    return ["-" if one is None or value is None else f"{one:.2f} ({one - value:+.2f})" for one, value in pairs]
 
 
 def _faces(faces: FaceDifference) -> tuple[str, ...]:
