@@ -15,7 +15,7 @@ from attrs import field, frozen, mutable
 
 from polyface.cli.choices import METAVAR, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.progress import progress
+from polyface.cli.progress import one_line, progress
 from polyface.cli.tables import print_json, print_table, printable
 from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError
@@ -320,12 +320,12 @@ class Samples:
         for job in self._jobs:
             try:
                 if job.problem:
-                    raise ImageError(f"{job.path}: {job.problem}.")
+                    raise ImageError(job.problem)
                 name = job.path.relative_to(root).with_suffix("").as_posix()
                 sample = Sample(names=[name], pictures=[read_image(job.path)])
             except ImageError as error:
                 self.failed += 1
-                click.echo(f"left out: {printable(str(error))}", err=True)
+                click.echo(f"left out: {printable(job.name)}: {printable(one_line(error, job.path))}", err=True)
             else:
                 yield sample
 
