@@ -122,6 +122,12 @@ def test_noise_is_seeded_and_has_six_pictures_of_odd_and_even_sizes(polyface):
     assert (one["pictures"], one["noise_seed"], other["noise_seed"]) == (6, 1, 2)
 
 
+def test_the_noise_has_a_name_and_a_folder_of_that_name_another(polyface, picture):
+    picture("random/a.png")
+    assert compared(polyface, "numpy,exact", "--images", "random") == compared(polyface, "numpy,exact")
+    assert compared(polyface, "numpy,exact", "--images", "./random")["pictures"] == 1
+
+
 def test_the_tables_show_all_levels_and_the_verdict(polyface, picture):
     picture("in/a.png")
     result = polyface("compare", "example-redbox", "--backends", "numpy,far", "--images", "in")

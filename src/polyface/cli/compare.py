@@ -45,6 +45,9 @@ SETTINGS = (
     "preset",
 )
 
+RANDOM = "random"
+"""What ``--images`` calls the noise; a folder of that name is ``./random``."""
+
 NOISE = ((64, 96, 1), (101, 157, 1), (96, 128, 2), (37, 320, 1), (240, 135, 1))
 """Height, width and number of the random pictures: odd sizes and even ones, and a batch of two."""
 
@@ -140,7 +143,13 @@ class Tally:
     metavar=METAVAR,
     help="Two or more, the first as reference.",
 )
-@click.option("--images", metavar="DIR|FILE", help="Pictures to look at; default: random noise of several sizes.")
+@click.option(
+    "--images",
+    default=RANDOM,
+    show_default=True,
+    metavar=f"DIR|FILE|{RANDOM}",
+    help="Pictures to look at, or random noise of several sizes.",
+)
 @click.option(
     "--ground-truth", metavar="DIR|FILE", help="Of WIDER FACE, for average precision on --images, its folder of events."
 )
@@ -151,7 +160,7 @@ def command(
     detector: str,
     *,
     backends: str,
-    images: str | None,
+    images: str,
     ground_truth: str | None,
     seed: int,
     config_file: str | None,
@@ -175,8 +184,9 @@ def command(
     named = _chosen(backends, config)
     first, *others = named.values()
     rows = [tolerance_of(first.precision, other.precision) for other in others]
-    truth = None if ground_truth is None else GroundTruth(ground_truth, images)
-    samples = Samples(images, seed)
+    pictures = None if images == RANDOM else images
+    truth = None if ground_truth is None else GroundTruth(ground_truth, pictures)
+    samples = Samples(pictures, seed)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         # Pillow warns about odd files; what matters of it becomes the picture's error.
