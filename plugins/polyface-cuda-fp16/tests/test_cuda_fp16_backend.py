@@ -33,7 +33,7 @@ from polyface_cuda_fp16 import device as device_module  # noqa: E402
 from polyface_cuda_fp16 import plugin  # noqa: E402
 from polyface_cuda_fp16.backend import CudaFp16Backend  # noqa: E402
 from polyface_cuda_fp16.captures import Captures  # noqa: E402
-from polyface_cuda_fp16.device import WARM_UPS, CudaDevice  # noqa: E402
+from polyface_cuda_fp16.device import CudaDevice  # noqa: E402
 from polyface_cuda_fp16.plugin import polyface_backends  # noqa: E402
 from polyface_torch.backend import TorchBackend  # noqa: E402
 
@@ -168,6 +168,7 @@ class FakeCuda:
 
     def empty_cache(self):
         assert self.capturing is None
+        assert device_module._capturing.locked(), "another thread may begin a capture meanwhile"
         self.log.append("empty cache")
 
     @contextlib.contextmanager
@@ -187,6 +188,7 @@ class FakeCuda:
     def graph(self, graph, pool, stream, capture_error_mode):
         assert capture_error_mode == "thread_local"
         assert self.capturing is None, "one capture at a time in a process"
+        assert device_module._capturing.locked(), "another thread may begin a capture meanwhile"
         assert self._thread.stream is stream
         self.log.append("capture" if pool is None else "capture beside another")
         self.capturing, graph.memory = stream, pool or object()
@@ -303,6 +305,8 @@ class Watch(TorchDispatchMode):
             self.cuda.touch(self.stream, given[1:], given[:1])
             self.stream.pending.append([(args[0], args[1].detach())])
             return args[0]
+        if name == "copy_" and storage(args[1]) in self.cuda.on_host:
+            assert args[2:] == (True,), "a copy from the host that blocks"
         out = function(*args, **(kwargs or {}))
         known = {storage(tensor) for tensor in given}
         made = [tensor for tensor in tensors(out) if storage(tensor) not in known]
@@ -448,7 +452,7 @@ class TestSession:
         import polyface_cuda_fp16_test_nets
 
         seen = polyface_cuda_fp16_test_nets.Watching.seen
-        assert len(seen) == 1 + WARM_UPS + 1
+        assert len(seen) == 1 + 3 + 1  # the plain run, three to warm up, and the capture
         assert set(seen) == {(True, torch.float16, torch.float16, True)}
 
     def test_a_number_beyond_half_precision_becomes_infinite_as_on_a_gpu(self, session):
