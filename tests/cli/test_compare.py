@@ -110,6 +110,20 @@ def test_a_backend_that_is_over_ends_with_status_1_and_the_others_are_shown_as_w
     assert exact["over"] == []
 
 
+def test_what_a_name_leaves_open_is_that_of_the_settings(polyface, picture, monkeypatch):
+    monkeypatch.setenv("POLYFACE_BACKEND_OPTIONS", "threads=2")  # of one backend, and no business of the others
+    options = ("--images", picture("a.png"), "--precision", "bf16")
+    report = compared(polyface, "exact,near,exact:fp32", *options)
+    assert [report["reference"]["precision"], *(entry["precision"] for entry in report["backends"])] == [
+        "bf16",
+        "bf16",
+        "fp32",
+    ]
+    result = polyface("compare", "example-redbox", "--backends", "exact@cpu,near", "--device", "cuda")
+    assert result.exit_code == 2
+    assert "backend 'near': has no device 'cuda' (it has cpu)" in result.stderr
+
+
 def test_a_face_that_is_lost_is_an_error_and_not_a_smaller_number(polyface, picture):
     [entry] = compared(polyface, "numpy,blind", "--images", picture("a.png"), code=1)["backends"]
     assert (entry["faces"]["expected"], entry["faces"]["actual"], entry["faces"]["unmatched"]) == (1, 0, 1)
@@ -117,8 +131,10 @@ def test_a_face_that_is_lost_is_an_error_and_not_a_smaller_number(polyface, pict
 
 
 def test_noise_is_seeded_and_has_six_pictures_of_odd_and_even_sizes(polyface):
-    one, same, other = (compared(polyface, "numpy,exact", "--seed", seed) for seed in (1, 1, 2))
+    one, same, other = (compared(polyface, "numpy,far", "--seed", seed, code=1) for seed in (1, 1, 2))
     assert one == same
+    cosines = [[head["cosine"] for head in report["backends"][0]["heads"]] for report in (one, other)]
+    assert cosines[0] != cosines[1]
     assert (one["pictures"], one["noise_seed"], other["noise_seed"]) == (6, 1, 2)
 
 
