@@ -25,6 +25,7 @@ from polyface.errors import (
     ContractError,
     ImageError,
     PluginError,
+    PolyfaceError,
     UnsupportedError,
     described,
     nearest,
@@ -249,13 +250,22 @@ class FaceDetector:
             ) from error
 
     def _run(self, batch: FloatArray) -> Outputs:
-        outputs = self._session.run({self.detector.input.name: batch})
+        try:
+            outputs = self._session.run({self.detector.input.name: batch})
+        except (PolyfaceError, MemoryError):
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'.",
+                why=[described(error)],
+                fix="mend its installation, or choose another --backend",
+            ) from error
         for spec in self.detector.outputs:
-            output = outputs.get(spec.name)
-            if output is None or output.dtype != np.float32 or output.shape[:1] != batch.shape[:1]:
-                got = "nothing" if output is None else f"{output.dtype} {output.shape}"
+            output: object = outputs.get(spec.name)
+            rows = output.shape[:1] if isinstance(output, np.ndarray) and output.dtype == np.float32 else ()
+            if rows != batch.shape[:1]:
                 raise ContractError(
-                    f"The backend '{self.backend.name}' gave {got} for the output '{spec.name}' of "
+                    f"The backend '{self.backend.name}' gave {_named(output)} for the output '{spec.name}' of "
                     f"'{self.detector.name}'; wanted: float32 with {len(batch)} rows."
                 )
         return outputs
@@ -498,6 +508,12 @@ def check_infer_size(config: Config, detector: DetectorSpec) -> None:
             why=[f"its sides must be multiples of {stride} and at least {least}"],
             fix=f"--infer-size {legal[0]}x{legal[1]}",
         )
+
+
+def _named(output: object) -> str:
+    if isinstance(output, np.ndarray):
+        return f"{output.dtype} {output.shape}"
+    return "nothing" if output is None else f"a {type(output).__name__}"
 
 
 def _first(*values: T | None) -> T:

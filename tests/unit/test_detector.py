@@ -583,6 +583,7 @@ class TestBadOutputs:
             ({"heads": np.zeros((1, 1, 5), np.float16)}, "float16 (1, 1, 5)"),
             ({"heads": np.zeros((2, 1, 5), np.float32)}, "float32 (2, 1, 5)"),
             ({"heads": np.zeros((), np.float32)}, "float32 ()"),
+            ({"heads": [[[0.0] * 5]]}, "a list"),
         ],
     )
     def test_outputs_other_than_declared_are_the_backends_breach(self, make, outputs, got):
@@ -591,6 +592,16 @@ class TestBadOutputs:
         assert caught.value.what == (
             f"The backend 'fast' gave {got} for the output 'heads' of 'toy'; wanted: float32 with 1 rows."
         )
+
+    def test_an_error_that_a_backend_does_not_make_its_own_is_named_as_its(self, make):
+        def broken(_):
+            raise KeyError("conv1")
+
+        with pytest.raises(PluginError) as caught:
+            make(broken).detect(picture(0))
+        assert caught.value.what == "The backend 'fast' failed while it ran 'toy'."
+        assert caught.value.why == ("KeyError: 'conv1'",)
+        assert isinstance(caught.value.__cause__, KeyError)
 
 
 class TestClose:
