@@ -207,6 +207,7 @@ class TestTolerances:
         box = (0, 0, 10, 10, 0.5)
         found = difference(faces(box), faces((0, 0, 10, 9, 0.75)))
         assert needed(heads, found) == Tolerance(heads=0.5, mean=0.25, pixels=1, score=0.25)
+        assert needed(heads, attrs.evolve(found, landmark=2.5)).pixels == 2.5
         assert needed(heads) == Tolerance(heads=0.5, mean=0.25, pixels=0, score=0)
 
     @pytest.mark.parametrize("name", [key.name for key in attrs.fields(Tolerance)])

@@ -498,6 +498,11 @@ class TestSession:
         assert (execution.device, execution.precision) == (device, "fp16")
         assert execution.versions == {"torch": torch.__version__}
 
+    def test_the_sessions_of_a_gpu_share_one_device_of_its_name(self):
+        device = CudaDevice.of("cuda:7")
+        assert CudaDevice.of("cuda:7") is device
+        assert (device.name, device.target) == ("cuda:7", torch.device("cuda:7"))
+
     def test_cuda_means_the_first_gpu(self, graph):
         assert compiled(graph(), device="cuda").execution.device == "cuda:0"
 
