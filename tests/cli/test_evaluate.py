@@ -119,6 +119,14 @@ def test_predictions_are_kept_in_the_official_format_and_evaluate_alike(report, 
     assert (again["subsets"], again["settings"], again["plot"]) == (first["subsets"], None, None)
 
 
+def test_a_picture_of_the_curve_that_cannot_be_written_takes_no_figure_with_it(polyface, folder):
+    (folder / "file").write_text("in the way")
+    result = polyface(*RUN, "--plot", "file/curve.png", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["subsets"]) == (2, SUBSETS)
+    assert result.stderr.startswith("error: Cannot write to file/curve.png.\n  - ")
+    assert result.stderr.endswith("\nTo fix it: --plot ANOTHER.png\n")
+
+
 def test_a_picture_of_the_curve_is_drawn_beside_them_or_where_it_is_told(report):
     report()
     report(*RUN, "--predictions", "widerface-results/predictions", "--plot", "curves/mine.webp")

@@ -119,8 +119,6 @@ def widerface(
     curves = precision_recall(part, {**found, **{name: np.empty((0, 5)) for name in failed}})
     unread = f", {len(failed)} of them not read" if failed else ""
     title = f"WIDER FACE, {len(part)} of {len(truth)} pictures{unread}"
-    if picture:
-        draw(drawing, picture, curves, f"{title}\n{run.title if run else folder}")
     given = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": picture}
     places = {name: str(place) for name, place in given.items() if place is not None}
     if as_json:
@@ -130,6 +128,8 @@ def widerface(
         print_json({**report, "failed": failed, **dict.fromkeys(given), **places, **made})
     else:
         _print(title, curves, run, places)
+    if picture:  # last, so that a picture that cannot be written takes no figure with it
+        draw(drawing, picture, curves, f"{title}\n{run.title if run else folder}")
     if failed:
         _note(f"counted as without faces, since they could not be read, {first_of(list(failed))}")
     ctx.exit(1 if failed else 0)

@@ -33,14 +33,21 @@ def figure(path: Path, purpose: str = "Precision-recall pictures", size: tuple[f
 
 
 def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> None:
-    """Draw each subset's precision over its recall, from the highest threshold to the lowest, and write the picture."""
+    """Draw each subset's precision over its recall, from the highest threshold to the lowest, and write the picture.
+
+    Raises:
+        EvaluationError: it cannot be written.
+    """
     axes = drawing.add_subplot(xlabel="Recall", ylabel="Precision", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
     for subset, curve in curves.items():
         axes.plot(curve.recall, curve.precision, label=f"{subset}: {curve.average_precision:.2f}")
     axes.legend(loc="lower left", title="Average precision")
-    save(drawing, path)
+    try:
+        save(drawing, path)
+    except OSError as error:
+        raise EvaluationError(f"Cannot write to {path}.", why=[str(error)], fix="--plot ANOTHER.png") from error
 
 
 def save(drawing: Any, path: Path) -> None:
