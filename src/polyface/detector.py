@@ -54,6 +54,8 @@ T = TypeVar("T")
 PRIOR_SHAPES = 32
 """How many input shapes a detector keeps the priors of."""
 
+OTHER_BACKEND = "mend its installation, or choose another --backend"
+
 BATCH_PIXELS = 8 * 1024 * 1024
 """A run of the network takes at most so many input pixels, or one picture: what bounds memory for large pictures."""
 
@@ -209,8 +211,9 @@ class FaceDetector:
         watch.lap("prepare", together)
         outputs = self._run(batch)
         watch.lap("network", together)
-        scores = self._head.scores(outputs)
-        priors = self._priors(*looks[0].frame.shape)
+        with self._blaming_head():
+            scores = self._head.scores(outputs)
+            priors = self._priors(*looks[0].frame.shape)
         if scores.shape != (len(looks), len(priors)):
             raise ContractError(
                 f"'{self.detector.name}' gave scores {scores.shape} for {len(looks)} pictures and {len(priors)} "
@@ -250,16 +253,8 @@ class FaceDetector:
             ) from error
 
     def _run(self, batch: FloatArray) -> Outputs:
-        try:
+        with _blaming(f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'.", OTHER_BACKEND):
             outputs = self._session.run({self.detector.input.name: batch})
-        except (PolyfaceError, MemoryError):
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'.",
-                why=[described(error)],
-                fix="mend its installation, or choose another --backend",
-            ) from error
         for spec in self.detector.outputs:
             output: object = outputs.get(spec.name)
             rows = output.shape[:1] if isinstance(output, np.ndarray) and output.dtype == np.float32 else ()
@@ -276,7 +271,8 @@ class FaceDetector:
         """Decode what passes the threshold, and no more: decoding every anchor costs 60 to 100 times as much."""
         above = np.flatnonzero(scores >= self.score_threshold)
         keep = above[top_k(scores[above], self.detector.defaults.pre_nms_top_k)]
-        boxes, landmarks = self._head.decode(outputs, priors, place, keep)
+        with self._blaming_head():
+            boxes, landmarks = self._head.decode(outputs, priors, place, keep)
         if not all(np.isfinite(array).all() for array in (boxes, landmarks) if array is not None):
             raise self._not_finite()
         faces = Detections(boxes=boxes, scores=scores[keep], landmarks=landmarks)
@@ -294,6 +290,9 @@ class FaceDetector:
             faces = clipped(faces, *picture.shape[:2])
         watch.lap("nms", [index])
         return attrs.evolve(faces, timing=watch.of(index)) if self.config.timing else faces
+
+    def _blaming_head(self) -> contextlib.AbstractContextManager[None]:
+        return _blaming(f"The head of '{self.detector.name}' failed.", "mend its plugin, or choose another --detector")
 
     def _not_finite(self) -> BackendUnavailableError:
         run = self.execution
@@ -449,8 +448,19 @@ def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
         raise PluginError(
             f"The backend '{spec.name}' does not load.",
             why=why,
-            fix="mend its installation, or choose another --backend",
+            fix=OTHER_BACKEND,
         ) from error
+
+
+@contextlib.contextmanager
+def _blaming(what: str, fix: str) -> Iterator[None]:
+    """Name the plugin for whatever its own code raises, but for polyface's errors, which say it themselves."""
+    try:
+        yield
+    except (PolyfaceError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(what, why=[described(error)], fix=fix) from error
 
 
 def _built(config: Config, selection: Selection, backend: Backend, device: str) -> FaceDetector:
@@ -459,7 +469,9 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
     request = CompileRequest(device=device, precision=config.precision, infer_size=config.infer_size, options=options)
-    session = backend.compile(graph_of(selection.route, selection.detector, selection.weights), request)
+    graph = graph_of(selection.route, selection.detector, selection.weights)
+    with _blaming(f"The backend '{selection.backend.name}' failed to load '{selection.detector.name}'.", OTHER_BACKEND):
+        session = backend.compile(graph, request)
     execution = session.execution
     if (execution.device, execution.precision) != (device, config.precision):
         session.close()

@@ -110,6 +110,13 @@ def test_a_backend_that_is_over_ends_with_status_1_and_the_others_are_shown_as_w
     assert exact["over"] == []
 
 
+def test_backend_options_go_to_the_backend_they_are_of(polyface, picture, monkeypatch):
+    monkeypatch.setenv("POLYFACE_BACKEND", "near")
+    monkeypatch.setenv("POLYFACE_BACKEND_OPTIONS", "threads=2")
+    result = polyface("compare", "example-redbox", "--backends", "exact,near", "--images", picture("a.png"))
+    assert (result.exit_code, "The backend 'near' has no option 'threads'" in result.stderr) == (2, True)
+
+
 def test_what_a_name_leaves_open_is_that_of_the_settings(polyface, picture, monkeypatch):
     monkeypatch.setenv("POLYFACE_BACKEND_OPTIONS", "threads=2")  # of one backend, and no business of the others
     options = ("--images", picture("a.png"), "--precision", "bf16")

@@ -426,11 +426,11 @@ def test_a_network_that_nothing_here_builds_is_skipped_with_the_reason(toy):
     assert "no backend that is installed runs what a builder" in skipped["a_seed_fixes_the_network"].longreprtext
 
 
-def expecting(toy, failures):
+def expecting(toy, failures, backend="numpy"):
     toy.pytester.makepyfile(
         test_toy="from polyface.testing import DetectorConformance\n"
         "class TestToy(DetectorConformance):\n"
-        "    detector, backend = 'toy-redbox', 'numpy'\n"
+        f"    detector, backend = 'toy-redbox', {backend!r}\n"
         f"    expected_failures = {failures!r}\n"
     )
 
@@ -441,6 +441,14 @@ def test_an_expected_failure_is_an_xfail_with_its_reason(toy):
     assert not failed
     assert len(passed) == len(DetectorConformance.checks()) - 1
     assert skipped["raw_heads_are_those_of_the_original"].wasxfail == "a toy has no original"
+
+
+def test_a_mistake_in_the_test_is_no_expected_failure(toy):
+    expecting(toy, {"outputs_are_the_declared_ones": "they are not"}, backend="nothing-there")
+    passed, skipped, failed = toy.run("-k", "outputs_are_the_declared_ones")
+    assert not passed
+    assert not skipped
+    assert "nothing-there" in failed["outputs_are_the_declared_ones"].longreprtext
 
 
 def test_without_goldens_the_check_fails_and_says_what_to_do(toy):

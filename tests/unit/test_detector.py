@@ -603,6 +603,20 @@ class TestBadOutputs:
         assert caught.value.why == ("KeyError: 'conv1'",)
         assert isinstance(caught.value.__cause__, KeyError)
 
+    @pytest.mark.parametrize("method", ["priors", "scores", "decode"])
+    def test_so_is_one_of_a_head(self, make, method):
+        class Broken(Head):
+            pass
+
+        def fail(*_):
+            raise ZeroDivisionError("no anchors")
+
+        setattr(Broken, method, fail)
+        with pytest.raises(PluginError) as caught:
+            make(head=Broken()).detect(picture(0))
+        assert caught.value.what == "The head of 'toy' failed."
+        assert caught.value.why == ("ZeroDivisionError: no anchors",)
+
 
 class TestClose:
     def test_a_closed_detector_says_so(self, make):
@@ -717,6 +731,16 @@ class TestBuild:
             f"The backend 'fast' runs on {device} in {precision}; it was asked for cpu in fp32."
         )
         assert session.closed == 1
+
+    def test_whatever_a_backend_raises_while_it_loads_a_network_is_named_as_its(self, world, monkeypatch):
+        def fail(*_):
+            raise KeyError("conv1")
+
+        monkeypatch.setattr(world.backend, "compile", fail)
+        with pytest.raises(PluginError) as caught:
+            build(Config(detector="toy", device="cpu"), world.plugins())
+        assert caught.value.what == "The backend 'fast' failed to load 'toy'."
+        assert caught.value.why == ("KeyError: 'conv1'",)
 
     def test_an_unknown_preset_is_refused_before_anything_is_compiled(self, world):
         with pytest.raises(ConfigError, match="There is no preset 'none'"):

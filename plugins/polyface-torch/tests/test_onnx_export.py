@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from polyface.errors import ContractError
+from polyface.errors import ContractError, WeightsError
 from polyface.protocols import Converter, Graph
 from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
@@ -61,6 +61,11 @@ class Short(Pyramid):
         loc, logits = super().forward(image)
         return loc, logits[..., :1]
 
+class Endless(Pyramid):
+    def forward(self, image):
+        loc, logits = super().forward(image)
+        return loc * float("inf"), logits
+
 def make(kind):
     torch.manual_seed(0)
     return kind()
@@ -70,6 +75,7 @@ def frozen(weights, *, seed=None): return make(Frozen)
 def branching(weights, *, seed=None): return make(Branching)
 def looking(weights, *, seed=None): return make(Looking)
 def short(weights, *, seed=None): return make(Short)
+def endless(weights, *, seed=None): return make(Endless)
 """
 
 
@@ -188,6 +194,28 @@ def test_a_module_that_cannot_be_traced_is_refused_and_the_cause_kept(graph, tmp
 def test_outputs_other_than_the_declared_are_refused(graph, tmp_path):
     with pytest.raises(ContractError, match="outputs of the exported graph are not those"):
         OnnxExporter().convert(graph("short"), tmp_path)
+
+
+def test_weights_that_give_no_numbers_are_not_blamed_on_the_export(graph, tmp_path):
+    with pytest.raises(WeightsError, match="give numbers that are not finite"):
+        OnnxExporter().convert(graph("endless"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_of_nothing_is_refused(graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
+    with pytest.raises(ContractError, match=r"torch\.onnx\.export returned nothing for 'pyramid'"):
+        OnnxExporter().convert(graph(), tmp_path)
+
+
+def test_a_graph_whose_outputs_have_another_shape_is_refused(graph, tmp_path, monkeypatch):
+    def runner(_):
+        return lambda names, inputs: [np.zeros((len(inputs["image"]), 7, 4), np.float32) for _ in names]
+
+    monkeypatch.setattr(export, "_runner", runner)
+    with pytest.raises(ContractError, match=r"not its module at the input shape") as caught:
+        OnnxExporter().convert(graph(), tmp_path)
+    assert "loc has shape (1, 7, 4), the module's (1, " in caught.value.why[0]
 
 
 def test_the_numbers_are_checked_without_onnx_runtime_too(graph, tmp_path, monkeypatch):

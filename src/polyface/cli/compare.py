@@ -180,11 +180,11 @@ def command(
     from polyface.detector import create_detector
     from polyface.testing.comparison import tolerance_of
 
-    config = load_config(config_file, source=SOURCE, **overrides).replace(detector=detector, backend_options={})
+    config = load_config(config_file, source=SOURCE, **overrides).replace(detector=detector)
     named = _chosen(backends, config)
     first, *others = named.values()
     rows = [tolerance_of(first.precision, other.precision) for other in others]
-    pictures = None if images == RANDOM else images
+    pictures = None if images == RANDOM else str(expanded(images))
     truth = None if ground_truth is None else GroundTruth(ground_truth, pictures)
     samples = Samples(pictures, seed)
     with ExitStack() as stack:

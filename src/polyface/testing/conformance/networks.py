@@ -49,13 +49,13 @@ def least(spec: DetectorSpec) -> int:
 
 
 def sizes(spec: DetectorSpec) -> list[tuple[int, int]]:
-    """Return legal heights and widths of the network's input: the least, even, odd, and one of each.
+    """Return legal heights and widths of the network's input: the least, even, odd and square, and one of each.
 
     They are even or odd in units of the stride, so that halving one leaves a remainder.
     """
     even = [_side(spec, side, parity=0) for side in (64, 48)]
     odd = [_side(spec, side, parity=1) for side in (47, 33)]
-    return [(least(spec), least(spec)), (even[0], even[1]), (odd[0], odd[1]), (odd[1], even[0])]
+    return [(least(spec), least(spec)), (even[0], even[1]), (odd[0], odd[0]), (odd[1], even[0])]
 
 
 def _side(spec: DetectorSpec, pixels: int, parity: int | None = None) -> int:
