@@ -270,7 +270,8 @@ def tolerance_of(*precisions: str) -> Tolerance:
             raise ConfigError(
                 f"There is no tolerance for the precision '{precision}'.",
                 why=[f"polyface.testing.tolerances.TOLERANCES has {', '.join(TOLERANCES)}"],
-                fix="add a row with what was seen, as in TOLERANCES['int8'] = Tolerance(...)",
+                fix="whoever brings that precision says what it may cost, in the plugin's module: "
+                f"TOLERANCES['{precision}'] = Tolerance(...)",
             )
     return max((TOLERANCES[precision] for precision in precisions), key=lambda row: row.heads)
 

@@ -9,6 +9,8 @@ from polyface.specs import BackendSpec, Capability, ConverterSpec, Ref, Requirem
 
 _TORCH = Requirement(module="torch", install="torch")
 _EVERY_PRECISION = ("fp32", "bf16", "fp16")
+UNPROVEN = "not yet run on a GPU"
+"""What stands beside the claim on CUDA until somebody has run it there."""
 
 
 @polyface.hookimpl
@@ -18,7 +20,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
         summary="eager PyTorch on the CPU or on CUDA",
         accepts=("torch-module",),
         capabilities=(
-            Capability(device="cuda", precisions=_EVERY_PRECISION),
+            Capability(device="cuda", precisions=_EVERY_PRECISION, note=UNPROVEN),
             Capability(device="cpu", precisions=_EVERY_PRECISION),
         ),
         requires=(_TORCH,),
