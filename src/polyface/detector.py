@@ -25,8 +25,8 @@ from polyface.errors import (
     ContractError,
     ImageError,
     PluginError,
-    PolyfaceError,
     UnsupportedError,
+    blaming,
     described,
     nearest,
 )
@@ -253,7 +253,7 @@ class FaceDetector:
             ) from error
 
     def _run(self, batch: FloatArray) -> Outputs:
-        with _blaming(f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'.", OTHER_BACKEND):
+        with blaming(f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'.", OTHER_BACKEND):
             outputs = self._session.run({self.detector.input.name: batch})
         for spec in self.detector.outputs:
             output: object = outputs.get(spec.name)
@@ -292,7 +292,7 @@ class FaceDetector:
         return attrs.evolve(faces, timing=watch.of(index)) if self.config.timing else faces
 
     def _blaming_head(self) -> contextlib.AbstractContextManager[None]:
-        return _blaming(f"The head of '{self.detector.name}' failed.", "mend its plugin, or choose another --detector")
+        return blaming(f"The head of '{self.detector.name}' failed.", "mend its plugin, or choose another --detector")
 
     def _not_finite(self) -> BackendUnavailableError:
         run = self.execution
@@ -452,17 +452,6 @@ def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
         ) from error
 
 
-@contextlib.contextmanager
-def _blaming(what: str, fix: str) -> Iterator[None]:
-    """Name the plugin for whatever its own code raises, but for polyface's errors, which say it themselves."""
-    try:
-        yield
-    except (PolyfaceError, MemoryError):
-        raise
-    except Exception as error:
-        raise PluginError(what, why=[described(error)], fix=fix) from error
-
-
 def _built(config: Config, selection: Selection, backend: Backend, device: str) -> FaceDetector:
     strategy_of(config)  # an unknown preset is refused before anything is compiled
     check_infer_size(config, selection.detector)
@@ -470,7 +459,7 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
     head = _made(selection.detector.head, Head)
     request = CompileRequest(device=device, precision=config.precision, infer_size=config.infer_size, options=options)
     graph = graph_of(selection.route, selection.detector, selection.weights)
-    with _blaming(f"The backend '{selection.backend.name}' failed to load '{selection.detector.name}'.", OTHER_BACKEND):
+    with blaming(f"The backend '{selection.backend.name}' failed to load '{selection.detector.name}'.", OTHER_BACKEND):
         session = backend.compile(graph, request)
     execution = session.execution
     if (execution.device, execution.precision) != (device, config.precision):

@@ -6,8 +6,9 @@ The classes are plain and pickle, so an error crosses a process boundary intact.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -102,6 +103,26 @@ def described(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - a stranger's __str__ may raise anything
         return f"{type(error).__name__}, whose message cannot be read"
+
+
+@contextlib.contextmanager
+def blaming(what: str, fix: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Name a plugin for whatever its own code raises, but for polyface's errors, which say it themselves.
+
+    Args:
+        what: one sentence that says whose code failed, at what.
+        fix: what to do about it.
+        but: errors that are the caller's to explain; ``MemoryError`` always is.
+
+    Raises:
+        PluginError: in the place of anything else.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (PolyfaceError, MemoryError, *but)):
+            raise
+        raise PluginError(what, why=[described(error)], fix=fix) from error
 
 
 def fixes(reasons: Sequence[Reason]) -> str:

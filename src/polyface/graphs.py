@@ -9,7 +9,7 @@ from attrs import frozen
 
 import polyface
 from polyface.artifacts import ArtifactKey, ArtifactStore, read_manifest
-from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError
+from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError, blaming
 from polyface.planning import Route, plan_conversion
 from polyface.plugins import PluginManager
 from polyface.protocols import Graph
@@ -78,10 +78,13 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
     if route.source is None or route.converter is None:
         raise ValueError(f"not a conversion: {route.description}")
     graph = _published(route.source, detector, weights)
+    name = route.converter.name
     converter = route.converter.factory.load()()
 
     def write(folder: Path) -> Path:
-        path = Path(converter.convert(graph, folder))
+        what = f"The converter '{name}' failed on '{detector.name}'."
+        with blaming(what, "mend its installation", but=(OSError,)):  # the folder's, most likely: see below
+            path = Path(converter.convert(graph, folder))
         # A training run may have saved its next checkpoint meanwhile; the key is the hash of what was there before.
         if weights.own is not None and sha256_of(weights.own) != weights.sha256:
             raise WeightsMismatchError(
@@ -92,7 +95,7 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
     provenance = {
         "weights": weights.own.name if weights.own else weights.label,
         "polyface": polyface.__version__,
-        "converter": route.converter.name,
+        "converter": name,
         **converter.provenance(),
     }
     try:

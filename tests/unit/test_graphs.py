@@ -14,7 +14,7 @@ import polyface
 from polyface.artifacts import MANIFEST
 from polyface.config import Config
 from polyface.detector import select
-from polyface.errors import ArtifactError, WeightsMismatchError, WeightsNotFoundError
+from polyface.errors import ArtifactError, PluginError, WeightsMismatchError, WeightsNotFoundError
 from polyface.graphs import export, graph_of
 from polyface.hookspecs import hookimpl
 from polyface.plugins import PluginManager
@@ -131,6 +131,18 @@ def test_a_checkpoint_that_changes_while_it_is_exported_is_refused(plugins, chec
     monkeypatch.setattr(converter, "convert", convert)
     with pytest.raises(WeightsMismatchError, match=r"mine\.pth changed while it was exported"):
         export("toy", "onnx", checkpoint("mine.pth", b"this epoch"), plugins)
+    assert list((home / "artifacts").iterdir()) == []
+
+
+def test_whatever_a_converter_raises_is_named_as_its(plugins, checkpoint, converter, monkeypatch, home):
+    def convert(*_):
+        raise KeyError("aten::mul")
+
+    monkeypatch.setattr(converter, "convert", convert)
+    with pytest.raises(PluginError) as caught:
+        export("toy", "onnx", checkpoint("mine.pth", b"whole"), plugins)
+    assert caught.value.what == "The converter 'torch-module-to-onnx' failed on 'toy'."
+    assert caught.value.why == ("KeyError: 'aten::mul'",)
     assert list((home / "artifacts").iterdir()) == []
 
 
