@@ -33,7 +33,7 @@ from polyface.errors import (
 from polyface.graphs import graph_of
 from polyface.imaging import Frame, frame_of, prepare, read_image
 from polyface.nms import top_k
-from polyface.planning import Reason, Route, choose_device, plan
+from polyface.planning import Reason, Route, choose_device, has_driver, plan
 from polyface.plugins import PluginManager, installed_plugins
 from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, Session
 from polyface.results import Detections
@@ -62,10 +62,11 @@ BATCH_PIXELS = 8 * 1024 * 1024
 
 @frozen(kw_only=True)
 class Selection:
-    """A detector, the backend to run it on, and how its network gets there: all that is known before loading."""
+    """A detector, the backend and device to run it on, and how its network gets there: what is known before loading."""
 
     detector: DetectorSpec
     backend: BackendSpec
+    device: str = "auto"
     weights: Weights
     route: Route
 
@@ -347,13 +348,15 @@ def available_backends() -> list[str]:
 def build(config: Config, plugins: PluginManager) -> FaceDetector:
     """Build the detector that ``config`` describes; raises as :func:`create_detector` does.
 
-    With ``backend="auto"`` a backend that does not load here, or lacks the device or precision, is passed over.
+    With ``backend="auto"`` a backend that does not load here, or lacks the device or precision, is passed over. With
+    ``device="auto"`` as well, a device with a driver of its own, such as a GPU, is looked for on every backend before
+    the processor is taken; where there is no driver, that costs nothing.
     """
     refused: list[Refusal] = []
     for selection in _selections(config, plugins, _store(config), refused):
         try:
             backend, found = _loaded(selection.backend)
-            device = choose_device(selection.backend, found, config.device, config.precision)
+            device = choose_device(selection.backend, found, selection.device, config.precision)
         except (BackendUnavailableError, PluginError) as error:
             refused.append(error)
         else:
@@ -364,7 +367,8 @@ def build(config: Config, plugins: PluginManager) -> FaceDetector:
 def select(config: Config, plugins: PluginManager) -> Selection:
     """Return what to run on what, and by which route, going by what is claimed and installed; nothing heavy is loaded.
 
-    ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals.
+    ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals. With
+    ``device="auto"`` as well, one that claims a device whose driver is here comes before those that do not.
 
     Raises:
         UnknownNameError: no plugin provides that detector or backend; ``AmbiguousNameError`` if two do.
@@ -390,28 +394,36 @@ def _store(config: Config) -> ArtifactStore:
 def _selections(
     config: Config, plugins: PluginManager, store: ArtifactStore, refused: list[Refusal]
 ) -> Iterator[Selection]:
-    """Yield what can run what, preferred first; what cannot is added to ``refused``."""
+    """Yield what can run what, preferred first; ``refused`` receives what cannot, of one device at a time."""
     detector = plugins.detector(config.detector)
     weights = choose(detector, config.weights)
-    if config.backend == "auto":
-        candidates = sorted(plugins.backends.values(), key=lambda spec: (-spec.preference, spec.name))
-    else:
-        candidates = [plugins.backend(config.backend)]
-    for backend in candidates:
-        try:
-            route = plan(
-                detector,
-                backend,
-                plugins.converters,
-                weights,
-                device=config.device,
-                precision=config.precision,
-                stored=lambda kind: store.find(ArtifactKey.of(detector, weights.sha256, kind), weights.options),
-            )
-        except UnsupportedError as error:
-            refused.append(error)
-        else:
-            yield Selection(detector=detector, backend=backend, weights=weights, route=route)
+    preferred = sorted(plugins.backends.values(), key=lambda spec: (-spec.preference, spec.name))
+    candidates = preferred if config.backend == "auto" else [plugins.backend(config.backend)]
+    for device in _devices(config, candidates):
+        refused.clear()
+        for backend in candidates:
+            try:
+                route = plan(
+                    detector,
+                    backend,
+                    plugins.converters,
+                    weights,
+                    device=device,
+                    precision=config.precision,
+                    stored=lambda kind: store.find(ArtifactKey.of(detector, weights.sha256, kind), weights.options),
+                )
+            except UnsupportedError as error:
+                refused.append(error)
+            else:
+                yield Selection(detector=detector, backend=backend, device=device, weights=weights, route=route)
+
+
+def _devices(config: Config, backends: Sequence[BackendSpec]) -> Iterator[str]:
+    """The devices to ask for, one after the other."""
+    if config.backend == config.device == "auto":
+        claims = [capability for backend in backends for capability in backend.capabilities]
+        yield from dict.fromkeys(claim.device for claim in claims if has_driver(claim))
+    yield config.device
 
 
 def _refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:

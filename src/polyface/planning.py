@@ -7,6 +7,7 @@ machine one does not have.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, UnsupportedError, nearest
 from polyface.protocols import Found
-from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec, FileRef, GraphSource, Requirement
+from polyface.specs import BackendSpec, Capability, ConverterSpec, DetectorSpec, FileRef, GraphSource, Requirement
 from polyface.weights import Weights
 
 HELPFUL = {("torch-module", "onnx"): "polyface-torch[export]"}
@@ -70,6 +71,17 @@ def is_installed(module: str) -> bool:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
+
+
+def has_driver(capability: Capability) -> bool:
+    """Return whether a library of the device's driver can be loaded: a look, at next to no cost, before a probe."""
+    import ctypes
+
+    for name in capability.driver:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False
 
 
 def missing(

@@ -321,6 +321,8 @@ class Capability:
         device: such as ``"cpu"`` or ``"cuda"``.
         precisions: such as ``("fp32", "fp16")``.
         note: what to know before relying on it, in a few words, such as ``"not yet run on a GPU"``; for the tables.
+        driver: shared libraries one of which is there wherever the device may be, such as ``("libcuda.so.1",
+            "nvcuda.dll")``: with everything on ``"auto"`` polyface looks for the device first where one can be loaded.
     """
 
     device: str = field(validator=_pattern("a kind of device without an index, such as 'cuda'", re.compile(r"[a-z]+")))
@@ -328,6 +330,7 @@ class Capability:
         default=("fp32",), converter=_as_tuple, validator=[_tuple_of(str), _rule("not empty", bool)]
     )
     note: str = field(default="", validator=_rule("a line of text", lambda v: isinstance(v, str) and "\n" not in v))
+    driver: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
 
 
 @frozen(kw_only=True)

@@ -777,6 +777,48 @@ class TestBuild:
         assert select(Config(detector="toy"), world.plugins()).backend == fast
         assert select(Config(detector="toy", backend="slow"), world.plugins()).backend == slow
 
+    @pytest.fixture
+    def gpu_machine(self, world, monkeypatch):
+        """A machine with a GPU's driver, on which the preferred backend has the processor alone."""
+        [fast] = world.backends
+        claims = [Capability(device="cuda", driver=("libcuda.so.1",)), Capability(device="cpu")]
+
+        class ProcessorOnly(world.backend):
+            found = (Found(device="cpu", precisions=("fp32",)),)
+
+        world.module.ProcessorOnly = ProcessorOnly
+        ours = Ref("toy_faces:ProcessorOnly")
+        world.backends = [
+            attrs.evolve(fast, name="both", preference=1, capabilities=claims),
+            attrs.evolve(fast, name="wheel-without-gpu", preference=9, capabilities=claims, factory=ours),
+        ]
+        world.drivers = {"libcuda.so.1"}
+        monkeypatch.setattr("polyface.detector.has_driver", lambda claim: bool({*claim.driver} & world.drivers))
+        return world
+
+    def test_with_everything_on_auto_a_gpu_is_looked_for_on_every_backend(self, gpu_machine):
+        detector = build(Config(detector="toy"), gpu_machine.plugins())
+        assert (detector.backend.name, detector.execution.device) == ("both", "cuda:0")
+        assert detector.config.device == "auto"
+
+    def test_without_a_driver_the_preferred_backend_is_taken_and_no_other_is_loaded(self, gpu_machine, monkeypatch):
+        gpu_machine.drivers = set()
+        monkeypatch.setattr(gpu_machine.backend, "__init__", lambda _: pytest.fail("loaded"))
+        monkeypatch.setattr(gpu_machine.module.ProcessorOnly, "__init__", lambda _: None)
+        detector = build(Config(detector="toy"), gpu_machine.plugins())
+        assert (detector.backend.name, detector.execution.device) == ("wheel-without-gpu", "cpu")
+
+    def test_a_driver_without_its_device_leaves_the_processor(self, gpu_machine, monkeypatch):
+        monkeypatch.setattr(gpu_machine.backend, "found", (Found(device="cpu", precisions=("fp32",)),))
+        detector = build(Config(detector="toy"), gpu_machine.plugins())
+        assert (detector.backend.name, detector.execution.device) == ("wheel-without-gpu", "cpu")
+
+    def test_a_backend_or_device_that_is_named_is_taken_whatever_drivers_there_are(self, gpu_machine):
+        detector = build(Config(detector="toy", device="cpu"), gpu_machine.plugins())
+        assert (detector.backend.name, detector.execution.device) == ("wheel-without-gpu", "cpu")
+        detector = build(Config(detector="toy", backend="wheel-without-gpu"), gpu_machine.plugins())
+        assert detector.execution.device == "cpu"
+
     def test_auto_takes_the_first_by_name_among_equals(self, world):
         [fast] = world.backends
         world.backends = [fast, attrs.evolve(fast, name="also-fast")]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import attrs
 import pytest
 
 from polyface.errors import BackendUnavailableError, UnsupportedError
-from polyface.planning import Reason, Route, choose_device, is_installed, missing, plan, plan_conversion, refusals
+from polyface.planning import (
+    Reason,
+    Route,
+    choose_device,
+    has_driver,
+    is_installed,
+    missing,
+    plan,
+    plan_conversion,
+    refusals,
+)
 from polyface.protocols import Found
 from polyface.specs import Capability, FileRef, GraphSource, Ref, Requirement
 from polyface.weights import Weights
@@ -282,3 +293,12 @@ def test_a_graph_without_baked_weights_fits_any(attempt, detector):
     free = GraphSource(kind="onnx", ref=Ref("toy_faces.net:onnx"))
     route = attempt(detector=attrs.evolve(detector, graphs=[free]), weights=OTHER)
     assert (route.source, route.needs_weights) == (free, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names a library of Linux")
+@pytest.mark.parametrize(
+    ("driver", "there"),
+    [((), False), (("libno-such-driver.so.1",), False), (("libno-such-driver.so.1", "libc.so.6"), True)],
+)
+def test_a_driver_is_there_if_one_of_its_libraries_can_be_loaded(driver, there):
+    assert has_driver(Capability(device="cuda", driver=driver)) is there

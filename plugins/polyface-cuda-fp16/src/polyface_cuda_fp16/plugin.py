@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import polyface
 from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
 
+CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
 UNPROVEN = "not yet run on a GPU"
 """What stands beside the claim until somebody has run it there."""
 
@@ -17,7 +18,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
         name="cuda-fp16",
         summary="PyTorch in half precision on CUDA, with captured graphs",
         accepts=("torch-module",),
-        capabilities=(Capability(device="cuda", precisions=("fp16",), note=UNPROVEN),),
+        capabilities=(Capability(device="cuda", precisions=("fp16",), note=UNPROVEN, driver=CUDA_DRIVER),),
         requires=(
             Requirement(module="torch", install="torch"),
             Requirement(module="polyface_torch", install="polyface-torch"),

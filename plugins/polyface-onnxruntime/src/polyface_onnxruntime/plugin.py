@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import polyface
 from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
 
+CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
 UNPROVEN = "not yet run on a GPU"
 """What stands beside every claim on CUDA until somebody has run it there."""
 
@@ -18,7 +19,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
         summary="ONNX Runtime on the CPU or on CUDA, without torch",
         accepts=("onnx",),
         capabilities=(
-            Capability(device="cuda", precisions=("fp32",), note=UNPROVEN),
+            Capability(device="cuda", precisions=("fp32",), note=UNPROVEN, driver=CUDA_DRIVER),
             Capability(device="cpu", precisions=("fp32",)),
         ),
         requires=(Requirement(module="onnxruntime", install="onnxruntime"),),
@@ -53,7 +54,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
         name="tensorrt",
         summary="ONNX Runtime's TensorRT provider; the first run of a graph builds its engine, for minutes",
         accepts=("onnx",),
-        capabilities=(Capability(device="cuda", precisions=("fp32", "fp16"), note=UNPROVEN),),
+        capabilities=(Capability(device="cuda", precisions=("fp32", "fp16"), note=UNPROVEN, driver=CUDA_DRIVER),),
         requires=(
             Requirement(module="onnxruntime", install="polyface-onnxruntime[gpu]"),
             Requirement(module="tensorrt", install="polyface-onnxruntime[tensorrt]"),

@@ -28,8 +28,7 @@ What differs, with what it is worth in points of average precision (easy / mediu
   yakhyo/retinaface-pytorch (90.85 / 88.04 / 73.67 on those pictures); ``weights="pytorch-retinaface"`` takes
   Pytorch_Retinaface's own, which the original has (90.98 / 88.33 / 73.94).
 - **Faces.** At most 750 of a picture, the best, as in the published protocols; there, RetinaFace has no limit.
-- **Device.** ``device=None`` is polyface's own choice, which prefers ONNX Runtime wherever it is installed, even where
-  it has the CPU only and PyTorch has CUDA: name ``device="cuda"``, or ``backend="torch"``.
+- **Device.** ``device=None`` is polyface's own choice: CUDA where a backend that is installed has it, else the CPU.
 - **Classes.** ``build_detector`` is the one way to a detector; the classes it names are not exported.
 - **Errors** are polyface's, not ``AssertionError``.
 
