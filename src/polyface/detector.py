@@ -246,7 +246,7 @@ class FaceDetector:
     def _prepared(self, pictures: list[Picture], frames: list[Frame]) -> FloatArray:
         try:
             return prepare(pictures, frames, self.detector.preprocess)
-        except (MemoryError, ValueError) as error:  # NumPy's answer to sizes beyond all addresses is a ValueError
+        except MemoryError as error:
             height, width = frames[0].shape
             raise ImageError(
                 f"{len(frames)} network inputs of {width}x{height} pixels do not fit into memory.",

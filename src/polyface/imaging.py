@@ -262,9 +262,15 @@ def prepare(pictures: Sequence[Picture], frames: Sequence[Frame], preprocess: Pr
     """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for pictures whose frames share one shape.
 
     Shrinking is anti-aliased (Pillow's bilinear filter widens with the factor).
+
+    Raises:
+        MemoryError: it does not fit.
     """
     height, width = frames[0].shape
-    batch = np.full((len(pictures), 3, height, width), preprocess.pad_value, np.float32)
+    try:
+        batch = np.full((len(pictures), 3, height, width), preprocess.pad_value, np.float32)
+    except ValueError as error:  # NumPy's answer to a size beyond all addresses
+        raise MemoryError(str(error)) from error
     order = (0, 1, 2) if preprocess.channels == "rgb" else (2, 1, 0)
     for picture, frame, planes in zip(pictures, frames, batch, strict=True):
         scaled = picture

@@ -198,6 +198,17 @@ def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(picture):
     os.close(bar)
 
 
+def test_where_the_json_is_on_the_terminal_there_is_no_progress_bar(picture):
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "polyface", "detect", str(picture("a.png")), "--json"]
+    subprocess.run(command, stdout=terminal, stderr=terminal, check=True)
+    os.close(terminal)
+    shown = os.read(screen, 10_000)
+    os.close(screen)
+    assert b'"faces": [{"box"' in shown
+    assert b"1/1" not in shown
+
+
 def test_a_table_of_pictures_faces_and_time_ends_the_run(polyface, picture):
     picture("shots/a.png")
     Image.new("RGB", (40, 30)).save("shots/b.png")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ from attrs import frozen
 
 from polyface.cli.choices import METAVAR, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.progress import progress
+from polyface.cli.progress import progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, printable
 from polyface.config import Config, load_config, settings
 from polyface.errors import ConfigError, ImageError
@@ -142,8 +140,7 @@ def command(
     drawing = empty(expanded(plot), len(cells)) if plot else None
     host = machine()
     _note_load(host)
-    hidden = as_json and sys.stdout is not None and sys.stdout.isatty()
-    with progress(len(cells) * rounds, shown=not hidden) as advance:
+    with progress(len(cells) * rounds, as_json=as_json) as advance:
         measured, interrupted = measure([cell.contender for cell in cells], rounds=rounds, advance=advance)
     source = (
         f"{len(paths)} picture{'' if len(paths) == 1 else 's'} of {images}" if images else f"random noise (seed {seed})"
@@ -201,9 +198,7 @@ def _pictures(images: str, wanted: int) -> tuple[tuple[Path, ...], int]:
 
     paths: list[Path] = []
     failed = 0
-    with warnings.catch_warnings():
-        # Pillow warns about odd files; what matters of it becomes the picture's error.
-        warnings.filterwarnings("ignore", module="PIL")
+    with quiet_pillow():
         for job in find_pictures([images]):
             if len(paths) == wanted:
                 break

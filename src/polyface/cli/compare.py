@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +13,7 @@ from attrs import field, frozen, mutable
 
 from polyface.cli.choices import METAVAR, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.progress import one_line, progress
+from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, printable
 from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError
@@ -188,17 +186,14 @@ def command(
     truth = None if ground_truth is None else GroundTruth(ground_truth, pictures)
     samples = Samples(pictures, seed)
     with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        # Pillow warns about odd files; what matters of it becomes the picture's error.
-        warnings.filterwarnings("ignore", module="PIL")
+        stack.enter_context(quiet_pillow())
         reference = stack.enter_context(create_detector(config=first))
         tallies = [
             Tally(stack.enter_context(create_detector(config=other)), row)
             for other, row in zip(others, rows, strict=True)
         ]
         found: dict[str, Detections] = {}
-        shown = not (as_json and sys.stdout is not None and sys.stdout.isatty())
-        advance = stack.enter_context(progress(len(samples), shown=shown))
+        advance = stack.enter_context(progress(len(samples), as_json=as_json))
         for sample in samples:
             if truth is not None:
                 truth.check(sample)

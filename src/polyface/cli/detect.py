@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import sys
 import time
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ import click
 from attrs import field, mutable
 
 from polyface.cli.options import SOURCE, config_options
-from polyface.cli.progress import one_line, progress
+from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_table, printable
 from polyface.config import load_config
 from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError
@@ -76,15 +74,11 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
     jobs = find_pictures(inputs, config.output)
     tally = Tally()
     with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        # Pillow warns about odd files; what matters of it becomes the picture's error.
-        warnings.filterwarnings("ignore", module="PIL")
+        stack.enter_context(quiet_pillow())
         detector = stack.enter_context(create_detector(config=config))
         folder = stack.enter_context(OutputFolder(config.output)) if config.output else None
         try:
-            with progress(
-                len(jobs), shown=not (config.json and sys.stdout is not None and sys.stdout.isatty())
-            ) as advance:
+            with progress(len(jobs), as_json=config.json) as advance:
                 for job in jobs:
                     _do(job, detector, folder, tally, to_stdout=config.json)
                     advance()

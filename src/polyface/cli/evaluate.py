@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from attrs import frozen
 
 import polyface
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.progress import one_line, progress
+from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, printable
 from polyface.config import Config, load_config, settings
 from polyface.errors import ConfigError, EvaluationError, PluginError, PolyfaceError
@@ -200,9 +199,7 @@ def _predict(detector: FaceDetector, images: Path, folder: ResultsFolder, names:
     if done:
         _note(f"{done} of {len(names)} pictures were done before")
     failed: dict[str, str] = {}
-    with warnings.catch_warnings(), progress(len(names), done=done) as advance:
-        # Pillow warns about odd files; what matters of it becomes the picture's error.
-        warnings.filterwarnings("ignore", module="PIL")
+    with quiet_pillow(), progress(len(names), done=done) as advance:
         try:
             for name in todo:
                 problem = _problem(detector, images / f"{name}.jpg", folder, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +12,26 @@ from polyface.errors import PolyfaceError
 
 
 @contextmanager
-def progress(total: int, *, done: int = 0, shown: bool = True) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, if ``shown``, where somebody may see it; yields what counts one picture."""
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings about odd files to itself; what matters of it becomes the picture's error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+@contextmanager
+def progress(total: int, *, done: int = 0, as_json: bool = False) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, where somebody may see it; yields what counts one picture.
+
+    There is none where standard output is a terminal, too, and receives JSON: nothing else belongs there then.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    disable = not (shown and console.is_terminal)
+    beside_json = as_json and sys.stdout is not None and sys.stdout.isatty()
+    disable = beside_json or not console.is_terminal
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
         task = bar.add_task("detecting", total=total, completed=done)
         yield lambda: bar.advance(task)
