@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import frozen
 
-from polyface.cli.choices import METAVAR, chosen
+from polyface.cli.choices import METAVAR, SETTINGS, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.progress import progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, printable
@@ -21,28 +21,6 @@ from polyface.weights import expanded
 
 if TYPE_CHECKING:
     from polyface.benchmark.rounds import Contender, Measurement, Samples
-
-SETTINGS = (
-    "weights",
-    "artifacts",
-    "backend",
-    "device",
-    "precision",
-    "score_threshold",
-    "iou_threshold",
-    "max_side",
-    "infer_size",
-    "fit",
-    "pad_to",
-    "preset",
-    "scales",
-    "flip",
-    "tile",
-    "tile_overlap",
-    "merge",
-    "clip",
-    "backend_options",
-)
 
 SIZE = "480x640"
 AXES = ("detector", "backend", "device", "precision", "size", "batch")
@@ -99,7 +77,7 @@ class Row:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random noise without them.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Turns of each row.")
 @click.option("--plot", metavar="FILE", help="Draw the pictures per second, such as bench.png.")
-@config_options(SETTINGS)
+@config_options((*SETTINGS, "backend", "scales", "flip", "tile", "tile_overlap", "merge", "clip", "backend_options"))
 @json_option
 def command(
     detectors: tuple[str, ...],

@@ -9,6 +9,21 @@ from polyface.errors import ConfigError
 
 METAVAR = "NAME[:PRECISION][@DEVICE],..."
 
+SETTINGS = (
+    "weights",
+    "artifacts",
+    "device",
+    "precision",
+    "score_threshold",
+    "iou_threshold",
+    "max_side",
+    "infer_size",
+    "fit",
+    "pad_to",
+    "preset",
+)
+"""What all backends named have in common, as options; ``device`` and ``precision`` of those named without."""
+
 
 def chosen(backends: str, config: Config) -> dict[str, Config]:
     """Return the configuration of each backend of ``--backends`` by what it was called.

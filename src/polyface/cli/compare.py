@@ -11,7 +11,7 @@ import attrs
 import click
 from attrs import field, frozen, mutable
 
-from polyface.cli.choices import METAVAR, chosen
+from polyface.cli.choices import METAVAR, SETTINGS, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, printable
@@ -28,20 +28,6 @@ if TYPE_CHECKING:
     from polyface.testing.tolerances import Tolerance
 
 Precisions: TypeAlias = dict[str, float | None]
-
-SETTINGS = (
-    "weights",
-    "artifacts",
-    "device",
-    "precision",
-    "score_threshold",
-    "iou_threshold",
-    "max_side",
-    "infer_size",
-    "fit",
-    "pad_to",
-    "preset",
-)
 
 RANDOM = "random"
 """What ``--images`` calls the noise; a folder of that name is ``./random``."""
