@@ -18,9 +18,9 @@ from typing import Any
 from attrs import frozen
 
 from polyface.errors import ArtifactError
-from polyface.planning import Reason
-from polyface.specs import DetectorSpec, Ref
-from polyface.weights import home, sha256_of
+from polyface.planning import Reason, making
+from polyface.specs import ConverterSpec, DetectorSpec, Ref
+from polyface.weights import Weights, home, sha256_of
 
 MANIFEST = "manifest.json"
 
@@ -82,12 +82,12 @@ class ArtifactStore:
         self.root = home() / "artifacts" if root is None else root
         self.named = named
 
-    def find(self, key: ArtifactKey, options: Sequence[str] = ()) -> Path | Reason:
+    def find(self, key: ArtifactKey, again: Sequence[str] = ()) -> Path | Reason:
         """Return the stored graph, or why there is none that can be used.
 
         Args:
             key: of the graph.
-            options: what chooses its weights, for the command that exports it again.
+            again: the command that makes it again, as its words, for a message; ``polyface export`` by default.
 
         Raises:
             ArtifactError: the graph in the folder that the user named is damaged, or is another. Nothing else is
@@ -103,8 +103,8 @@ class ArtifactStore:
                 return folder / str(read_manifest(folder)["file"])
             why = f"{folder} is refused: {problem}"
             output = ["--output", str(root)] if root is self.named else []
-            again = shlex.join(["polyface", "export", key.detector, "--to", key.kind, *options, *output])
-            fix = f"rm -r {shlex.quote(str(folder))} && {again}"
+            command = again or ["polyface", "export", key.detector, "--to", key.kind]
+            fix = f"rm -r {shlex.quote(str(folder))} && {shlex.join([*command, *output])}"
             if root is self.named:
                 raise ArtifactError(f"The exported graph of '{key.detector}' cannot be used.", why=[why], fix=fix)
             return Reason(subject=f"{key.kind} artifact", why=why, fix=fix)
@@ -115,11 +115,35 @@ class ArtifactStore:
             + (f" of {_content(key.as_json())}; there is one of {', one of '.join(others)}" if others else ""),
         )
 
-    def put(self, key: ArtifactKey, write: Callable[[Path], Path], provenance: Mapping[str, str]) -> Path:
+    def finder(
+        self, detector: DetectorSpec, converters: Sequence[ConverterSpec], weights: Weights
+    ) -> Callable[[str], Path | Reason]:
+        """Return what finds the graph of a kind of a detector with these weights; for the planner."""
+
+        def stored(kind: str) -> Path | Reason:
+            key = ArtifactKey.of(detector, weights.sha256, kind)
+            return self.find(key, making(detector, kind, converters, weights))
+
+        return stored
+
+    def put(
+        self,
+        key: ArtifactKey,
+        write: Callable[[Path], Path],
+        provenance: Mapping[str, str],
+        *,
+        replace: bool = False,
+    ) -> Path:
         """Store the graph that ``write`` writes into the empty folder it is given, and return where it lies.
 
         Two processes may do so at once: the folder is made aside and moved into its place whole, and the first to
         arrive is kept.
+
+        Args:
+            key: of the graph.
+            write: what writes it; returns its path.
+            provenance: where it comes from, for ``manifest.json``.
+            replace: put it into the place of one that is there.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -137,7 +161,7 @@ class ArtifactStore:
             }
             (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             aside.chmod(0o755)
-            if folder.exists() and _problem(folder, key) is not None:
+            if folder.exists() and (replace or _problem(folder, key) is not None):
                 shutil.rmtree(folder)
             try:
                 aside.replace(folder)

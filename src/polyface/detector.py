@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from polyface.artifacts import ArtifactKey, ArtifactStore
+from polyface.artifacts import ArtifactStore
 from polyface.config import Config, load_config
 from polyface.errors import (
     BackendUnavailableError,
@@ -232,16 +232,7 @@ class FaceDetector:
         return seen
 
     def _frame(self, height: int, width: int, scale: float = 1.0) -> Frame:
-        return frame_of(
-            height,
-            width,
-            self.detector.preprocess,
-            min_side=self.detector.min_side,
-            pad_to=self.config.pad_to,
-            scale=scale,
-            infer_size=self.config.infer_size,
-            fit=self.config.fit,
-        )
+        return frame_for(self.config, self.detector, height, width, scale)
 
     def _prepared(self, pictures: list[Picture], frames: list[Frame]) -> FloatArray:
         try:
@@ -306,6 +297,20 @@ class FaceDetector:
         )
 
 
+def frame_for(config: Config, detector: DetectorSpec, height: int, width: int, scale: float = 1.0) -> Frame:
+    """Return how a picture of that size, scaled, goes into a detector's network by the settings."""
+    return frame_of(
+        height,
+        width,
+        detector.preprocess,
+        min_side=detector.min_side,
+        pad_to=config.pad_to,
+        scale=scale,
+        infer_size=config.infer_size,
+        fit=config.fit,
+    )
+
+
 def create_detector(
     detector: str | None = None,
     *,
@@ -353,7 +358,7 @@ def build(config: Config, plugins: PluginManager) -> FaceDetector:
     the processor is taken; where there is no driver, that costs nothing.
     """
     refused: list[Refusal] = []
-    for selection in _selections(config, plugins, _store(config), refused):
+    for selection in _selections(config, plugins, store_of(config), refused):
         try:
             backend, found = _loaded(selection.backend)
             device = choose_device(selection.backend, found, selection.device, config.precision)
@@ -375,12 +380,17 @@ def select(config: Config, plugins: PluginManager) -> Selection:
         UnsupportedError: there is no route; with ``"auto"``, with the reasons of every backend.
     """
     refused: list[Refusal] = []
-    for selection in _selections(config, plugins, _store(config), refused):
+    for selection in _selections(config, plugins, store_of(config), refused):
         return selection
     raise _refusal(config, refused)
 
 
-def _store(config: Config) -> ArtifactStore:
+def store_of(config: Config) -> ArtifactStore:
+    """Return where the settings say that graphs are stored.
+
+    Raises:
+        ConfigError: ``artifacts`` names no folder.
+    """
     named = None if config.artifacts is None else expanded(config.artifacts).absolute()
     if named is not None and not named.is_dir():
         choice = [] if config.weights is None else ["--weights", config.weights]
@@ -410,7 +420,7 @@ def _selections(
                     weights,
                     device=device,
                     precision=config.precision,
-                    stored=lambda kind: store.find(ArtifactKey.of(detector, weights.sha256, kind), weights.options),
+                    stored=store.finder(detector, plugins.converters, weights),
                 )
             except UnsupportedError as error:
                 refused.append(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError, 
 from polyface.planning import Route, plan_conversion
 from polyface.plugins import PluginManager
 from polyface.protocols import Graph
-from polyface.specs import DetectorSpec, FileRef, GraphSource
+from polyface.specs import ConverterSpec, DetectorSpec, FileRef, GraphSource
 from polyface.weights import Weights, choose, sha256_of, verified
 
 
@@ -45,7 +46,7 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
     detector = plugins.detector(name)
     chosen = choose(detector, weights)
     store = ArtifactStore(output)
-    stored = store.find(ArtifactKey.of(detector, chosen.sha256, kind), chosen.options)
+    stored = store.finder(detector, plugins.converters, chosen)(kind)
     new = not isinstance(stored, Path)
     path = (
         stored
@@ -78,13 +79,39 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
     if route.source is None or route.converter is None:
         raise ValueError(f"not a conversion: {route.description}")
     graph = _published(route.source, detector, weights)
-    name = route.converter.name
     converter = route.converter.factory.load()()
+    return stored_by(
+        route.converter,
+        detector,
+        weights,
+        store,
+        convert=lambda folder: converter.convert(graph, folder),
+        provenance=converter.provenance(),
+    )
+
+
+def stored_by(
+    converter: ConverterSpec,
+    detector: DetectorSpec,
+    weights: Weights,
+    store: ArtifactStore,
+    *,
+    convert: Callable[[Path], Path],
+    provenance: Mapping[str, str],
+    replace: bool = False,
+) -> Path:
+    """Store what ``convert`` writes into the empty folder it is given, under the converter's name; return its path.
+
+    Raises:
+        PluginError: the converter failed, whatever it raised.
+        WeightsMismatchError: the file of weights changed meanwhile.
+        ArtifactError: the folder cannot be written to.
+    """
 
     def write(folder: Path) -> Path:
-        what = f"The converter '{name}' failed on '{detector.name}'."
+        what = f"The converter '{converter.name}' failed on '{detector.name}'."
         with blaming(what, "mend its installation", but=(OSError,)):  # the folder's, most likely: see below
-            path = Path(converter.convert(graph, folder))
+            path = Path(convert(folder))
         # A training run may have saved its next checkpoint meanwhile; the key is the hash of what was there before.
         if weights.own is not None and sha256_of(weights.own) != weights.sha256:
             raise WeightsMismatchError(
@@ -92,19 +119,19 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
             )
         return path
 
-    provenance = {
+    made = {
         "weights": weights.own.name if weights.own else weights.label,
         "polyface": polyface.__version__,
-        "converter": name,
-        **converter.provenance(),
+        "converter": converter.name,
+        **provenance,
     }
     try:
-        return store.put(ArtifactKey.of(detector, weights.sha256, route.kind), write, provenance)
+        return store.put(ArtifactKey.of(detector, weights.sha256, converter.target), write, made, replace=replace)
     except OSError as error:
         if isinstance(error, PolyfaceError):
             raise
         raise ArtifactError(
             f"The exported graph of '{detector.name}' cannot be stored in {store.root}.",
             why=[f"{type(error).__name__}: {error}"],
-            fix="choose a folder that can be written to: set POLYFACE_HOME, or polyface export --output DIR",
+            fix="choose a folder that can be written to: set POLYFACE_HOME, or --output DIR",
         ) from error

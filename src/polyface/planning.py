@@ -18,11 +18,25 @@ from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, UnsupportedError, nearest
 from polyface.protocols import Found
-from polyface.specs import BackendSpec, Capability, ConverterSpec, DetectorSpec, FileRef, GraphSource, Requirement
+from polyface.specs import BackendSpec, Capability, ConverterSpec, DetectorSpec, FileRef, GraphSource, Ref, Requirement
 from polyface.weights import Weights
 
-HELPFUL = {("torch-module", "onnx"): "polyface-torch[export]"}
-"""What to install for a conversion; only ever read for a message."""
+HELPFUL = (
+    ConverterSpec(
+        source="torch-module",
+        target="onnx",
+        requires=[Requirement(module="polyface_torch", install="polyface-torch[export]")],
+        factory=Ref("polyface_torch.export:OnnxExporter"),
+    ),
+    ConverterSpec(
+        source="onnx",
+        target="onnx-int8",
+        calibrated=True,
+        requires=[Requirement(module="polyface_onnxruntime", install="polyface-onnxruntime[quantize]")],
+        factory=Ref("polyface_onnxruntime.quantize:Int8Quantizer"),
+    ),
+)
+"""Converters that may not be installed, in the order in which they follow each other; only ever read for a message."""
 
 
 @frozen(kw_only=True)
@@ -96,7 +110,7 @@ def missing(
 def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
     """Return why the backend does not even claim to run on ``device`` (or ``"auto"``) in ``precision``."""
     kind = device.partition(":")[0]
-    claimed = {capability.device: capability.precisions for capability in backend.capabilities}
+    claimed = list(dict.fromkeys(claim.device for claim in backend.capabilities))
     if kind != "auto" and kind not in claimed:
         near = [*get_close_matches(device.lower(), claimed), *(claimed if len(claimed) == 1 else ()), "auto"]
         return [
@@ -106,8 +120,9 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
                 fix=f"--device {near[0]}",
             )
         ]
-    precisions = list(dict.fromkeys(p for d, ps in claimed.items() if kind in ("auto", d) for p in ps))
-    if precision not in precisions:
+    if not backend.claims(device, precision):
+        claims = [claim for claim in backend.capabilities if kind in ("auto", claim.device)]
+        precisions = list(dict.fromkeys(precision for claim in claims for precision in claim.precisions))
         return [
             Reason(
                 subject=f"backend '{backend.name}'",
@@ -132,7 +147,8 @@ def plan(
 ) -> Route:
     """Return the first route by which the backend can run the detector with these weights.
 
-    For each graph kind the backend accepts, in its order: the detector's own graph, a stored artifact, a conversion.
+    For each graph kind the backend accepts in that precision, in its order: a stored artifact, the detector's own
+    graph, a conversion.
 
     Args:
         detector: what to run.
@@ -148,12 +164,53 @@ def plan(
         UnsupportedError: there is no route; ``reasons`` holds one for every route tried.
     """
     reasons = refusals(backend, device, precision) + missing(f"backend '{backend.name}'", backend.requires, installed)
-    for kind in () if reasons else backend.accepts:
-        routes = _routes(detector, kind, converters, weights, installed=installed, stored=stored)
-        route = _first(routes, installed, reasons)
-        if route is not None:
-            return route
-    raise UnsupportedError(f"'{detector.name}' cannot run on the backend '{backend.name}'.", reasons)
+    kinds = () if reasons else backend.kinds(device, precision)
+    route = _route(detector, kinds, converters, weights, reasons, installed=installed, stored=stored)
+    if route is None:
+        raise UnsupportedError(f"'{detector.name}' cannot run on the backend '{backend.name}'.", reasons)
+    return route
+
+
+def plan_quantization(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    *,
+    installed: Callable[[str], bool] = is_installed,
+    stored: Callable[[str], Path | Reason],
+) -> tuple[ConverterSpec, Route]:
+    """Return the calibrated converter that makes ``kind``, and the route to the graph it starts from.
+
+    The arguments are those of :func:`plan`.
+
+    Raises:
+        UnsupportedError: there is none, or no such route; ``reasons`` holds why not.
+    """
+    able = [converter for converter in converters if converter.calibrated]
+    reasons: list[Reason] = []
+    for converter in able:
+        if converter.target == kind:
+            unmet = missing(f"converter '{converter.name}'", converter.requires, installed)
+            kinds = () if unmet else (converter.source,)
+            route = _route(detector, kinds, converters, weights, reasons, installed=installed, stored=stored)
+            if route is not None:
+                return converter, route
+            reasons += unmet
+    if not reasons:
+        made = sorted({converter.target for converter in able})
+        why = f"none that is installed quantizes to {kind}" + (f" (there is {', '.join(made)})" if made else "")
+        helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
+        fix = shlex.join(["pip", "install", *helpful]) if helpful else "".join(f"--to {target}" for target in made[:1])
+        reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
+    raise UnsupportedError(f"'{detector.name}' cannot be quantized to '{kind}' here.", reasons)
+
+
+def making(detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights) -> list[str]:
+    """Return the command that stores a detector's graph of a kind, as its words."""
+    calibrated = any(converter.calibrated for converter in (*converters, *HELPFUL) if converter.target == kind)
+    command = ["quantize", detector.name, "--images", "DIR"] if calibrated else ["export", detector.name]
+    return ["polyface", *command, "--to", kind, *weights.options]
 
 
 def plan_conversion(
@@ -192,6 +249,25 @@ def _first(
     return None
 
 
+def _route(
+    detector: DetectorSpec,
+    kinds: Iterable[str],
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    reasons: list[Reason],
+    *,
+    installed: Callable[[str], bool],
+    stored: Callable[[str], Path | Reason],
+) -> Route | None:
+    """The first route to a graph of one of these kinds; why those before it cannot be is added to ``reasons``."""
+    for kind in kinds:
+        routes = _routes(detector, kind, converters, weights, installed=installed, stored=stored)
+        route = _first(routes, installed, reasons)
+        if route is not None:
+            return route
+    return None
+
+
 def _routes(
     detector: DetectorSpec,
     kind: str,
@@ -201,12 +277,15 @@ def _routes(
     installed: Callable[[str], bool],
     stored: Callable[[str], Path | Reason],
 ) -> Iterable[Route | Reason]:
-    """Every route to one graph kind, best first, with a reason in the place of each that cannot be."""
+    """Every route to one graph kind, best first, with a reason in the place of each that cannot be.
+
+    What the user stored comes before what ships with the detector: it may be calibrated on pictures like theirs.
+    """
+    artifact = stored(kind)
+    yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
     for source in detector.graphs:
         if source.kind == kind:
             yield _if_weights_fit(source, weights) or Route(kind=kind, source=source)
-    artifact = stored(kind)
-    yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
     yield from _conversions(detector, kind, converters, weights, installed)
 
 
@@ -217,32 +296,41 @@ def _conversions(
     weights: Weights,
     installed: Callable[[str], bool],
 ) -> Iterable[Route | Reason]:
+    makers = [converter for converter in converters if converter.target == kind]
     convertible = [
         (source, converter)
-        for converter in converters
+        for converter in makers
         for source in detector.graphs
-        if converter.target == kind and converter.source == source.kind
+        if converter.source == source.kind and not converter.calibrated
     ]
     for source, converter in convertible:
         yield _if_weights_fit(source, weights) or Route(kind=kind, source=source, converter=converter)
-    if not convertible:
-        published = ", ".join(dict.fromkeys(source.kind for source in detector.graphs))
-        wanted = [
-            install
-            for source in detector.graphs
-            if (source.kind, kind) in HELPFUL
-            for install in (
-                *(need.install for need in source.requires if not installed(need.module)),
-                HELPFUL[source.kind, kind],
-            )
-        ]
-        export = shlex.join(["polyface", "export", detector.name, "--to", kind, *weights.options, "--output", "DIR"])
-        install = shlex.join(["pip", "install", *dict.fromkeys(wanted)])
-        yield Reason(
-            subject="converters",
-            why=f"none that is installed makes {kind} from {published}",
-            fix=f"{install}, or on a machine that has it `{export}`, and here --artifacts DIR" if wanted else "",
-        )
+    for converter in makers:
+        if converter.calibrated:
+            make = shlex.join(making(detector, kind, converters, weights))
+            yield Reason(subject=f"converter '{converter.name}'", why="needs pictures to calibrate with", fix=make)
+    if not convertible and not any(converter.calibrated for converter in makers):
+        yield _no_converter(detector, kind, weights, installed)
+
+
+def _no_converter(detector: DetectorSpec, kind: str, weights: Weights, installed: Callable[[str], bool]) -> Reason:
+    published = dict.fromkeys(source.kind for source in detector.graphs)
+    reached = set(published)
+    wanted: list[str] = []
+    for helpful in HELPFUL:
+        if helpful.source in reached:
+            reached.add(helpful.target)
+            if helpful.target == kind:
+                sources = [source for source in detector.graphs if source.kind == helpful.source]
+                needs = [need for source in sources for need in source.requires if not installed(need.module)]
+                wanted += [need.install for need in (*needs, *helpful.requires)]
+    make = shlex.join([*making(detector, kind, (), weights), "--output", "DIR"])
+    install = shlex.join(["pip", "install", *dict.fromkeys(wanted)])
+    return Reason(
+        subject="converters",
+        why=f"none that is installed makes {kind} from {', '.join(published)}",
+        fix=f"{install}, or on a machine that has it `{make}`, and here --artifacts DIR" if wanted else "",
+    )
 
 
 def _if_weights_fit(source: GraphSource, weights: Weights) -> Reason | None:

@@ -6,7 +6,7 @@ the :class:`Session` that comes out. Neither side knows the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -159,12 +159,33 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Converter(Protocol):
-    """A way from one graph kind to another."""
+    """A way from one graph kind to another, of a record that is not ``calibrated``."""
 
     def convert(self, graph: Graph, directory: Path) -> Path:
         """Write the converted graph into ``directory``, which is empty, and return its path.
 
         Batch, height and width must stay free in what is written.
+        """
+
+    def provenance(self) -> dict[str, str]:
+        """Return versions and settings that shape the result, for the artifact's manifest."""
+
+
+@runtime_checkable
+class Quantizer(Protocol):
+    """A way from one graph kind to one of fewer bits, of a record that is ``calibrated``."""
+
+    def quantize(self, graph: Graph, pictures: Iterable[FloatArray], directory: Path) -> Path:
+        """Write the quantized graph into ``directory``, which is empty, and return its path.
+
+        Layers whose weights' names match one of ``graph.detector.keep_float`` stay in float. Batch, height and width
+        must stay free in what is written.
+
+        Args:
+            graph: what to quantize: a file.
+            pictures: what to calibrate with, which may be gone through more than once: network inputs
+                ``(1, 3, h, w)`` float32, of any sizes.
+            directory: where to write.
         """
 
     def provenance(self) -> dict[str, str]:

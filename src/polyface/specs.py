@@ -278,6 +278,8 @@ class DetectorSpec:
         graphs: the forms in which the network is published, preferred first.
         weights: the files of weights, the default first; empty when the builder needs none.
         landmarks: the names of the landmarks, in order; empty when it gives none.
+        keep_float: which layers a quantiser must leave in float, as patterns for the names of their weights, such as
+            ``"body.stage1.*"``; found by measuring what each costs in accuracy.
         defaults: thresholds and limits where the user says nothing.
         min_side: height and width are padded to this at least, in pixels.
         references: papers and repositories.
@@ -293,6 +295,7 @@ class DetectorSpec:
     graphs: tuple[GraphSource, ...] = field(converter=_as_tuple, validator=_tuple_of(GraphSource))
     weights: tuple[WeightsFile, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(WeightsFile))
     landmarks: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
+    keep_float: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
     defaults: DetectDefaults = field(factory=DetectDefaults, validator=_is(DetectDefaults))
     min_side: int = field(default=32, validator=_count)
     references: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
@@ -320,6 +323,7 @@ class Capability:
     Args:
         device: such as ``"cpu"`` or ``"cuda"``.
         precisions: such as ``("fp32", "fp16")``.
+        accepts: the graph kinds it compiles in these precisions, preferred first; empty for those of the backend.
         note: what to know before relying on it, in a few words, such as ``"not yet run on a GPU"``; for the tables.
         driver: shared libraries one of which is there wherever the device may be, such as ``("libcuda.so.1",
             "nvcuda.dll")``: with everything on ``"auto"`` polyface looks for the device first where one can be loaded.
@@ -329,6 +333,7 @@ class Capability:
     precisions: tuple[str, ...] = field(
         default=("fp32",), converter=_as_tuple, validator=[_tuple_of(str), _rule("not empty", bool)]
     )
+    accepts: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
     note: str = field(default="", validator=_rule("a line of text", lambda v: isinstance(v, str) and "\n" not in v))
     driver: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
 
@@ -384,7 +389,8 @@ class BackendSpec:
         name: how users select it.
         summary: one line for the tables.
         accepts: the graph kinds it compiles, preferred first.
-        capabilities: the devices it claims; ``device="auto"`` takes the first of these that is really there.
+        capabilities: what it claims; ``device="auto"`` takes the first device of these that is really there. A device
+            may stand here twice, for precisions that want graphs of another kind.
         requires: what must be installed for it.
         factory: a class or function without arguments that returns a :class:`polyface.protocols.Backend`.
         options: what ``backend_options`` may hold.
@@ -404,6 +410,16 @@ class BackendSpec:
     options: tuple[OptionSpec, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(OptionSpec))
     preference: int = field(default=0, validator=_is(int))
 
+    def claims(self, device: str, precision: str) -> tuple[Capability, ...]:
+        """Return its claims on a device, or on any with ``"auto"``, in a precision."""
+        kind = device.partition(":")[0]
+        return tuple(c for c in self.capabilities if kind in ("auto", c.device) and precision in c.precisions)
+
+    def kinds(self, device: str, precision: str) -> tuple[str, ...]:
+        """Return the graph kinds it compiles for a device, or for any with ``"auto"``, in a precision."""
+        claims = self.claims(device, precision)
+        return tuple(dict.fromkeys(kind for claim in claims for kind in claim.accepts or self.accepts))
+
 
 @frozen(kw_only=True)
 class ConverterSpec:
@@ -412,12 +428,16 @@ class ConverterSpec:
     Args:
         source: the graph kind it reads.
         target: the graph kind it writes, as a file.
+        calibrated: it needs pictures to make the graph with, so it runs only where a user gives some
+            (``polyface quantize``), and never by itself.
         requires: what must be installed for it.
-        factory: a class or function without arguments that returns a :class:`polyface.protocols.Converter`.
+        factory: a class or function without arguments that returns a :class:`polyface.protocols.Converter`, or a
+            :class:`polyface.protocols.Quantizer` where it is calibrated.
     """
 
     source: str = field(validator=_name)
     target: str = field(validator=_name)
+    calibrated: bool = field(default=False, validator=_is(bool))
     requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
     factory: Ref = field(validator=_is(Ref))
 

@@ -39,7 +39,7 @@ class Session:
 def backend(errors):
     class Backend:
         def probe(self):
-            return (Found(device="cpu", precisions=("fp32", "bf16", "int8")),)
+            return (Found(device="cpu", precisions=("fp32", "bf16", "int4")),)
 
         def compile(self, graph, request):
             from polyface_example.backend import NumpyBackend
@@ -63,7 +63,7 @@ def strangers(monkeypatch):
                 name=name,
                 summary="Errs",
                 accepts=("numpy",),
-                capabilities=(Capability(device="cpu", precisions=("fp32", "bf16", "int8")),),
+                capabilities=(Capability(device="cpu", precisions=("fp32", "bf16", "int4")),),
                 factory=Ref(f"stranger_backends:{name}"),
             )
         )
@@ -181,7 +181,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_is_done(polyface, p
         ("numpy,exact:", "--backends: 'exact:' is not of the form"),
         ("numpy,exactt", "did you mean 'exact'?"),
         ("numpy,exact:bf61", "There is no tolerance for the precision 'bf61'."),
-        ("numpy,exact:int8", "There is no tolerance for the precision 'int8'."),
+        ("numpy,exact:int4", "There is no tolerance for the precision 'int4'."),
         ("numpy:bf16,exact", "does not run in 'bf16'"),
         ("numpy,exact@cuda", "has no device 'cuda' (it has cpu)"),
         ("numpy,huge", "gave numbers that are not finite"),

@@ -65,7 +65,8 @@ def test_detectors_gives_the_whole_record(polyface, rows):
 def test_backends_gives_the_whole_record_and_what_is_missing(polyface, rows):
     entry = listed(polyface("backends", "--json"), name="numpy")
     assert (entry["accepts"], entry["missing"]) == (["numpy"], [])
-    assert entry["capabilities"] == [{"device": "cpu", "precisions": ["fp32"], "note": "", "driver": []}]
+    claim = {"device": "cpu", "precisions": ["fp32"], "accepts": [], "note": "", "driver": []}
+    assert entry["capabilities"] == [claim]
     table = rows("backends")
     at = table.index("numpy A toy that runs networks written in NumPy")
     assert table[at + 1 : at + 3] == ["accepts: numpy", "claims: cpu in fp32"]

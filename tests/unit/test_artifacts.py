@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore
+from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore, read_manifest
 from polyface.errors import ArtifactError
 from polyface.planning import Reason
 from polyface.specs import Ref
@@ -188,12 +188,20 @@ class TestNamed:
         else:
             rewrite(exported, detector="else")
         with pytest.raises(ArtifactError) as caught:
-            named.find(KEY, ["--weights", "my.pth"])
+            named.find(KEY, ["polyface", "export", "toy", "--weights", "my.pth"])
         assert caught.value.what == "The exported graph of 'toy' cannot be used."
         assert caught.value.why[0].startswith(f"{exported.parent} is refused: ")
         assert caught.value.fix == (
-            f"rm -r '{exported.parent}' && polyface export toy --to onnx --weights my.pth --output '{named.named}'"
+            f"rm -r '{exported.parent}' && polyface export toy --weights my.pth --output '{named.named}'"
         )
+
+
+def test_one_that_is_there_is_replaced_only_where_that_is_asked_for(store, stored):
+    assert store.put(KEY, writer(b"another"), {}).read_bytes() == stored.read_bytes() != b"another"
+    assert store.put(KEY, writer(b"another"), {"by": "me"}, replace=True).read_bytes() == b"another"
+    assert store.find(KEY).read_bytes() == b"another"
+    assert read_manifest(store.find(KEY).parent)["provenance"] == {"by": "me"}
+    assert [path.name for path in store.root.iterdir()] == [KEY.digest]
 
 
 class TestOthers:

@@ -197,8 +197,8 @@ class TestTolerances:
         assert tolerance_of("fp32", "fp32") is TOLERANCES["fp32"]
 
     def test_a_precision_without_a_row_is_refused(self):
-        with pytest.raises(ConfigError, match="no tolerance for the precision 'int8'"):
-            tolerance_of("fp32", "int8")
+        with pytest.raises(ConfigError, match="no tolerance for the precision 'int4'"):
+            tolerance_of("fp32", "int4")
 
     def test_what_is_needed_by_hand(self):
         heads = compare_heads(

@@ -18,10 +18,11 @@ from polyface.planning import (
     missing,
     plan,
     plan_conversion,
+    plan_quantization,
     refusals,
 )
 from polyface.protocols import Found
-from polyface.specs import Capability, FileRef, GraphSource, Ref, Requirement
+from polyface.specs import Capability, ConverterSpec, FileRef, GraphSource, Ref, Requirement
 from polyface.weights import Weights
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
@@ -70,16 +71,17 @@ def reasons_of(attempt, **changes):
 
 
 class TestOrder:
-    def test_the_detectors_own_graph_comes_first(self, attempt, detector):
-        route = attempt(stored=STORED)
-        assert (route.kind, route.source, route.artifact, route.converter) == ("onnx", detector.graphs[1], None, None)
-        assert route.description == "onnx, packaged"
-        assert not route.needs_weights
-
-    def test_then_a_stored_artifact(self, attempt):
-        route = attempt(weights=OTHER, stored=STORED)
+    @pytest.mark.parametrize("weights", ["the packaged graph's", "others"])
+    def test_what_the_user_stored_comes_first(self, attempt, wider, weights):
+        route = attempt(weights=OTHER if weights == "others" else wider, stored=STORED)
         assert (route.kind, route.source, route.artifact, route.converter) == ("onnx", None, STORED, None)
         assert route.description == "onnx, from the artifact folder"
+        assert not route.needs_weights
+
+    def test_then_the_detectors_own_graph(self, attempt, detector):
+        route = attempt()
+        assert (route.kind, route.source, route.artifact, route.converter) == ("onnx", detector.graphs[1], None, None)
+        assert route.description == "onnx, packaged"
         assert not route.needs_weights
 
     def test_then_a_conversion(self, attempt, detector, converter_spec):
@@ -149,8 +151,8 @@ class TestReasons:
     def test_every_route_tells_why_it_is_closed(self, attempt):
         converted, install = "torch-module, converted to onnx", "pip install 'polyface-toy[torch]' 'exporter>=2'"
         assert reasons_of(attempt, weights=OTHER, without={"torch", "exporter"}) == [
-            Reason(subject="packaged onnx graph", why="holds the weights 'wider', not '/b.pth'", fix="--weights wider"),
             NOTHING_STORED,
+            Reason(subject="packaged onnx graph", why="holds the weights 'wider', not '/b.pth'", fix="--weights wider"),
             Reason(subject=converted, why="torch is not installed", fix=install),
             Reason(subject=converted, why="exporter is not installed", fix=install),
         ]
@@ -183,6 +185,101 @@ class TestReasons:
             attempt(weights=OTHER, converters=[])
         assert "\n  - onnx artifact: none is stored\n" in str(caught.value)
         assert str(caught.value).endswith(f"To fix it: --weights wider; or: {ELSEWHERE}")
+
+
+class TestPrecisionsOfAKindOfTheirOwn:
+    """A backend that runs ``onnx`` in fp32, and in int8 what a calibrated converter makes of it."""
+
+    @pytest.fixture
+    def backend(self, backend_spec):
+        narrow = Capability(device="cpu", precisions=("int8",), accepts=("onnx-int8",))
+        return attrs.evolve(backend_spec, capabilities=[*backend_spec.capabilities, narrow])
+
+    @pytest.fixture
+    def quantizer(self):
+        return ConverterSpec(source="onnx", target="onnx-int8", calibrated=True, factory=Ref("toy_faces:Quantizer"))
+
+    @pytest.mark.parametrize(("precision", "kind"), [("fp32", "onnx"), ("int8", "onnx-int8")])
+    def test_the_precision_chooses_the_kind(self, attempt, backend, precision, kind):
+        assert attempt(backend=backend, precision=precision, stored=STORED).kind == kind
+
+    def test_a_device_that_stands_twice_has_the_precisions_of_both(self, backend):
+        assert refusals(backend, "cpu", "fp32") == refusals(backend, "cpu", "int8") == []
+        [reason] = refusals(backend, "cpu", "int4")
+        assert reason.why == "does not run in 'int4' on device 'cpu' (it has fp32, int8); did you mean 'int8'?"
+        assert refusals(backend, "cuda", "int8")[0].why == "does not run in 'int8' on device 'cuda' (it has fp32, fp16)"
+
+    def test_a_calibrated_converter_never_runs_by_itself(self, attempt, backend, quantizer, converter_spec):
+        reasons = reasons_of(attempt, backend=backend, precision="int8", converters=[converter_spec, quantizer])
+        assert reasons == [
+            NOTHING_STORED,
+            Reason(
+                subject="converter 'onnx-to-onnx-int8'",
+                why="needs pictures to calibrate with",
+                fix="polyface quantize toy --images DIR --to onnx-int8",
+            ),
+        ]
+
+    def test_where_none_is_installed_its_package_is_named(self, attempt, backend):
+        reason = reasons_of(attempt, backend=backend, precision="int8", weights=OTHER)[-1]
+        assert reason.why == "none that is installed makes onnx-int8 from torch-module, onnx"
+        assert reason.fix == (
+            "pip install 'polyface-onnxruntime[quantize]', or on a machine that has it `polyface quantize toy "
+            "--images DIR --to onnx-int8 --weights /b.pth --output DIR`, and here --artifacts DIR"
+        )
+
+    def test_exporting_to_its_kind_sends_to_quantize(self, detector, quantizer, wider):
+        with pytest.raises(UnsupportedError) as caught:
+            plan_conversion(detector, "onnx-int8", [quantizer], wider)
+        assert caught.value.fix == "polyface quantize toy --images DIR --to onnx-int8"
+
+    class TestQuantization:
+        @pytest.fixture
+        def planned(self, detector, quantizer, converter_spec, wider):
+            def planned(kind="onnx-int8", *, without=(), stored=NOTHING_STORED, **changes):
+                arguments = {"converters": [converter_spec, quantizer], "weights": wider, **changes}
+                installed = lambda module: module not in without  # noqa: E731
+                return plan_quantization(detector, kind, **arguments, installed=installed, stored=lambda _: stored)
+
+            return planned
+
+        @pytest.mark.parametrize(
+            ("changes", "route"),
+            [
+                ({}, "onnx, packaged"),
+                ({"stored": STORED}, "onnx, from the artifact folder"),
+                ({"weights": OTHER}, "torch-module, converted to onnx"),
+            ],
+        )
+        def test_it_starts_from_the_graph_that_a_backend_would_get(self, planned, quantizer, changes, route):
+            converter, found = planned(**changes)
+            assert (converter, found.description) == (quantizer, route)
+
+        def test_what_is_missing_is_named(self, planned, quantizer):
+            wants = attrs.evolve(quantizer, requires=[Requirement(module="onnx", install="toy[quantize]")])
+            with pytest.raises(UnsupportedError) as caught:
+                planned(converters=[wants], without={"onnx"})
+            assert caught.value.what == "'toy' cannot be quantized to 'onnx-int8' here."
+            assert caught.value.fix == "pip install 'toy[quantize]'"
+
+        def test_without_a_route_to_the_graph_the_reasons_are_those_of_a_plan(self, planned, quantizer):
+            with pytest.raises(UnsupportedError) as caught:
+                planned(converters=[quantizer], weights=OTHER)
+            assert caught.value.reasons[-1].fix == ELSEWHERE
+
+        def test_a_kind_that_none_makes_offers_the_nearest(self, planned):
+            with pytest.raises(UnsupportedError) as caught:
+                planned("onnx-int4")
+            [reason] = caught.value.reasons
+            assert reason.why == (
+                "none that is installed quantizes to onnx-int4 (there is onnx-int8); did you mean 'onnx-int8'?"
+            )
+            assert reason.fix == "--to onnx-int8"
+
+        def test_without_a_quantizer_the_package_that_has_one_is_named(self, planned, converter_spec):
+            with pytest.raises(UnsupportedError) as caught:
+                planned(converters=[converter_spec])
+            assert caught.value.fix == "pip install 'polyface-onnxruntime[quantize]'"
 
 
 class TestConversion:

@@ -19,6 +19,7 @@ COMMANDS = (
     "fetch",
     "weights",
     "export",
+    "quantize",
     "plugins",
     "detectors",
     "backends",

@@ -33,6 +33,7 @@ def command(as_json: bool) -> None:
 def _description(name: str, spec: BackendSpec) -> str:
     claims = [
         f"{capability.device} in {', '.join(capability.precisions)}"
+        + (f", of {', '.join(capability.accepts)}" if capability.accepts else "")
         + (f" ({capability.note})" if capability.note else "")
         for capability in spec.capabilities
     ]

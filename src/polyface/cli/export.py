@@ -45,14 +45,15 @@ def command(
     if as_json:
         print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
         return
-    _print(done, plugins.detector(detector))
+    print_graph(done, plugins.detector(detector), "exported" if done.new else "exported before")
     run = ["polyface", "detect", "PICTURE", "--detector", detector]
     run += ["--weights", config.weights] if config.weights else []
     run += ["--artifacts", str(folder)] if folder else []
     click.echo(f"To run it:\n  {shlex.join(run)}")
 
 
-def _print(done: Export, spec: DetectorSpec) -> None:
+def print_graph(done: Export, spec: DetectorSpec, how: str) -> None:
+    """Print what a stored graph is and where it comes from, as a table."""
     rows = [
         ("file", str(done.path)),
         ("size", f"{done.path.stat().st_size / 1e6:.1f} MB"),
@@ -61,8 +62,7 @@ def _print(done: Export, spec: DetectorSpec) -> None:
         ("outputs", ", ".join(map(_shape, spec.outputs))),
         *done.manifest["provenance"].items(),
     ]
-    what = "exported" if done.new else "exported before"
-    print_table(f"{spec.name} as {done.manifest['kind']}, {what}", ("Fact", "Value"), rows, wraps="Value")
+    print_table(f"{spec.name} as {done.manifest['kind']}, {how}", ("Fact", "Value"), rows, wraps="Value")
 
 
 def _shape(tensor: TensorSpec) -> str:

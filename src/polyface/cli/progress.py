@@ -20,7 +20,9 @@ def quiet_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def progress(total: int, *, done: int = 0, as_json: bool = False) -> Iterator[Callable[[], None]]:
+def progress(
+    total: int, *, done: int = 0, as_json: bool = False, doing: str = "detecting"
+) -> Iterator[Callable[[], None]]:
     """A progress bar on standard error, where somebody may see it; yields what counts one picture.
 
     There is none where standard output is a terminal, too, and receives JSON: nothing else belongs there then.
@@ -29,11 +31,11 @@ def progress(total: int, *, done: int = 0, as_json: bool = False) -> Iterator[Ca
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     beside_json = as_json and sys.stdout is not None and sys.stdout.isatty()
     disable = beside_json or not console.is_terminal
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
-        task = bar.add_task("detecting", total=total, completed=done)
+        task = bar.add_task(doing, total=total, completed=done)
         yield lambda: bar.advance(task)
 
 

@@ -39,4 +39,8 @@ TOLERANCES = {
     # in one picture); but the worst of 405 faces moved 55 pixels, another's score 0.098, and one was lost. That is over
     # on purpose: a row for it would let a wrong network pass.
     "bf16": Tolerance(heads=0.5, mean=0.03, pixels=3.0, score=0.05),
+    # Seen against fp32, the packaged RetinaFace MobileNet0.25 graph on ONNX Runtime and OpenVINO, which agree to within
+    # 0.01. On the examples: heads 0.15, mean 0.010, 20 faces 1.8 pixels and 0.04 in score apart. On noise, which it was
+    # not calibrated on: heads 0.41, mean 0.020.
+    "int8": Tolerance(heads=0.5, mean=0.03, pixels=5.0, score=0.1),
 }

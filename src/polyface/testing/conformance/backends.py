@@ -157,21 +157,24 @@ class BackendConformance(Conformance):
 
     def test_probe_finds_no_more_than_is_claimed(self, plugins: PluginManager, found: tuple[Found, ...]) -> None:
         """The planner refuses what the record does not claim, so what is found beyond it can never be used."""
-        claimed = {c.device: set(c.precisions) for c in plugins.backend(self.backend).capabilities}
+        record = plugins.backend(self.backend)
         more = [
-            f"{f.device}: {', '.join(sorted(extra))}"
+            f"{f.device}: {precision}"
             for f in found
-            if (extra := set(f.precisions) - claimed.get(_kind(f.device), set()))
+            for precision in f.precisions
+            if not record.claims(f.device, precision)
         ]
         if more:
             fail("The probe finds what the record does not claim.", why=more, fix="add it to capabilities")
 
     def test_every_device_found_compiles_and_runs(
-        self, found: tuple[Found, ...], opened: Opener, spec: DetectorSpec
+        self, plugins: PluginManager, found: tuple[Found, ...], opened: Opener, spec: DetectorSpec, graph: Graph
     ) -> None:
         """Whoever asks for a device takes the probe's word that it works."""
         image = network_input(spec, noise(1, *sizes(spec)[1]))
         for device, precision in ((f.device, precision) for f in found for precision in f.precisions):
+            if graph.kind not in plugins.backend(self.backend).kinds(device, precision):
+                continue  # it wants another kind of graph
             try:
                 run(opened(device, precision), spec, image)
             except BackendUnavailableError as error:

@@ -18,8 +18,8 @@ import pytest
 from polyface.errors import PolyfaceError, described, nearest
 from polyface.planning import missing
 from polyface.plugins import RECORDS, PluginInfo, PluginManager, Record
-from polyface.protocols import Backend, Converter, Head
-from polyface.specs import BackendSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
+from polyface.protocols import Backend, Converter, Head, Quantizer
+from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.testing.conformance.base import Conformance, fail
 
 HEAVY = (
@@ -147,7 +147,7 @@ class PluginConformance(Conformance):
                     if not missing(record.name, graph.requires):
                         self._loaded(record, graph.ref)
             elif not missing(record.name, record.requires):
-                self._made(record, record.factory, Backend if isinstance(record, BackendSpec) else Converter)
+                self._made(record, record.factory, _protocol_of(record))
 
     def _made(self, record: Record, ref: Ref, protocol: type[Any]) -> None:
         made = self._loaded(record, ref)()
@@ -193,3 +193,10 @@ def _project(requirement: str) -> tuple[str, str]:
 def _normal(name: str) -> str:
     """A distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _protocol_of(record: BackendSpec | ConverterSpec) -> type[Any]:
+    """What the factory of a record gives."""
+    if isinstance(record, BackendSpec):
+        return Backend
+    return Quantizer if record.calibrated else Converter

@@ -1,0 +1,183 @@
+"""Quantized graphs: what they are calibrated on, what is kept, and what is replaced.
+
+The toy's converter copies the checkpoint, and its quantizer writes what it was given, so that a graph tells both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import types
+
+import attrs
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyface.config import Config
+from polyface.detector import select
+from polyface.errors import ImageError, PluginError, UnsupportedError
+from polyface.graphs import graph_of
+from polyface.hookspecs import hookimpl
+from polyface.plugins import PluginManager
+from polyface.quantizing import Calibration, quantize
+from polyface.specs import Capability, ConverterSpec, Preprocess, Ref
+from polyface.weights import sha256_of
+
+KIND = "onnx-int8"
+
+
+class Copier:
+    def convert(self, graph, directory):
+        (directory / "toy.onnx").write_bytes(graph.weights.read_bytes())
+        return directory / "toy.onnx"
+
+    def provenance(self):
+        return {}
+
+
+class Quantizer:
+    version = "1"
+    runs = 0
+
+    def quantize(self, graph, pictures, directory):
+        type(self).runs += 1
+        shapes = [picture.shape for picture in pictures]
+        assert shapes == [picture.shape for picture in pictures]  # a quantizer may want to see them twice
+        seen = {"graph": graph.source.read_text(), "keep_float": graph.detector.keep_float, "shapes": shapes}
+        (directory / "toy.int8").write_text(json.dumps(seen))
+        return directory / "toy.int8"
+
+    def provenance(self):
+        return {"toy": self.version}
+
+
+@pytest.fixture
+def quantizer(monkeypatch):
+    fake = types.ModuleType("toy_faces")
+    fake.Converter, fake.Quantizer = Copier, type("Quantizer", (Quantizer,), {})
+    monkeypatch.setitem(sys.modules, "toy_faces", fake)
+    return fake.Quantizer
+
+
+@pytest.fixture
+def plugins(quantizer, detector_spec, backend_spec, converter_spec):
+    plugin = types.ModuleType("plugin")
+    graph = attrs.evolve(detector_spec.graphs[0], requires=())
+    narrow = Capability(device="cpu", precisions=("int8",), accepts=(KIND,))
+    detector = attrs.evolve(detector_spec, graphs=[graph], keep_float=["head.*"])
+    backend = attrs.evolve(backend_spec, requires=(), capabilities=[*backend_spec.capabilities, narrow])
+    quantizes = ConverterSpec(source="onnx", target=KIND, calibrated=True, factory=Ref("toy_faces:Quantizer"))
+    plugin.polyface_detectors = hookimpl(lambda: [detector])
+    plugin.polyface_backends = hookimpl(lambda: [backend])
+    plugin.polyface_converters = hookimpl(lambda: [attrs.evolve(converter_spec, requires=()), quantizes])
+    manager = PluginManager()
+    manager.register(plugin, name="toy")
+    return manager
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A red one of 40x30 and a green one of 100x20."""
+    paths = [tmp_path / "red.png", tmp_path / "green.png"]
+    for path, size, colour in zip(paths, [(40, 30), (100, 20)], ["red", "lime"], strict=True):
+        Image.new("RGB", size, colour).save(path)
+    return paths
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "mine.pth").write_bytes(b"mine")
+    return Config(detector="toy", weights=str(tmp_path / "mine.pth"))
+
+
+def routed(config, plugins):
+    """The graph that the backend would be given in int8."""
+    selection = select(config.replace(backend="fast", precision="int8"), plugins)
+    return graph_of(selection.route, selection.detector, selection.weights)
+
+
+def test_it_is_made_of_the_graph_a_backend_would_get_and_of_prepared_pictures(config, plugins, pictures, home):
+    done = quantize(config, plugins, pictures, KIND)
+    assert done.new
+    assert done.path.is_relative_to(home / "artifacts")
+    assert json.loads(done.path.read_text()) == {
+        "graph": "mine",
+        "keep_float": ["head.*"],
+        "shapes": [[1, 3, 32, 64], [1, 3, 32, 128]],  # padded to multiples of 32
+    }
+    both = "".join(map(sha256_of, pictures))
+    provenance = done.manifest["provenance"]
+    assert provenance["converter"] == "onnx-to-onnx-int8"
+    assert provenance["toy"] == "1"
+    assert provenance["calibration"] == "2 pictures, max_side=None, infer_size=None, fit=letterbox, pad_to=32"
+    assert provenance["calibration_sha256"] == hashlib.sha256(both.encode()).hexdigest()
+    assert provenance["keep_float"] == "head.*"
+    assert provenance["source"] == hashlib.sha256(b"mine").hexdigest()
+
+
+def test_a_backend_finds_it_by_the_precision(config, plugins, pictures):
+    with pytest.raises(UnsupportedError, match="needs pictures to calibrate with"):
+        routed(config, plugins)
+    done = quantize(config, plugins, pictures, KIND)
+    graph = routed(config, plugins)
+    assert (graph.kind, graph.source) == (KIND, done.path)
+
+
+def test_it_is_found_in_a_folder_too_and_its_source_need_not_lie_there(config, plugins, pictures, tmp_path):
+    done = quantize(config, plugins, pictures, KIND, tmp_path / "graphs")
+    assert [path.name for path in (tmp_path / "graphs").iterdir()] == [done.path.parent.name]
+    assert routed(config.replace(artifacts=str(tmp_path / "graphs")), plugins).source == done.path
+
+
+def test_the_same_again_is_kept(config, plugins, pictures, quantizer):
+    first, second = quantize(config, plugins, pictures, KIND), quantize(config, plugins, pictures, KIND)
+    assert (second.path, second.manifest, second.new) == (first.path, first.manifest, False)
+    assert quantizer.runs == 1
+
+
+@pytest.mark.parametrize("other", ["pictures", "their order", "a size", "a version", "layers kept in float"])
+def test_what_was_made_of_something_else_is_replaced(config, plugins, pictures, quantizer, monkeypatch, other):
+    quantize(config, plugins, pictures, KIND)
+    if other == "a version":
+        monkeypatch.setattr(quantizer, "version", "2")
+    if other == "layers kept in float":
+        detector = attrs.evolve(plugins.detector("toy"), keep_float=())
+        monkeypatch.setattr(plugins, "detector", lambda _: detector)
+    chosen = {"pictures": pictures[:1], "their order": pictures[::-1]}.get(other, pictures)
+    sized = config.replace(max_side=50) if other == "a size" else config
+    done = quantize(sized, plugins, chosen, KIND)
+    assert done.new
+    assert quantizer.runs == 2
+    assert routed(config, plugins).source == done.path
+
+
+def test_settings_of_size_hold_for_the_pictures_as_for_detecting(detector_spec, config, pictures):
+    shapes = [picture.shape for picture in Calibration(config.replace(max_side=50, pad_to=1), detector_spec, pictures)]
+    assert shapes == [(1, 3, 32, 40), (1, 3, 32, 50)]  # never enlarged; never less than the detector's least side
+    shapes = [picture.shape for picture in Calibration(config.replace(infer_size=(64, 96)), detector_spec, pictures)]
+    assert shapes == [(1, 3, 64, 96)] * 2
+
+
+def test_pictures_go_through_the_detectors_own_preprocessing(detector_spec, config, pictures):
+    spec = attrs.evolve(detector_spec, preprocess=Preprocess(channels="bgr", mean=(1, 2, 3), std=(2, 2, 2)))
+    red = next(iter(Calibration(config, spec, pictures)))
+    np.testing.assert_array_equal(red[0, :, 0, 0], [-0.5, -1, 126])  # (0 - 1) / 2, (0 - 2) / 2, (255 - 3) / 2
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_stored(config, plugins, pictures, home):
+    pictures[1].write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"green\.png"):
+        quantize(config, plugins, pictures, KIND)
+    assert not list((home / "artifacts").rglob("*int8*"))
+
+
+def test_whatever_a_quantizer_raises_is_named_as_its(config, plugins, pictures, quantizer, monkeypatch):
+    def quantize_(*_):
+        raise KeyError("Conv_7")
+
+    monkeypatch.setattr(quantizer, "quantize", quantize_)
+    with pytest.raises(PluginError, match="The converter 'onnx-to-onnx-int8' failed on 'toy'") as caught:
+        quantize(config, plugins, pictures, KIND)
+    assert caught.value.why == ("KeyError: 'Conv_7'",)
