@@ -43,7 +43,11 @@ def session(graph):
 def test_the_plugin_claims_cuda_before_the_cpu_and_accepts_onnx():
     spec = next(iter(polyface_backends()))
     assert (spec.name, spec.accepts, spec.preference) == ("onnxruntime", ("onnx",), 20)
-    assert [(c.device, c.precisions) for c in spec.capabilities] == [("cuda", ("fp32",)), ("cpu", ("fp32",))]
+    assert [(c.device, c.precisions, c.accepts) for c in spec.capabilities] == [
+        ("cuda", ("fp32",), ()),
+        ("cpu", ("fp32",), ()),
+        ("cpu", ("int8",), ("onnx-int8",)),
+    ]
     assert spec.factory.load() is OnnxRuntimeBackend
 
 
@@ -56,7 +60,7 @@ def test_execution_is_read_back_from_the_runtime(session):
 
 def test_the_probe_finds_the_cpu_last():
     found = OnnxRuntimeBackend().probe()[-1]
-    assert (found.device, found.precisions) == ("cpu", ("fp32",))
+    assert (found.device, found.precisions) == ("cpu", ("fp32", "int8"))
 
 
 def test_a_run_that_fails_names_the_shape_and_keeps_the_cause(session):
@@ -75,6 +79,13 @@ def test_a_device_that_is_none_is_refused(graph, device):
 def test_another_precision_than_fp32_is_refused(graph, precision):
     with pytest.raises(BackendUnavailableError, match=precision):
         OnnxRuntimeBackend().compile(graph, CompileRequest(device="cpu", precision=precision))
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cpu", "fp32"), ("cuda", "int8")])
+def test_a_quantized_graph_runs_in_int8_on_the_cpu_and_not_otherwise(graph, device, precision):
+    quantized = attrs.evolve(graph, kind="onnx-int8")
+    with pytest.raises(BackendUnavailableError, match="a graph of the kind 'onnx-int8' runs in int8, on the CPU"):
+        OnnxRuntimeBackend().compile(quantized, CompileRequest(device=device, precision=precision))
 
 
 def test_cuda_without_the_provider_says_which_wheel_has_it(graph, monkeypatch):

@@ -30,6 +30,7 @@ from polyface_openvino.runtime import openvino as ov  # noqa: E402
 WEIGHT = np.arange(18, dtype=np.float32).reshape(6, 3) / 8
 FP32 = CompileRequest(device="cpu", precision="fp32")
 BF16 = attrs.evolve(FP32, precision="bf16")
+INT8 = attrs.evolve(FP32, precision="int8")
 
 
 def detector(outputs=("loc", "logits")):
@@ -58,9 +59,13 @@ def picture(n=2, height=5, width=7):
 
 
 def write_graph(path, weight=WEIGHT):
+    """The network of ``expected``; of integers, ``weight`` is quantized by steps of 1/8, and so is its input."""
+    quantized = weight.dtype == np.int8
     nodes = [
         helper.make_node("Relu", ["image"], ["positive"]),  # could be done in place, on the caller's array
-        helper.make_node("Conv", ["positive", "weight"], ["maps"]),
+        *(in_steps("positive", "narrow") if quantized else ()),
+        *([helper.make_node("DequantizeLinear", ["weight", "step"], ["kernel"])] if quantized else ()),
+        helper.make_node("Conv", ["narrow", "kernel"] if quantized else ["positive", "weight"], ["maps"]),
         helper.make_node("Transpose", ["maps"], ["last"], perm=[0, 2, 3, 1]),
         helper.make_node("Reshape", ["last", "shape"], ["heads"]),
         helper.make_node("Split", ["heads", "sizes"], ["loc", "logits"], axis=2),
@@ -77,12 +82,22 @@ def write_graph(path, weight=WEIGHT):
             numpy_helper.from_array(weight[:, :, None, None], "weight"),
             numpy_helper.from_array(np.array([0, -1, 6]), "shape"),
             numpy_helper.from_array(np.array([4, 2]), "sizes"),
+            numpy_helper.from_array(np.float32(1 / 8), "step"),
+            numpy_helper.from_array(np.uint8(0), "zero"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-    return Graph(kind="onnx", source=path, detector=detector())
+    return Graph(kind="onnx-int8" if quantized else "onnx", source=path, detector=detector())
+
+
+def in_steps(source, target):
+    """Nodes that round to multiples of 1/8 from 0 to 255/8."""
+    return (
+        helper.make_node("QuantizeLinear", [source, "step", "zero"], [f"{source} in 8 bits"]),
+        helper.make_node("DequantizeLinear", [f"{source} in 8 bits", "step", "zero"], [target]),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +156,10 @@ class TestRecord:
 
     def test_it_accepts_onnx_on_the_cpu_alone(self, spec):
         assert (spec.name, spec.accepts) == ("openvino", ("onnx",))
-        assert [(c.device, c.precisions) for c in spec.capabilities] == [("cpu", ("fp32", "bf16", "fp16"))]
+        assert [(c.device, c.precisions, c.accepts) for c in spec.capabilities] == [
+            ("cpu", ("fp32", "bf16", "fp16"), ()),
+            ("cpu", ("int8",), ("onnx-int8",)),
+        ]
         assert spec.factory.load() is OpenVINOBackend
 
     def test_auto_prefers_onnx_runtime_and_then_this_to_torch(self, spec):
@@ -232,10 +250,10 @@ class TestPrecision:
     @pytest.mark.parametrize(
         ("capabilities", "default", "precisions"),
         [
-            (["FP32", "INT8"], ov.Type.f32, ("fp32",)),  # AVX2
-            (["BF16", "FP32", "INT8"], ov.Type.f32, ("fp32",)),  # AVX-512, where bfloat16 is emulated
-            (["BF16", "FP32", "INT8"], ov.Type.bf16, ("fp32", "bf16")),  # AVX512_BF16
-            (["BF16", "FP16", "FP32", "INT8"], ov.Type.bf16, ("fp32", "bf16", "fp16")),  # AVX512_FP16
+            (["FP32", "INT8"], ov.Type.f32, ("fp32", "int8")),  # AVX2
+            (["BF16", "FP32", "INT8"], ov.Type.f32, ("fp32", "int8")),  # AVX-512, where bfloat16 is emulated
+            (["BF16", "FP32", "INT8"], ov.Type.bf16, ("fp32", "bf16", "int8")),  # AVX512_BF16
+            (["BF16", "FP16", "FP32", "INT8"], ov.Type.bf16, ("fp32", "bf16", "fp16", "int8")),  # AVX512_FP16
             (["FP16", "FP32"], ov.Type.f16, ("fp32", "fp16")),  # ARM
         ],
     )
@@ -260,9 +278,28 @@ class TestPrecision:
         with pytest.raises(BackendUnavailableError, match="asked for precision=f16 and came up with "):
             backend.compile(graph, attrs.evolve(FP32, precision="fp16"))
 
-    def test_int8_is_refused(self, backend, graph):
-        with pytest.raises(BackendUnavailableError, match="cannot run in 'int8'"):
-            backend.compile(graph, attrs.evolve(FP32, precision="int8"))
+    @pytest.mark.parametrize("kind", ["onnx", "onnx-int8"])
+    def test_int8_wants_a_quantized_graph_and_nothing_else_does(self, backend, graph, kind):
+        request = FP32 if kind == "onnx-int8" else INT8
+        with pytest.raises(BackendUnavailableError) as caught:
+            backend.compile(attrs.evolve(graph, kind=kind), request)
+        assert caught.value.what == f"OpenVINO cannot run a graph of the kind '{kind}' in '{request.precision}'."
+        assert caught.value.fix == ("--precision int8" if kind == "onnx-int8" else "--precision fp32")
+
+    def test_int8_rounds_to_the_steps_of_the_graph_and_comes_back_as_float32(self, backend, tmp_path):
+        weight = np.arange(18, dtype=np.int8).reshape(6, 3)
+        session = backend.compile(write_graph(tmp_path / "tiny.onnx", weight), INT8)
+        assert session.execution.precision == "int8"
+        exact = picture()  # multiples of 1/8, as the weights are
+        outputs = session.run({"image": exact})
+        np.testing.assert_allclose(outputs["loc"], expected(exact)["loc"], rtol=1e-6)
+        off = exact + np.float32(0.05)  # less than half a step
+        np.testing.assert_allclose(session.run({"image": off})["loc"], expected(exact)["loc"], rtol=1e-6)
+
+    def test_a_quantized_graph_that_runs_in_float_is_refused(self, backend, graph):
+        with pytest.raises(BackendUnavailableError, match="runs the quantized graph of 'tiny' in float") as caught:
+            backend.compile(attrs.evolve(graph, kind="onnx-int8"), INT8)
+        assert caught.value.fix == "--precision fp32, or --backend onnxruntime"
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
     def test_the_convolutions_really_run_in_what_was_asked_for(self, backend, compiled, precision):

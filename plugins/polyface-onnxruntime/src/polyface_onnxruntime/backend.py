@@ -1,4 +1,4 @@
-"""ONNX Runtime behind polyface's session contract: float32 only, and never on another device than was asked for."""
+"""ONNX Runtime behind polyface's session contract: in the precision and on the device that were asked for, or not."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from polyface_onnxruntime.session import Providers
 
 
+PRECISIONS = {"onnx": "fp32", "onnx-int8": "int8"}
+"""What a graph of each kind computes in: its own layers say so, and ONNX Runtime does as they say."""
+
+
 class OnnxRuntimeBackend:
-    """Runs ONNX graphs with ONNX Runtime, in float32 on the CPU or on CUDA."""
+    """Runs ONNX graphs with ONNX Runtime, in float32 on the CPU or on CUDA, and quantized ones on the CPU."""
 
     def probe(self) -> tuple[Found, ...]:
         """Return the CUDA devices on which a session really comes up, and the CPU.
@@ -39,7 +43,7 @@ class OnnxRuntimeBackend:
             cuda = [Found(device="cuda", precisions=(), detail=why, fix=error.fix)]
         else:
             cuda = [Found(device=device, precisions=("fp32",), detail=CUDA) for device in cuda_devices(_try)]
-        return (*cuda, Found(device="cpu", precisions=("fp32",), detail=CPU))
+        return (*cuda, Found(device="cpu", precisions=("fp32", "int8"), detail=CPU))
 
     def compile(self, graph: Graph, request: CompileRequest) -> OnnxRuntimeSession:
         """Return a session that runs the graph's ONNX file exactly as requested.
@@ -49,15 +53,16 @@ class OnnxRuntimeBackend:
             ContractError: the file is no ONNX graph, or its inputs and outputs are not the detector's.
         """
         path = graph_file(graph)
-        if request.precision != "fp32":
+        runs = PRECISIONS.get(graph.kind, "fp32")
+        if request.precision != runs or (runs == "int8" and request.device != "cpu"):
             raise BackendUnavailableError(
-                f"ONNX Runtime cannot run in '{request.precision}' here.",
-                why=["this backend runs graphs in float32 only"],
-                fix="choose --precision fp32, or another backend from `polyface matrix`",
+                f"ONNX Runtime cannot run in '{request.precision}' on '{request.device}' here.",
+                why=[f"a graph of the kind '{graph.kind}' runs in {runs}" + (", on the CPU" if runs == "int8" else "")],
+                fix=f"choose --precision {runs}, or another backend from `polyface matrix`",
             )
         session = open_session(path, request, _providers(request), fix=GPU_WHEEL)
         check_interface(graph, session)
-        return OnnxRuntimeSession(session, graph.detector, "fp32")
+        return OnnxRuntimeSession(session, graph.detector, runs)
 
 
 def _try(device: str) -> None:

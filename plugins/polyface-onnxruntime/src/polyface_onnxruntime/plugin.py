@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import polyface
-from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
+from polyface.specs import BackendSpec, Capability, ConverterSpec, OptionSpec, Ref, Requirement
 
 CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
 UNPROVEN = "not yet run on a GPU"
@@ -21,6 +21,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
         capabilities=(
             Capability(device="cuda", precisions=("fp32",), note=UNPROVEN, driver=CUDA_DRIVER),
             Capability(device="cpu", precisions=("fp32",)),
+            Capability(device="cpu", precisions=("int8",), accepts=("onnx-int8",)),
         ),
         requires=(Requirement(module="onnxruntime", install="onnxruntime"),),
         factory=Ref("polyface_onnxruntime.backend:OnnxRuntimeBackend"),
@@ -71,4 +72,18 @@ def polyface_backends() -> Iterator[BackendSpec]:
             ),
         ),
         preference=5,
+    )
+
+
+@polyface.hookimpl
+def polyface_converters() -> Iterator[ConverterSpec]:
+    yield ConverterSpec(
+        source="onnx",
+        target="onnx-int8",
+        calibrated=True,
+        requires=(
+            Requirement(module="onnxruntime", install="onnxruntime"),
+            Requirement(module="onnx", install="polyface-onnxruntime[quantize]"),
+        ),
+        factory=Ref("polyface_onnxruntime.quantize:Int8Quantizer"),
     )

@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 
 _DEVICE = "CPU"
 
-_TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16, "fp16": ov.Type.f16}
+# A quantized graph says itself which layers are in int8; this is what the others run in.
+_TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16, "fp16": ov.Type.f16, "int8": ov.Type.f32}
 
 # How OPTIMIZATION_CAPABILITIES calls them.
-_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
+
+_QUANTIZED = "onnx-int8"
 
 # Kernels kept for shapes seen, by kind of layer. The default of 5000 lets memory grow with every shape; see the README.
 _KERNELS = 64
 
 
 class OpenVINOBackend:
-    """Runs ONNX graphs with OpenVINO on the CPU, in float32, bfloat16 or float16."""
+    """Runs ONNX graphs with OpenVINO on the CPU, in float32, bfloat16 or float16, and quantized ones in int8."""
 
     def __init__(self) -> None:
         self._core = ov.Core()
@@ -50,7 +53,7 @@ class OpenVINOBackend:
             BackendUnavailableError: OpenVINO cannot run it so, or there is no place for its cache.
             ContractError: the file is no ONNX graph, or its inputs and outputs are not the detector's.
         """
-        self._check(request)
+        self._check(graph, request)
         model = read(graph)
         check_interface(graph, model)
         asked = properties(request)
@@ -63,9 +66,11 @@ class OpenVINOBackend:
                 fix="choose another backend from `polyface matrix`",
             ) from error
         check_in_use(asked, compiled)
+        if request.precision == "int8":
+            check_int8(graph, compiled)
         return OpenVINOSession(compiled, graph.detector, request.precision)
 
-    def _check(self, request: CompileRequest) -> None:
+    def _check(self, graph: Graph, request: CompileRequest) -> None:
         if request.device != "cpu":
             raise BackendUnavailableError(
                 f"OpenVINO has no device '{request.device}' here.",
@@ -78,6 +83,12 @@ class OpenVINOBackend:
                 f"OpenVINO cannot run in '{request.precision}' on this CPU.",
                 why=[f"its instructions compute in {', '.join(precisions)}"],
                 fix=f"--precision {precisions[0]}",
+            )
+        if (request.precision == "int8") != (graph.kind == _QUANTIZED):
+            raise BackendUnavailableError(
+                f"OpenVINO cannot run a graph of the kind '{graph.kind}' in '{request.precision}'.",
+                why=[f"int8 wants the kind '{_QUANTIZED}', and nothing else does"],
+                fix="--precision int8" if graph.kind == _QUANTIZED else "--precision fp32",
             )
 
     def _precisions(self) -> tuple[str, ...]:
@@ -213,6 +224,20 @@ def check_in_use(asked: Mapping[str, Any], compiled: ov.CompiledModel) -> None:
                 why=["this CPU has no more" if what == "precision" else "it takes no more than this process has cores"],
                 fix="--precision fp32" if what == "precision" else f"--backend-options {what}={got}",
             )
+
+
+def check_int8(graph: Graph, compiled: ov.CompiledModel) -> None:
+    """Raise ``BackendUnavailableError`` where OpenVINO runs no convolution of a quantized graph in 8 bits."""
+    layers = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
+    if not any(
+        info["layerType"].astype(str) == "Convolution" and info["runtimePrecision"].astype(str) in ("u8", "i8")
+        for info in layers
+    ):
+        raise BackendUnavailableError(
+            f"OpenVINO runs the quantized graph of '{graph.detector.name}' in float.",
+            why=["no convolution came up in 8 bits"],
+            fix="--precision fp32, or --backend onnxruntime",
+        )
 
 
 def cache_folder() -> Path:

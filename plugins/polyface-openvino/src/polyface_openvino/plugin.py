@@ -12,9 +12,12 @@ from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
 def polyface_backends() -> Iterator[BackendSpec]:
     yield BackendSpec(
         name="openvino",
-        summary="OpenVINO on the CPU, without torch; bf16 where the processor has it",
+        summary="OpenVINO on the CPU, without torch; bf16 where the processor has it, and int8",
         accepts=("onnx",),
-        capabilities=(Capability(device="cpu", precisions=("fp32", "bf16", "fp16")),),
+        capabilities=(
+            Capability(device="cpu", precisions=("fp32", "bf16", "fp16")),
+            Capability(device="cpu", precisions=("int8",), accepts=("onnx-int8",)),
+        ),
         requires=(Requirement(module="openvino", install="openvino"),),
         factory=Ref("polyface_openvino.backend:OpenVINOBackend"),
         options=(

@@ -1,0 +1,130 @@
+"""``onnx`` to ``onnx-int8``: static quantization with ONNX Runtime's quantizer, one scale an output channel.
+
+What is written holds QuantizeLinear and DequantizeLinear around each quantized layer, the form that ONNX Runtime and
+OpenVINO both run in 8-bit instructions: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime  # type: ignore[import-untyped]
+from onnxruntime import quantization
+
+from polyface.errors import ContractError
+from polyface.protocols import Graph
+from polyface_onnxruntime.session import graph_file
+
+if TYPE_CHECKING:
+    from polyface.protocols import FloatArray
+
+LAYER = "Conv"
+PASSING = ("Add", "Concat", "LeakyRelu", "MaxPool", "Relu", "Resize")
+"""What may stay in 8 bits between two layers; worth it only where all that goes in is in 8 bits already."""
+
+SETTINGS = {
+    "quant_format": quantization.QuantFormat.QDQ,
+    "activation_type": quantization.QuantType.QUInt8,
+    "weight_type": quantization.QuantType.QInt8,
+    "calibrate_method": quantization.CalibrationMethod.MinMax,
+    "per_channel": True,
+    # Weights of 7 bits: without VNNI, processors add two products of 8 bits in 16, and would saturate.
+    "reduce_range": True,
+}
+
+
+class Int8Quantizer:
+    """Quantizes the convolutions of ONNX graphs, but for those that the detector's record keeps in float."""
+
+    def quantize(self, graph: Graph, pictures: Iterable[FloatArray], directory: Path) -> Path:
+        """Write ``<detector>.int8.onnx`` into ``directory`` and return its path.
+
+        Raises:
+            ContractError: nothing is left to quantize, or a pattern of ``keep_float`` matches no layer.
+        """
+        source = graph_file(graph)
+        nodes = quantized_nodes(onnx.load(source), graph)
+        path = directory / f"{graph.detector.name}.int8.onnx"
+        with _quiet():
+            quantization.quantize_static(
+                source,
+                str(path),
+                _Reader(graph.detector.input.name, pictures),
+                nodes_to_quantize=nodes,
+                op_types_to_quantize=[LAYER, *PASSING],
+                **SETTINGS,
+            )
+        return path
+
+    def provenance(self) -> dict[str, str]:
+        """Return the versions and settings that shape the file."""
+        return {
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "quantized": "weights in 7 bits by output channel, activations in 8 by tensor, from least to greatest",
+        }
+
+
+def quantized_nodes(model: onnx.ModelProto, graph: Graph) -> list[str]:
+    """Return the names of the nodes to quantize.
+
+    Every convolution whose weight's name matches no pattern of ``keep_float``, and between them what would only turn
+    8 bits into float and back.
+
+    Raises:
+        ContractError: there is none, or a pattern matches no weight.
+    """
+    patterns = graph.detector.keep_float
+    weights = [node.input[1] for node in model.graph.node if node.op_type == LAYER]
+    idle = [pattern for pattern in patterns if not any(fnmatchcase(weight, pattern) for weight in weights)]
+    if idle:
+        raise ContractError(
+            f"keep_float of '{graph.detector.name}' names layers that {graph.source} does not have.",
+            why=[f"no weight of a {LAYER} matches {', '.join(map(repr, idle))}"],
+        )
+    constants = {tensor.name for tensor in model.graph.initializer}
+    narrow: set[str] = set()  # tensors in 8 bits
+    names = []
+    for node in model.graph.node:
+        if node.op_type == LAYER:
+            chosen = not any(fnmatchcase(node.input[1], pattern) for pattern in patterns)
+        else:
+            moving = [name for name in node.input if name and name not in constants]
+            # Of Resize only the first input is data; the others are sizes.
+            data = moving[:1] if node.op_type == "Resize" else moving
+            chosen = node.op_type in PASSING and bool(data) and narrow.issuperset(data)
+        if chosen:
+            names.append(node.name)
+            narrow.update(node.output)
+    if not names:
+        raise ContractError(f"There is nothing to quantize in {graph.source}: it has no {LAYER} that may be.")
+    return names
+
+
+class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    """Pictures, as ONNX Runtime's calibration wants them."""
+
+    def __init__(self, name: str, pictures: Iterable[FloatArray]) -> None:
+        self._feeds: Iterator[dict[str, FloatArray]] = ({name: np.asarray(picture)} for picture in pictures)
+
+    def get_next(self) -> dict[str, FloatArray] | None:
+        """Return the next input, or ``None`` at the end."""
+        return next(self._feeds, None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantizer's warning that the graph could be optimized first from the user: it was, at its export."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
