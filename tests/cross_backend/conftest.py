@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import polyface
+from polyface.config import Config
 from polyface.planning import is_installed
 from polyface.plugins import installed_plugins
+from polyface.quantizing import quantize
 
 
 @pytest.fixture
@@ -41,6 +46,30 @@ def weights_of(tmp_path_factory):
         return made[name]
 
     return weights
+
+
+@pytest.fixture(scope="session")
+def calibrate(weights_of, tmp_path_factory):
+    """Return what quantizes a cell's network, on noise and once, where the cell needs that and nobody published one."""
+    made = set()
+
+    def calibrate(cell):
+        plugins = installed_plugins()
+        [kind, *_] = cell.backend.kinds(cell.device, cell.precision)
+        published = {graph.kind for graph in cell.detector.graphs}
+        calibrated = {converter.target for converter in plugins.converters if converter.calibrated}
+        if kind not in calibrated - published or (cell.detector.name, kind) in made:
+            return
+        folder = tmp_path_factory.mktemp("calibration")
+        for seed in range(2):
+            Image.fromarray(noise(96, 128, seed)).save(folder / f"{seed}.png")
+        weights = weights_of(cell.detector.name)
+        with contextlib.suppress(polyface.UnsupportedError):  # then the cell is refused, and says why
+            config = Config(detector=cell.detector.name, weights=weights and str(weights))
+            quantize(config, plugins, sorted(folder.iterdir()), kind)
+        made.add((cell.detector.name, kind))
+
+    return calibrate
 
 
 @pytest.fixture

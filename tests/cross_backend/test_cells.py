@@ -14,9 +14,10 @@ from polyface.testing.tolerances import TOLERANCES
 
 
 @pytest.fixture
-def build(cell, require, make_detector, weights_of):
+def build(cell, require, make_detector, weights_of, calibrate):
     """Return a function that builds the cell's detector."""
     require.backend(cell.backend)
+    calibrate(cell)
 
     def build(**settings):
         return make_detector(

@@ -59,7 +59,12 @@ def test_a_plugin_wheel_holds_its_typed_package_alone_and_asks_for_a_range_of_co
 
 def test_the_retinaface_wheel_ships_its_weights_with_their_licence(wheel):
     names = wheel("plugins/polyface-retinaface").namelist()
-    for file in ("retinaface-mobilenet025.onnx", "retinaface-mobilenet025.safetensors", "NOTICE.md"):
+    for file in (
+        "retinaface-mobilenet025.onnx",
+        "retinaface-mobilenet025.int8.onnx",
+        "retinaface-mobilenet025.safetensors",
+        "NOTICE.md",
+    ):
         assert f"polyface_retinaface/weights/{file}" in names
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,19 @@ def test_the_script_makes_the_same_checkpoint_again(original_onnx):
     again = numpy_format.save(dict(script.unfolded(onnx.load_from_string(original_onnx))))
 
     assert again == CHECKPOINT.read_bytes()
+
+
+def test_the_quantized_graph_keeps_the_layers_of_the_record_and_no_others():
+    onnx = pytest.importorskip("onnx", reason="the graphs are read with onnx: pip install onnx")
+    quantized = next(graph.ref.path() for graph in DETECTOR.graphs if graph.kind == "onnx-int8")
+    arrays = {
+        path: {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+        for path in (GRAPH, quantized)
+    }
+    layers = [name for name, array in arrays[GRAPH].items() if array.ndim == 4]
+    kept = [name for name in layers if any(fnmatchcase(name, pattern) for pattern in DETECTOR.keep_float)]
+    # By hand: nine heads, the 11 convolutions of stage 1, the 12 of stage 2, and the three on top of the stages.
+    assert (len(layers), len(kept)) == (56, 9 + 11 + 12 + 3)
+    for name in kept:
+        np.testing.assert_array_equal(arrays[quantized][name], arrays[GRAPH][name])
+    assert not arrays[quantized].keys() & (set(layers) - set(kept))

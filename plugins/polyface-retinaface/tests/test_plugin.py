@@ -19,7 +19,11 @@ def test_the_notice_beside_the_packaged_files_gives_their_hashes():
     notice = (spec.weights[0].ref.path().parent / "NOTICE.md").read_text()
 
     assert f"`{spec.weights[0].filename}` | {spec.weights[0].size:,} | `{spec.weights[0].sha256}`" in notice
-    assert spec.graphs[0].sha256 in notice
+    packaged = [graph for graph in spec.graphs if graph.sha256]
+    assert [graph.kind for graph in packaged] == ["onnx", "onnx-int8"]
+    for graph in packaged:
+        size = graph.ref.path().stat().st_size
+        assert f"`{graph.ref.path().name}` | {size:,} | `{graph.sha256}`" in notice
 
 
 def test_the_first_weights_need_no_download_and_are_baked_into_the_onnx_graph():

@@ -51,6 +51,7 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
                 origin="https://github.com/Tencent/FaceDetection-DSFD, trained on WIDER FACE (for research)",
             ),
         ),
+        keep_float=("loc.*.conv4.weight", "conf.*.conv4.weight"),
         defaults=DetectDefaults(score_threshold=0.5, iou_threshold=0.3, pre_nms_top_k=5000, post_nms_top_k=750),
         min_side=1,  # every convolution is padded, so that the coarsest levels shrink to one cell and no further
         references=("https://arxiv.org/abs/1810.10220", "https://github.com/Tencent/FaceDetection-DSFD"),

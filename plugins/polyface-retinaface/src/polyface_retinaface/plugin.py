@@ -24,7 +24,14 @@ _TORCH = tuple(
 _PYTORCH_RETINAFACE = "https://github.com/biubug6/Pytorch_Retinaface, trained on WIDER FACE (for research)"
 
 
-def _spec(*, name: str, summary: str, graphs: Iterable[GraphSource], weights: Iterable[WeightsFile]) -> DetectorSpec:
+def _spec(
+    *,
+    name: str,
+    summary: str,
+    graphs: Iterable[GraphSource],
+    weights: Iterable[WeightsFile],
+    keep_float: Iterable[str] = ("*Head.*",),
+) -> DetectorSpec:
     return DetectorSpec(
         name=name,
         summary=summary,
@@ -39,6 +46,7 @@ def _spec(*, name: str, summary: str, graphs: Iterable[GraphSource], weights: It
         head=Ref("polyface_retinaface.head:Head"),
         graphs=tuple(graphs),
         weights=tuple(weights),
+        keep_float=tuple(keep_float),
         landmarks=("left_eye", "right_eye", "nose", "mouth_left", "mouth_right"),  # as seen in the picture
         defaults=DetectDefaults(score_threshold=0.5, iou_threshold=0.4, pre_nms_top_k=5000, post_nms_top_k=750),
         min_side=32,
@@ -52,6 +60,8 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
     yield _spec(
         name="retinaface-mobilenet025",
         summary="RetinaFace on MobileNet x0.25: small and fast, weights included",
+        # Found by quantizing one part at a time; the README has the figures.
+        keep_float=("*Head.*", "body.stage1.*", "body.stage2.*", "fpn.output*"),
         graphs=(
             GraphSource(
                 kind="onnx",
@@ -60,6 +70,12 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
                 sha256="1c28bbb46748d0d85069d0ee207687a3aa22213d691ed1a798ca33ed6690807f",
             ),
             GraphSource(kind="torch-module", ref=Ref("polyface_retinaface.net:mobilenet025"), requires=_TORCH),
+            GraphSource(
+                kind="onnx-int8",
+                ref=FileRef("polyface_retinaface:weights/retinaface-mobilenet025.int8.onnx"),
+                weights="yakhyo",
+                sha256="ad81743b3149b756e6cde52ab579a453617ccb9e59ce486c3d075d66c4692b6e",
+            ),
         ),
         weights=(
             WeightsFile(
