@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from polyface.benchmark.rounds import Contender, Measurement, Samples, machine, measure
+from polyface.cores import usable_cores
 
 ONE = Samples(size=(2, 3), batch=1)
 
@@ -144,6 +145,7 @@ def test_the_machine_says_when_on_what_and_how_busy(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     found = machine()
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found["date"])
+    assert found["usable_cores"] == usable_cores()
     assert 1 <= found["usable_cores"] <= found["cores"]
     assert found["environment"]["OMP_NUM_THREADS"] == "3"
     assert {"cpu", "load", "system", "python", "polyface"} <= found.keys()

@@ -26,6 +26,7 @@ from PIL import Image
 
 import polyface
 from polyface.config import Config
+from polyface.cores import usable_cores
 from polyface.detector import create_detector
 from polyface.errors import PolyfaceError, UnsupportedError, described, fixes
 from polyface.imaging import read_image
@@ -161,12 +162,11 @@ def polyface_detector(config: Config) -> tuple[Call, dict[str, Any]]:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on beside the contenders: when, on what, and how busy it is with other work."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "usable_cores": usable,
+        "usable_cores": usable_cores(),
         "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
