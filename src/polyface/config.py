@@ -34,6 +34,9 @@ LARGEST = 65_536
 """No setting that counts pixels or pictures, or scales them, means more than this; an input of that side fills any
 memory."""
 
+MOST_THREADS = 1024
+"""A count beyond it is a slip: no processor has so many cores, and each thread takes memory."""
+
 CONTRADICTIONS = (
     ("infer_size", "max_side"),
     ("infer_size", "scales"),
@@ -60,14 +63,14 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _count(value: Any) -> int:
+def _count(value: Any, most: int = LARGEST) -> int:
     text = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value)
     try:
         number = operator.index(int(value) if text else value)
     except TypeError:
         number = 0
-    if isinstance(value, bool) or not 1 <= number <= LARGEST:
-        raise ValueError(f"a whole number from 1 to {LARGEST}")
+    if isinstance(value, bool) or not 1 <= number <= most:
+        raise ValueError(f"a whole number from 1 to {most}")
     return number
 
 
@@ -115,8 +118,8 @@ def _scales(value: object) -> tuple[float, ...]:
 
 
 def _table(value: object) -> Mapping[str, Any]:
-    """A table of scalars; as text, ``"threads=2,allow_spinning=false"``, each value read as TOML where it can be."""
-    wanted = "a table of names and single values, as in threads = 2"
+    """A table of scalars; as text, ``"streams=2,allow_spinning=false"``, each value read as TOML where it can be."""
+    wanted = "a table of names and single values, as in streams = 2"
     if isinstance(value, str):
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         if not all(equals and name.strip() for name, equals, _ in pairs):
@@ -171,6 +174,8 @@ class Config:
             weighted by score.
         clip: clip boxes and landmarks to the picture.
         batch_size: at most so many pictures go through the network at once.
+        threads: how many threads of the processor the network runs on; ``None`` takes one for each core that this
+            process may use, as :func:`polyface.cores.default_threads` counts them.
         backend_options: the backend's own options.
         timing: measure the seconds of each stage, for :attr:`polyface.Detections.timing` and ``polyface detect``.
         output: where ``polyface detect`` writes; ``json`` has it print JSON lines.
@@ -210,6 +215,9 @@ class Config:
     merge: str = _setting("nms", _one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
     clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
     batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
+    threads: int | None = _setting(
+        None, functools.partial(_count, most=MOST_THREADS), "COUNT", "Threads the network runs on; default: one a core."
+    )
     backend_options: Mapping[str, Any] = _setting(
         MappingProxyType({}), _table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
     )

@@ -479,7 +479,13 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
     check_infer_size(config, selection.detector)
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
-    request = CompileRequest(device=device, precision=config.precision, infer_size=config.infer_size, options=options)
+    request = CompileRequest(
+        device=device,
+        precision=config.precision,
+        infer_size=config.infer_size,
+        threads=config.threads,
+        options=options,
+    )
     graph = graph_of(selection.route, selection.detector, selection.weights)
     with blaming(f"The backend '{selection.backend.name}' failed to load '{selection.detector.name}'.", OTHER_BACKEND):
         session = backend.compile(graph, request)
@@ -489,6 +495,13 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
         raise ContractError(
             f"The backend '{selection.backend.name}' runs on {execution.device} in {execution.precision}; "
             f"it was asked for {device} in {config.precision}."
+        )
+    if config.threads is not None and execution.threads not in (None, config.threads):
+        session.close()
+        raise BackendUnavailableError(
+            f"The backend '{selection.backend.name}' was asked for {config.threads} threads; "
+            f"it runs on {execution.threads}.",
+            fix=f"--threads {execution.threads}, or leave it to polyface",
         )
     return FaceDetector(config, selection, head, session)
 

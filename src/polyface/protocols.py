@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_
 
 from attrs import field, frozen
 
+from polyface.cores import default_threads
 from polyface.specs import DetectorSpec, OptionValue, Ref
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 def _read_only(table: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(table))
+
+
+def _resolved(threads: int | None) -> int:
+    return default_threads() if threads is None else threads
 
 
 class Candidates(NamedTuple):
@@ -82,12 +87,15 @@ class CompileRequest:
         precision: such as ``"fp32"``.
         infer_size: height and width of every input to come, in pixels, where that is known. A backend may make the
             network faster for it; the numbers are the same.
+        threads: the most threads of the processor to run on; ``None`` becomes the cores this process may use. A runtime
+            may take fewer, and its session says so.
         options: every option of the backend's record, checked, with defaults filled in; ``None`` where it has none.
     """
 
     device: str
     precision: str
     infer_size: tuple[int, int] | None = None
+    threads: int = field(default=None, converter=_resolved)
     options: Mapping[str, OptionValue | None] = field(factory=dict, converter=_read_only)
 
 
@@ -110,10 +118,19 @@ class Found:
 
 @frozen(kw_only=True)
 class Execution:
-    """What a session really runs on: device, precision, runtime providers in use, and versions by package."""
+    """What a session really runs on.
+
+    Args:
+        device: with its index.
+        precision: such as ``"fp32"``.
+        threads: of the processor, as the runtime says; ``None`` where it does not say, or they have no part in it.
+        providers: those of the runtime in use.
+        versions: by package.
+    """
 
     device: str
     precision: str
+    threads: int | None = None
     providers: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(factory=dict, converter=_read_only)
 

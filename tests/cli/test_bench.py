@@ -61,6 +61,7 @@ def test_each_combination_is_measured_and_recorded(polyface):
     ]
     assert len(first["seconds"]) == 2
     assert first["settings"]["batch_size"] == 1
+    assert first["facts"]["threads"] is None  # NumPy does not say
     assert set(first["facts"]["versions"]) == {"numpy"}
 
 

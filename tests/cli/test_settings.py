@@ -33,6 +33,7 @@ VALUES = {
     "merge": ("vote", "vote"),
     "clip": (True, "true"),
     "batch_size": (3, "3"),
+    "threads": (2, "2"),
     "backend_options": ({"threads": 2, "spin": False, "mode": "fast"}, "threads=2,spin=false,mode=fast"),
     "timing": (True, "true"),
     "output": ("faces", "faces"),

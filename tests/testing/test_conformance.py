@@ -356,6 +356,7 @@ BACKENDS = [
     (('("fp32",), detail', '("fp32", "fp16"), detail'), ("probe_finds_no_more_than_is_claimed", "cpu: fp16")),
     ((DEVICE, "True"), ("every_device_found_compiles_and_runs", "finds 'cpu' with 'fp32', which does not work")),
     (('Execution(device="cpu"', 'Execution(device="cpu:0"'), ("execution_is_what_was_asked_for", "cpu:0 in fp32")),
+    (('Execution(device="cpu"', 'Execution(threads=2, device="cpu"'), ("no_more_threads_than_asked_for", "runs on 2.")),
     (
         (DEVICE, '1 / (request.device == "cpu") > 1'),
         ("a_device_not_found_is_refused", "compile raised ZeroDivisionError"),

@@ -98,9 +98,9 @@ class BareHead(Head):
 
 
 class Session:
-    def __init__(self, network=one_face, device="cpu", precision="fp32"):
+    def __init__(self, network=one_face, device="cpu", precision="fp32", threads=None):
         self.network = network
-        self.execution = Execution(device=device, precision=precision)
+        self.execution = Execution(device=device, precision=precision, threads=threads)
         self.shapes = []
         self.closed = 0
 
@@ -704,6 +704,30 @@ class TestBuild:
             world.detector,
         )
         assert request == CompileRequest(device="cpu", precision="fp32", options={})
+
+    def test_the_backend_is_told_how_many_threads_or_else_of_the_cores_there_are(self, world, monkeypatch):
+        monkeypatch.setattr("polyface.protocols.default_threads", lambda: 7)
+        build(Config(detector="toy", threads=3), world.plugins())
+        build(Config(detector="toy"), world.plugins())
+        assert [request.threads for _, request in world.compiled] == [3, 7]
+
+    def test_threads_that_are_set_are_had_or_refused_and_others_never_fail(self, world):
+        sessions = []
+
+        class Two(world.backend):
+            def compile(self, graph, request):  # noqa: ARG002
+                sessions.append(Session(device=request.device, precision=request.precision, threads=2))
+                return sessions[-1]
+
+        world.module.Backend = Two
+        plugins = world.plugins()
+        assert build(Config(detector="toy", threads=2), plugins).execution.threads == 2
+        assert build(Config(detector="toy"), plugins).execution.threads == 2
+        with pytest.raises(BackendUnavailableError) as caught:
+            build(Config(detector="toy", threads=3), plugins)
+        assert caught.value.what == "The backend 'fast' was asked for 3 threads; it runs on 2."
+        assert caught.value.fix == "--threads 2, or leave it to polyface"
+        assert [session.closed for session in sessions] == [0, 0, 1]
 
     def test_the_backend_is_told_of_a_fixed_size_and_of_no_other(self, world):
         build(Config(detector="toy", device="cpu", infer_size=(64, 96)), world.plugins())

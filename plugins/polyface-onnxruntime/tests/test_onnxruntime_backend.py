@@ -182,19 +182,51 @@ def test_cuda_computes_true_fp32_and_takes_its_options_in_their_units(cuda):
 
 
 def test_the_memory_pattern_which_grows_with_every_shape_is_off():
-    assert session_module.session_options({}).enable_mem_pattern is False
+    assert session_module.session_options(CPU).enable_mem_pattern is False
 
 
 def test_every_option_reaches_the_session_options():
-    options = session_module.session_options({"threads": 3, "allow_spinning": False, "graph_optimization": "basic"})
-    assert options.intra_op_num_threads == 3
+    chosen = {"allow_spinning": False, "graph_optimization": "basic"}
+    options = session_module.session_options(attrs.evolve(CPU, options=chosen))
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
+POOL = """
+import os
+from pathlib import Path
+from polyface.protocols import CompileRequest, Graph
+from polyface.testing.conformance.reference import REFERENCE
+from polyface_onnxruntime.backend import OnnxRuntimeBackend
+graph = Graph(kind="onnx", source=Path(FILE), detector=REFERENCE)
+sessions = []
+for threads in (1, 1, 2, 5):
+    before = len(os.listdir("/proc/self/task"))
+    request = CompileRequest(device="cpu", precision="fp32", threads=threads)
+    sessions.append(OnnxRuntimeBackend().compile(graph, request))
+    print(sessions[-1].execution.threads, len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's threads are counted as Linux has them")
+def test_a_session_runs_on_the_threads_asked_for_the_callers_among_them():
+    result = subprocess.run(
+        [sys.executable, "-c", POOL.replace("FILE", repr(str(GRAPH_FILE)))], capture_output=True, text=True, check=True
+    )
+    # The first starts what all sessions of a process share.
+    assert result.stdout.splitlines()[1:] == ["1 0", "2 1", "5 4"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("threads", 0), ("threads", 1.5), ("threads", True), ("graph_optimization", "most"), ("gpu_mem_limit", -1)],
+    [
+        ("allow_spinning", 1),
+        ("gpu_mem_limit", 0),
+        ("gpu_mem_limit", 1.5),
+        ("gpu_mem_limit", True),
+        ("graph_optimization", "most"),
+        ("gpu_mem_limit", -1),
+    ],
 )
 def test_the_record_refuses_a_bad_option(name, value):
     spec = next(iter(polyface_backends()))
@@ -206,7 +238,7 @@ def test_every_option_of_the_record_is_taken_and_changes_no_number(graph):
     spec = next(iter(polyface_backends()))
     image = picture()
     for level in ("none", "basic", "extended", "all"):
-        options = {o.name: o.default for o in spec.options} | {"threads": 1, "graph_optimization": level}
+        options = {o.name: o.default for o in spec.options} | {"graph_optimization": level}
         request = CompileRequest(device="cpu", precision="fp32", options=options)
         outputs = OnnxRuntimeBackend().compile(graph, request).run({"image": image})
         np.testing.assert_array_equal(outputs["logits"], build()({"image": image})["logits"])

@@ -60,6 +60,7 @@ class StandIn:
             raise RuntimeError("CUDA failure 101: invalid device ordinal")
         self._real = _InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.get_inputs, self.get_outputs = self._real.get_inputs, self._real.get_outputs
+        self.get_session_options = self._real.get_session_options
 
     def get_providers(self):
         return list(self.providers)

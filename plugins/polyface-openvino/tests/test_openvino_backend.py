@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -167,13 +169,13 @@ class TestRecord:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("hint", "fast"), ("streams", 0), ("streams", True), ("threads", 1.5), ("threads", 0), ("cache", "yes")],
+        [("hint", "fast"), ("streams", 0), ("streams", True), ("streams", 1.5), ("cache", "yes")],
     )
     def test_it_refuses_a_bad_option(self, spec, name, value):
         [option] = [option for option in spec.options if option.name == name]
         assert option.problem(value)
 
-    @pytest.mark.parametrize("chosen", [{}, {"hint": "throughput"}, {"streams": 1}, {"threads": 1}, {"cache": True}])
+    @pytest.mark.parametrize("chosen", [{}, {"hint": "throughput"}, {"streams": 1}, {"cache": True}])
     def test_every_option_is_taken_and_changes_no_number(self, spec, backend, graph, chosen):
         options = {option.name: option.default for option in spec.options} | chosen
         outputs = backend.compile(graph, attrs.evolve(FP32, options=options)).run({"image": picture()})
@@ -336,8 +338,8 @@ class TestCompile:
         assert caught.value.fix == "--device cpu"
 
     def test_every_option_reaches_openvino(self, home):
-        options = {"hint": "throughput", "streams": 2, "threads": 3, "cache": True}
-        assert properties(attrs.evolve(BF16, options=options)) == {
+        options = {"hint": "throughput", "streams": 2, "cache": True}
+        assert properties(attrs.evolve(BF16, threads=3, options=options)) == {
             "INFERENCE_PRECISION_HINT": ov.Type.bf16,
             "EXECUTION_MODE_HINT": "PERFORMANCE",
             "PERFORMANCE_HINT": "THROUGHPUT",
@@ -353,15 +355,27 @@ class TestCompile:
         assert chosen["INFERENCE_PRECISION_HINT"] == ov.Type.f32
         assert chosen["EXECUTION_MODE_HINT"] == "ACCURACY"
         assert chosen["PERFORMANCE_HINT"] == "LATENCY"
-        assert not {"NUM_STREAMS", "INFERENCE_NUM_THREADS", "CACHE_DIR"} & chosen.keys()
+        assert not {"NUM_STREAMS", "CACHE_DIR"} & chosen.keys()
         backend.compile(graph, FP32)
         assert not home.exists()
 
-    @pytest.mark.parametrize("name", ["streams", "threads"])
-    def test_more_streams_or_threads_than_cores_are_refused(self, backend, graph, name):
-        with pytest.raises(BackendUnavailableError, match=rf"asked for {name}=1024 and came up with \d+") as caught:
-            backend.compile(graph, attrs.evolve(FP32, options={name: 1024}))
-        assert re.fullmatch(rf"--backend-options {name}=\d+", caught.value.fix)
+    def test_more_streams_than_threads_are_refused(self, backend, graph):
+        with pytest.raises(BackendUnavailableError, match=r"asked for streams=2 and came up with 1\.") as caught:
+            backend.compile(graph, attrs.evolve(FP32, threads=1, options={"streams": 2}))
+        assert caught.value.fix == "--backend-options streams=1"
+
+    @pytest.mark.parametrize("hint", ["latency", "throughput"])
+    def test_a_session_says_how_many_threads_it_runs_on(self, backend, graph, hint):
+        def threads(asked):
+            with contextlib.closing(
+                backend.compile(graph, attrs.evolve(FP32, threads=asked, options={"hint": hint}))
+            ) as s:
+                return s.execution.threads
+
+        assert threads(1) == 1
+        most = threads(1024)
+        assert 1 <= most <= os.cpu_count()
+        assert threads(most) == most
 
     def test_a_graph_with_other_outputs_than_the_detectors_is_refused(self, backend, graph):
         other = attrs.evolve(graph, detector=detector(outputs=("boxes", "logits")))

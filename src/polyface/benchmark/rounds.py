@@ -155,6 +155,7 @@ def polyface_detector(config: Config) -> tuple[Call, dict[str, Any]]:
         "route": detector.route.description,
         "device": run.device,
         "precision": run.precision,
+        "threads": run.threads,
         "providers": list(run.providers),
         "versions": dict(run.versions),
     }

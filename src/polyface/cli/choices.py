@@ -21,6 +21,7 @@ SETTINGS = (
     "fit",
     "pad_to",
     "preset",
+    "threads",
 )
 """What all backends named have in common, as options; ``device`` and ``precision`` of those named without."""
 

@@ -28,7 +28,7 @@ PROTOCOL = "widerface-original"
 OUTPUT = "widerface-results"
 OTHERS = ("timing", "output", "json")
 """Settings that have no part in an evaluation."""
-WITHOUT_EFFECT = ("artifacts", "batch_size", *OTHERS)
+WITHOUT_EFFECT = ("artifacts", "batch_size", "threads", *OTHERS)
 """Settings that move no box and no score."""
 
 

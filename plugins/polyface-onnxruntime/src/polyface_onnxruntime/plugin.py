@@ -26,13 +26,6 @@ def polyface_backends() -> Iterator[BackendSpec]:
         requires=(Requirement(module="onnxruntime", install="onnxruntime"),),
         factory=Ref("polyface_onnxruntime.backend:OnnxRuntimeBackend"),
         options=(
-            OptionSpec(
-                name="threads",
-                type="int",
-                minimum=1,
-                maximum=1024,
-                help="threads inside an operator; unset: one a core",
-            ),
             OptionSpec(name="allow_spinning", type="bool", help="idle threads spin: faster, but they keep cores busy"),
             OptionSpec(
                 name="graph_optimization",

@@ -15,12 +15,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native  # type: ignor
 
 from polyface.errors import BackendUnavailableError, ContractError
 from polyface.protocols import CompileRequest, Execution, Graph
-from polyface.specs import DetectorSpec, OptionValue
+from polyface.specs import DetectorSpec
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
 
-    Options: TypeAlias = Mapping[str, OptionValue | None]
     Providers: TypeAlias = list[tuple[str, dict[str, str]]]
 
 CPU = "CPUExecutionProvider"
@@ -55,6 +54,7 @@ class OnnxRuntimeSession:
         self.execution = Execution(
             device=_in_use(session)[1],
             precision=precision,
+            threads=session.get_session_options().intra_op_num_threads,
             providers=tuple(session.get_providers()),
             versions={"onnxruntime": onnxruntime.__version__},
         )
@@ -91,7 +91,7 @@ def open_session(
 
     Args:
         model: the graph's file, or its bytes.
-        request: the device, and the options for :func:`session_options`.
+        request: the device, the threads, and the options for :func:`session_options`.
         providers: with their options, the preferred first.
         fix: what to do where ONNX Runtime comes up with another.
 
@@ -102,7 +102,7 @@ def open_session(
     try:
         # With its fallback on, ONNX Runtime goes to the CPU by itself, when it opens and in the middle of a run.
         session = onnxruntime.InferenceSession(
-            model, session_options(request.options), providers=providers, enable_fallback=False
+            model, session_options(request), providers=providers, enable_fallback=False
         )
     except _BAD_FILE as error:
         raise ContractError("ONNX Runtime cannot read the graph.", why=[_one_line(error)]) from error
@@ -194,14 +194,16 @@ def check_interface(graph: Graph, session: onnxruntime.InferenceSession) -> None
             )
 
 
-def session_options(options: Options) -> onnxruntime.SessionOptions:
+def session_options(request: CompileRequest) -> onnxruntime.SessionOptions:
     """Return the options of a session; those of the backend that are missing or ``None`` stay ONNX Runtime's."""
+    options = request.options
     session = onnxruntime.SessionOptions()
     session.log_severity_level = 3  # errors only
     # The pattern of one shape is of no use to the next, and each is kept; see the README for the figures.
     session.enable_mem_pattern = False
-    if threads := options.get("threads"):
-        session.intra_op_num_threads = threads
+    # Left alone, ONNX Runtime takes a thread for each core of the machine, and pins it there.
+    session.intra_op_num_threads = request.threads
+    session.inter_op_num_threads = 1  # operators run one after the other
     if level := options.get("graph_optimization"):
         session.graph_optimization_level = _LEVELS[str(level)]
     if (spinning := options.get("allow_spinning")) is not None:

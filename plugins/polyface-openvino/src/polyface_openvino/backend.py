@@ -116,6 +116,7 @@ class OpenVINOSession:
         self.execution = Execution(
             device="cpu",
             precision=precision,
+            threads=compiled.get_property("INFERENCE_NUM_THREADS"),
             providers=tuple(compiled.get_property("EXECUTION_DEVICES")),
             versions={"openvino": version()},
         )
@@ -198,30 +199,26 @@ def properties(request: CompileRequest) -> dict[str, Any]:
         "PERFORMANCE_HINT": str(options.get("hint") or "latency").upper(),
         # Pinned, the threads of every process would sit on the same first cores.
         "ENABLE_CPU_PINNING": False,
+        # Of all streams together. OpenVINO takes no more than there are cores, and the session says how many.
+        "INFERENCE_NUM_THREADS": request.threads,
         "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,
     }
     if streams := options.get("streams"):
         chosen["NUM_STREAMS"] = streams
-    if threads := options.get("threads"):
-        chosen["INFERENCE_NUM_THREADS"] = threads
     if options.get("cache"):
         chosen["CACHE_DIR"] = str(cache_folder())
     return chosen
 
 
 def check_in_use(asked: Mapping[str, Any], compiled: ov.CompiledModel) -> None:
-    """Raise ``BackendUnavailableError`` where OpenVINO settled for another precision, or fewer streams or threads."""
-    for name, what in (
-        ("INFERENCE_PRECISION_HINT", "precision"),
-        ("NUM_STREAMS", "streams"),
-        ("INFERENCE_NUM_THREADS", "threads"),
-    ):
+    """Raise ``BackendUnavailableError`` where OpenVINO settled for another precision, or fewer streams."""
+    for name, what in (("INFERENCE_PRECISION_HINT", "precision"), ("NUM_STREAMS", "streams")):
         got = compiled.get_property(name)
         if name in asked and got != asked[name]:
             wanted, got = (v.get_type_name() if isinstance(v, ov.Type) else v for v in (asked[name], got))
             raise BackendUnavailableError(
                 f"OpenVINO was asked for {what}={wanted} and came up with {got}.",
-                why=["this CPU has no more" if what == "precision" else "it takes no more than this process has cores"],
+                why=["this CPU has no more" if what == "precision" else "it takes no more than it has threads"],
                 fix="--precision fp32" if what == "precision" else f"--backend-options {what}={got}",
             )
 

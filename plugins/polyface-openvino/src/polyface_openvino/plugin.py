@@ -36,13 +36,6 @@ def polyface_backends() -> Iterator[BackendSpec]:
                 help="runs at once, which share the threads; unset: as the hint has it",
             ),
             OptionSpec(
-                name="threads",
-                type="int",
-                minimum=1,
-                maximum=1024,
-                help="threads of all streams together; unset: one a core that the process may use",
-            ),
-            OptionSpec(
                 name="cache",
                 type="bool",
                 default=False,

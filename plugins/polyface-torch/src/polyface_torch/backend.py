@@ -15,6 +15,7 @@ from polyface.errors import BackendUnavailableError, ContractError
 from polyface.protocols import CompileRequest, Execution, Found, Graph
 from polyface.specs import DetectorSpec, Ref
 from polyface_torch.precision import exact_float32
+from polyface_torch.threads import on_threads
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
@@ -49,17 +50,24 @@ class TorchBackend:
         """
         device = granted(request, self.probe())
         module = loaded(graph, device, request.precision)
-        return TorchSession(module, graph.detector, device, request.precision)
+        # What a GPU computes takes none of them.
+        threads = request.threads if device == "cpu" else None
+        return TorchSession(module, graph.detector, device, request.precision, threads)
 
 
 class TorchSession:
     """A module ready to run; see :class:`polyface.protocols.Session`."""
 
-    def __init__(self, module: torch.nn.Module, detector: DetectorSpec, device: str, precision: str) -> None:
+    def __init__(
+        self, module: torch.nn.Module, detector: DetectorSpec, device: str, precision: str, threads: int | None
+    ) -> None:
         self._module: torch.nn.Module | None = module
         self._detector = detector
         self._dtype = _DTYPES[precision]
-        self.execution = Execution(device=device, precision=precision, versions={"torch": torch.__version__})
+        with on_threads(threads) as in_use:
+            self.execution = Execution(
+                device=device, precision=precision, threads=in_use, versions={"torch": torch.__version__}
+            )
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32 on the host.
@@ -74,7 +82,7 @@ class TorchSession:
         image = inputs[self._detector.input.name]
         exact = exact_float32 if self._dtype is torch.float32 else contextlib.nullcontext()
         try:
-            with torch.inference_mode(), exact:
+            with torch.inference_mode(), exact, on_threads(self.execution.threads):
                 # torch.tensor copies, so that an in-place module cannot write to the caller's array.
                 tensor = torch.tensor(image).to(self.execution.device, self._dtype, memory_format=torch.channels_last)
                 return named_outputs(module(tensor), self._detector)

@@ -38,7 +38,7 @@ from polyface.weights import choose
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
 
-    Opener = Callable[[str, str], Session]
+    Opener = Callable[..., Session]
 
 
 class BackendConformance(Conformance):
@@ -123,11 +123,11 @@ class BackendConformance(Conformance):
 
     @pytest.fixture
     def opened(self, selection: Selection, graph: Graph) -> Iterator[Opener]:
-        """A function from device and precision to a session of its own."""
+        """A function from device and precision, and ``threads`` if need be, to a session of its own."""
         sessions: list[Session] = []
 
-        def opened(device: str, precision: str) -> Session:
-            sessions.append(open_session(graph, selection.backend, device, precision, self.options))
+        def opened(device: str, precision: str, threads: int | None = None) -> Session:
+            sessions.append(open_session(graph, selection.backend, device, precision, self.options, threads=threads))
             return sessions[-1]
 
         yield opened
@@ -187,6 +187,15 @@ class BackendConformance(Conformance):
             fail(
                 f"Asked for {self.device} in {self.precision}, the session says {got.device} in {got.precision}.",
                 fix="read it back from the runtime, and raise BackendUnavailableError where it is another",
+            )
+
+    def test_no_more_threads_than_asked_for(self, opened: Opener) -> None:
+        """Who runs several processes on one machine shares its cores out among them."""
+        threads = opened(self.device, self.precision, threads=1).execution.threads
+        if threads not in (None, 1):
+            fail(
+                f"Asked for 1 thread, the session says that it runs on {threads}.",
+                fix="hand request.threads to the runtime, or leave execution.threads out where it plays no part",
             )
 
     def test_a_device_not_found_is_refused(

@@ -35,10 +35,18 @@ first-party backends take up to 230 KiB a shape on a CPU (OpenVINO, RetinaFace M
 
 
 def open_session(
-    graph: Graph, backend: BackendSpec, device: str, precision: str, options: Mapping[str, OptionValue] | None = None
+    graph: Graph,
+    backend: BackendSpec,
+    device: str,
+    precision: str,
+    options: Mapping[str, OptionValue] | None = None,
+    *,
+    threads: int | None = None,
 ) -> Session:
     """Compile a graph with a backend's options checked, and return the session."""
-    request = CompileRequest(device=device, precision=precision, options=check_options(backend, options or {}))
+    request = CompileRequest(
+        device=device, precision=precision, threads=threads, options=check_options(backend, options or {})
+    )
     session: Session = backend.factory.load()().compile(graph, request)
     return session
 

@@ -1,0 +1,44 @@
+"""A number of threads for as long as a run lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+_setting = threading.Lock()
+
+
+@contextlib.contextmanager
+def on_threads(count: int | None) -> Iterator[int | None]:
+    """Let what the calling thread computes run on ``count`` threads; give the number in use, read back.
+
+    Other threads keep their own numbers, in the middle of a run as well, and the calling one has its own again
+    afterwards. Where it has that number already, nothing is set. ``None`` leaves it as it is, and is given back.
+    """
+    if count is None:
+        yield None
+        return
+    with _setting:
+        before = torch.get_num_threads()
+    try:
+        _set(count)
+        yield torch.get_num_threads()
+    finally:
+        _set(before)
+
+
+def _set(count: int) -> None:
+    """Set the number of the calling thread, and of no other.
+
+    ``torch.set_num_threads`` also sets what every thread starts with that PyTorch has not seen yet. Such a thread tells
+    what that was, and puts it back, before any other can start with the wrong one.
+    """
+    if torch.get_num_threads() != count:
+        with _setting, ThreadPoolExecutor(1) as unseen:
+            usual = unseen.submit(torch.get_num_threads).result()
+            torch.set_num_threads(count)
+            unseen.submit(torch.set_num_threads, usual).result()
