@@ -18,7 +18,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from polyface.artifacts import ArtifactStore
-from polyface.config import Config, load_config
+from polyface.config import Config, load_config, settings
 from polyface.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -513,11 +513,13 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
         ConfigError: the backend has no such option, or the value is wrong.
     """
     options = {option.name: option for option in backend.options}
+    known = {key.name for key in settings()}
     for name, value in given.items():
         if name not in options:
             raise ConfigError(
                 f"The backend '{backend.name}' has no option '{name}'{nearest(name, options) or '.'}",
                 why=[f"its options: {', '.join(options) or 'none'}"],
+                fix=f"set it by itself, for every backend: --{name.replace('_', '-')}" if name in known else "",
             )
         problem = options[name].problem(value)
         if problem:

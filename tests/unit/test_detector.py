@@ -1021,9 +1021,15 @@ class TestOptions:
             check_options(backend, {"thread": 2})
         assert caught.value.what == "The backend 'fast' has no option 'thread'; did you mean 'threads'?"
         assert caught.value.why == ("its options: threads, mode",)
+        assert not caught.value.fix
         with pytest.raises(ConfigError) as caught:
             check_options(backend_spec, {"thread": 2})
         assert caught.value.why == ("its options: none",)
+
+    def test_a_setting_among_the_options_is_told_its_place(self, backend_spec):
+        with pytest.raises(ConfigError) as caught:
+            check_options(backend_spec, {"batch_size": 2})
+        assert caught.value.fix == "set it by itself, for every backend: --batch-size"
 
     @pytest.mark.parametrize(
         ("options", "message", "why"),
