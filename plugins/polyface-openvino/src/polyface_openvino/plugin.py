@@ -26,7 +26,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
                 type="str",
                 choices=("latency", "throughput"),
                 default="latency",
-                help="latency: all cores on one run; throughput: several runs at once, for a caller with threads",
+                help="latency: all threads on one run; throughput: several runs at once, for a caller with threads",
             ),
             OptionSpec(
                 name="streams",
