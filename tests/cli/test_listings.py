@@ -76,7 +76,9 @@ TOY = {"detector": "example-redbox", "backend": "numpy"}
 
 
 def test_matrix_says_what_is_ready_and_how(polyface, rows):
-    assert listed(polyface("matrix", "--json"), **TOY) == {**TOY, "status": "ready", "detail": "numpy", "fix": ""}
+    cell = listed(polyface("matrix", "--json"), **TOY)
+    del cell["auto"]  # others may be installed; see TestAuto
+    assert cell == {**TOY, "status": "ready", "detail": "numpy", "fix": ""}
     assert "example-redbox numpy ready numpy" in rows("matrix")
 
 
@@ -86,6 +88,7 @@ def test_matrix_says_why_not_and_prints_the_command_that_mends_it_whole(polyface
         "status": "no",
         "detail": "backend 'numpy': has no device 'cuda' (it has cpu)",
         "fix": "--device cpu",
+        "auto": "",
     }
     table = rows("matrix", "--precision", "fp16")
     assert any(row.startswith("example-redbox numpy no backend 'numpy': does not run in 'fp16'") for row in table)
@@ -94,6 +97,54 @@ def test_matrix_says_why_not_and_prints_the_command_that_mends_it_whole(polyface
 
 def test_matrix_takes_device_and_precision_from_the_settings(polyface):
     assert listed(polyface("matrix", "--json", POLYFACE_PRECISION="bf16"), **TOY)["status"] == "no"
+
+
+class TestAuto:
+    """Which backend ``auto`` would pick, and why, beside it."""
+
+    WHY = "of the backends that could run it, it has the highest preference (7)"
+
+    @pytest.fixture(autouse=True)
+    def three(self, monkeypatch):
+        """The toy's backend, one that is preferred to it, and one for a GPU, whose driver is not here."""
+        gpu = Capability(device="cuda", driver=["libno-such-driver.so"])
+        plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
+        toy = plugins.backend("numpy")
+        plugin = types.ModuleType("plugin")
+        plugin.polyface_backends = hookimpl(
+            lambda: [
+                attrs.evolve(toy, name="preferred", preference=7),
+                attrs.evolve(toy, name="gpu", preference=3, capabilities=[gpu]),
+            ]
+        )
+        plugins.register(plugin, name="three")
+        monkeypatch.setattr("polyface.cli.matrix.installed_plugins", lambda: plugins)
+
+    @pytest.mark.parametrize("options", [[], ["--probe"]])
+    def test_the_one_it_picks_has_the_reason_and_no_other(self, polyface, options):
+        result = polyface("matrix", "--json", *options)
+        assert {cell["backend"]: cell["auto"] for cell in json.loads(result.stdout)} == {
+            "numpy": "",
+            "preferred": self.WHY,
+            "gpu": "",
+        }
+
+    def test_the_table_says_it_below_how_it_runs(self, rows):
+        table = rows("matrix")
+        assert table[table.index("example-redbox preferred ready numpy") + 1] == f"auto picks it: {self.WHY}"
+
+    def test_a_gpu_comes_first_where_its_driver_is_here(self, polyface, monkeypatch):
+        monkeypatch.setattr("polyface.detector.has_driver", lambda claim: claim.device == "cuda")
+        assert listed(polyface("matrix", "--json"), backend="preferred")["auto"] == ""
+        why = "of the backends with cuda, whose driver is here, it has the highest preference (3)"
+        assert listed(polyface("matrix", "--json"), backend="gpu")["auto"] == why
+        # Named, no device comes before another.
+        cpu = polyface("matrix", "--json", "--device", "cpu")
+        assert listed(cpu, backend="preferred")["auto"] == self.WHY
+
+    def test_where_nothing_runs_it_nothing_is_picked(self, polyface):
+        result = polyface("matrix", "--json", "--precision", "bf16")
+        assert {cell["auto"] for cell in json.loads(result.stdout)} == {""}
 
 
 class TestNotes:

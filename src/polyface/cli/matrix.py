@@ -16,13 +16,17 @@ from polyface.plugins import PluginManager, installed_plugins
 
 @frozen(kw_only=True)
 class Cell:
-    """A detector on a backend: whether it can run here, how, or why not and what mends it."""
+    """A detector on a backend: whether it can run here, how, or why not and what mends it.
+
+    ``auto`` is why ``--backend auto`` picks it; empty where it does not.
+    """
 
     detector: str
     backend: str
     status: str
     detail: str
     fix: str = ""
+    auto: str = ""
 
 
 @click.command("matrix", short_help="Which detector runs on which backend here.")
@@ -32,16 +36,18 @@ class Cell:
 def command(config_file: str | None, probe: bool, as_json: bool, **overrides: Any) -> None:
     """Show which detector runs on which backend here, or why not and the command that mends it.
 
-    Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand.
+    Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand. What
+    --backend auto would pick for a detector is marked, with the reason.
     """
     config = load_config(config_file, source=SOURCE, **overrides).replace(weights=None, backend_options={})
     plugins = installed_plugins()
     print_notes(plugins)
-    cells = [
-        _noted(_cell(config.replace(detector=detector, backend=backend), plugins, probe), config.device, plugins)
-        for detector in plugins.detectors
-        for backend in plugins.backends
-    ]
+    cells = []
+    for detector in plugins.detectors:
+        picked, why = _picked(config.replace(detector=detector, backend="auto"), plugins, probe)
+        for backend in plugins.backends:
+            cell = _cell(config.replace(detector=detector, backend=backend), plugins, probe)
+            cells.append(evolve(_noted(cell, config.device, plugins), auto=why if backend == picked else ""))
     if as_json:
         print_json([asdict(cell) for cell in cells])
         return
@@ -50,7 +56,15 @@ def command(config_file: str | None, probe: bool, as_json: bool, **overrides: An
         f"Detectors and backends, device {config.device}, precision {config.precision}"
         + (", each built and run" if probe else ", by what is installed"),
         columns,
-        [(cell.detector, cell.backend, cell.status, cell.detail) for cell in cells],
+        [
+            (
+                cell.detector,
+                cell.backend,
+                cell.status,
+                cell.detail + (f"\nauto picks it: {cell.auto}" if cell.auto else ""),
+            )
+            for cell in cells
+        ],
         wraps=columns[-1],
     )
     # Below the table, where a terminal's width does not cut a command in pieces.
@@ -70,6 +84,26 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
     except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
         return Cell(**name, status="no", detail=f"{type(error).__name__}: {error}")
     return Cell(**name, status="ready", detail=detail)
+
+
+def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
+    """The backend that ``auto`` takes, by the name it is listed under, and why; nothing twice where it takes none."""
+    from polyface.detector import build, select
+
+    try:
+        if probe:
+            with build(config, plugins) as detector:
+                spec, device = detector.backend, detector.execution.device
+        else:
+            selection = select(config, plugins)
+            spec, device = selection.backend, selection.device
+    except Exception:  # noqa: BLE001 - the cells say of each backend why it cannot run, whatever it raised
+        return "", ""
+    name = next(name for name, other in plugins.backends.items() if other is spec)
+    kind = device.partition(":")[0]
+    driven = kind in {claim.device for claim in spec.capabilities if claim.driver}
+    among = f"with {kind}, whose driver is here" if config.device == "auto" and driven else "that could run it"
+    return name, f"of the backends {among}, it has the highest preference ({spec.preference})"
 
 
 def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
