@@ -18,6 +18,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from polyface.artifacts import ArtifactStore
+from polyface.buffers import Buffers
 from polyface.config import Config, load_config, settings
 from polyface.errors import (
     BackendUnavailableError,
@@ -103,6 +104,7 @@ class FaceDetector:
         self.execution: Execution = session.execution
         self._head = head
         self._session = session
+        self._buffers = Buffers()
         self._priors = functools.lru_cache(maxsize=PRIOR_SHAPES)(head.priors)
         self.strategy = strategy_of(config)
         defaults = self.detector.defaults
@@ -164,7 +166,8 @@ class FaceDetector:
                 f"raw_heads wants pictures of one padded shape, not {', '.join(shapes) or 'none'}.",
                 fix="call it for each shape, or set infer_size",
             )
-        outputs = self._run(self._prepared(pictures, frames))
+        with self._input(pictures, frames) as batch:
+            outputs = self._run(batch)
         if not all(np.isfinite(output).all() for output in outputs.values()):
             raise self._not_finite()
         return {spec.name: outputs[spec.name] for spec in self.detector.outputs}
@@ -208,9 +211,9 @@ class FaceDetector:
         """What is found in views of one shape, which go through the network together."""
         together = [look.picture for look in looks]
         parts = [cut(pictures[look.picture], look.view) for look in looks]
-        batch = self._prepared(parts, [look.frame for look in looks])
-        watch.lap("prepare", together)
-        outputs = self._run(batch)
+        with self._input(parts, [look.frame for look in looks]) as batch:
+            watch.lap("prepare", together)
+            outputs = self._run(batch)
         watch.lap("network", together)
         with self._blaming_head():
             scores = self._head.scores(outputs)
@@ -234,15 +237,20 @@ class FaceDetector:
     def _frame(self, height: int, width: int, scale: float = 1.0) -> Frame:
         return frame_for(self.config, self.detector, height, width, scale)
 
-    def _prepared(self, pictures: list[Picture], frames: list[Frame]) -> FloatArray:
-        try:
-            return prepare(pictures, frames, self.detector.preprocess)
-        except MemoryError as error:
-            height, width = frames[0].shape
-            raise ImageError(
-                f"{len(frames)} network inputs of {width}x{height} pixels do not fit into memory.",
-                fix="lower scales, infer_size, max_side, pad_to or batch_size",
-            ) from error
+    @contextlib.contextmanager
+    def _input(self, pictures: list[Picture], frames: list[Frame]) -> Iterator[FloatArray]:
+        """Lend the network's input for pictures of one padded shape, until the network has run."""
+        height, width = frames[0].shape
+        with contextlib.ExitStack() as stack:
+            try:
+                batch = stack.enter_context(self._buffers.lent((len(frames), 3, height, width)))
+                prepare(pictures, frames, self.detector.preprocess, out=batch)
+            except MemoryError as error:
+                raise ImageError(
+                    f"{len(frames)} network inputs of {width}x{height} pixels do not fit into memory.",
+                    fix="lower scales, infer_size, max_side, pad_to or batch_size",
+                ) from error
+            yield batch
 
     def _run(self, batch: FloatArray) -> Outputs:
         with blaming(f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'.", OTHER_BACKEND):
@@ -254,6 +262,11 @@ class FaceDetector:
                 raise ContractError(
                     f"The backend '{self.backend.name}' gave {_named(output)} for the output '{spec.name}' of "
                     f"'{self.detector.name}'; wanted: float32 with {len(batch)} rows."
+                )
+            if np.may_share_memory(output, batch):
+                raise ContractError(
+                    f"The backend '{self.backend.name}' gave memory of its input for the output '{spec.name}' of "
+                    f"'{self.detector.name}'; wanted: a copy, since that memory is used again."
                 )
         return outputs
 

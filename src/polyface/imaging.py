@@ -258,30 +258,33 @@ def _fixed_frame(picture_height: int, picture_width: int, net_height: int, net_w
     )
 
 
-def prepare(pictures: Sequence[Picture], frames: Sequence[Frame], preprocess: Preprocess) -> FloatArray:
+def prepare(
+    pictures: Sequence[Picture], frames: Sequence[Frame], preprocess: Preprocess, out: FloatArray | None = None
+) -> FloatArray:
     """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for pictures whose frames share one shape.
 
     Shrinking is anti-aliased (Pillow's bilinear filter widens with the factor).
 
-    Raises:
-        MemoryError: it does not fit.
+    Args:
+        pictures: RGB uint8 arrays ``(h, w, 3)``.
+        frames: how each lies in the input.
+        preprocess: the detector's.
+        out: where to write it, every number of it; a new array by default.
     """
-    height, width = frames[0].shape
-    try:
-        batch = np.full((len(pictures), 3, height, width), preprocess.pad_value, np.float32)
-    except ValueError as error:  # NumPy's answer to a size beyond all addresses
-        raise MemoryError(str(error)) from error
+    batch = np.empty((len(pictures), 3, *frames[0].shape), np.float32) if out is None else out
     order = (0, 1, 2) if preprocess.channels == "rgb" else (2, 1, 0)
     for picture, frame, planes in zip(pictures, frames, batch, strict=True):
         scaled = picture
         if (frame.height, frame.width) != picture.shape[:2]:
             size = (frame.width, frame.height)
             scaled = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+        planes[:, frame.height :] = planes[:, : frame.height, frame.width :] = preprocess.pad_value
         for plane, channel, mean, std in zip(planes, order, preprocess.mean, preprocess.std, strict=True):
             inside = plane[: frame.height, : frame.width]
-            np.subtract(scaled[:, :, channel], np.float32(mean), out=inside, dtype=np.float32)
+            inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
+            inside -= np.float32(mean)
             if std != 1:
-                np.divide(inside, np.float32(std), out=inside)
+                inside /= np.float32(std)
     return batch
 
 

@@ -141,7 +141,7 @@ class Session(Protocol):
 
     In: the declared input, C-contiguous float32 on the host, any batch size, any height and width the detector allows.
     Out: every declared output, float32, on the host, owned by the caller (no buffer is used again). Safe from two
-    threads. The input is never written to.
+    threads. The input is never written to, nor read after the run: its memory is used again.
     """
 
     @property

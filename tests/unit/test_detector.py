@@ -550,7 +550,24 @@ def test_a_network_input_that_no_memory_holds_is_an_error_of_that_picture(make, 
     assert caught.value.fix == "lower scales, infer_size, max_side, pad_to or batch_size"
 
 
+def test_the_padding_shows_nothing_of_the_picture_before(make):
+    def brightest(batch):
+        place = batch.max(axis=(1, 2, 3))
+        return {"heads": np.stack([place, place, place + 1, place + 1, place * 0 + 1], axis=1)[:, None]}
+
+    detector = make(brightest)
+    found = [detector.detect(picture(red, 0, height=side, width=side)) for red, side in ((200, 30), (9, 20), (7, 5))]
+    assert [faces.boxes[0, 0] for faces in found] == [200, 9, 7]
+    assert len(set(shapes(detector))) == 1
+
+
 class TestBadOutputs:
+    def test_memory_of_the_input_is_no_output(self, make):
+        detector = make(lambda batch: {"heads": batch[:, 0, :1, :5]})
+        for run in (detector.detect, lambda image: detector.raw_heads([image])):
+            with pytest.raises(ContractError, match="gave memory of its input for the output 'heads'"):
+                run(picture(0))
+
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     @pytest.mark.parametrize("place", [0, 4], ids=["box", "score"])
     def test_numbers_that_are_not_finite_are_an_error_not_a_missing_face(self, make, place, bad):

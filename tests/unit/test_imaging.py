@@ -383,6 +383,33 @@ class TestPrepare:
         np.testing.assert_array_equal(prepare([view], [frame], PLAIN), prepare([view.copy()], [frame], PLAIN))
 
 
+@st.composite
+def used_again(draw):
+    """Heights and widths of pictures, batch by batch, that all go into one padded shape."""
+    net = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    size = st.tuples(st.integers(1, net[0]), st.integers(1, net[1]))
+    return net, draw(st.lists(st.lists(size, min_size=1, max_size=3), min_size=1, max_size=4))
+
+
+@given(used_again(), st.sampled_from(["rgb", "bgr"]), st.floats(-9, 9, width=32), st.integers(0, 99))
+def test_a_buffer_that_is_used_again_holds_what_a_loop_over_the_pixels_puts_there(batches, channels, pad_value, seed):
+    net, sizes = batches
+    record = Preprocess(channels=channels, mean=(104, 117, 123), std=(1, 2, 0.25), pad_value=pad_value)
+    memory = np.full(3 * 3 * net[0] * net[1], np.nan, np.float32)
+    for group in sizes:
+        pictures = [noise(*size, seed=seed + place) for place, size in enumerate(group)]
+        frames = [TestPrepare().frame(*size, *net) for size in group]
+        shape = (len(group), 3, *net)
+        out = memory[: math.prod(shape)].reshape(shape)
+        assert prepare(pictures, frames, record, out=out) is out
+        for n, channel, y, x in np.ndindex(shape):
+            expected = pad_value
+            if y < group[n][0] and x < group[n][1]:
+                value = int(pictures[n][y, x, channel if channels == "rgb" else 2 - channel])
+                expected = (value - (104, 117, 123)[channel]) / (1, 2, 0.25)[channel]
+            assert out[n, channel, y, x] == expected
+
+
 sides = st.integers(1, 5000)
 scales = st.just(1.0) | st.floats(0.001, 4)
 
