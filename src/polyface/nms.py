@@ -14,9 +14,18 @@ if TYPE_CHECKING:
     Float64Array: TypeAlias = npt.NDArray[np.float64]
 
 
+BLOCK, PAIRS = 8, 8 * 1024
+"""Boxes and IoUs computed at a time, at most: enough to outweigh NumPy's calls, and few of them for nothing. Beyond
+128 KiB an array is fresh memory from the system."""
+
+
 def top_k(scores: FloatArray, k: int) -> IndexArray:
     """Return the indices of the ``k`` highest of ``scores (N,)``, highest first; of equals the earlier comes first."""
-    order: IndexArray = np.argsort(-scores, kind="stable")[:k]
+    chosen = np.arange(len(scores))
+    if 0 < k < len(scores):
+        # Only what reaches the k-th highest is sorted, with all its equals, so that the earlier of them still win.
+        chosen = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    order: IndexArray = chosen[np.argsort(-scores[chosen], kind="stable")[:k]]
     return order
 
 
@@ -35,10 +44,15 @@ def nms(boxes: FloatArray, iou_threshold: float, limit: int | None = None) -> In
     remaining = np.arange(len(boxes))
     kept: list[int] = []
     while remaining.size and (limit is None or len(kept) < limit):
-        best, rest = remaining[0], remaining[1:]
-        kept.append(int(best))
-        remaining = rest[_iou(corners, areas, best, rest) <= iou_threshold]
-    return np.asarray(kept, dtype=np.intp)
+        first = remaining[: min(BLOCK, max(1, PAIRS // remaining.size))]
+        drops = _iou(corners, areas, first[:, None], remaining) > iou_threshold
+        stays = np.ones(remaining.size, bool)
+        for place, index in enumerate(first.tolist()):
+            if stays[place]:
+                kept.append(index)
+                stays[place + 1 :] &= ~drops[place, place + 1 :]
+        remaining = remaining[first.size :][stays[first.size :]]
+    return np.asarray(kept[:limit], dtype=np.intp)
 
 
 def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
@@ -65,7 +79,7 @@ def _measured(boxes: FloatArray) -> tuple[Float64Array, Float64Array]:
     return corners, np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
 
 
-def _iou(corners: Float64Array, areas: Float64Array, best: np.intp, rest: IndexArray) -> Float64Array:
+def _iou(corners: Float64Array, areas: Float64Array, best: np.intp | IndexArray, rest: IndexArray) -> Float64Array:
     x1, y1, x2, y2 = corners
     width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
     height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest])

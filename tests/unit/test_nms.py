@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from polyface import nms as module
 from polyface.nms import nms, top_k
 
 
@@ -46,10 +47,15 @@ def integer_boxes(draw):
 fractions = st.builds(lambda q, p: Fraction(min(p, q), q), st.integers(1, 100), st.integers(0, 100))
 
 
-@given(st.lists(integer_boxes(), max_size=25), fractions, st.none() | st.integers(0, 25))
-@example([(0, 0, 100, 1), (0, 0, 29, 1)], Fraction(29, 100), None)
-def test_nms_equals_brute_force_in_exact_arithmetic(boxes, threshold, limit):
-    assert nms(as_boxes(boxes), float(threshold), limit).tolist() == brute_force(boxes, threshold, limit)
+@given(st.lists(integer_boxes(), max_size=25), fractions, st.none() | st.integers(0, 25), st.integers(1, 99))
+@example([(0, 0, 100, 1), (0, 0, 29, 1)], Fraction(29, 100), None, 1)
+def test_nms_equals_brute_force_in_exact_arithmetic_however_many_pairs_it_takes_at_a_time(
+    boxes, threshold, limit, pairs
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PAIRS", pairs)
+        kept = nms(as_boxes(boxes), float(threshold), limit)
+    assert (kept.dtype, kept.tolist()) == (np.intp, brute_force(boxes, threshold, limit))
 
 
 @pytest.mark.parametrize("percent", [1, 5, 29, 33, 40, 50, 57, 92, 99])
