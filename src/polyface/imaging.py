@@ -155,7 +155,8 @@ def _pixels(image: Image.Image) -> Picture:
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, STRIP):
         strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
-        pixels[top : top + STRIP] = np.asarray(strip.convert("RGB"))
+        # Converting what is RGB already would copy it.
+        pixels[top : top + STRIP] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     return pixels
 
 
