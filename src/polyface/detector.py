@@ -7,7 +7,7 @@ import functools
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -32,7 +32,7 @@ from polyface.errors import (
     nearest,
 )
 from polyface.graphs import graph_of
-from polyface.imaging import Frame, frame_of, prepare, read_image
+from polyface.imaging import Decoded, Frame, decode, frame_of, prepare, read_image
 from polyface.nms import top_k
 from polyface.planning import Reason, Route, choose_device, has_driver, plan
 from polyface.plugins import PluginManager, installed_plugins
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     Outputs: TypeAlias = dict[str, FloatArray]
     Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 PRIOR_SHAPES = 32
@@ -116,20 +117,28 @@ class FaceDetector:
         run = self.execution
         return f"<FaceDetector {self.detector.name} on {self.backend.name}, {run.device}, {run.precision}>"
 
-    def detect(self, image: ImageSource) -> Detections:
+    def read(self, image: ImageSource | Decoded) -> Decoded:
+        """Return a picture decoded as this detector needs it: with the setting ``draft``, perhaps as a draft.
+
+        Raises:
+            ImageError: it is not a picture, or cannot be read.
+        """
+        return image if isinstance(image, Decoded) else decode(image, self._scale if self.config.draft else None)
+
+    def detect(self, image: ImageSource | Decoded) -> Detections:
         """Return the faces of one picture, the highest score first.
 
         Args:
             image: an RGB uint8 array ``(H, W, 3)``, a PIL image, a path, or the bytes of an image file; see
-                :func:`polyface.read_image`.
+                :func:`polyface.read_image`. Or what :meth:`read` returned.
 
         Raises:
             ImageError: it is not a picture, or cannot be read.
             BackendUnavailableError: the detector is closed, or the runtime failed.
         """
-        return self._detect(map(read_image, [image]))[0]
+        return self._detect(map(self.read, [image]))[0]
 
-    def detect_batch(self, images: Sequence[ImageSource] | npt.NDArray[Any]) -> list[Detections]:
+    def detect_batch(self, images: Sequence[ImageSource | Decoded] | npt.NDArray[Any]) -> list[Detections]:
         """Return the faces of each picture, in the same order; the pictures may differ in size.
 
         Views of one padded shape go through the network together, at most ``batch_size`` of them. What is found in
@@ -142,7 +151,7 @@ class FaceDetector:
         one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
         if one or (isinstance(images, np.ndarray) and images.ndim != 4):
             raise ImageError("detect_batch wants a sequence of pictures.", fix="detector.detect(image) for one")
-        return self._detect(_read_numbered(index, image) for index, image in enumerate(images))
+        return self._detect(_numbered(index, self.read, image) for index, image in enumerate(images))
 
     def raw_heads(self, images: Sequence[ImageSource]) -> dict[str, FloatArray]:
         """Return what the network itself gives for pictures of one padded shape, in one run: to compare backends.
@@ -157,7 +166,7 @@ class FaceDetector:
             ImageError: one of them is not a picture, there is none, or their padded shapes differ.
             BackendUnavailableError: the detector is closed, the runtime failed, or a number is not finite.
         """
-        pictures = [_read_numbered(index, image) for index, image in enumerate(images)]
+        pictures = [_numbered(index, read_image, image) for index, image in enumerate(images)]
         looks = [views_of(*picture.shape[:2], max_side=self.config.max_side)[0] for picture in pictures]
         frames = [self._frame(*view.size, view.scale) for view in looks]
         shapes = dict.fromkeys(f"{frame.net_width}x{frame.net_height}" for frame in frames)
@@ -187,16 +196,16 @@ class FaceDetector:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.config,)
 
-    def _detect(self, images: Iterable[Picture]) -> list[Detections]:
+    def _detect(self, images: Iterable[Decoded]) -> list[Detections]:
         watch = Stopwatch(on=self.config.timing)
-        pictures: list[Picture] = []
+        pictures: list[Decoded] = []
         for picture in images:  # which reads it
             watch.lap("read", [len(pictures)])
             pictures.append(picture)
         looks = [
-            Look(index, picture.shape[:2], view, self._frame(*view.size, view.scale))
+            Look(index, picture.shape, view, self._frame(*view.size, view.scale))
             for index, picture in enumerate(pictures)
-            for view in self.strategy.views(*picture.shape[:2])
+            for view in self.strategy.views(*picture.shape)
         ]
         found: dict[int, Detections] = {}
         for group in _groups([look.frame for look in looks], self.config.batch_size):
@@ -205,12 +214,21 @@ class FaceDetector:
         by_picture: list[list[Detections]] = [[] for _ in pictures]
         for index, look in enumerate(looks):
             by_picture[look.picture].append(found[index])
-        return [self._merged(views, index, pictures[index], watch) for index, views in enumerate(by_picture)]
+        return [self._merged(views, index, pictures[index].shape, watch) for index, views in enumerate(by_picture)]
 
-    def _seen(self, pictures: list[Picture], looks: list[Look], watch: Stopwatch) -> list[Detections]:
+    def _scale(self, height: int, width: int) -> float:
+        """The largest factor at which a picture of that size is seen; 1 where a view sees only a part of it."""
+        views = self.strategy.views(height, width)
+        if any(view.size != (height, width) for view in views):
+            return 1.0
+        frames = [self._frame(height, width, view.scale) for view in views]
+        return max(max(frame.height / height, frame.width / width) for frame in frames)
+
+    def _seen(self, pictures: list[Decoded], looks: list[Look], watch: Stopwatch) -> list[Detections]:
         """What is found in views of one shape, which go through the network together."""
         together = [look.picture for look in looks]
-        parts = [cut(pictures[look.picture], look.view) for look in looks]
+        # Every view of a draft is of the whole picture, so that its crop reaches over all of the draft.
+        parts = [cut(pictures[look.picture].pixels, look.view) for look in looks]
         with self._input(parts, [look.frame for look in looks]) as batch:
             watch.lap("prepare", together)
             outputs = self._run(batch)
@@ -283,7 +301,7 @@ class FaceDetector:
         faces = Detections(boxes=boxes, scores=scores[keep], landmarks=landmarks)
         return in_picture(faces, look.view, look.frame, look.shape, self.detector.landmarks)
 
-    def _merged(self, found: list[Detections], index: int, picture: Picture, watch: Stopwatch) -> Detections:
+    def _merged(self, found: list[Detections], index: int, shape: tuple[int, int], watch: Stopwatch) -> Detections:
         faces = merged(
             found,
             merge=self.strategy.merge,
@@ -292,7 +310,7 @@ class FaceDetector:
             min_votes=self.strategy.min_votes,
         )
         if self.config.clip:
-            faces = clipped(faces, *picture.shape[:2])
+            faces = clipped(faces, *shape)
         watch.lap("nms", [index])
         return attrs.evolve(faces, timing=watch.of(index)) if self.config.timing else faces
 
@@ -591,9 +609,9 @@ def _groups(frames: Sequence[Frame], batch_size: int) -> Iterator[list[int]]:
             yield indices[start : start + size]
 
 
-def _read_numbered(index: int, image: ImageSource) -> Picture:
+def _numbered(index: int, read: Callable[[S], T], image: S) -> T:
     try:
-        return read_image(image)
+        return read(image)
     except ImageError as error:
         raise ImageError(f"Picture {index} of the batch: {error.what}", why=error.why, fix=error.fix) from error
 

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,10 +51,32 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = (5, 6, 7, 8)
 STRIP = 256
 """Rows that are copied out of a PIL image at a time."""
 
+DRAFT = 2
+"""A draft has at least so many times the width and height that are wanted; benchmarks/README.md has what that costs."""
+
 WANTED = "an RGB uint8 array (H, W, 3), a PIL image, a path, or the bytes of an image file"
+
+
+@frozen(kw_only=True, eq=False)
+class Decoded:
+    """A picture as it was decoded: whole, or as a draft.
+
+    Args:
+        pixels: RGB uint8 ``(h, w, 3)``; of a draft fewer than the picture has.
+        shape: height and width of the whole picture as shown, in pixels.
+    """
+
+    pixels: Picture
+    shape: tuple[int, int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all of its pixels."""
+        return self.pixels.shape[:2] == self.shape
 
 
 def read_image(source: ImageSource) -> Picture:
@@ -71,20 +93,40 @@ def read_image(source: ImageSource) -> Picture:
     Raises:
         ImageError: it is none of these, or cannot be decoded; says what was passed and what is wanted.
     """
+    return decode(source).pixels
+
+
+def decode(source: ImageSource, scale: Callable[[int, int], float] | None = None) -> Decoded:
+    """Return a picture as :func:`read_image` does; a JPEG file as a draft, where that will do.
+
+    A draft has 1/2, 1/4 or 1/8 of the width and height, rounded up: what the JPEG decoder gives for a part of the work.
+    They are never less than ``DRAFT`` times what is wanted.
+
+    Args:
+        source: as of :func:`read_image`.
+        scale: from the picture's height and width to the factor on them at which it is wanted; ``None`` wants it whole.
+
+    Raises:
+        ImageError: as :func:`read_image`.
+    """
     if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if isinstance(source, Image.Image):
+        pixels = _from_array(source)
+    elif isinstance(source, Image.Image):
         with _refusals("the PIL image"):
-            return _from_pil(source, "the PIL image")
-    if isinstance(source, str | os.PathLike):
-        return _decode(source, f"'{os.fspath(source)}'")
-    if isinstance(source, bytes | bytearray | memoryview):
+            pixels = _from_pil(source, "the PIL image")
+    elif isinstance(source, str | os.PathLike):
+        return _decode(source, f"'{os.fspath(source)}'", scale)
+    elif isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-        return _decode(io.BytesIO(data), f"the {len(data)} bytes")
-    raise ImageError(f"A {type(source).__name__} is not a picture; wanted: {WANTED}.")
+        return _decode(io.BytesIO(data), f"the {len(data)} bytes", scale)
+    else:
+        raise ImageError(f"A {type(source).__name__} is not a picture; wanted: {WANTED}.")
+    return Decoded(pixels=pixels, shape=_shape(pixels))
 
 
-def _decode(file: str | os.PathLike[str] | io.BytesIO, label: str) -> Picture:
+def _decode(
+    file: str | os.PathLike[str] | io.BytesIO, label: str, scale: Callable[[int, int], float] | None
+) -> Decoded:
     with _refusals(label):
         try:
             image = Image.open(file)
@@ -94,7 +136,21 @@ def _decode(file: str | os.PathLike[str] | io.BytesIO, label: str) -> Picture:
             why = _why_unreadable(file)
             raise ImageError(f"{label} is not a picture in a format Pillow reads.", why=[why]) from error
         with image:
-            return _from_pil(image, label)
+            shape = _draft(image, scale) if scale and image.format in ("JPEG", "MPO") else None
+            pixels = _from_pil(image, label)
+            return Decoded(pixels=pixels, shape=shape or _shape(pixels))
+
+
+def _shape(pixels: Picture) -> tuple[int, int]:
+    return pixels.shape[0], pixels.shape[1]
+
+
+def _draft(image: Image.Image, scale: Callable[[int, int], float]) -> tuple[int, int]:
+    """Have a JPEG decoded as a draft, if one will do; return height and width of the whole as shown."""
+    shape = image.size if _orientation(image) in _ON_ITS_SIDE else (image.height, image.width)
+    least = scale(*shape) * DRAFT
+    image.draft(None, (max(1, math.ceil(image.width * least)), max(1, math.ceil(image.height * least))))
+    return shape
 
 
 @contextlib.contextmanager

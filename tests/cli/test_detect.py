@@ -311,6 +311,25 @@ def test_a_picture_of_108_megapixels_takes_less_than_three_times_its_pixels(fold
     assert files(folder / "out") == ["faces.jsonl", "huge_out.jpg"]
 
 
+@pytest.mark.parametrize("output", [(), ("--output", "out")])
+def test_a_draft_is_looked_at_and_the_whole_picture_is_described_and_drawn(polyface, folder, monkeypatch, output):
+    pixels = np.zeros((384, 512, 3), np.uint8)
+    pixels[64:128, 128:192] = 255, 0, 0
+    Image.fromarray(pixels).save("large.jpg", quality=100, subsampling=0)
+    seen = []
+    detect = FaceDetector.detect
+    monkeypatch.setattr(FaceDetector, "detect", lambda *args: seen.append(args[1].pixels.shape) or detect(*args))
+    [line] = lines(polyface("detect", "large.jpg", "--max-side", 64, "--draft", "--json", *output).stdout)
+    assert seen == [(96, 128, 3)]
+    assert (line["width"], line["height"], line["error"]) == (512, 384, None)
+    [face] = line["faces"]
+    # The network's pixels are 8 of the picture's.
+    assert np.abs(np.subtract(face["box"], [128, 64, 192, 128])).max() <= 8
+    if output:
+        with Image.open(folder / "out/large_out.jpg") as drawn:
+            assert drawn.size == (512, 384)
+
+
 def test_without_memory_for_one_picture_the_rest_is_done(polyface, picture, monkeypatch):
     detect = FaceDetector.detect
 

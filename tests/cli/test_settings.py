@@ -22,6 +22,7 @@ VALUES = {
     "score_threshold": (0.25, "0.25"),
     "iou_threshold": (0.75, "0.75"),
     "max_side": (640, "640"),
+    "draft": (True, "true"),
     "infer_size": ([480, 640], "480x640"),
     "fit": ("stretch", "stretch"),
     "pad_to": (1, "1"),

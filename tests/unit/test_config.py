@@ -34,6 +34,7 @@ VALUES = {
     "score_threshold": fractions,
     "iou_threshold": fractions,
     "max_side": counts,
+    "draft": st.booleans(),
     "infer_size": st.lists(counts, min_size=2, max_size=2),
     "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": counts,

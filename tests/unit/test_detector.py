@@ -6,6 +6,7 @@ side 10 at (red, red), with the score ``score / 255``, and two landmarks on the 
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import time
@@ -463,6 +464,53 @@ class TestStrategies:
         # 3 starts down by 4 across at the default overlap of a quarter, and the whole.
         assert [shape[1:] for shape in shapes(detector)] == [(3, 128, 128)] * 2
         assert sum(shape[0] for shape in shapes(detector)) == 3 * 4 + 1
+
+
+class TestDrafts:
+    def jpeg(self, image):
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=100)
+        return stream.getvalue()
+
+    @pytest.mark.parametrize(
+        ("views", "side"),
+        [
+            ({"max_side": 100}, 200),
+            ({"max_side": 101}, 400),
+            ({"max_side": 50, "flip": True}, 100),
+            ({"max_side": 100, "scales": (0.25, 0.5)}, 100),
+            ({"max_side": 100, "scales": (0.25, 2)}, 400),
+            ({"infer_size": (100, 50)}, 400 // 4),  # by letterbox 50x50
+            ({"infer_size": (100, 50), "fit": "stretch"}, 200),
+            ({"max_side": 100, "tile": 64}, 400),  # its crops are of the whole picture
+            ({}, 400),
+        ],
+    )
+    def test_a_jpeg_is_read_at_twice_the_largest_that_a_view_shows_and_boxes_are_of_the_whole(self, make, views, side):
+        data = self.jpeg(picture(10, height=400, width=400))
+        draft, whole = make(draft=True, **views), make(**views)
+        assert (draft.read(data).pixels.shape, draft.read(data).shape) == ((side, side, 3), (400, 400))
+        assert whole.read(data).whole
+        assert draft.detect(data) == whole.detect(data)
+        assert draft.detect(draft.read(data)) == draft.detect_batch([data])[0] == whole.detect(data)
+
+    def test_clipping_is_to_the_whole(self, make):
+        data = self.jpeg(picture(0, height=400, width=400))
+        found = make(faces((80, 90, 120, 95, 0.9)), draft=True, max_side=100, clip=True).detect(data)
+        assert found.boxes.tolist() == [[320, 360, 400, 380]]
+
+    def test_raw_heads_are_of_the_whole(self, make):
+        def corner(batch):
+            return {"heads": batch[:, :1, 0, :5].copy()}
+
+        data = self.jpeg(np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8))
+        expected = make(corner, max_side=100).raw_heads([data])["heads"]
+        actual = make(corner, max_side=100, draft=True).raw_heads([data])["heads"]
+        np.testing.assert_array_equal(actual, expected)
+
+    def test_what_is_wrong_with_a_picture_of_a_batch_is_said_with_its_number(self, make):
+        with pytest.raises(ImageError, match=r"^Picture 1 of the batch: the 2 bytes"):
+            make(draft=True, max_side=9).detect_batch([picture(0), b"12"])
 
 
 class TestTiming:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from polyface.errors import ImageError
-from polyface.imaging import Frame, frame_of, prepare, read_image, restore
+from polyface.imaging import Frame, decode, frame_of, prepare, read_image, restore
 from polyface.specs import Preprocess
 
 PLAIN = Preprocess(channels="rgb", mean=(0, 0, 0))
@@ -286,6 +286,81 @@ class TestRefusals:
         with pytest.raises(ImageError, match="has too many pixels") as caught:
             read_image(self.bomb(30_000, 30_000))
         assert caught.value.fix == "shrink it, or, if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS"
+
+
+def ramp(height, width):
+    """A smooth picture: red grows downwards, green to the right, from 0 to 255."""
+    red, green = (np.linspace(0, 255, side) for side in (height, width))
+    return np.stack(np.broadcast_arrays(red[:, None], green, 90.0), axis=2).round().astype(np.uint8)
+
+
+class TestDrafts:
+    @pytest.mark.parametrize(
+        ("scale", "shape"),
+        [
+            (1.0, (640, 800)),
+            (0.251, (640, 800)),
+            (0.25, (320, 400)),
+            (0.126, (320, 400)),
+            (0.125, (160, 200)),
+            (0.0625, (80, 100)),
+            (0.001, (80, 100)),
+        ],
+    )
+    def test_a_draft_has_twice_what_is_wanted_and_knows_the_size_of_the_whole(self, tmp_path, scale, shape):
+        path = tmp_path / "picture.jpg"
+        path.write_bytes(encoded(Image.fromarray(ramp(640, 800)), "JPEG"))
+        for source in (path, path.read_bytes()):
+            draft = decode(source, lambda *_: scale)
+            assert (draft.pixels.shape, draft.shape, draft.whole) == ((*shape, 3), (640, 800), shape == (640, 800))
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+    def test_a_draft_shows_the_means_of_the_pixels_it_stands_for(self, options):
+        data = encoded(Image.fromarray(ramp(640, 800)), "JPEG", quality=95, **options)
+        draft = decode(data, lambda *_: 0.1).pixels
+        means = ramp(640, 800).reshape(160, 4, 200, 4, 3).mean(axis=(1, 3))
+        assert np.abs(draft - means).max() < 4
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_the_scale_is_asked_for_the_picture_as_it_is_shown(self, orientation):
+        image = Image.fromarray(ramp(320, 480))
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        data = encoded(image, "JPEG", exif=exif)
+        asked = []
+        draft = decode(data, lambda *shape: asked.append(shape) or 0.25)
+        whole = read_image(data)
+        height, width = whole.shape[:2]
+        assert (asked, draft.shape) == ([(height, width)], (height, width))
+        means = whole.reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
+        assert np.abs(draft.pixels - means).max() < 4
+
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+    def test_another_format_stays_whole(self, kind):
+        data = encoded(Image.fromarray(noise(64, 64)), kind)
+        assert_same(decode(data, lambda *_: 0.01).pixels, read_image(data))
+
+    def test_what_is_no_file_stays_whole(self):
+        for source in (noise(64, 64), Image.open(io.BytesIO(encoded(Image.fromarray(noise(64, 64)), "JPEG")))):
+            whole = decode(source, lambda *_: 0.01)
+            assert (whole.shape, whole.whole) == ((64, 64), True)
+            assert_same(whole.pixels, read_image(source))
+
+    def test_a_truncated_file_is_refused_as_a_draft_too(self):
+        data = encoded(Image.fromarray(noise(64, 64)), "JPEG")
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            decode(data[: len(data) // 2], lambda *_: 0.1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200), st.floats(0.001, 2))
+def test_a_draft_is_of_one_of_four_sizes_and_never_too_small(height, width, scale):
+    draft = decode(encoded(Image.new("L", (width, height)), "JPEG"), lambda *_: scale)
+    assert draft.shape == (height, width)
+    part = draft.pixels.shape[:2]
+    assert part in [(math.ceil(height / n), math.ceil(width / n)) for n in (1, 2, 4, 8)]
+    assert part[0] >= min(height, 2 * scale * height)
+    assert part[1] >= min(width, 2 * scale * width)
 
 
 FUZZED = [

@@ -21,7 +21,7 @@ from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError
 if TYPE_CHECKING:
     from polyface.cli.pictures import Job, OutputFolder
     from polyface.detector import FaceDetector
-    from polyface.imaging import Picture
+    from polyface.imaging import Decoded
     from polyface.results import Detections
 
 FATAL = {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
@@ -95,17 +95,15 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
 
 def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Tally, *, to_stdout: bool) -> None:
     """Read one picture, find its faces, and write what was found; what is wrong with it is written, too."""
-    from polyface.imaging import read_image
-
     started = time.perf_counter()
     line: dict[str, Any] = {"image": job.name, "width": None, "height": None, "faces": [], "error": None}
     timing: dict[str, float] = {}
     try:
         if job.problem:
             raise ImageError(job.problem)
-        picture = read_image(job.path)
+        picture = detector.read(job.path)
         read = time.perf_counter() - started
-        line["height"], line["width"] = picture.shape[:2]
+        line["height"], line["width"] = picture.shape
         faces = detector.detect(picture)
         line["faces"] = faces.to_dicts()
         drawing = time.perf_counter()
@@ -132,10 +130,12 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
         click.echo(text)
 
 
-def _draw(job: Job, picture: Picture, faces: Detections, folder: OutputFolder) -> None:
+def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder) -> None:
     """Draw one picture; what stands in the way of this one alone is its error, a full disk is everybody's."""
+    from polyface.imaging import read_image
+
     try:
-        folder.draw(job, picture, faces)
+        folder.draw(job, picture.pixels if picture.whole else read_image(job.path), faces)
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) in FATAL:
             raise
