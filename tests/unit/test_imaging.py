@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from polyface import imaging
 from polyface.errors import ImageError
 from polyface.imaging import Frame, decode, frame_of, prepare, read_image, restore
 from polyface.specs import Preprocess
@@ -373,9 +374,9 @@ FUZZED = [
 
 
 @st.composite
-def damaged_files(draw):
+def damaged_files(draw, files=FUZZED):
     """A JPEG or PNG with a few bytes changed, put in or cut off, more often near its start."""
-    data = bytearray(draw(st.sampled_from(FUZZED)))
+    data = bytearray(draw(st.sampled_from(files)))
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, 80) | st.integers(0, len(FUZZED[0])))
         action = draw(st.sampled_from(["set", "set", "set", "insert", "delete", "cut"]))
@@ -388,6 +389,95 @@ def damaged_files(draw):
         elif action == "cut":
             del data[max(place, 1) :]
     return bytes(data)
+
+
+def with_and_without_simplejpeg(data):
+    """What comes of the file: the picture, or what the error says."""
+    found = []
+    for module in (imaging._simplejpeg(), None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(imaging, "_simplejpeg", lambda module=module: module)
+            try:
+                found.append(read_image(data))
+            except ImageError as error:
+                found.append(str(error))
+    return found
+
+
+class TestFastJpeg:
+    @pytest.fixture
+    def taken(self, require, monkeypatch):
+        """The shapes that simplejpeg gives."""
+        require("simplejpeg")
+        import simplejpeg
+
+        decode_jpeg, shapes = simplejpeg.decode_jpeg, []
+
+        def spy(*args, **options):
+            pixels = decode_jpeg(*args, **options)
+            shapes.append(pixels.shape)
+            return pixels
+
+        monkeypatch.setattr(simplejpeg, "decode_jpeg", spy)
+        return shapes
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"subsampling": 0},
+            {"subsampling": 1},
+            {"subsampling": 2},
+            {"quality": 100},
+            {"quality": 5},
+            {"progressive": True},
+            {"keep_rgb": True},
+            {"restart_marker_rows": 1},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("side", [37, 64])
+    def test_the_pixels_are_pillows(self, tmp_path, taken, options, side):
+        path = tmp_path / "picture.jpg"
+        path.write_bytes(encoded(Image.fromarray(noise(side, side + 3)), "JPEG", **options))
+        for source in (path, path.read_bytes()):
+            mine, pillows = with_and_without_simplejpeg(source)
+            assert_same(mine, pillows)
+        assert taken == [(side, side + 3, 3)] * 2
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK"])
+    def test_other_modes_are_left_to_pillow(self, taken, mode):
+        mine, pillows = with_and_without_simplejpeg(encoded(Image.fromarray(noise()).convert(mode), "JPEG"))
+        assert_same(mine, pillows)
+        assert taken == []
+
+    def test_a_picture_that_lies_on_its_side_is_left_to_pillow(self, taken):
+        image = Image.fromarray(noise(12, 16))
+        exif = image.getexif()
+        exif[0x0112] = 6
+        assert read_image(encoded(image, "JPEG", exif=exif)).shape == (16, 12, 3)
+        assert taken == []
+
+    def test_a_draft_is_left_to_pillow(self, taken):
+        data = encoded(Image.fromarray(noise(64, 64)), "JPEG")
+        assert decode(data, lambda *_: 0.25).pixels.shape == (32, 32, 3)
+        assert taken == []
+        assert decode(data, lambda *_: 0.26).whole
+        assert taken == [(64, 64, 3)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_damaged_file_gives_the_same_picture_or_error_with_simplejpeg(require, monkeypatch):
+    require("simplejpeg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+
+    @settings(max_examples=400, deadline=None)
+    @given(damaged_files(FUZZED[:2]))  # the JPEGs
+    def check(data):
+        mine, pillows = with_and_without_simplejpeg(data)
+        assert type(mine) is type(pillows)
+        np.testing.assert_array_equal(mine, pillows)
+
+    check()
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of much that is odd in a damaged file
