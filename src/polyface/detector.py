@@ -184,6 +184,7 @@ class FaceDetector:
     def close(self) -> None:
         """Release the network; closing twice is fine, detecting afterwards raises ``BackendUnavailableError``."""
         self._session.close()
+        self._buffers = Buffers()
 
     def __enter__(self) -> FaceDetector:
         return self

@@ -11,6 +11,7 @@ import pickle
 import sys
 import time
 import types
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -695,6 +696,23 @@ class TestClose:
         with pytest.raises(ImageError), make() as detector:
             detector.detect(None)
         assert detector._session.closed == 1
+
+    def test_closing_frees_the_memory_of_the_inputs(self, make):
+        owners = []
+
+        def network(batch):
+            owner = batch
+            while owner.base is not None:
+                owner = owner.base
+            owners.append(weakref.ref(owner))
+            return {"heads": np.zeros((1, 1, 5), np.float32)}
+
+        detector = make(network)
+        detector.detect(picture(0))
+        (owner,) = owners
+        assert owner() is not None
+        detector.close()
+        assert owner() is None
 
 
 def test_repr_says_what_runs_on_what(make):
