@@ -41,6 +41,7 @@ from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, OptionValue
 from polyface.strategies import View, clipped, counted, cut, in_picture, merged, strategy_of, views_of
 from polyface.timing import Stopwatch
+from polyface.trimming import Trimmer
 from polyface.weights import Weights, choose, expanded
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class FaceDetector:
         self._head = head
         self._session = session
         self._buffers = Buffers()
+        self._trimmer = Trimmer()
         self._priors = functools.lru_cache(maxsize=PRIOR_SHAPES)(head.priors)
         self.strategy = strategy_of(config)
         defaults = self.detector.defaults
@@ -233,6 +235,7 @@ class FaceDetector:
         with self._input(parts, [look.frame for look in looks]) as batch:
             watch.lap("prepare", together)
             outputs = self._run(batch)
+        self._trimmer.ran((len(looks), *looks[0].frame.shape))
         watch.lap("network", together)
         with self._blaming_head():
             scores = self._head.scores(outputs)

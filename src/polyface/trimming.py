@@ -1,0 +1,70 @@
+"""What a runtime freed goes back to the system, where the process grows over pictures of ever new shapes.
+
+The C library keeps freed memory for the next request. Layers of a new shape are of other sizes, so that holes are left
+which none fits, and new memory is taken beside them: after 500 shapes PyTorch held twice what it needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import mmap
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+RECENT = 32
+"""A shape is new that is not among so many before it."""
+
+SLACK = 1.1
+"""What may be held, as a multiple of what was left when it was last trimmed; benchmarks/README.md has the cost."""
+
+
+class Trimmer:
+    """Trims the process after runs at new shapes, and only where it has grown; shapes that come back cost nothing.
+
+    Args:
+        resident: gives the process's resident memory in bytes; 0 where that is not known, and then nothing is trimmed.
+        trim: gives back what is free.
+    """
+
+    def __init__(self, resident: Callable[[], int] | None = None, trim: Callable[[], None] | None = None) -> None:
+        self._resident = resident or resident_memory
+        self._trim = trim or give_back
+        self._shapes: deque[tuple[int, ...]] = deque(maxlen=RECENT)
+        self._left = 0
+
+    def ran(self, shape: tuple[int, ...]) -> None:
+        """Take note of a run of the network at this shape of its input."""
+        if shape in self._shapes:
+            return
+        self._shapes.append(shape)
+        if self._resident() > SLACK * self._left:
+            self._trim()
+            self._left = self._resident()
+
+
+def resident_memory() -> int:
+    """Return the process's resident memory in bytes; 0 where the system does not say, as only Linux does."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def give_back() -> None:
+    """Have the C library give free memory back to the system, where it is glibc, which can be told to."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no handle of the program
+        function = ctypes.CDLL(None).malloc_trim
+        function.argtypes = [ctypes.c_size_t]
+        trim: Callable[[int], int] = function
+        return trim
+    return None
