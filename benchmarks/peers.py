@@ -169,7 +169,7 @@ def polyface(row: str, config: Config) -> Made:
     return polyface_detector(config.replace(backend=backend, precision=precision or "fp32"))
 
 
-POLYFACE = ("torch", "torch bf16", "onnxruntime", "openvino", "openvino bf16")
+POLYFACE = ("torch", "torch bf16", "onnxruntime", "onnxruntime int8", "openvino", "openvino bf16", "openvino int8")
 PEERS: dict[str, Callable[[Config], Made]] = {
     "eager": eager,
     "uniface": uniface,

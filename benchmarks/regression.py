@@ -24,12 +24,16 @@ WORST = 1.5
 """A ratio may be so many times worse: two runs on one machine at rest lie far closer, and other machines differ."""
 
 RUN = (
-    *("eager", "polyface torch", "polyface onnxruntime", "polyface openvino", "polyface openvino bf16"),
+    *("eager", "polyface torch", "polyface onnxruntime", "polyface openvino"),
+    *("polyface openvino bf16", "polyface onnxruntime int8", "polyface openvino int8"),
     *("--size", "480x640", "--rounds", "30"),
 )
 """What ``peers.py`` is told: the median of so many interleaved rounds bears a machine that others use as well."""
 
-INSTRUCTIONS = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}}
+INSTRUCTIONS = {
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "int8": {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"},
+}
 """A row in that precision is compared where /proc/cpuinfo names one of these, or where there is no such file."""
 
 
