@@ -485,7 +485,9 @@ def _refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
         )
     ]
     none = Reason(subject="backends", why="none is installed", fix="pip install 'polyface-onnxruntime[cpu]'")
-    return UnsupportedError(f"No installed backend can run '{config.detector}' as asked.", reasons or [none])
+    return UnsupportedError(
+        f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]
+    )
 
 
 def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:

@@ -208,9 +208,14 @@ def plan_quantization(
 
 def making(detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights) -> list[str]:
     """Return the command that stores a detector's graph of a kind, as its words."""
-    calibrated = any(converter.calibrated for converter in (*converters, *HELPFUL) if converter.target == kind)
-    command = ["quantize", detector.name, "--images", "DIR"] if calibrated else ["export", detector.name]
+    quantize = _is_calibrated(kind, converters)
+    command = ["quantize", detector.name, "--images", "DIR"] if quantize else ["export", detector.name]
     return ["polyface", *command, "--to", kind, *weights.options]
+
+
+def _is_calibrated(kind: str, converters: Iterable[ConverterSpec]) -> bool:
+    """Whether graphs of this kind are made on pictures."""
+    return any(converter.calibrated for converter in (*converters, *HELPFUL) if converter.target == kind)
 
 
 def plan_conversion(
@@ -283,6 +288,8 @@ def _routes(
     """
     artifact = stored(kind)
     yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
+    if isinstance(artifact, Reason) and artifact.fix and _is_calibrated(kind, converters):
+        return  # theirs is there, and damaged: one that was calibrated on other pictures is no substitute
     for source in detector.graphs:
         if source.kind == kind:
             yield _if_weights_fit(source, weights) or Route(kind=kind, source=source)

@@ -220,6 +220,16 @@ class TestPrecisionsOfAKindOfTheirOwn:
             ),
         ]
 
+    def test_a_damaged_one_of_the_users_is_not_replaced_by_the_packaged_one(self, attempt, backend, detector, wider):
+        packaged = attrs.evolve(detector.graphs[1], kind="onnx-int8")
+        ships = attrs.evolve(detector, graphs=[*detector.graphs, packaged])
+        arguments = {"detector": ships, "backend": backend, "precision": "int8", "weights": wider}
+        assert attempt(**arguments).description == "onnx-int8, packaged"
+        damaged = Reason(subject="onnx-int8 artifact", why="it is damaged", fix="rm -r it")
+        assert reasons_of(attempt, **arguments, stored=damaged) == [damaged]
+        # An exported graph is the packaged one over again.
+        assert attempt(stored=damaged).description == "onnx, packaged"
+
     def test_where_none_is_installed_its_package_is_named(self, attempt, backend):
         reason = reasons_of(attempt, backend=backend, precision="int8", weights=OTHER)[-1]
         assert reason.why == "none that is installed makes onnx-int8 from torch-module, onnx"
