@@ -58,8 +58,8 @@ def watch(detect: Callable[[np.ndarray], object], shapes: Iterable[tuple[int, in
 
 
 def growth(marks: list[int]) -> float:
-    """Return the most after the first 50 pictures, as a multiple of the most until then."""
-    return max(marks[FIRST + 1 :]) / max(marks[: FIRST + 1])
+    """Return the most after the first 50 pictures, as a multiple of the most after one of these, not of loading."""
+    return max(marks[FIRST + 1 :]) / max(marks[1 : FIRST + 1])
 
 
 def resident() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -65,3 +66,11 @@ def test_memory_stays_within_a_tenth_after_the_first_fifty_sizes(here, growth, r
 def test_a_session_that_leaks_is_found_out(growth, require):
     require("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
     assert growth("onnxruntime", "fp32", LEAK) > 1.5
+
+
+def test_what_loading_left_behind_hides_no_growth(pytestconfig):
+    spec = importlib.util.spec_from_file_location("memory", pytestconfig.rootpath / "benchmarks/memory.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    loaded, first, later = [1000], [90] * 49 + [100], [120, 80]
+    assert script.growth(loaded + first + later) == 1.2
