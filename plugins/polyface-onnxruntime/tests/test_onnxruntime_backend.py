@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import attrs
 import numpy as np
@@ -265,40 +264,3 @@ def test_a_file_that_is_no_graph_is_refused_and_the_cause_kept(tmp_path, content
 def test_a_source_that_is_no_file_is_refused():
     with pytest.raises(ContractError, match="tiny:build"):
         OnnxRuntimeBackend().compile(Graph(kind="onnx", source=Ref("tiny:build"), detector=REFERENCE), CPU)
-
-
-MEMORY = """
-import re, sys
-from pathlib import Path
-import numpy as np
-import polyface_retinaface.plugin
-from polyface.protocols import CompileRequest, Graph
-from polyface_onnxruntime.backend import OnnxRuntimeBackend
-
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-
-detector = next(d for d in polyface_retinaface.plugin.polyface_detectors() if d.name == "retinaface-mobilenet025")
-source = next(g for g in detector.graphs if g.kind == "onnx").ref.path()
-graph = Graph(kind="onnx", source=source, detector=detector)
-session = OnnxRuntimeBackend().compile(graph, CompileRequest(device="cpu", precision="fp32"))
-random = np.random.default_rng(0)
-sizes = set()
-while len(sizes) < 200:
-    sizes.add(tuple(random.integers(200, 1001, 2).tolist()))
-for count, (height, width) in enumerate(sorted(sizes, key=lambda size: size[0] * size[1]), 1):
-    session.run({detector.input.name: np.ones((1, 3, height, width), np.float32)})
-    if count == 10:
-        after_ten = resident()
-print(after_ten, resident())
-assert "torch" not in sys.modules
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc, on Linux only")
-def test_two_hundred_sizes_the_largest_last_stay_within_150_mb_of_the_first_ten():
-    pytest.importorskip("polyface_retinaface", reason="the network comes with it: pip install polyface-retinaface")
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    after_ten, after_all = map(float, done.stdout.split())
-    assert after_all - after_ten < 150

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import attrs
 import numpy as np
@@ -505,39 +504,3 @@ print(compiled.get_property("INFERENCE_NUM_THREADS"))
 @pytest.mark.skipif(sys.platform != "linux", reason="the affinity of a process is set as Linux has it")
 def test_a_process_confined_to_one_core_gets_one_thread(graph):
     assert alone(THREADS.replace("GRAPH", repr(str(graph.source)))) == ["1"]
-
-
-MEMORY = """
-import re, sys
-from pathlib import Path
-import numpy as np
-import polyface_retinaface.plugin
-from polyface.protocols import CompileRequest, Graph
-from polyface_openvino.backend import OpenVINOBackend
-
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-
-detector = next(d for d in polyface_retinaface.plugin.polyface_detectors() if d.name == "retinaface-mobilenet025")
-source = next(g for g in detector.graphs if g.kind == "onnx").ref.path()
-graph = Graph(kind="onnx", source=source, detector=detector)
-session = OpenVINOBackend().compile(graph, CompileRequest(device="cpu", precision="fp32"))
-random = np.random.default_rng(0)
-sizes = set()
-while len(sizes) < 200:
-    sizes.add(tuple(random.integers(200, 1001, 2).tolist()))
-session.run({detector.input.name: np.ones((1, 3, 1000, 1000), np.float32)})
-for count, (height, width) in enumerate(sorted(sizes), 1):
-    session.run({detector.input.name: np.ones((1, 3, height, width), np.float32)})
-    if count == 10:
-        after_ten = resident()
-print(after_ten, resident())
-assert "torch" not in sys.modules
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc, on Linux only")
-def test_two_hundred_sizes_after_the_largest_stay_within_150_mb_of_the_first_ten():
-    pytest.importorskip("polyface_retinaface", reason="the network comes with it: pip install polyface-retinaface")
-    after_ten, after_all = map(float, alone(MEMORY))
-    assert after_all - after_ten < 150
