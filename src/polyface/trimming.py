@@ -10,19 +10,19 @@ import contextlib
 import ctypes
 import functools
 import mmap
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-RECENT = 32
-"""A shape is new that is not among so many before it."""
+RECENT, RUNS = 32, 3
+"""A shape is known that ran three times and is among the latest 32. Once is not enough: ever new pictures share one by
+chance, and what such a run leaves would stay."""
 
 SLACK = 1.1
 """What may be held, as a multiple of what was left when it was last trimmed; benchmarks/README.md has the cost."""
 
 
 class Trimmer:
-    """Trims the process after runs at new shapes, and only where it has grown; shapes that come back cost nothing.
+    """Trims the process after runs at new shapes, and only where it has grown; shapes that keep coming cost nothing.
 
     Args:
         resident: gives the process's resident memory in bytes; 0 where that is not known, and then nothing is trimmed.
@@ -32,15 +32,16 @@ class Trimmer:
     def __init__(self, resident: Callable[[], int] | None = None, trim: Callable[[], None] | None = None) -> None:
         self._resident = resident or resident_memory
         self._trim = trim or give_back
-        self._shapes: deque[tuple[int, ...]] = deque(maxlen=RECENT)
+        self._runs: dict[tuple[int, ...], int] = {}  # by shape, the latest last
         self._left = 0
 
     def ran(self, shape: tuple[int, ...]) -> None:
         """Take note of a run of the network at this shape of its input."""
-        if shape in self._shapes:
-            return
-        self._shapes.append(shape)
-        if self._resident() > SLACK * self._left:
+        runs = self._runs.pop(shape, 0)
+        self._runs[shape] = min(runs + 1, RUNS)
+        for oldest in list(self._runs)[:-RECENT]:
+            self._runs.pop(oldest, None)  # another thread may have been first
+        if runs < RUNS and self._resident() > SLACK * self._left:
             self._trim()
             self._left = self._resident()
 

@@ -51,13 +51,14 @@ def test_where_more_is_needed_more_may_be_held(process):
     assert process.run(4, 331) == 3
 
 
-def test_a_shape_that_comes_back_is_never_trimmed_after(process):
-    process.run(1, 100)
-    for _ in range(3):
-        assert process.run(1, 900) == 1
+def test_a_shape_that_keeps_coming_is_trimmed_after_its_first_three_runs_and_no_more(process):
+    assert [process.run(1, 900) for _ in range(5)] == [1, 2, 3, 3, 3]
+    for shape in range(10, 10 + RECENT - 1):
+        process.run(shape, 100)
+    assert process.run(1, 900) == 3  # one of the latest 32
     for shape in range(10, 10 + RECENT):
         process.run(shape, 100)
-    assert process.run(1, 900) == 2  # forgotten by then, and new
+    assert process.run(1, 900) == 4  # forgotten by then, and new
 
 
 @given(st.lists(st.integers(100, 1000), min_size=1, max_size=60))
