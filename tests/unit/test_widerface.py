@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
+import re
 
 import numpy as np
 import pytest
@@ -351,10 +351,37 @@ class TestGroundTruth:
         with pytest.raises(EvaluationError, match=what):
             read_truth(tmp_path / name)
 
-    def test_without_scipy_the_command_that_installs_it_is_named(self, write_mats, tmp_path, monkeypatch):
-        folder = write_mats(tmp_path, PICTURES)
-        monkeypatch.setitem(sys.modules, "scipy.io", None)
-        with pytest.raises(EvaluationError, match=r"need scipy[^\0]*pip install 'polyface\[evaluate\]'"):
+    @pytest.mark.parametrize(
+        ("boxes", "numbers", "said"),
+        [
+            ([[0, 0, 9]], [1], "the boxes of 0--Parade/a have the shape (1, 3)"),
+            ([[0, 0, 9, np.nan]], [1], "the entry of 0--Parade/a is not of finite numbers"),
+            ([[0, 0, 9, 1e300]], [1], "the entry of 0--Parade/a is not of finite numbers"),
+            ([[0, 0, 9, 9]], [1.5], "the entry of 0--Parade/a in gt_list is not of whole numbers"),
+        ],
+    )
+    def test_numbers_that_mean_nothing_are_refused(self, write_mats, tmp_path, boxes, numbers, said):
+        folder = write_mats(tmp_path, {"0--Parade/a": ([], {})})
+        from scipy import io
+
+        for path in folder.glob("*.mat"):
+            tables = {name: value for name, value in io.loadmat(path).items() if not name.startswith("__")}
+            tables["face_bbx_list"][0, 0][0, 0] = np.array(boxes, np.float64)
+            if "gt_list" in tables:
+                tables["gt_list"][0, 0][0, 0] = np.array([numbers], np.float64)
+            io.savemat(path, tables)
+        with pytest.raises(EvaluationError, match=re.escape(said)):
+            read_truth(folder)
+
+    def test_a_picture_that_is_there_twice_is_refused(self, write_mats, tmp_path):
+        folder = write_mats(tmp_path, {"0--Parade/a": ([], {}), "0--Parade/b": ([], {})})
+        from scipy import io
+
+        path = folder / "wider_face_val.mat"
+        tables = {name: value for name, value in io.loadmat(path).items() if not name.startswith("__")}
+        tables["file_list"][0, 0][1, 0] = np.array(["a"])
+        io.savemat(path, tables)
+        with pytest.raises(EvaluationError, match="0--Parade/a is there twice"):
             read_truth(folder)
 
     @pytest.mark.shared

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from polyface.errors import EvaluationError
+from polyface.evaluation.matlab import Table, read_tables
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -183,14 +184,14 @@ def _judged(best: Indices, counted: Mask) -> tuple[Mask, Mask]:
 def read_truth(path: Path) -> dict[str, Truth]:
     """Return the faces of every picture of the validation set, by ``event/picture`` without ``.jpg``.
 
-    ``path`` is the folder of the official ``.mat`` files (``wider_face_val.mat`` and the lists of the three subsets,
-    which need SciPy), or the data set's text file ``wider_face_val_bbx_gt.txt``. The text file names no subsets: where
-    the lists lie beside it they are taken from there; otherwise there is one subset, ``all``: the faces that are not
-    marked invalid and have a size. Its line of zeros for a picture without a face stays a box that nothing counts, as
-    it is in ``wider_face_val.mat``.
+    ``path`` is the folder of the official ``.mat`` files (``wider_face_val.mat`` and the lists of the subsets), or
+    the data set's text file ``wider_face_val_bbx_gt.txt``. The text file names no subsets: where the lists lie by it
+    they are taken from there; otherwise there is one subset, ``all``: the faces that are not marked invalid and have a
+    size. Its line of zeros for a picture without a face stays a box that nothing counts, as it is in
+    ``wider_face_val.mat``.
 
     Raises:
-        EvaluationError: there is no such file, it is not what it should be, or SciPy is not installed.
+        EvaluationError: there is no such file, or it is not what it should be.
     """
     if path.is_dir():
         needed = [FACES, *LISTS.values()]
@@ -241,20 +242,48 @@ def _foreign(path: Path, name: str) -> EvaluationError:
 
 def _from_mat(path: Path, also: str = "") -> Iterator[tuple[str, Array, Indices]]:
     """Name and boxes of each picture, and its entry of another table of whole numbers."""
-    io = needs("scipy.io", "the .mat files of WIDER FACE")
+    wanted = ["event_list", "file_list", "face_bbx_list", *([also] if also else [])]
     try:
-        tables = io.loadmat(path)
-        for place, (event,) in enumerate(tables["event_list"]):
-            for index, (picture,) in enumerate(tables["file_list"][place, 0]):
-                boxes = tables["face_bbx_list"][place, 0][index, 0].astype(np.float64).reshape(-1, 4)
-                listed = tables[also][place, 0][index, 0].ravel().astype(np.intp) if also else np.empty(0, np.intp)
-                yield _name(f"{event[0]}/{picture[0]}"), boxes, listed
-    except Exception as error:  # SciPy answers damaged files with anything, even UnboundLocalError
+        found = read_tables(path, set(wanted))
+        events, *tables = (_listed(found.get(table), table) for table in wanted)
+        seen = set()
+        for event, *rows in zip(events, *tables, strict=True):
+            for picture, *values in zip(*(_listed(row, "a table") for row in rows), strict=True):
+                name = _name(f"{_text(event)}/{_text(picture)}")
+                if name in seen:
+                    raise ValueError(f"{name} is there twice")
+                seen.add(name)
+                boxes, *rest = (_numbers(value, name) for value in values)
+                if boxes.size and boxes.shape[1:] != (4,):
+                    raise ValueError(f"the boxes of {name} have the shape {boxes.shape}")
+                listed = rest[0].ravel() if rest else np.empty(0)
+                if (listed % 1).any():
+                    raise ValueError(f"the entry of {name} in {also} is not of whole numbers")
+                yield name, boxes.reshape(-1, 4), listed.astype(np.intp)
+    except (OSError, ValueError) as error:
         raise EvaluationError(
             f"{path} is not a file of WIDER FACE's ground truth.",
             why=[f"{type(error).__name__}: {error}"],
             fix="take it anew from eval_tools.zip at http://shuoyang1213.me/WIDERFACE/",
         ) from error
+
+
+def _listed(table: Table | None, name: str) -> list[Table]:
+    if not isinstance(table, list):
+        raise ValueError(f"{name} is {'not there' if table is None else 'no list'}")
+    return table
+
+
+def _text(table: Table) -> str:
+    if not isinstance(table, str):
+        raise ValueError("a name is no text")
+    return table
+
+
+def _numbers(table: Table, name: str) -> Array:
+    if not isinstance(table, np.ndarray) or not (np.abs(table.astype(np.float64)) <= LARGEST).all():
+        raise ValueError(f"the entry of {name} is not of finite numbers up to {LARGEST:g}")
+    return table.astype(np.float64)
 
 
 def _from_text(path: Path) -> dict[str, Array]:
