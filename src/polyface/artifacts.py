@@ -1,16 +1,20 @@
 """Exported graphs, stored under a key made of their content: network, graph version, weights and graph kind.
 
-The key needs no converter, so a machine without torch finds what another machine exported. A folder holds the graph and
-``manifest.json``; it appears whole or not at all.
+The key needs no converter, so a machine without torch finds what another machine exported. A folder holds the graph,
+under a name that is made of its content, and ``manifest.json``, which says which file is the graph. It appears whole or
+not at all, and is replaced by replacing the manifest: whoever has read the one before still finds its graph, for a day.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +22,16 @@ from typing import Any
 from attrs import frozen
 
 from polyface.errors import ArtifactError
+from polyface.files import ABANDONED, atomic_write, read_json
 from polyface.planning import Reason, making
 from polyface.specs import ConverterSpec, DetectorSpec, Ref
 from polyface.weights import Weights, home, sha256_of
 
 MANIFEST = "manifest.json"
+ASIDE = ".new-"
+"""What the names of folders begin with that are still written to."""
+
+TEXTS = ("detector", "network", "weights_sha256", "kind", "file", "sha256")
 
 
 @frozen(kw_only=True)
@@ -98,10 +107,10 @@ class ArtifactStore:
             folder = root / key.digest
             if not folder.exists():
                 continue
-            problem = _problem(folder, key)
-            if problem is None:
-                return folder / str(read_manifest(folder)["file"])
-            why = f"{folder} is refused: {problem}"
+            graph = _whole(folder, key)
+            if isinstance(graph, Path):
+                return graph
+            why = f"{folder} is refused: {graph}"
             output = ["--output", str(root)] if root is self.named else []
             command = again or ["polyface", "export", key.detector, "--to", key.kind]
             fix = f"rm -r {shlex.quote(str(folder))} && {shlex.join([*command, *output])}"
@@ -136,12 +145,12 @@ class ArtifactStore:
     ) -> Path:
         """Store the graph that ``write`` writes into the empty folder it is given, and return where it lies.
 
-        Two processes may do so at once: the folder is made aside and moved into its place whole, and the first to
-        arrive is kept.
+        Any number of processes may do so at once, while others read: the first to arrive is kept, and with ``replace``
+        the last. What it takes the place of stays for a day, for those who have just found it.
 
         Args:
             key: of the graph.
-            write: what writes it; returns its path.
+            write: what writes it, as one file; returns its path.
             provenance: where it comes from, for ``manifest.json``.
             replace: put it into the place of one that is there.
 
@@ -149,51 +158,98 @@ class ArtifactStore:
             OSError: the folder cannot be written to.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned_folders(self.root)
         folder = self.root / key.digest
-        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=self.root))
+        aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=self.root))
         try:
             graph = write(aside)
-            manifest = {
-                **key.as_json(),
-                "file": graph.name,
-                "sha256": sha256_of(graph),
-                "provenance": dict(provenance),
-            }
-            (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            digest = sha256_of(graph)
+            graph = graph.rename(aside / f"{graph.stem}.{digest[:16]}{graph.suffix}")
+            manifest = {**key.as_json(), "file": graph.name, "sha256": digest, "provenance": dict(provenance)}
+            with atomic_write(aside / MANIFEST) as stream:
+                stream.write((json.dumps(manifest, indent=2) + "\n").encode())
             aside.chmod(0o755)
-            if folder.exists() and (replace or _problem(folder, key) is not None):
-                shutil.rmtree(folder)
-            try:
-                aside.replace(folder)
-            except OSError:
-                if _problem(folder, key) is not None:
-                    raise
+            if not folder.exists():
+                try:
+                    aside.rename(folder)
+                except OSError:
+                    if not folder.exists():  # or else somebody was faster
+                        raise
+                else:
+                    return folder / graph.name
+            there = _whole(folder, key)
+            if isinstance(there, Path) and not replace:
+                return there
+            _supersede(folder, graph)
+            (aside / MANIFEST).replace(folder / MANIFEST)
+            return folder / graph.name
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return folder / str(read_manifest(folder)["file"])
+
+
+def _supersede(folder: Path, graph: Path) -> None:
+    """Move a graph into a folder and note the time on those that are there, which are removed a day after this."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another writer may do the same
+            if time.time() - path.stat().st_mtime > ABANDONED and path.name not in (MANIFEST, _current(folder)):
+                path.unlink()
+    graph.replace(folder / graph.name)
+    with contextlib.suppress(OSError):
+        os.utime(folder / _current(folder))
+
+
+def _current(folder: Path) -> str:
+    """The name of the graph in a folder, or an empty text where its manifest is damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(read_manifest(folder)["file"])
+    return ""
+
+
+def _remove_abandoned_folders(root: Path) -> None:
+    """Remove what killed processes left: folders that nothing has been written into for a day."""
+    for folder in root.glob(f"{ASIDE}*"):
+        with contextlib.suppress(OSError):
+            newest = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - newest > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of an artifact's folder: the key's fields, ``file``, ``sha256`` and ``provenance``."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    """Return the manifest of an artifact's folder: the key's fields, ``file``, ``sha256`` and ``provenance``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no manifest.
+    """
+    manifest = read_json(folder / MANIFEST)
+    wanted = {**dict.fromkeys(TEXTS, str), "graph_version": int, "provenance": dict}
+    for field, kind in wanted.items():
+        if type(manifest.get(field)) is not kind:
+            raise ValueError(f"{MANIFEST} has no '{field}'")
+    if not all(isinstance(value, str) for value in manifest["provenance"].values()):
+        raise ValueError(f"{MANIFEST} has a 'provenance' that is not of texts")
+    name = manifest["file"]
+    if Path(name).name != name:
+        raise ValueError(f"{MANIFEST} names a file outside the folder")
     return manifest
 
 
-def _problem(folder: Path, key: ArtifactKey) -> str | None:
-    """Why the folder does not hold the whole graph of that key, or ``None``."""
+def _whole(folder: Path, key: ArtifactKey) -> Path | str:
+    """Return the graph of that key in a folder, or why there is none that is whole."""
     try:
         manifest = read_manifest(folder)
-        name = manifest["file"]
-        if Path(name).name != name:
-            return f"{MANIFEST} names a file outside the folder"
         for field, value in key.as_json().items():
             if manifest[field] != value:
-                return f"it is of another {field.replace('_', ' ')}: {manifest[field]!r}, not {value!r}"
-        if sha256_of(folder / name) != manifest["sha256"]:
-            return f"{name} is damaged: its sha256 is not the one in {MANIFEST}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                there = repr(manifest[field])[:100]
+                return f"it is of another {field.replace('_', ' ')}: {there}, not {value!r}"
+        path = folder / str(manifest["file"])
+        if not path.is_file():
+            return f"{path.name!r}, which {MANIFEST} names, is no file"
+        if sha256_of(path) != manifest["sha256"]:
+            return f"{path.name!r} is damaged: its sha256 is not the one in {MANIFEST}"
+    except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
-    return None
+    return path
 
 
 def _others(root: Path, key: ArtifactKey) -> list[str]:
@@ -204,10 +260,11 @@ def _others(root: Path, key: ArtifactKey) -> list[str]:
             manifest = read_manifest(path.parent)
             if (manifest["detector"], manifest["kind"]) == (key.detector, key.kind):
                 found.append(_content(manifest))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError):
             continue  # whatever lies there is no graph of ours
     return found
 
 
 def _content(manifest: Mapping[str, Any]) -> str:
-    return f"the weights {str(manifest['weights_sha256'])[:12] or 'none'} (graph version {manifest['graph_version']})"
+    weights, version = (repr(manifest[field])[:14].strip("'") for field in ("weights_sha256", "graph_version"))
+    return f"the weights {weights[:12] or 'none'} (graph version {version})"

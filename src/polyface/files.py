@@ -7,15 +7,21 @@ somebody laid there can meet it. Whoever is killed leaves it behind; :func:`remo
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 ABANDONED = 24 * 3600.0
 """Seconds after which what was written aside belongs to a process that was killed: none writes one file for a day."""
+
+
+MOST_JSON = 1 << 20
+"""Bytes of the largest table that is read: those that polyface writes have a few thousand."""
 
 
 def aside_of(path: Path) -> Path:
@@ -47,3 +53,36 @@ def remove_abandoned(folder: Path, pattern: str = ".*.part") -> None:
         with contextlib.suppress(OSError):
             if not path.is_dir() and time.time() - os.lstat(path).st_mtime > ABANDONED:
                 path.unlink()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file, whoever wrote it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds no table, or is too large, nested too deep, or has a number that is not finite.
+    """
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(f"there is no file {path}")
+    with path.open("rb") as stream:
+        data = stream.read(MOST_JSON + 1)
+    if len(data) > MOST_JSON:
+        raise ValueError(f"{path} is over {MOST_JSON >> 20} MiB")
+    try:
+        table = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{path} is not a table")
+    return table
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text[:40]} is not finite")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)

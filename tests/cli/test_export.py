@@ -104,7 +104,7 @@ def test_json_gives_the_file_its_key_and_its_provenance(polyface, machine, folde
         "graph_version": 1,
         "weights_sha256": "",
         "kind": "written",
-        "file": "graph.written",
+        "file": path.name,
         "provenance": {
             "weights": "none",
             "polyface": package.__version__,
@@ -155,7 +155,7 @@ def test_a_damaged_artifact_is_refused_with_the_reason_and_the_command(polyface,
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: The exported graph of 'example-redbox' cannot be used.\n"
-        f"  - {exported.parent} is refused: graph.written is damaged: its sha256 is not the one in manifest.json\n"
+        f"  - {exported.parent} is refused: '{exported.name}' is damaged: its sha256 is not the one in manifest.json\n"
         f"To fix it: rm -r {exported.parent} && polyface export example-redbox --to written --output {folder}/graphs\n"
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import attrs
 import pytest
@@ -65,10 +67,14 @@ def test_the_manifest_holds_the_key_the_hash_and_the_provenance(stored):
         "graph_version": 1,
         "weights_sha256": "ab" * 32,
         "kind": "onnx",
-        "file": "toy.onnx",
+        "file": stored.name,
         "sha256": hashlib.sha256(b"graph").hexdigest(),
         "provenance": {"torch": "2.14"},
     }
+
+
+def test_the_file_is_named_by_its_content(stored):
+    assert stored.name == f"toy.{hashlib.sha256(b'graph').hexdigest()[:16]}.onnx"
 
 
 def test_by_default_artifacts_lie_in_polyfaces_home(home):
@@ -99,7 +105,7 @@ class TestRefused:
         folder = stored.parent
         assert refusal(store) == Reason(
             subject="onnx artifact",
-            why=f"{folder} is refused: toy.onnx is damaged: its sha256 is not the one in {MANIFEST}",
+            why=f"{folder} is refused: '{stored.name}' is damaged: its sha256 is not the one in {MANIFEST}",
             fix=f"rm -r {folder} && polyface export toy --to onnx",
         )
 
@@ -108,12 +114,18 @@ class TestRefused:
         [
             ({"detector": "other"}, "it is of another detector: 'other', not 'toy'"),
             ({"graph_version": 2}, "it is of another graph version: 2, not 1"),
-            ({"file": "../toy.onnx"}, f"{MANIFEST} names a file outside the folder"),
-            ({"file": "/etc/hostname"}, f"{MANIFEST} names a file outside the folder"),
-            ({"file": "gone.onnx"}, "FileNotFoundError: "),
-            ({"file": ".."}, "IsADirectoryError: "),
-            ({"file": None}, "TypeError: "),
-            ({"sha256": None}, "toy.onnx is damaged"),
+            ({"file": "../toy.onnx"}, f"ValueError: {MANIFEST} names a file outside the folder"),
+            ({"file": "/etc/hostname"}, f"ValueError: {MANIFEST} names a file outside the folder"),
+            ({"file": "gone.onnx"}, f"'gone.onnx', which {MANIFEST} names, is no file"),
+            ({"file": ".."}, f"'..', which {MANIFEST} names, is no file"),
+            ({"file": "a\0b"}, "'a\\x00b', which"),
+            ({"file": None}, f"ValueError: {MANIFEST} has no 'file'"),
+            ({"sha256": None}, f"ValueError: {MANIFEST} has no 'sha256'"),
+            ({"sha256": "ab"}, "'toy."),
+            ({"graph_version": True}, f"ValueError: {MANIFEST} has no 'graph_version'"),
+            ({"provenance": [1]}, f"ValueError: {MANIFEST} has no 'provenance'"),
+            ({"provenance": {"torch": 2}}, f"ValueError: {MANIFEST} has a 'provenance' that is not of texts"),
+            ({"x": float("nan")}, "ValueError: "),
         ],
     )
     def test_a_manifest_of_another_graph_or_of_none(self, store, stored, change, why):
@@ -127,11 +139,26 @@ class TestRefused:
     def test_a_file_where_the_folder_should_be(self, store):
         store.root.mkdir()
         (store.root / KEY.digest).write_text("not a folder")
-        assert "NotADirectoryError" in refusal(store).why
+        assert "there is no file" in refusal(store).why
 
     def test_a_manifest_too_deep_to_parse(self, store, stored):
         (stored.parent / MANIFEST).write_bytes(b"[" * 100_000)
-        assert "RecursionError" in refusal(store).why
+        assert refusal(store).why.endswith("is nested too deep")
+
+    @pytest.mark.parametrize("change", [{"detector": "\x1b[2J" * 1000}, {"kind": "k" * 10_000}])
+    def test_what_it_says_is_shown_in_one_short_line_without_escape_sequences(self, store, stored, change):
+        rewrite(stored, **change)
+        why = refusal(store).why
+        assert why.isprintable()
+        assert len(why) < 400
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+    @pytest.mark.parametrize("what", ["graph", "manifest"])
+    def test_a_pipe_is_not_waited_for(self, store, stored, what):
+        path = stored if what == "graph" else stored.parent / MANIFEST
+        path.unlink()
+        os.mkfifo(path)
+        assert "no file" in refusal(store).why
 
     @given(
         st.binary(max_size=60)
@@ -204,6 +231,60 @@ def test_one_that_is_there_is_replaced_only_where_that_is_asked_for(store, store
     assert [path.name for path in store.root.iterdir()] == [KEY.digest]
 
 
+def aged(path, days=2):
+    os.utime(path, (time.time() - days * 86_400,) * 2)
+
+
+class TestReplacing:
+    def test_whoever_found_the_one_before_can_still_read_it(self, store, stored):
+        store.put(KEY, writer(b"another"), {}, replace=True)
+        assert stored.read_bytes() == b"graph"
+
+    def test_the_one_before_is_removed_a_day_after_it_was_replaced(self, store, stored):
+        aged(stored)
+        second = store.put(KEY, writer(b"second"), {}, replace=True)
+        aged(second)
+        third = store.put(KEY, writer(b"third"), {}, replace=True)
+        assert stored.exists()  # it had not been replaced for a day
+        aged(stored)
+        store.put(KEY, writer(b"third"), {}, replace=True)
+        assert {path.name for path in third.parent.iterdir()} == {second.name, third.name, MANIFEST}
+
+    def test_by_the_same_again_changes_nothing(self, store, stored):
+        aged(stored)
+        assert store.put(KEY, writer(), {}, replace=True) == stored
+        aged(stored)
+        assert store.put(KEY, writer(), {}, replace=True).read_bytes() == b"graph"
+
+    @pytest.mark.usefixtures("stored")
+    def test_no_writer_fails_and_no_reader_sees_none_or_half_of_one(self, store):
+        contents = [bytes([index]) * 1000 for index in range(6)]
+        together, over = Barrier(6), Event()
+
+        def write(content):
+            together.wait(timeout=10)
+            for _ in range(5):
+                assert store.put(KEY, writer(content), {}, replace=True).read_bytes() == content
+
+        def read():
+            together.wait(timeout=10)
+            seen = set()
+            while not over.is_set():
+                found = store.find(KEY)
+                assert isinstance(found, Path), found
+                seen.add(found.read_bytes())
+            return seen
+
+        with ThreadPoolExecutor(6) as pool:
+            readers = [pool.submit(read) for _ in range(2)]
+            writers = [pool.submit(write, content) for content in contents[:4]]
+            failures = [one.exception(timeout=60) for one in writers]
+            over.set()
+            assert failures == [None] * 4
+            assert all(one.result(timeout=60) <= {b"graph", *contents} for one in readers)
+        assert [path.name for path in store.root.iterdir()] == [KEY.digest]
+
+
 class TestOthers:
     """Where there is none, what is nearly it is named: the wrong weights are easily chosen."""
 
@@ -242,6 +323,17 @@ class TestPut:
             store.put(KEY, lambda folder: folder / "gone.onnx", {})
         assert list(store.root.iterdir()) == []
 
+    def test_what_killed_writers_left_is_removed_once_nothing_was_written_into_it_for_a_day(self, store):
+        ages = {".new-old": (2, 2), ".new-used": (2, 0), ".new-now": (0, 2), "other": (2, 2)}
+        for name, (folder_age, file_age) in ages.items():
+            (store.root / name).mkdir(parents=True)
+            (store.root / name / "a").touch()
+            aged(store.root / name / "a", file_age)
+            aged(store.root / name, folder_age)
+        store.put(attrs.evolve(KEY, kind="other"), writer(), {})
+        names = {path.name for path in store.root.iterdir()}
+        assert {name for name in names if len(name) < 64} == {".new-used", ".new-now", "other"}
+
     def test_the_writer_is_given_an_empty_folder(self, store):
         seen = []
 
@@ -260,8 +352,9 @@ class TestPut:
     @pytest.mark.parametrize("damage", ["graph", "manifest"])
     def test_a_damaged_artifact_is_replaced(self, store, stored, damage):
         (stored if damage == "graph" else stored.parent / MANIFEST).write_bytes(b"")
-        assert store.put(KEY, writer(b"again"), {}).read_bytes() == b"again"
-        assert store.find(KEY) == stored
+        again = store.put(KEY, writer(b"again"), {})
+        assert again.read_bytes() == b"again"
+        assert store.find(KEY) == again
 
     def test_a_half_written_artifact_is_replaced(self, store):
         half = store.root / KEY.digest

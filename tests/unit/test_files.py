@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from polyface.files import ABANDONED, atomic_write, remove_abandoned
+from polyface.files import ABANDONED, MOST_JSON, atomic_write, read_json, remove_abandoned
 
 
 def names(folder):
@@ -69,3 +69,36 @@ def test_only_what_was_left_more_than_a_day_ago_is_removed(tmp_path):
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     remove_abandoned(tmp_path)
     assert names(tmp_path) == [".new.part", "kept"]
+
+
+def test_a_table_is_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": [1, 2.5, null, "\u00e9"]}', encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == {"a": [1, 2.5, None, "\u00e9"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is no JSON: "),
+        (b"\xff", "is no JSON: "),
+        (b"[1]", "is not a table"),
+        (b"[" * 100_000, "is nested too deep"),
+        (b'{"a":' * 100_000, "is nested too deep"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "is no JSON: "),
+        (b'{"a": NaN}', "NaN is not finite"),
+        (b'{"a": -Infinity}', "-Infinity is not finite"),
+        (b'{"a": 1e999}', "1e999 is not finite"),
+        (b" " * (MOST_JSON - 1) + b"{}", "is over 1 MiB"),
+    ],
+)
+def test_what_is_no_table_of_ours_is_refused_in_a_short_line(tmp_path, content, why):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=why) as caught:
+        read_json(tmp_path / "a.json")
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
+
+
+def test_a_table_in_a_folders_place_or_nowhere_is_an_error_of_the_system(tmp_path):
+    for path in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(FileNotFoundError, match="there is no file"):
+            read_json(path)

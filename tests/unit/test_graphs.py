@@ -84,7 +84,7 @@ def test_an_export_says_what_it_is_and_where_it_came_from(plugins, checkpoint, h
         "graph_version": 1,
         "weights_sha256": sha256_of(Path(mine)),
         "kind": "onnx",
-        "file": "toy.onnx",
+        "file": done.path.name,
         "sha256": sha256_of(done.path),
         "provenance": {
             "weights": "mine.pth",

@@ -128,7 +128,7 @@ class TestFolderOfARun:
         assert raised.value.fix.startswith("--output another-folder; or, to begin again: rm -r ")
         assert (tmp_path / "settings.json").read_bytes() == before
 
-    @pytest.mark.parametrize("text", [None, "", "[]", "{", "\xff"])
+    @pytest.mark.parametrize("text", [None, "", "[]", "{", "\xff", "[" * 100_000, "1" * 5000])
     def test_predictions_made_nobody_knows_how_are_refused(self, tmp_path, text):
         ResultsFolder(tmp_path, SETTINGS)
         (tmp_path / "settings.json").unlink()

@@ -16,6 +16,7 @@ import numpy as np
 
 from polyface.errors import EvaluationError
 from polyface.evaluation.widerface import LARGEST, Array, first_of
+from polyface.files import read_json
 from polyface.results import Detections
 
 SETTINGS = "settings.json"
@@ -71,7 +72,10 @@ def read_prediction(path: Path) -> Array:
     except (OSError, ValueError, IndexError) as error:
         raise EvaluationError(
             f"{path} does not hold predictions.",
-            why=[str(error), "wanted: a name, the number of faces, and x y width height score a face, a line each"],
+            why=[
+                str(error)[:200],
+                "wanted: a name, the number of faces, and x y width height score a face, a line each",
+            ],
             fix=f"write it again; where polyface wrote it, rm {shlex.quote(str(path))} and run the same command",
         ) from error
     return rows
@@ -115,9 +119,7 @@ class ResultsFolder:
 
 def _check_same(folder: Path, record: Path, settings: Mapping[str, Any]) -> None:
     try:
-        before = json.loads(record.read_text(encoding="utf-8"))
-        if not isinstance(before, dict):
-            raise ValueError(f"{record} is not a table")
+        before = read_json(record)
     except (OSError, ValueError) as error:
         raise EvaluationError(
             f"How the predictions in {folder} were made is not known.",
@@ -128,7 +130,7 @@ def _check_same(folder: Path, record: Path, settings: Mapping[str, Any]) -> None
     if names:
         raise EvaluationError(
             f"The predictions in {folder} were made with other settings.",
-            why=[f"{name}: {before.get(name)} there, {settings.get(name)} now" for name in names],
+            why=[f"{name[:40]}: {str(before.get(name))[:200]} there, {settings.get(name)} now" for name in names[:20]],
             fix=_again(folder),
         )
 
