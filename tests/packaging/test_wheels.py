@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 PLUGINS = ["cuda-fp16", "dsfd", "example", "onnxruntime", "openvino", "retinaface", "torch"]
-CORE_NEEDS = {"attrs", "click", "numpy", "pillow", "platformdirs", "pluggy", "pooch", "rich"}
+CORE_NEEDS = {"attrs", "click", "numpy", "pillow", "platformdirs", "pluggy", "requests", "rich"}
 
 
 @pytest.fixture(scope="module")

@@ -81,8 +81,10 @@ def test_a_redirect_is_followed(server, answer, weights, folder):
     assert files(folder) == {"wider.pth": CONTENT}
 
 
-def test_the_length_need_not_be_told(server, answer, weights, folder):
-    fetching.fetch(weights(server.url("/w", answer.unsized(CONTENT))))
+@pytest.mark.parametrize("length", ["not told", "odd"])
+def test_the_length_need_not_be_told(server, answer, weights, folder, length):
+    how = answer.unsized if length == "not told" else answer.odd_length
+    fetching.fetch(weights(server.url("/w", how(CONTENT))))
     assert files(folder) == {"wider.pth": CONTENT}
 
 
@@ -97,6 +99,20 @@ def closed_port():
         return server.getsockname()[1]
 
 
+def endless(start):
+    """Begins so, and then sends a byte now and then for as long as somebody listens."""
+
+    def answer(handler):
+        handler.wfile.write(start)
+        while not handler.server.over.wait(0.01):
+            handler.wfile.write(b"x")
+
+    return answer
+
+
+OK = b"HTTP/1.0 200 OK\r\n"
+SLOW = "too slow: less than 30000 bytes in 0.2 seconds"
+
 # How a server fails, and what must be said of it.
 FAILURES = {
     "cut": (lambda answer: answer.cut(CONTENT), "IncompleteRead(6 bytes read, 6 more expected)"),
@@ -106,23 +122,44 @@ FAILURES = {
         f"sent another file: 12 bytes of 12, sha256 {hashlib.sha256(OTHER).hexdigest()}, "
         f"not {hashlib.sha256(CONTENT).hexdigest()}",
     ),
-    "too many bytes": (lambda answer: answer.whole(CONTENT * 9), "sent another file: more than 12 bytes"),
-    "403": (lambda answer: answer.status(403), "HTTPError: 403 Client Error: Forbidden for url"),
-    "404": (lambda answer: answer.status(404), "HTTPError: 404 Client Error: Not Found for url"),
-    "500": (lambda answer: answer.status(500), "HTTPError: 500 Server Error: Internal Server Error for url"),
-    "redirects in a loop": (lambda answer: answer.redirect("/bad"), "TooManyRedirects: Exceeded 30 redirects."),
+    "too many bytes": (lambda answer: answer.unsized(CONTENT * 9), "sent another file: more than 12 bytes"),
+    "tells of more": (
+        lambda answer: answer.whole(CONTENT * 9),
+        "sent another file: 108 bytes, not 12; it is of no type",
+    ),
+    "tells of less": (lambda answer: answer.whole(CONTENT[:5]), "sent another file: 5 bytes, not 12; it is of no type"),
+    "tells of a number without end": (
+        lambda _: lambda handler: handler.head(Content_Length="9" * 5000),
+        f"sent another file: {'9' * 200} bytes, not 12; it is of no type",
+    ),
+    "a page": (
+        lambda _: lambda handler: handler.head(Content_Length=999, Content_Type="text/html"),
+        "sent another file: 999 bytes, not 12; it is of text/html",
+    ),
+    "403": (lambda answer: answer.status(403), "answers 403 Forbidden"),
+    "404": (lambda answer: answer.status(404), "answers 404 Not Found"),
+    "500": (lambda answer: answer.status(500), "answers 500 Internal Server Error"),
+    "no content": (lambda _: lambda handler: handler.head(204), "answers 204 No Content"),
+    "no http": (lambda _: lambda handler: handler.wfile.write(b"SSH-2.0\r\n"), "BadStatusLine"),
+    "nothing": (lambda _: lambda _: None, "RemoteDisconnected"),
+    "redirects in a loop": (lambda answer: answer.redirect("/bad"), "redirects more than 10 times"),
     "redirects nowhere": (lambda answer: answer.redirect("gopher://x/"), "InvalidSchema: No connection adapters"),
+    "redirects to no address": (lambda answer: answer.redirect("http://[/"), "ValueError: "),
     "silent": (lambda answer: answer.silence, "ReadTimeout: "),
     "stalls": (lambda answer: answer.stall(CONTENT), "Read timed out"),
-    "odd header": (lambda answer: answer.odd_length(CONTENT), "many"),
+    "begins without end": (lambda _: endless(b"HTTP/1.0 200 "), SLOW),
+    "headers without end": (lambda _: endless(OK + b"Server: "), SLOW),
+    "many headers": (lambda _: lambda handler: handler.wfile.write(OK + b"A: b\r\n" * 1000), "100 headers"),
+    "chunks without end": (lambda _: endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0"), SLOW),
 }
 
 
 @pytest.fixture(params=FAILURES)
 def failure(request, server, answer, monkeypatch):
     """An address that fails, and what must be said of it."""
-    monkeypatch.setattr(fetching, "TIMEOUT", 0.2 if request.param in ("silent", "stalls") else 30)
     make, reason = FAILURES[request.param]
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.2 if request.param in ("silent", "stalls") else 30)
+    monkeypatch.setattr(fetching, "WINDOW", 0.2 if reason == SLOW else 30)
     return server.url("/bad", make(answer)), reason
 
 
@@ -142,7 +179,7 @@ def test_when_all_fail_each_is_named_with_its_reason_and_nothing_is_left(server,
     first_why, second_why = caught.value.why
     assert first_why.startswith(f"{url}: ")
     assert reason in first_why
-    assert second_why == f"{second}: HTTPError: 404 Client Error: Not Found for url: {second}"
+    assert second_why == f"{second}: answers 404 Not Found"
     assert caught.value.fix == (
         f"mend the connection and repeat: polyface fetch toy; or put the file at {folder / 'wider.pth'} by other means"
     )
@@ -178,13 +215,93 @@ def test_an_interrupted_transfer_leaves_nothing_and_the_next_starts_anew(server,
     assert files(folder) == {"wider.pth": CONTENT}
 
 
-def test_what_a_killed_process_left_is_removed_once_it_is_old(server, answer, weights, folder):
+def sized(chosen, size):
+    return attrs.evolve(chosen, file=attrs.evolve(chosen.file, size=size))
+
+
+def test_a_file_that_comes_byte_by_byte_is_given_up(server, answer, weights, folder, monkeypatch):
+    monkeypatch.setattr(fetching, "WINDOW", 0.2)
+    url = server.url("/w", endless(OK + b"Content-Length: 1000000\r\n\r\n"))
+    with pytest.raises(WeightsNotFoundError) as caught:
+        fetching.fetch(sized(weights(url), 1_000_000))
+    assert caught.value.why == (f"{url}: {SLOW}",)
+    assert files(folder) == {}
+
+
+def test_a_file_that_comes_slowly_but_fast_enough_is_fetched(server, weights, folder, monkeypatch):
+    monkeypatch.setattr(fetching, "LEAST", 1)
+    monkeypatch.setattr(fetching, "CHUNK", 1)
+    monkeypatch.setattr(fetching, "WINDOW", 0.5)
+
+    def slowly(handler):
+        handler.head(Content_Length=len(CONTENT))
+        for byte in CONTENT:
+            handler.wfile.write(bytes([byte]))
+            handler.server.over.wait(0.1)  # 12 of them are two windows
+
+    fetching.fetch(weights(server.url("/w", slowly)))
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+def test_what_comes_with_a_redirect_is_not_read(server, answer, weights, folder):
+    target = server.url("/elsewhere", answer.whole(CONTENT))
+    sent = endless(f"HTTP/1.0 302 Found\r\nLocation: {target}\r\n\r\n".encode())
+    fetching.fetch(weights(server.url("/w", sent)))
+    assert files(folder) == {"wider.pth": CONTENT}
+
+
+def test_no_thread_is_left_behind(server, answer, weights):
+    before = threading.active_count()
+    fetching.fetch(weights(server.url("/w", answer.status(404)), server.url("/x", answer.whole(CONTENT))))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("polyface")]
+    assert threading.active_count() <= before + 2  # the server's own
+
+
+@pytest.mark.parametrize("where", ["status", "redirect", "type"])
+def test_an_answer_is_shown_short_and_without_escape_sequences(server, answer, weights, where):
+    wild = "\x1b[2J\x9b" + "x" * 5000
+    answers = {
+        "status": lambda handler: handler.send_response(404, wild) or handler.end_headers(),
+        "redirect": answer.redirect(f"wild://{wild}"),
+        "type": lambda handler: handler.head(Content_Length=999, Content_Type=wild),
+    }
+    with pytest.raises(WeightsNotFoundError) as caught:
+        fetching.fetch(weights(server.url("/w", answers[where])))
+    [why] = caught.value.why
+    assert why.isprintable()
+    assert len(why) < 400
+
+
+def test_a_password_in_an_address_is_used_and_not_shown(server, answer, weights):
+    seen = []
+
+    def refuse(handler):
+        seen.append(handler.headers["Authorization"])
+        handler.head(302, Location=server.address.replace("//", "//me:other@") + "/x")
+
+    def fail(handler):
+        handler.head(302, Location="gopher://me:third@x/")
+
+    url = server.url("/w", refuse)
+    server.answers["/x"] = fail
+    with pytest.raises(WeightsNotFoundError) as caught:
+        fetching.fetch(weights(url.replace("//", "//me:secret@")))
+    assert seen == ["Basic bWU6c2VjcmV0"]
+    [why] = caught.value.why
+    assert why.startswith(f"{url}: InvalidSchema: ")
+    assert not any(word in why for word in ("secret", "other", "third"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_killed_process_left_is_removed_once_it_is_a_day_old(server, answer, weights, folder, there):
     folder.mkdir(parents=True)
-    for name, age in ((".wider.pth.old.part", 3700), (".wider.pth.new.part", 10), (".other.pth.old.part", 3700)):
+    if there:
+        (folder / "wider.pth").write_bytes(CONTENT)
+    for name, age in ((".old.part", 90_000), (".now.part", 80_000), ("own.part", 90_000)):
         (folder / name).touch()
         os.utime(folder / name, (time.time() - age,) * 2)
     fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
-    assert set(files(folder)) == {"wider.pth", ".wider.pth.new.part", ".other.pth.old.part"}
+    assert set(files(folder)) == {"wider.pth", ".now.part", "own.part"}
 
 
 FETCHER = """
