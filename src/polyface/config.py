@@ -23,6 +23,7 @@ import attrs
 from attrs import field, frozen
 
 from polyface.errors import ConfigError, nearest
+from polyface.formats import known
 from polyface.weights import expanded, is_path
 
 FILES = ("polyface.toml", "pyproject.toml")
@@ -36,6 +37,9 @@ memory."""
 
 MOST_THREADS = 1024
 """A count beyond it is a slip: no processor has so many cores, and each thread takes memory."""
+
+MOST_PIXELS = 999_999_999
+"""No picture file has more: Pillow takes four bytes for each."""
 
 CONTRADICTIONS = (
     ("infer_size", "max_side"),
@@ -117,6 +121,18 @@ def _scales(value: object) -> tuple[float, ...]:
     return numbers
 
 
+def _formats(value: object) -> tuple[str, ...]:
+    """Names of Pillow's formats; as text, ``"EPS,SGI"``."""
+    wanted = "names of formats that Pillow reads, such as ['SGI', 'ICO'] or SGI,ICO"
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(name, str) for name in parts):
+        raise ValueError(wanted)
+    names = tuple(dict.fromkeys(name.strip().upper() for name in parts if name.strip()))
+    if names and not known().issuperset(names):
+        raise ValueError(wanted)
+    return names
+
+
 def _table(value: object) -> Mapping[str, Any]:
     """A table of scalars; as text, ``"streams=2,allow_spinning=false"``, each value read as TOML where it can be."""
     wanted = "a table of names and single values, as in streams = 2"
@@ -160,6 +176,10 @@ class Config:
         max_side: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
         draft: a JPEG file that the network sees at a quarter of its sides or less is decoded at 1/2, 1/4 or 1/8 of
             them, at least twice what the network sees: faster, and boxes and scores move a little.
+        formats: Pillow's names of formats to read beside the usual, which are :data:`polyface.formats.ENDINGS`; some of
+            them run programs on what the file holds, as ``EPS`` runs Ghostscript.
+        max_pixels: the most pixels a picture file may be decoded to; a draft counts by its own. ``None`` is
+            178,956,970, and for files that hold more than 250 pixels to a byte 16,000,000.
         infer_size: height and width of the network's input, in pixels, whatever the picture's size; small pictures are
             enlarged to it. ``pad_to`` has no part in it; ``max_side`` contradicts it.
         fit: how a picture fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
@@ -197,6 +217,10 @@ class Config:
     iou_threshold: float | None = _setting(None, _fraction, "0-1", "Overlap above which NMS drops a box.")
     max_side: int | None = _setting(None, _count, "PIXELS", "Shrink pictures whose longer side is longer than this.")
     draft: bool = _setting(False, _flag, "", "Decode JPEG files smaller, where they are shrunk to a quarter or less.")
+    formats: tuple[str, ...] = _setting((), _formats, "NAME,...", "Read these formats, too, by Pillow's names.")
+    max_pixels: int | None = _setting(
+        None, functools.partial(_count, most=MOST_PIXELS), "COUNT", "Refuse picture files of more pixels than this."
+    )
     infer_size: tuple[int, int] | None = _setting(
         None, _size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640."
     )

@@ -125,14 +125,17 @@ class FaceDetector:
         Raises:
             ImageError: it is not a picture, or cannot be read.
         """
-        return image if isinstance(image, Decoded) else decode(image, self._scale if self.config.draft else None)
+        if isinstance(image, Decoded):
+            return image
+        scale = self._scale if self.config.draft else None
+        return decode(image, scale, formats=self.config.formats, max_pixels=self.config.max_pixels)
 
     def detect(self, image: ImageSource | Decoded) -> Detections:
         """Return the faces of one picture, the highest score first.
 
         Args:
-            image: an RGB uint8 array ``(H, W, 3)``, a PIL image, a path, or the bytes of an image file; see
-                :func:`polyface.read_image`. Or what :meth:`read` returned.
+            image: an RGB uint8 array ``(H, W, 3)``, a PIL image, a path, the bytes of an image file, or such a file
+                open in binary mode; see :func:`polyface.read_image`. Or what :meth:`read` returned.
 
         Raises:
             ImageError: it is not a picture, or cannot be read.
@@ -151,6 +154,7 @@ class FaceDetector:
             BackendUnavailableError: the detector is closed, or the runtime failed.
         """
         one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
+        one = one or hasattr(images, "read")  # an open file, which iterates over its lines
         if one or (isinstance(images, np.ndarray) and images.ndim != 4):
             raise ImageError("detect_batch wants a sequence of pictures.", fix="detector.detect(image) for one")
         return self._detect(_numbered(index, self.read, image) for index, image in enumerate(images))
@@ -168,7 +172,8 @@ class FaceDetector:
             ImageError: one of them is not a picture, there is none, or their padded shapes differ.
             BackendUnavailableError: the detector is closed, the runtime failed, or a number is not finite.
         """
-        pictures = [_numbered(index, read_image, image) for index, image in enumerate(images)]
+        read = functools.partial(read_image, formats=self.config.formats, max_pixels=self.config.max_pixels)
+        pictures = [_numbered(index, read, image) for index, image in enumerate(images)]
         looks = [views_of(*picture.shape[:2], max_side=self.config.max_side)[0] for picture in pictures]
         frames = [self._frame(*view.size, view.scale) for view in looks]
         shapes = dict.fromkeys(f"{frame.net_width}x{frame.net_height}" for frame in frames)

@@ -29,7 +29,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """The formats that are read by default, in the order in which they are tried, and their files' endings."""
 
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-"""The endings of the format ``HEIF``, which is read where pillow-heif is installed."""
+"""The endings of the format ``HEIF``, which is read as well where pillow-heif is installed."""
 
 
 def suffixes(formats: Iterable[str] = ()) -> frozenset[str]:
@@ -51,7 +51,7 @@ def known() -> frozenset[str]:
     from PIL import Image
 
     Image.init()
-    return frozenset(Image.OPEN) | set(ENDINGS)
+    return frozenset(Image.OPEN) | set(ENDINGS) | {"HEIF"}
 
 
 @functools.cache

@@ -10,18 +10,19 @@ import contextlib
 import functools
 import importlib
 import io
+import logging
 import math
 import os
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
-from PIL import ExifTags, Image, UnidentifiedImageError
+from attrs import evolve, frozen
+from PIL import ExifTags, Image
 
+from polyface.decoding import LONGEST, Opened, check_size, open_file, prepare_memory
 from polyface.errors import ImageError
 
 if TYPE_CHECKING:
@@ -29,38 +30,30 @@ if TYPE_CHECKING:
     from polyface.specs import Preprocess
 
     Picture: TypeAlias = npt.NDArray[np.uint8]
-    ImageSource: TypeAlias = npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | bytes | bytearray | memoryview
+    ImageSource: TypeAlias = (
+        npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+    )
 
-# Pillow's decoders answer damaged files with any of these.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    RuntimeError,
-    struct.error,
-)
-# By EXIF orientation. ImageOps.exif_transpose would also rewrite the other tags, and fail on one of the wrong type.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+LOG = logging.getLogger("polyface.images")
+
+# By EXIF orientation: of the turned picture the view that has the pixels where the file has them.
+_VIEWS: dict[int, Callable[[Picture], Picture]] = {
+    2: lambda turned: turned[:, ::-1],
+    3: lambda turned: turned[::-1, ::-1],
+    4: lambda turned: turned[::-1],
+    5: lambda turned: turned.transpose(1, 0, 2),
+    6: lambda turned: turned.transpose(1, 0, 2)[::-1],
+    7: lambda turned: turned.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda turned: turned.transpose(1, 0, 2)[:, ::-1],
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
-STRIP = 256
-"""Rows that are copied out of a PIL image at a time."""
+STRIP = 2**20
+"""Pixels that are copied out of a PIL image at a time."""
 
 DRAFT = 2
 """A draft has at least so many times the width and height that are wanted; benchmarks/README.md has what that costs."""
 
-WANTED = "an RGB uint8 array (H, W, 3), a PIL image, a path, or the bytes of an image file"
+WANTED = "an RGB uint8 array (H, W, 3), a PIL image, a path, or the bytes of an image file or the file, open"
 
 
 @frozen(kw_only=True, eq=False)
@@ -81,24 +74,36 @@ class Decoded:
         return self.pixels.shape[:2] == self.shape
 
 
-def read_image(source: ImageSource) -> Picture:
+def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> Picture:
     """Return a picture as an RGB uint8 array ``(H, W, 3)``, turned as its EXIF orientation says.
 
-    Grey becomes RGB; 16-bit is scaled to 8; transparent pixels lie on white; of an animation the first frame is taken.
-    An array of another dtype, or with channels first, is refused, since its meaning could only be guessed. BGR arrays
-    cannot be told from RGB: turn them with ``image[..., ::-1]``.
+    Grey becomes RGB; 16-bit is scaled to 8; transparent pixels lie on white, but where all are transparent the alpha
+    means nothing and the colours are taken. Of an animation, or several pages, the first is taken. The logger
+    ``polyface.images`` warns of both. An array of another dtype, or with channels first, is refused, since its meaning
+    could only be guessed. BGR arrays cannot be told from RGB: turn them with ``image[..., ::-1]``.
 
     Args:
         source: an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` of uint8 or uint16, a PIL image, a
-            path, or the bytes of an image file.
+            path, the bytes of an image file, or such a file open in binary mode. One that can be sought is read from
+            its start and left where it was; any other from where it is to its end.
+        formats: names of Pillow's formats to read beside the usual, :data:`polyface.formats.ENDINGS`.
+        max_pixels: the most pixels a file may be decoded to. ``None`` is
+            :data:`polyface.decoding.MAX_PIXELS`, and less for short files, so that they cannot fill the memory.
 
     Raises:
-        ImageError: it is none of these, or cannot be decoded; says what was passed and what is wanted.
+        ImageError: it is none of these, has too many pixels, or cannot be decoded; says what was passed and what is
+            wanted.
     """
-    return decode(source).pixels
+    return decode(source, formats=formats, max_pixels=max_pixels).pixels
 
 
-def decode(source: ImageSource, scale: Callable[[int, int], float] | None = None) -> Decoded:
+def decode(
+    source: ImageSource,
+    scale: Callable[[int, int], float] | None = None,
+    *,
+    formats: Sequence[str] = (),
+    max_pixels: int | None = None,
+) -> Decoded:
     """Return a picture as :func:`read_image` does; a JPEG file as a draft, where that will do.
 
     A draft has 1/2, 1/4 or 1/8 of the width and height, rounded up: what the JPEG decoder gives for a part of the work.
@@ -107,6 +112,8 @@ def decode(source: ImageSource, scale: Callable[[int, int], float] | None = None
     Args:
         source: as of :func:`read_image`.
         scale: from the picture's height and width to the factor on them at which it is wanted; ``None`` wants it whole.
+        formats: as of :func:`read_image`.
+        max_pixels: as of :func:`read_image`; a draft counts by its own pixels.
 
     Raises:
         ImageError: as :func:`read_image`.
@@ -114,35 +121,92 @@ def decode(source: ImageSource, scale: Callable[[int, int], float] | None = None
     if isinstance(source, np.ndarray):
         pixels = _from_array(source)
     elif isinstance(source, Image.Image):
-        with _refusals("the PIL image"):
-            pixels = _from_pil(source, "the PIL image")
+        with _refusals("the PIL image", closed=getattr(source, "fp", source) is None):
+            pixels = _from_pil(source, "the PIL image", _orientation(source))
     elif isinstance(source, str | os.PathLike):
-        return _decode(source, f"'{os.fspath(source)}'", scale)
+        label = f"'{os.fspath(source)}'"
+        with _refusals(label), Path(source).open("rb") as file:
+            return _decode(file, label, scale, formats, max_pixels)
     elif isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        return _decode(io.BytesIO(data), f"the {len(data)} bytes", scale)
+        label = f"the {memoryview(source).nbytes} bytes"
+        with _refusals(label):
+            return _decode(io.BytesIO(bytes(source)), label, scale, formats, max_pixels)
+    elif hasattr(source, "read"):
+        with _refusals("the open file"):
+            return _decode(io.BytesIO(_read(source)), "the open file", scale, formats, max_pixels)
     else:
         raise ImageError(f"A {type(source).__name__} is not a picture; wanted: {WANTED}.")
     return Decoded(pixels=pixels, shape=_shape(pixels))
 
 
+def _read(file: Any) -> bytes:
+    """The bytes of an open file: all of one that can be sought, else those that are still to come."""
+    if isinstance(file, io.TextIOBase):
+        raise ImageError("The open file is a text file.", fix="open it in binary mode: open(path, 'rb')")
+    before = file.tell() if hasattr(file, "seekable") and file.seekable() else None
+    if before is not None:
+        file.seek(0)
+    try:
+        parts: list[bytes] = []
+        rest = LONGEST + 1
+        while rest > 0 and (part := file.read(min(rest, 2**20))):
+            if not isinstance(part, bytes | bytearray | memoryview):
+                raise ImageError(f"The open file gives {type(part).__name__}, not bytes.", fix="open it in binary mode")
+            parts.append(bytes(part))
+            rest -= len(part)
+    finally:
+        if before is not None:
+            file.seek(before)
+    if rest <= 0:
+        raise ImageError(f"The open file is too long: at most {LONGEST:,} bytes are read.", fix="pass its path")
+    return b"".join(parts)
+
+
 def _decode(
-    file: str | os.PathLike[str] | io.BytesIO, label: str, scale: Callable[[int, int], float] | None
+    file: BinaryIO,
+    label: str,
+    scale: Callable[[int, int], float] | None,
+    formats: Sequence[str],
+    max_pixels: int | None,
 ) -> Decoded:
-    with _refusals(label):
-        try:
-            image = Image.open(file)
-        except FileNotFoundError:
-            raise ImageError(f"{label} does not exist.") from None
-        except UnidentifiedImageError as error:
-            why = _why_unreadable(file)
-            raise ImageError(f"{label} is not a picture in a format Pillow reads.", why=[why]) from error
-        with image:
-            shape = _draft(image, scale) if scale and image.format in ("JPEG", "MPO") else None
-            drafted = shape is not None and shape != (image.height, image.width)
-            pixels = None if drafted else _by_simplejpeg(image, file)
-            pixels = _from_pil(image, label) if pixels is None else pixels
-            return Decoded(pixels=pixels, shape=shape or _shape(pixels))
+    opened = open_file(file, label, formats, max_pixels)
+    found = _pixels_of(opened, label, scale, max_pixels)
+    if not opened.ended:
+        # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
+        other = _pixels_of(_ended(opened, _NOISE), label, scale, max_pixels)
+        if not np.array_equal(found.pixels, other.pixels):
+            raise ImageError(f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"])
+    if opened.note:
+        LOG.warning("%s is %s", label, opened.note)
+    return found
+
+
+def _pixels_of(
+    opened: Opened, label: str, scale: Callable[[int, int], float] | None, max_pixels: int | None
+) -> Decoded:
+    opened = opened if opened.ended else _ended(opened)
+    image = opened.image
+    if image.info.get("progressive"):  # it is held as a whole, whatever the draft
+        check_size(image.size, opened.length, label, max_pixels)
+    shape = _draft(image, opened.orientation, scale) if scale and opened.jpeg else None
+    check_size(image.size, opened.length, label, max_pixels)
+    drafted = shape is not None and shape != (image.height, image.width)
+    pixels = None if drafted else _by_simplejpeg(opened)
+    if pixels is None:
+        prepare_memory(image)
+        pixels = _from_pil(image, label, opened.orientation)
+    return Decoded(pixels=pixels, shape=shape or _shape(pixels))
+
+
+def _ended(opened: Opened, before: bytes = b"") -> Opened:
+    """The same JPEG with something and its end marker behind it."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    jpeg = opened.jpeg + before + b"\xff\xd9"
+    return evolve(opened, image=JpegImageFile(io.BytesIO(jpeg), ""), jpeg=jpeg, ended=True)
+
+
+_NOISE = bytes(range(1, 255)) * 16
 
 
 @functools.cache
@@ -154,16 +218,16 @@ def _simplejpeg() -> Any:
         return None
 
 
-def _by_simplejpeg(image: Image.Image, file: str | os.PathLike[str] | io.BytesIO) -> Picture | None:
+def _by_simplejpeg(opened: Opened) -> Picture | None:
     """The pixels of an upright RGB JPEG, without the copies that Pillow takes; they are the same.
 
     ``None`` where Pillow has to do it, damaged files among them: it says what is wrong, or mends it.
     """
-    if _simplejpeg() is None or (image.format, image.mode, _orientation(image)) != ("JPEG", "RGB", 1):
+    image = opened.image
+    if _simplejpeg() is None or not opened.jpeg or image.mode != "RGB" or opened.orientation != 1:
         return None
-    data = file.getbuffer() if isinstance(file, io.BytesIO) else Path(file).read_bytes()
     try:
-        pixels: Picture = _simplejpeg().decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+        pixels: Picture = _simplejpeg().decode_jpeg(opened.jpeg, "RGB", fastdct=False, fastupsample=False)
     except ValueError:
         return None
     return pixels if pixels.shape[:2] == (image.height, image.width) else None
@@ -173,75 +237,120 @@ def _shape(pixels: Picture) -> tuple[int, int]:
     return pixels.shape[0], pixels.shape[1]
 
 
-def _draft(image: Image.Image, scale: Callable[[int, int], float]) -> tuple[int, int]:
+def _draft(image: Image.Image, orientation: int, scale: Callable[[int, int], float]) -> tuple[int, int]:
     """Have a JPEG decoded as a draft, if one will do; return height and width of the whole as shown."""
-    shape = image.size if _orientation(image) in _ON_ITS_SIDE else (image.height, image.width)
+    shape = image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
     least = scale(*shape) * DRAFT
     image.draft(None, (max(1, math.ceil(image.width * least)), max(1, math.ceil(image.height * least))))
     return shape
 
 
 @contextlib.contextmanager
-def _refusals(label: str) -> Iterator[None]:
-    """Turn what Pillow raises into an ``ImageError`` about the picture."""
+def _refusals(label: str, *, closed: bool = False) -> Iterator[None]:
+    """Turn whatever a decoder raises into an ``ImageError`` about the picture."""
     try:
         yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"{label} has too many pixels.",
-            why=[str(error)],
-            fix="shrink it, or, if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS",
-        ) from error
-    except MemoryError as error:
-        raise ImageError(f"{label} does not fit into memory.", fix="shrink the picture first") from error
     except ImageError:
         raise
-    except _DAMAGE as error:
-        raise ImageError(f"{label} cannot be decoded.", why=[str(error) or type(error).__name__]) from error
+    except FileNotFoundError:
+        raise ImageError(f"{label} does not exist.") from None
+    except MemoryError as error:
+        raise ImageError(f"{label} does not fit into memory.", fix="shrink the picture first") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(
+            f"{label} has too many pixels for Pillow.",
+            why=[str(error)],
+            fix="shrink it, or, if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS in Python",
+        ) from error
+    except Exception as error:
+        why = "it was closed, or only verified, before its pixels were read" if closed else _message(error)
+        raise ImageError(f"{label} cannot be decoded.", why=[why]) from error
 
 
-def _why_unreadable(file: str | os.PathLike[str] | io.BytesIO) -> str:
-    size = len(file.getbuffer()) if isinstance(file, io.BytesIO) else Path(file).stat().st_size
-    return "it is empty (0 bytes)" if size == 0 else f"its {size} bytes do not begin as a picture does"
+def _message(error: Exception) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - a stranger's __str__ may raise anything
+        return type(error).__name__
 
 
-def _from_pil(image: Image.Image, label: str) -> Picture:
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of somebody's PIL image; 1, upright, where the EXIF data are damaged: the pixels are not."""
+    if getattr(image, "tag_v2", None) is not None and getattr(image, "fp", None) is not None:
+        return 1  # Pillow turns a TIFF when it loads it
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - EXIF data may hold anything
+        return 1
+    return orientation if orientation in _VIEWS else 1
+
+
+def _from_pil(image: Image.Image, label: str, orientation: int) -> Picture:
+    """The pixels as RGB, copied in strips: converting and copying it whole holds a large picture four times over."""
     if image.width < 1 or image.height < 1:
         raise ImageError(f"{label} has no pixels: it is {image.width}x{image.height}.")
-    image.load()  # which turns a TIFF, and takes its orientation away
+    image.load()
     # Pillow gives 16-bit PGM as 32-bit, scaled to 0-65535.
-    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
-    turn = _TURNS.get(_orientation(image))
-    image = image if turn is None else image.transpose(turn)
-    if sixteen:
-        return _from_array(np.asarray(image).astype(np.uint16))
-    if image.mode in ("I", "F"):
+    if image.mode in ("I", "F") and not (image.mode == "I" and image.format == "PPM"):
         raise ImageError(
             f"{label} has 32-bit pixels (mode {image.mode!r}), whose range is not known; wanted: {WANTED}.",
             fix="scale it to 0-255 and convert it to uint8 first",
         )
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return _pixels(image)
+    shape = image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
+    turned = np.empty((*shape, 3), np.uint8)
+    pixels = _VIEWS[orientation](turned) if orientation in _VIEWS else turned
+    if not image.has_transparency_data:
+        _copy(image, pixels, _sixteen_bits(image) if image.mode.startswith("I") else _rgb)
+    elif not _copy(image, pixels, _on_white):
+        LOG.warning("%s is transparent everywhere; its colours are read as they are", label)
+        _copy(image, pixels, lambda strip: (strip.convert("RGBA").convert("RGB"), 0))
+    return turned
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, where the EXIF data are damaged: the pixels are not."""
-    try:
-        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:
-        return 1
-    return orientation
+def _copy(image: Image.Image, pixels: Picture, convert: Callable[[Image.Image], tuple[Any, int]]) -> int:
+    """Copy an image strip by strip; return the highest of the numbers that came with the strips."""
+    width = min(image.width, STRIP)
+    height = max(1, STRIP // width)
+    highest = 0
+    for top in range(0, image.height, height):
+        for left in range(0, image.width, width):
+            box = (left, top, min(left + width, image.width), min(top + height, image.height))
+            strip, number = convert(image.crop(box))
+            pixels[top : top + height, left : left + width] = np.asarray(strip)
+            highest = max(highest, number)
+    return highest
 
 
-def _pixels(image: Image.Image) -> Picture:
-    """The pixels as RGB, copied in strips: converting and copying it whole holds a large picture four times over."""
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, STRIP):
-        strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
-        # Converting what is RGB already would copy it.
-        pixels[top : top + STRIP] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
-    return pixels
+def _rgb(strip: Image.Image) -> tuple[Image.Image, int]:
+    return (strip if strip.mode == "RGB" else strip.convert("RGB")), 0  # converting what is RGB already would copy it
+
+
+def _on_white(strip: Image.Image) -> tuple[Image.Image, int]:
+    """The strip on white, and its highest alpha."""
+    rgba = strip.convert("RGBA")
+    highest: Any = rgba.getchannel("A").getextrema()[1]
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), highest
+
+
+def _sixteen_bits(image: Image.Image) -> Callable[[Image.Image], tuple[npt.NDArray[np.uint8], int]]:
+    """How a strip of 16-bit grey becomes 8-bit; of a TIFF also what Pillow leaves as it is in the file."""
+    tags = getattr(image, "tag_v2", {})
+    most = 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535
+    inverted = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # white is zero
+
+    def convert(strip: Image.Image) -> tuple[npt.NDArray[np.uint8], int]:
+        values = np.asarray(strip).astype(np.uint32)
+        grey = (_eight_bits(values) if most == 65535 else (values * 255 + most // 2) // most).astype(np.uint8)
+        return (255 - grey if inverted else grey)[:, :, None], 0
+
+    return convert
+
+
+def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """16-bit values as 8-bit: 257 of the one are 1 of the other."""
+    return (values.astype(np.uint32) + 128) // 257
 
 
 def _from_array(array: npt.NDArray[Any]) -> Picture:
@@ -258,11 +367,11 @@ def _from_array(array: npt.NDArray[Any]) -> Picture:
     if 0 in array.shape:
         raise ImageError(f"Got {was}, which has no pixels; wanted: {WANTED}.")
     if array.dtype.itemsize == 2:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        array = _eight_bits(array).astype(np.uint8)
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     if array.shape[2] == 4:
-        return _from_pil(Image.fromarray(array), "the array")
+        return _from_pil(Image.fromarray(array), "the array", 1)
     return array
 
 

@@ -46,7 +46,7 @@ class Calibration:
             ImageError: one cannot be read.
         """
         for path in self.pictures:
-            picture = read_image(path)
+            picture = read_image(path, formats=self.config.formats, max_pixels=self.config.max_pixels)
             view = views_of(*picture.shape[:2], max_side=self.config.max_side)[0]
             frame = frame_for(self.config, self.detector, *view.size, view.scale)
             yield prepare([picture], [frame], self.detector.preprocess)

@@ -167,7 +167,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_is_done(polyface, p
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", "--images", "in", "--json")
     assert result.exit_code == 1
     [line] = result.stderr.splitlines()
-    assert line.startswith("left out: in/b.png: is not a picture in a format Pillow reads: its 10 bytes do not begin")
+    assert line.startswith("left out: in/b.png: is not a picture in a format that is read: its 10 bytes do not begin")
     report = json.loads(result.stdout)
     assert (report["pictures"], report["failed"], report["backends"][0]["over"]) == (1, 1, [])
 

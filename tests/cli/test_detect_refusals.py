@@ -48,8 +48,8 @@ def dangling_link():
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (text_file, "is not a picture in a format Pillow reads: its 18 bytes do not begin as a picture does"),
-        (empty_file, "is not a picture in a format Pillow reads: it is empty (0 bytes)"),
+        (text_file, "is not a picture in a format that is read: its 18 bytes do not begin as a picture does"),
+        (empty_file, "is not a picture in a format that is read: it is empty (0 bytes)"),
         (truncated_jpeg, "cannot be decoded: image file is truncated"),
         (header_alone, "cannot be decoded: "),
         (empty_folder, "the folder has no pictures"),

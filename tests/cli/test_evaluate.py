@@ -231,7 +231,7 @@ class TestPicturesThatCannotBeRead:
         result = polyface(*RUN, "--json")
         assert result.exit_code == 1
         first, last = result.stderr.splitlines()
-        assert first.startswith("0--Parade/a: is not a picture in a format Pillow reads: ")
+        assert first.startswith("0--Parade/a: is not a picture in a format that is read: ")
         assert last == "note: counted as without faces, since they could not be read, 1: 0--Parade/a"
         actual = json.loads(result.stdout)
         assert list(actual["failed"]) == ["0--Parade/a"]

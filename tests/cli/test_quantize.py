@@ -99,7 +99,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_is_used(quantize, p
     (folder / "pictures" / "b.jpg").write_bytes(b"no picture")
     result, entry = quantize()
     assert result.exit_code == 1
-    assert result.stderr.startswith("pictures/b.jpg: is not a picture in a format Pillow reads")
+    assert result.stderr.startswith("pictures/b.jpg: is not a picture in a format that is read")
     assert sizes(entry) == ["64x64"]
 
 

@@ -23,6 +23,8 @@ VALUES = {
     "iou_threshold": (0.75, "0.75"),
     "max_side": (640, "640"),
     "draft": (True, "true"),
+    "formats": (["SGI", "ICO"], "SGI,ico"),
+    "max_pixels": (1000, "1000"),
     "infer_size": ([480, 640], "480x640"),
     "fit": ("stretch", "stretch"),
     "pad_to": (1, "1"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from polyface.config import CONTRADICTIONS, RESERVED, Config, load_config
@@ -35,6 +35,8 @@ VALUES = {
     "iou_threshold": fractions,
     "max_side": counts,
     "draft": st.booleans(),
+    "formats": st.lists(st.sampled_from(["EPS", "SGI", "ICO"]), min_size=1, max_size=2, unique=True),
+    "max_pixels": counts,
     "infer_size": st.lists(counts, min_size=2, max_size=2),
     "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": counts,
@@ -85,7 +87,7 @@ def as_environment(table):
         if isinstance(value, dict):
             return ",".join(f"{name}={text(item)}" for name, item in value.items())
         if isinstance(value, list):
-            return ("," if isinstance(value[0], float) else "x").join(map(str, value))
+            return ("x" if isinstance(value[0], int) else ",").join(map(str, value))
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     return {f"POLYFACE_{name.upper()}": text(value) for name, value in table.items()}
@@ -95,7 +97,8 @@ def test_the_values_drawn_here_cover_every_setting():
     assert set(VALUES) == {key.name for key in known_settings()}
 
 
-@settings(deadline=None)
+# Four layers of all settings seldom agree.
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(layers, layers, layers, layers)
 def test_a_stronger_source_wins_and_every_value_remembers_its_own(in_file, in_project, in_environment, keywords):
     # An empty variable counts as unset, so no options are no variable.

@@ -58,12 +58,16 @@ class Samples:
         batch: how many pictures a call gets.
         paths: files, taken in turn; without them it is random noise, the same in every round.
         seed: of the noise.
+        formats: as of :func:`polyface.read_image`.
+        max_pixels: as of :func:`polyface.read_image`.
     """
 
     size: tuple[int, int] | None
     batch: int
     paths: tuple[Path, ...] = ()
     seed: int = 0
+    formats: tuple[str, ...] = ()
+    max_pixels: int | None = None
 
     def pictures(self, number: int) -> list[Picture]:
         """Return the pictures of a round.
@@ -76,7 +80,7 @@ class Samples:
             return list(np.random.default_rng(self.seed).integers(0, 256, shape, np.uint8))
         first = number * self.batch
         paths = [self.paths[(first + place) % len(self.paths)] for place in range(self.batch)]
-        return [self._sized(read_image(path)) for path in paths]
+        return [self._sized(read_image(path, formats=self.formats, max_pixels=self.max_pixels)) for path in paths]
 
     def _sized(self, picture: Picture) -> Picture:
         if self.size is None:

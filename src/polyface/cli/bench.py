@@ -112,8 +112,12 @@ def command(
     choices = _choices(detectors or (config.detector,), backends, config)
     counts = _listed("batches", batches, "batch_size")
     shapes = _listed("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
-    paths, failed = _pictures(images, rounds * max(counts)) if images else ((), 0)
-    samples = [Samples(size=size, batch=count, paths=paths, seed=seed) for size in shapes for count in counts]
+    paths, failed = _pictures(images, rounds * max(counts), config) if images else ((), 0)
+    samples = [
+        Samples(size=size, batch=count, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
+        for size in shapes
+        for count in counts
+    ]
     cells = [_cell(label, choice, one) for one in samples for label, choice in choices.items()]
     drawing = empty(expanded(plot), len(cells)) if plot else None
     host = machine()
@@ -169,7 +173,7 @@ def _listed(option: str, text: str, setting: str) -> list[Any]:
         raise ConfigError(f"--{option} {text}: each must be {error}.") from None
 
 
-def _pictures(images: str, wanted: int) -> tuple[tuple[Path, ...], int]:
+def _pictures(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...], int]:
     """Return the first pictures that can be read, at most as many as wanted, and how many of those before cannot be."""
     from polyface.cli.pictures import find_pictures
     from polyface.imaging import read_image
@@ -183,7 +187,7 @@ def _pictures(images: str, wanted: int) -> tuple[tuple[Path, ...], int]:
             try:
                 if job.problem:
                     raise ImageError(f"{job.path}: {job.problem}.")
-                read_image(job.path)
+                read_image(job.path, formats=config.formats, max_pixels=config.max_pixels)
                 paths.append(job.path)
             except ImageError as error:
                 failed += 1

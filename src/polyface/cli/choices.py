@@ -17,6 +17,8 @@ SETTINGS = (
     "score_threshold",
     "iou_threshold",
     "max_side",
+    "formats",
+    "max_pixels",
     "infer_size",
     "fit",
     "pad_to",

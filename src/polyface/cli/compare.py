@@ -170,7 +170,7 @@ def command(
     rows = [tolerance_of(first.precision, other.precision) for other in others]
     pictures = None if images == RANDOM else str(expanded(images))
     truth = None if ground_truth is None else GroundTruth(ground_truth, pictures)
-    samples = Samples(pictures, seed)
+    samples = Samples(pictures, seed, config)
     with ExitStack() as stack:
         stack.enter_context(quiet_pillow())
         reference = stack.enter_context(create_detector(config=first))
@@ -274,11 +274,12 @@ class GroundTruth:
 class Samples:
     """The pictures to look at, in batches of one size; what cannot be read is said, counted and left out."""
 
-    def __init__(self, images: str | None, seed: int) -> None:
+    def __init__(self, images: str | None, seed: int, config: Config) -> None:
         from polyface.cli.pictures import find_pictures
 
         self.images = images
         self.seed = seed
+        self.config = config
         self.read = self.failed = 0
         self._jobs = [] if images is None else find_pictures([images])
 
@@ -313,7 +314,8 @@ class Samples:
                 if job.problem:
                     raise ImageError(job.problem)
                 name = job.path.relative_to(root).with_suffix("").as_posix()
-                sample = Sample(names=[name], pictures=[read_image(job.path)])
+                picture = read_image(job.path, formats=self.config.formats, max_pixels=self.config.max_pixels)
+                sample = Sample(names=[name], pictures=[picture])
             except ImageError as error:
                 self.failed += 1
                 click.echo(f"left out: {printable(job.name)}: {printable(one_line(error, job.path))}", err=True)

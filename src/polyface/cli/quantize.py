@@ -13,7 +13,7 @@ from polyface.cli.export import print_graph
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, printable
-from polyface.config import load_config
+from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError
 from polyface.plugins import installed_plugins
 from polyface.weights import expanded
@@ -21,7 +21,7 @@ from polyface.weights import expanded
 if TYPE_CHECKING:
     from polyface.cli.pictures import Job
 
-SETTINGS = ("weights", "artifacts", "max_side", "infer_size", "fit", "pad_to")
+SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
 
 
 @click.command("quantize", short_help="Make a network of 8-bit numbers, calibrated on your pictures.")
@@ -69,7 +69,7 @@ def command(
     folder = None if output is None else expanded(output).absolute()
     jobs = _spread(find_pictures([str(expanded(images))]), count)
     with quiet_pillow():
-        pictures = _readable(jobs, as_json=as_json)
+        pictures = _readable(jobs, config, as_json=as_json)
         if not pictures:
             raise ConfigError(
                 f"There is nothing to calibrate '{detector}' with.",
@@ -102,7 +102,7 @@ def _spread(jobs: Sequence[Job], count: int) -> list[Job]:
     return [jobs[index * len(jobs) // count] for index in range(count)]
 
 
-def _readable(jobs: Sequence[Job], *, as_json: bool) -> list[Path]:
+def _readable(jobs: Sequence[Job], config: Config, *, as_json: bool) -> list[Path]:
     """The pictures that can be read; what is wrong with the others goes to standard error."""
     from polyface.imaging import read_image
 
@@ -112,7 +112,7 @@ def _readable(jobs: Sequence[Job], *, as_json: bool) -> list[Path]:
             try:
                 if job.problem:
                     raise ImageError(job.problem)
-                read_image(job.path)
+                read_image(job.path, formats=config.formats, max_pixels=config.max_pixels)
                 paths.append(job.path)
             except ImageError as error:
                 click.echo(f"{printable(job.name)}: {printable(one_line(error, job.path))}", err=True)
