@@ -6,7 +6,6 @@ import contextlib
 import functools
 import math
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -502,9 +501,8 @@ def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
         PluginError: its code fails, whatever it raises.
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            backend: Backend = _made(spec.factory, Backend)
-            return backend, tuple(backend.probe())
+        backend: Backend = _made(spec.factory, Backend)
+        return backend, tuple(backend.probe())
     except BackendUnavailableError:
         raise
     except Exception as error:

@@ -7,11 +7,9 @@ disturbs no other.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -143,12 +141,10 @@ class PluginManager:
         label = f"{info.distribution}:{info.name}"
         plugin = None
         try:
-            # What a plugin prints must not end up among the JSON on standard output.
-            with contextlib.redirect_stdout(sys.stderr):
-                plugin = load()
-                hooks = self._hooks_of(plugin)
-                self._pluggy.register(plugin, name=label)
-                records = tuple(record for hook in hooks for record in self._records_of(hook, label))
+            plugin = load()
+            hooks = self._hooks_of(plugin)
+            self._pluggy.register(plugin, name=label)
+            records = tuple(record for hook in hooks for record in self._records_of(hook, label))
             self._check_names(info, records)
         except KeyboardInterrupt:
             raise

@@ -266,12 +266,13 @@ def test_whatever_is_raised_at_import_is_kept(distribution, monkeypatch, code, r
     assert (info.status, info.error.why) == ("failed", (reason,))
 
 
-def test_what_a_plugin_prints_does_not_reach_standard_output(distribution, monkeypatch, capsys):
+def test_finding_plugins_leaves_standard_output_alone(distribution, monkeypatch, capsys):
     folder = distribution("chatty", {"chatty": "=chatty"})
-    (folder / "chatty.py").write_text("print('hello')")
+    (folder / "chatty.py").write_text("import sys\nseen = sys.stdout\nprint('hello')")
     monkeypatch.delitem(sys.modules, "chatty", raising=False)
     assert info_of(discover(PLUGINS="chatty"), "chatty").status == "ok"
-    assert capsys.readouterr() == ("", "hello\n")
+    assert sys.modules["chatty"].seen is sys.stdout
+    assert capsys.readouterr() == ("hello\n", "")
 
 
 def test_a_failed_second_registration_leaves_the_first_in_its_place():

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import polyface
+from polyface.cli.output import own_stdout
 from polyface.errors import PolyfaceError
 
 COMMANDS = (
@@ -81,4 +82,5 @@ def group() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, with 1 if a part could not be done, or with 2 for usage and settings."""
-    group(args, prog_name="polyface")
+    with own_stdout():
+        group(args, prog_name="polyface")

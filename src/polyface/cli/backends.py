@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from polyface.cli.options import json_option
+from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
 from polyface.planning import missing
 from polyface.plugins import installed_plugins
@@ -12,7 +13,7 @@ from polyface.specs import BackendSpec
 from polyface.specs import as_json as record_as_json
 
 
-@click.command("backends", short_help="Installed backends, their devices and options.")
+@click.command("backends", cls=Command, short_help="Installed backends, their devices and options.")
 @json_option
 def command(as_json: bool) -> None:
     """List the installed backends: what each claims to run on, and its options for --backend-options."""

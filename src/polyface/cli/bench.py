@@ -12,6 +12,7 @@ from attrs import frozen
 
 from polyface.cli.choices import METAVAR, SETTINGS, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.output import Command, echo
 from polyface.cli.progress import progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, printable
 from polyface.config import Config, load_config, settings
@@ -68,7 +69,7 @@ class Row:
         return self.measured.times_as_fast(self.reference) if self.reference and not self.measured.why else None
 
 
-@click.command("bench", short_help="How fast detectors run, against each other.")
+@click.command("bench", cls=Command, short_help="How fast detectors run, against each other.")
 @click.argument("detectors", nargs=-1, metavar="[DETECTOR]...")
 @click.option("--backends", metavar=METAVAR, help="What to run them on; default: the setting backend.")
 @click.option("--sizes", metavar="HEIGHTxWIDTH,...", help=f"Sizes of the pictures, height first; default: {SIZE}.")
@@ -314,7 +315,7 @@ def _print(report: Report) -> None:
             [(*(row.axes[name] for name in report.columns), *_figures(row)) for row in report.measured],
             wraps=(*names, *figures)[0],
         )
-        click.echo("Ratio: pictures per second over those of the first row of its size, median of the rounds.")
+        echo("Ratio: pictures per second over those of the first row of its size, median of the rounds.")
     if report.unmeasured:
         print_table(
             "Not measured",
@@ -328,7 +329,7 @@ def _print(report: Report) -> None:
     # Below the table, where a terminal's width does not cut a command in pieces.
     for fix in dict.fromkeys(row.measured.fix for row in report.unmeasured if row.measured.fix):
         labels = dict.fromkeys(row.measured.contender.label for row in report.unmeasured if row.measured.fix == fix)
-        click.echo(f"For {', '.join(labels)}:\n  {fix}")
+        echo(f"For {', '.join(labels)}:\n  {fix}")
 
 
 def _said(row: Row, names: Sequence[str]) -> list[str]:

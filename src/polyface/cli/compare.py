@@ -13,6 +13,7 @@ from attrs import field, frozen, mutable
 
 from polyface.cli.choices import METAVAR, SETTINGS, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, printable
 from polyface.config import Config, load_config
@@ -119,7 +120,7 @@ class Tally:
         )
 
 
-@click.command("compare", short_help="How far a detector's backends lie apart.")
+@click.command("compare", cls=Command, short_help="How far a detector's backends lie apart.")
 @click.argument("detector")
 @click.option(
     "--backends",
@@ -362,7 +363,7 @@ def _run(execution: Execution) -> dict[str, Any]:
 
 def _print(report: Report) -> None:
     run, precisions = report.execution, report.average_precision
-    click.echo(
+    echo(
         f"{report.detector} on {report.samples.description}; "
         f"the reference is {report.label} ({run.device}, {run.precision})\n"
     )

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table
 from polyface.config import load_config, settings
 
 
-@click.command("config", short_help="Effective settings, and where each comes from.")
+@click.command("config", cls=Command, short_help="Effective settings, and where each comes from.")
 @config_options([key.name for key in settings() if key.name != "json"])
 @json_option
 def command(config_file: str | None, as_json: bool, **overrides: Any) -> None:

@@ -13,6 +13,7 @@ import click
 from attrs import field, mutable
 
 from polyface.cli.options import SOURCE, config_options
+from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_table, printable
 from polyface.config import load_config
@@ -54,7 +55,7 @@ class Tally:
             self.rows.append((name, "failed" if failed else str(faces), f"{seconds * 1000:.0f} ms"))
 
 
-@click.command("detect", short_help="Find the faces in pictures and folders.")
+@click.command("detect", cls=Command, short_help="Find the faces in pictures and folders.")
 @click.argument("inputs", nargs=-1, required=True, metavar="PICTURE|FOLDER...")
 @config_options()
 @click.pass_context
@@ -127,7 +128,7 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
     if folder is not None:
         folder.append(text)
     if to_stdout:
-        click.echo(text)
+        echo(text)
 
 
 def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder) -> None:

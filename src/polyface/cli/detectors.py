@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from polyface.cli.options import json_option
+from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table
 from polyface.plugins import installed_plugins
 from polyface.specs import DetectorSpec
 from polyface.specs import as_json as record_as_json
 
 
-@click.command("detectors", short_help="Installed detectors and their weights.")
+@click.command("detectors", cls=Command, short_help="Installed detectors and their weights.")
 @json_option
 def command(as_json: bool) -> None:
     """List the installed detectors, with their landmarks, graph kinds and weights."""

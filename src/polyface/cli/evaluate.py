@@ -11,6 +11,7 @@ from attrs import frozen
 
 import polyface
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, printable
 from polyface.config import Config, load_config, settings
@@ -53,7 +54,7 @@ def command() -> None:
     """Measure a detector, or anyone's predictions, by the protocol of a data set."""
 
 
-@command.command("widerface", short_help="WIDER FACE: easy, medium and hard.")
+@command.command("widerface", cls=Command, short_help="WIDER FACE: easy, medium and hard.")
 @click.option("--images", metavar="DIR", help="WIDER_val/images: a folder of .jpg pictures for each event.")
 @click.option(
     "--ground-truth",

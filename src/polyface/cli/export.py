@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.output import Command, echo
 from polyface.cli.tables import print_json, print_table
 from polyface.config import load_config
 from polyface.plugins import installed_plugins
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from polyface.specs import DetectorSpec, TensorSpec
 
 
-@click.command("export", short_help="Export a network, to run it on machines without torch.")
+@click.command("export", cls=Command, short_help="Export a network, to run it on machines without torch.")
 @click.argument("detector")
 @click.option("--to", "kind", default="onnx", show_default=True, metavar="KIND", help="Graph kind to export to.")
 @config_options(["weights"])
@@ -49,7 +50,7 @@ def command(
     run = ["polyface", "detect", "PICTURE", "--detector", detector]
     run += ["--weights", config.weights] if config.weights else []
     run += ["--artifacts", str(folder)] if folder else []
-    click.echo(f"To run it:\n  {shlex.join(run)}")
+    echo(f"To run it:\n  {shlex.join(run)}")
 
 
 def print_graph(done: Export, spec: DetectorSpec, how: str) -> None:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 import attrs
 import click
 
+from polyface.cli.output import Command, echo
 from polyface.errors import PolyfaceError
 from polyface.plugins import installed_plugins
 from polyface.weights import Weights, choose
 
 
-@click.command("fetch", short_help="Download the weights of detectors.")
+@click.command("fetch", cls=Command, short_help="Download the weights of detectors.")
 @click.argument("detectors", nargs=-1, required=True, metavar="DETECTOR...")
 @click.option("--weights", metavar="NAME", help="Weights to fetch, where they are not the detector's default.")
 @click.option("--offline", is_flag=True, help="Transfer nothing, only check what is here; as POLYFACE_OFFLINE=1.")
@@ -37,7 +38,7 @@ def command(ctx: click.Context, detectors: tuple[str, ...], weights: str | None,
             failed += 1
             click.echo(f"error: {error}", err=True)
         else:
-            click.echo(f"{name}: {_origin(choice)}{path or ''}")
+            echo(f"{name}: {_origin(choice)}{path or ''}")
     ctx.exit(1 if failed else 0)
 
 

@@ -8,6 +8,7 @@ import click
 from attrs import asdict, evolve, frozen
 
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.output import Command, echo
 from polyface.cli.tables import print_json, print_notes, print_table
 from polyface.config import Config, load_config
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
@@ -29,7 +30,7 @@ class Cell:
     auto: str = ""
 
 
-@click.command("matrix", short_help="Which detector runs on which backend here.")
+@click.command("matrix", cls=Command, short_help="Which detector runs on which backend here.")
 @config_options(["artifacts", "device", "precision"])
 @click.option("--probe", is_flag=True, help="Build each pair and run it once, rather than read what is installed.")
 @json_option
@@ -69,8 +70,8 @@ def command(config_file: str | None, probe: bool, as_json: bool, **overrides: An
     )
     # Below the table, where a terminal's width does not cut a command in pieces.
     for fix in dict.fromkeys(cell.fix for cell in cells if cell.fix):
-        click.echo(f"For {', '.join(f'{cell.detector} on {cell.backend}' for cell in cells if cell.fix == fix)}:")
-        click.echo(f"  {fix}")
+        echo(f"For {', '.join(f'{cell.detector} on {cell.backend}' for cell in cells if cell.fix == fix)}:")
+        echo(f"  {fix}")
 
 
 def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:

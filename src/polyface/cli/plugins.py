@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from polyface.cli.options import json_option
+from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
 from polyface.plugins import RECORDS, PluginInfo, installed_plugins
 from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec
 
 
-@click.command("plugins", short_help="Installed plugins, the broken among them.")
+@click.command("plugins", cls=Command, short_help="Installed plugins, the broken among them.")
 @json_option
 def command(as_json: bool) -> None:
     """List the installed plugins: what each provides, and why a broken one does not."""

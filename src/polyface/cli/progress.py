@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polyface.cli.output import results
 from polyface.errors import PolyfaceError
 
 
@@ -32,7 +32,8 @@ def progress(
 
     console = Console(stderr=True)
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    beside_json = as_json and sys.stdout is not None and sys.stdout.isatty()
+    stdout = results()
+    beside_json = as_json and stdout is not None and stdout.isatty()
     disable = beside_json or not console.is_terminal
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
         task = bar.add_task(doing, total=total, completed=done)

@@ -11,6 +11,7 @@ import click
 
 from polyface.cli.export import print_graph
 from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, printable
 from polyface.config import Config, load_config
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
 
 
-@click.command("quantize", short_help="Make a network of 8-bit numbers, calibrated on your pictures.")
+@click.command("quantize", cls=Command, short_help="Make a network of 8-bit numbers, calibrated on your pictures.")
 @click.argument("detector")
 @click.option(
     "--images", required=True, metavar="DIR", help="Folder of pictures like those to come; 20 to 200 are enough."
@@ -85,9 +86,9 @@ def command(
         chosen = ["--weights", config.weights] if config.weights else []
         where = ["--artifacts", str(folder)] if folder else []
         run = ["polyface", "detect", "PICTURE", "--detector", detector, "--precision", "int8", *chosen, *where]
-        click.echo(f"To run it:\n  {shlex.join(run)}")
-        click.echo("What it costs in accuracy is for your own pictures to say:")
-        click.echo(f"  {shlex.join(_comparison(detector, images, [*chosen, *where]))}")
+        echo(f"To run it:\n  {shlex.join(run)}")
+        echo("What it costs in accuracy is for your own pictures to say:")
+        echo(f"  {shlex.join(_comparison(detector, images, [*chosen, *where]))}")
     ctx.exit(1 if len(pictures) < len(jobs) else 0)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from polyface.cli.output import echo, results
+
 if TYPE_CHECKING:
     from polyface.plugins import PluginManager
 
@@ -29,8 +31,9 @@ def megabytes(size: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Write a value to standard output as indented JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Write a value to standard output as indented JSON, in UTF-8."""
+    # The name of a file need not be UTF-8; what of it is not becomes the escapes of JSON.
+    echo(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def print_table(
@@ -68,7 +71,7 @@ def print_table(
         table.add_column(column, footer=footer, overflow="fold", no_wrap=column != wraps)
     for row in rows:
         table.add_row(*map(text, row))
-    console = Console(stderr=err)
+    console = Console(stderr=True) if err else Console(file=results())
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNLIMITED
     console.print(text(title, "bold"), table)

@@ -9,6 +9,7 @@ import click
 from attrs import frozen
 
 from polyface.cli.options import json_option
+from polyface.cli.output import Command, echo
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table
 from polyface.errors import PolyfaceError, WeightsNotFoundError
 from polyface.plugins import installed_plugins
@@ -28,7 +29,7 @@ class Entry:
     fix: str = ""
 
 
-@click.command("weights", short_help="Weights of detectors: terms, and whether they are here and whole.")
+@click.command("weights", cls=Command, short_help="Weights of detectors: terms, and whether they are here and whole.")
 @click.argument("detectors", nargs=-1, metavar="[DETECTOR]...")
 @json_option
 def command(detectors: tuple[str, ...], as_json: bool) -> None:
@@ -52,10 +53,10 @@ def command(detectors: tuple[str, ...], as_json: bool) -> None:
     # Below the table, where a terminal's width does not cut a command in pieces.
     for entry in entries:
         if entry.fix:
-            click.echo(f"For {entry.file.name} of {entry.detector}:\n  {entry.fix}")
+            echo(f"For {entry.file.name} of {entry.detector}:\n  {entry.fix}")
     bare = [name for name, spec in chosen.items() if not spec.weights]
     if bare:
-        click.echo(f"No weights are needed for {', '.join(bare)}.")
+        echo(f"No weights are needed for {', '.join(bare)}.")
 
 
 def _entry(weights: Weights, file: WeightsFile) -> Entry:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -154,8 +152,7 @@ def cuda_providers(request: CompileRequest) -> Providers:
         BackendUnavailableError: the installed ONNX Runtime has no CUDA.
     """
     require_provider(CUDA, request, fix=GPU_WHEEL)
-    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find, and stdout belongs to the caller
-        onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels, which the dynamic loader does not search
+    onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels, which the dynamic loader does not search
     options = {
         "device_id": indexed(request.device).removeprefix("cuda:"),
         "use_tf32": "0",  # fp32 means fp32: TF32 keeps 10 of the 23 bits

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,17 +76,16 @@ def _exported(module: torch.nn.Module, detector: DetectorSpec) -> onnx.ModelProt
     free = torch.export.Dim.DYNAMIC
     image = torch.from_numpy(_pictures(detector, *_TRACED))
     try:
-        with _quiet():
-            program = torch.onnx.export(
-                module,
-                (image,),
-                dynamo=True,
-                input_names=[detector.input.name],
-                output_names=[tensor.name for tensor in detector.outputs],
-                dynamic_shapes=({0: free, 2: free, 3: free},),
-                opset_version=OPSET,
-                verbose=False,
-            )
+        program = torch.onnx.export(
+            module,
+            (image,),
+            dynamo=True,
+            input_names=[detector.input.name],
+            output_names=[tensor.name for tensor in detector.outputs],
+            dynamic_shapes=({0: free, 2: free, 3: free},),
+            opset_version=OPSET,
+            verbose=False,
+        )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise ContractError(
             f"The module of '{detector.name}' cannot be exported to ONNX with a free batch, height and width.",
@@ -188,17 +182,3 @@ def _runner(data: bytes) -> Any:
     from onnx.reference import ReferenceEvaluator
 
     return ReferenceEvaluator(onnx.load_from_string(data)).run
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress lines, logs and warnings, which concern its own code, from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        sink = io.StringIO()
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

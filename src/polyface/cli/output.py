@@ -1,0 +1,70 @@
+"""Standard output is for what a command has to say; what plugins and their runtimes print goes to standard error.
+
+The command line owns its process, so it may switch what belongs to the process, and it does so before any thread
+starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+import click
+
+_results: list[IO[Any] | None] = []  # while a command runs, where its results go
+
+
+class Command(click.Command):
+    """A command that has standard output to itself: what others print meanwhile goes to standard error."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; help and version have been printed by then, to standard output as ever."""
+        _results.append(sys.stdout)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                return super().invoke(ctx)
+        finally:
+            _results.pop()
+
+
+def results() -> IO[Any] | None:
+    """Return standard output as a command may write to it; ``None`` where the program has none."""
+    return _results[-1] if _results else sys.stdout
+
+
+def echo(text: str | bytes) -> None:
+    """Write a line to standard output; what its encoding lacks is written as escapes."""
+    file = results()
+    if file is None:
+        return
+    if isinstance(text, str) and (encoding := getattr(file, "encoding", None)):
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text, file=file)
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[None]:
+    """Let descriptor 1 be standard error, for libraries that print by themselves; ``sys.stdout`` goes where it went."""
+    before = sys.stdout
+    try:
+        ours = os.name == "posix" and before.fileno() == 1
+        errors = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+        ours = False
+    if not ours:
+        yield
+        return
+    before.flush()
+    stream = os.fdopen(os.dup(1), "w", encoding=before.encoding, errors=before.errors, newline="\n")
+    os.dup2(errors, 1)
+    sys.stdout = stream
+    try:
+        yield
+    finally:
+        sys.stdout = before
+        os.dup2(stream.fileno(), 1)
+        with contextlib.suppress(OSError):  # what cannot be written has been reported by whoever wrote it
+            stream.close()
