@@ -7,10 +7,12 @@ somebody laid there can meet it. Whoever is killed leaves it behind; :func:`remo
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import math
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,29 +32,44 @@ def aside_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its place when the block ends; an error in the block leaves all as it was.
 
     A link at ``path`` is replaced, not followed.
+
+    Args:
+        path: where it belongs.
+        within: the descriptor of the folder that ``path`` is a name in, where there is one.
 
     Raises:
         OSError: it cannot be written, closed or moved.
     """
     aside = aside_of(path)
     try:
-        with aside.open("xb") as stream:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(aside, flags, 0o666, dir_fd=within)
+        with os.fdopen(descriptor, "wb") as stream:
             yield stream
-        aside.replace(path)
+        os.replace(aside, path, src_dir_fd=within, dst_dir_fd=within)
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside, dir_fd=within)
 
 
-def remove_abandoned(folder: Path, pattern: str = ".*.part") -> None:
-    """Remove what killed processes left in a folder, files and links and no folders; what cannot be removed stays."""
-    for path in folder.glob(pattern):
-        with contextlib.suppress(OSError):
-            if not path.is_dir() and time.time() - os.lstat(path).st_mtime > ABANDONED:
-                path.unlink()
+def remove_abandoned(folder: Path | int, pattern: str = ".*.part") -> None:
+    """Remove what killed processes left in a folder, files and links and no folders; what cannot be removed stays.
+
+    Args:
+        folder: its path, or the descriptor of it.
+        pattern: which names.
+    """
+    within, parent = (folder, Path()) if isinstance(folder, int) else (None, folder)
+    with contextlib.suppress(OSError):
+        for name in fnmatch.filter(os.listdir(folder), pattern):  # noqa: PTH208 - of a descriptor, too
+            with contextlib.suppress(OSError):
+                status = os.stat(parent / name, dir_fd=within, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > ABANDONED:
+                    os.unlink(parent / name, dir_fd=within)
 
 
 def read_json(path: Path) -> dict[str, Any]:

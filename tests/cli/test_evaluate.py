@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from polyface.cli import group
 from polyface.config import settings
 from polyface.detector import FaceDetector
 from polyface.errors import PluginError
+from polyface.folders import LockedFolder
 
 # Where the pictures of `picture` have their red square, and where they have nothing.
 SQUARE, NOTHING = (16, 8, 8, 8), (40, 24, 8, 8)
@@ -177,17 +180,20 @@ class TestInterruption:
         assert detected == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]
 
     def test_while_a_file_is_written_nothing_of_it_stays(self, polyface, report, folder, monkeypatch):
-        write, calls = Path.write_text, []
+        atomic_write, calls = LockedFolder.atomic_write, []
 
-        def interrupted(self, text, **options):
-            calls.append(self)
-            write(self, text[: len(text) // 2] if len(calls) == 3 else text, **options)
-            if len(calls) == 3:  # settings, the first picture, the second
-                raise KeyboardInterrupt
-            return len(text)
+        @contextlib.contextmanager
+        def interrupted(self, name):
+            calls.append(name)
+            with atomic_write(self, name) as stream:
+                if len(calls) == 3:  # settings, the first picture, the second
+                    stream.write(b"b.jpg")
+                    raise KeyboardInterrupt
+                yield stream
 
-        monkeypatch.setattr(Path, "write_text", interrupted)
-        assert polyface(*RUN).exit_code == 130
+        with monkeypatch.context() as patch:
+            patch.setattr(LockedFolder, "atomic_write", interrupted)
+            assert polyface(*RUN).exit_code == 130
         files = [path.name for path in (folder / "widerface-results").rglob("*") if path.is_file()]
         assert sorted(files) == ["a.txt", "settings.json"]
         assert report(*RUN, stderr="note: 1 of 3 pictures were done before\n")["subsets"] == SUBSETS
@@ -347,6 +353,28 @@ def test_pictures_without_ground_truth_are_named(report, picture):
     picture("images/9--Other/x.jpg")
     actual = report(*RUN, stderr="note: pictures without ground truth are left out, 1: 9--Other/x\n")
     assert actual["pictures"] == 3
+
+
+def test_hidden_files_beside_the_pictures_are_nobodys(report):
+    for name in ("images/0--Parade/._a.jpg", "images/.git/b.jpg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"of a file system that has no place for it")
+    assert report()["subsets"] == SUBSETS
+
+
+def test_a_folder_of_pictures_that_cannot_be_listed_ends_the_evaluation(polyface, monkeypatch):
+    listdir = os.listdir
+
+    def guarded(path):
+        if Path(path).name == "1--Handshaking":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", guarded)
+    result = polyface(*RUN)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "images cannot be searched" in result.stderr
+    assert "images/1--Handshaking" in result.stderr
 
 
 def test_the_text_file_gives_one_subset(report):

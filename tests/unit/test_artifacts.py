@@ -391,10 +391,11 @@ def test_two_distributions_that_share_a_detectors_name_share_no_graph(detector_s
 
 
 def test_a_graph_that_cannot_take_its_place_is_an_error_and_leaves_nothing(store, monkeypatch):
-    def fail(self, target):
+    def fail(path, target, **_):
         raise OSError(f"cannot move to {target}")
 
     monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="cannot move to"):
         store.put(KEY, writer(), {})
     assert list(store.root.iterdir()) == []

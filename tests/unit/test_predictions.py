@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyface.errors import EvaluationError
+from polyface.errors import ConfigError, EvaluationError
 from polyface.evaluation.predictions import ResultsFolder, as_rows, read_prediction, read_predictions
 from polyface.results import Detections
 
@@ -29,16 +30,16 @@ def prediction(tmp_path):
 
 
 def test_a_file_is_written_as_the_official_evaluation_reads_it(tmp_path):
-    folder = ResultsFolder(tmp_path, {})
     faces = Detections(boxes=[[1, 2, 11.5, 22], [-3, 0, 4, 5]], scores=[0.75, 0.5])
-    folder.add(NAME, as_rows(faces))
+    with ResultsFolder(tmp_path, {}) as folder:
+        folder.add(NAME, as_rows(faces))
     text = (tmp_path / f"predictions/{NAME}.txt").read_text()
     assert text == "0_Parade_marchingband_1_465\n2\n1.0 2.0 10.5 20.0 0.75\n-3.0 0.0 7.0 5.0 0.5\n"
 
 
 def test_a_picture_without_faces_has_a_file_that_says_0(tmp_path):
-    folder = ResultsFolder(tmp_path, {})
-    folder.add(NAME, as_rows(Detections(boxes=np.empty((0, 4)), scores=[])))
+    with ResultsFolder(tmp_path, {}) as folder:
+        folder.add(NAME, as_rows(Detections(boxes=np.empty((0, 4)), scores=[])))
     assert (tmp_path / f"predictions/{NAME}.txt").read_text() == "0_Parade_marchingband_1_465\n0\n"
     assert read_predictions(folder.predictions, [NAME])[NAME].shape == (0, 5)
 
@@ -50,8 +51,8 @@ numbers = st.floats(-1e6, 1e6, width=32)
 def test_what_is_read_back_is_what_was_found_to_the_last_digit(tmp_path_factory, rows):
     table = np.array(rows, np.float32).reshape(-1, 5)
     expected = as_rows(Detections(boxes=table[:, :4], scores=table[:, 4]))
-    folder = ResultsFolder(tmp_path_factory.getbasetemp() / "to-the-last-digit", {})
-    folder.add(NAME, expected)
+    with ResultsFolder(tmp_path_factory.getbasetemp() / "to-the-last-digit", {}) as folder:
+        folder.add(NAME, expected)
     assert np.array_equal(read_predictions(folder.predictions, [NAME])[NAME], expected)
 
 
@@ -104,7 +105,8 @@ def test_a_file_of_anything_is_refused_or_read(tmp_path_factory, data):
 
 def test_pictures_without_a_file_are_counted_and_the_first_five_named(tmp_path):
     names = [f"e/{index}" for index in range(8)]
-    ResultsFolder(tmp_path, {}).add("e/0", np.empty((0, 5)))
+    with ResultsFolder(tmp_path, {}) as folder:
+        folder.add("e/0", np.empty((0, 5)))
     with pytest.raises(EvaluationError, match="has no predictions for 7 of 8 pictures") as raised:
         read_predictions(tmp_path / "predictions", names)
     assert raised.value.why == ("7: e/1, e/2, e/3, e/4, e/5 and 2 more",)
@@ -113,24 +115,32 @@ def test_pictures_without_a_file_are_counted_and_the_first_five_named(tmp_path):
 SETTINGS = {"detector": "toy", "scales": (0.5, 1.0), "score_threshold": 0.02}
 
 
+def run(folder, settings=SETTINGS, names=()):
+    """A run into the folder that predicts those pictures."""
+    with ResultsFolder(folder, settings) as results:
+        for name in names:
+            results.add(name, np.empty((0, 5)))
+
+
 class TestFolderOfARun:
     def test_the_same_settings_go_on(self, tmp_path):
-        ResultsFolder(tmp_path, SETTINGS).add("e/a", np.empty((0, 5)))
-        folder = ResultsFolder(tmp_path, SETTINGS)
-        assert ("e/a" in folder, "e/b" in folder) == (True, False)
+        run(tmp_path, names=["e/a"])
+        with ResultsFolder(tmp_path, SETTINGS) as folder:
+            assert ("e/a" in folder, "e/b" in folder) == (True, False)
 
     def test_other_settings_are_refused_with_what_differs_and_change_nothing(self, tmp_path):
-        ResultsFolder(tmp_path, SETTINGS)
+        run(tmp_path)
         before = (tmp_path / "settings.json").read_bytes()
         with pytest.raises(EvaluationError, match="were made with other settings") as raised:
             ResultsFolder(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True})
         assert raised.value.why == ("score_threshold: 0.02 there, 0.5 now", "flip: None there, True now")
         assert raised.value.fix.startswith("--output another-folder; or, to begin again: rm -r ")
         assert (tmp_path / "settings.json").read_bytes() == before
+        run(tmp_path)  # the refused run has let go of the folder
 
-    @pytest.mark.parametrize("text", [None, "", "[]", "{", "\xff", "[" * 100_000, "1" * 5000])
+    @pytest.mark.parametrize("text", [None, "", "[]", "{", "\xff", "[" * 100_000, "1" * 5000], ids=range(7))
     def test_predictions_made_nobody_knows_how_are_refused(self, tmp_path, text):
-        ResultsFolder(tmp_path, SETTINGS)
+        run(tmp_path)
         (tmp_path / "settings.json").unlink()
         if text is not None:
             (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
@@ -139,6 +149,34 @@ class TestFolderOfARun:
 
     def test_a_folder_of_something_else_is_added_to(self, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
-        ResultsFolder(tmp_path, SETTINGS)
+        run(tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "predictions", "settings.json"]
         assert json.loads((tmp_path / "settings.json").read_text())["scales"] == [0.5, 1.0]
+
+    def test_one_run_at_a_time_writes_to_it(self, tmp_path):
+        with ResultsFolder(tmp_path, SETTINGS), pytest.raises(ConfigError, match="Another run writes to the folder"):
+            ResultsFolder(tmp_path, SETTINGS)
+
+    @pytest.mark.parametrize("link", ["predictions", "predictions/e"])
+    def test_nothing_is_written_through_a_link_in_it(self, tmp_path, link):
+        mine, folder = tmp_path / "mine", tmp_path / "results"
+        mine.mkdir()
+        run(folder)
+        (folder / "predictions").rmdir()
+        (folder / link).parent.mkdir(exist_ok=True)
+        (folder / link).symlink_to(mine)
+        with pytest.raises(OSError, match="links in a folder of results are not followed"):
+            run(folder, names=["e/a"])
+        assert list(mine.iterdir()) == []
+
+    def test_that_is_moved_away_is_noticed_and_not_made_anew(self, tmp_path):
+        with ResultsFolder(tmp_path / "here", SETTINGS) as folder:
+            (tmp_path / "here").rename(tmp_path / "there")
+            with pytest.raises(OSError, match="was removed, moved or replaced"):
+                folder.add("e/a", np.empty((0, 5)))
+        assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+    def test_a_picture_whose_name_is_not_utf8_is_written_and_read(self, tmp_path):
+        name = os.fsdecode(b"e/caf\xe9")
+        run(tmp_path, names=[name])
+        assert read_predictions(tmp_path / "predictions", [name])[name].shape == (0, 5)

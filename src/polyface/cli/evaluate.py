@@ -146,7 +146,7 @@ def _part(truth: Mapping[str, Truth], images: Path) -> dict[str, Truth]:
     """The ground truth of the pictures that are there, in its order."""
     from polyface.evaluation.widerface import first_of
 
-    there = {f"{path.parent.name}/{path.stem}" for path in images.glob("*/*.jpg")}
+    there = _named(images, ".jpg")
     part = {name: one for name, one in truth.items() if name in there}
     if not part:
         raise EvaluationError(
@@ -159,10 +159,31 @@ def _part(truth: Mapping[str, Truth], images: Path) -> dict[str, Truth]:
     return part
 
 
+def _named(folder: Path, ending: str) -> set[str]:
+    """The files of that ending in the folders of a folder, ``event/name``; hidden ones are nobody's.
+
+    Raises:
+        EvaluationError: a folder cannot be listed, so that some could be missed.
+    """
+    found = set()
+    try:
+        for event in folder.iterdir():
+            if event.is_dir() and not event.name.startswith("."):
+                names = (path.name for path in event.iterdir())
+                found |= {f"{event.name}/{Path(name).stem}" for name in names if _is_named(name, ending)}
+    except OSError as error:
+        raise EvaluationError(f"{folder} cannot be searched.", why=[str(error)]) from error
+    return found
+
+
+def _is_named(name: str, ending: str) -> bool:
+    return name.endswith(ending) and not name.startswith(".")
+
+
 def _note_others(folder: Path, part: Mapping[str, Truth]) -> None:
     from polyface.evaluation.widerface import first_of
 
-    if others := sorted({f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.txt")} - part.keys()):
+    if others := sorted(_named(folder, ".txt") - part.keys()):
         _note(f"predictions for pictures that are not evaluated are left out, {first_of(others)}")
 
 
@@ -185,8 +206,10 @@ def _run(config: Config, images: Path, results: Path, names: list[str]) -> Run:
         made = _settings(detector)
         weights = choose(detector.detector, config.weights)
         try:
-            folder = ResultsFolder(results, made)
-            failed = _predict(detector, images, folder, names)
+            with ResultsFolder(results, made) as folder:
+                if not folder.locked:
+                    _note(f"{results} lies where no file can be locked; one run at a time!")
+                failed = _predict(detector, images, folder, names)
         except OSError as error:
             raise ConfigError(f"Cannot write to {results}.", why=[str(error)], fix="--output another-folder") from error
         label = f"{weights.label}, sha256 {weights.sha256[:12]}..." if weights.sha256 else "none needed"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from polyface.errors import EvaluationError
 from polyface.evaluation.widerface import Curve, needs
+from polyface.files import atomic_write
 
 
 def figure(path: Path, purpose: str = "Precision-recall pictures", size: tuple[float, float] = (6, 5)) -> Any:
@@ -22,11 +24,11 @@ def figure(path: Path, purpose: str = "Precision-recall pictures", size: tuple[f
         EvaluationError: matplotlib is not installed, or does not write files of that ending.
     """
     drawing = needs("matplotlib.figure", purpose).Figure(figsize=size, layout="constrained")
-    endings = drawing.canvas.get_supported_filetypes()
+    endings = set(drawing.canvas.get_supported_filetypes()) - {"pgf"}  # which is text for LaTeX, and no picture
     if path.suffix.lower()[1:] not in endings:
         raise EvaluationError(
             f"matplotlib writes no picture named {path}.",
-            why=[f"it writes {', '.join(endings)}"],
+            why=[f"it writes {', '.join(sorted(endings))}"],
             fix="--plot NAME.png",
         )
     return drawing
@@ -51,6 +53,9 @@ def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> N
 
 
 def save(drawing: Any, path: Path) -> None:
-    """Write the picture, and the folder it lies in."""
+    """Write the picture, whole or not at all, and the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path, dpi=120)
+    data = io.BytesIO()
+    drawing.savefig(data, format=path.suffix[1:].lower(), dpi=120)
+    with atomic_write(path) as stream:
+        stream.write(data.getbuffer())

@@ -5,19 +5,22 @@ A file holds the picture's name, the number of faces, and for each face a line o
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from polyface.errors import EvaluationError
 from polyface.evaluation.widerface import LARGEST, Array, first_of
 from polyface.files import read_json
+from polyface.folders import LockedFolder
 from polyface.results import Detections
+
+P = TypeVar("P", bound=PurePath)
 
 SETTINGS = "settings.json"
 PREDICTIONS = "predictions"
@@ -61,7 +64,7 @@ def read_prediction(path: Path) -> Array:
         EvaluationError: it is not in the format, or a number is not finite; says where.
     """
     try:
-        lines = path.read_text(encoding="utf-8").rstrip().split("\n")
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
         count = int(lines[1])
         if count != len(lines) - 2:
             raise ValueError(f"line 2 says {count} faces, and there are {len(lines) - 2} more lines")
@@ -81,40 +84,63 @@ def read_prediction(path: Path) -> Array:
     return rows
 
 
-def _place(folder: Path, name: str) -> Path:
+def _place(folder: P, name: str) -> P:
     return folder / f"{name}.txt"
 
 
 class ResultsFolder:
     """The folder of a run: the predictions so far, and how they are made; what it holds is whole at every moment.
 
+    One run at a time writes to it, until it is closed, and never through a link in it.
+
     Args:
         folder: made where there is none.
         settings: all that predictions depend on, as JSON has it.
 
+    Attributes:
+        locked: whether another run is kept out; some file systems cannot.
+
     Raises:
         EvaluationError: it holds predictions that were made otherwise, or nobody knows how.
+        ConfigError: another run writes to it.
         OSError: it cannot be written to.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.predictions = folder / PREDICTIONS
         record = folder / SETTINGS
-        if record.is_file() or self.predictions.exists():
-            _check_same(folder, record, json.loads(json.dumps(settings)))
-        self.predictions.mkdir(parents=True, exist_ok=True)
-        _write(record, json.dumps(settings, indent=2) + "\n")
+        with contextlib.ExitStack() as stack:
+            self._folder = stack.enter_context(LockedFolder(folder))
+            self.locked = self._folder.locked
+            if record.is_file() or self.predictions.exists():
+                _check_same(folder, record, json.loads(json.dumps(settings)))
+            self._folder.make(PurePath(PREDICTIONS))
+            self._write(PurePath(SETTINGS), json.dumps(settings, indent=2) + "\n")
+            self._held = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def __contains__(self, name: str) -> bool:
         return _place(self.predictions, name).is_file()
 
     def add(self, name: str, rows: Array) -> None:
-        """Write the predictions of a picture, ``(N, 5)``: x, y, width, height and score."""
+        """Write the predictions of a picture, ``(N, 5)``: x, y, width, height and score.
+
+        Raises:
+            OSError: it cannot be written, or the folder is no longer where it was.
+        """
         # Python's own text of a float gives it back.
         lines = [name.partition("/")[2], str(len(rows)), *(" ".join(map(str, row)) for row in rows.tolist())]
-        path = _place(self.predictions, name)
-        path.parent.mkdir(exist_ok=True)
-        _write(path, "\n".join(lines) + "\n")
+        self._write(_place(PurePath(PREDICTIONS), name), "\n".join(lines) + "\n")
+
+    def _write(self, name: PurePath, text: str) -> None:
+        self._folder.check()
+        with self._folder.atomic_write(name) as stream:
+            stream.write(text.encode("utf-8", "surrogateescape"))
 
 
 def _check_same(folder: Path, record: Path, settings: Mapping[str, Any]) -> None:
@@ -138,13 +164,3 @@ def _check_same(folder: Path, record: Path, settings: Mapping[str, Any]) -> None
 def _again(folder: Path) -> str:
     made = shlex.join(["rm", "-r", str(folder / PREDICTIONS), str(folder / SETTINGS)])
     return f"--output another-folder; or, to begin again: {made}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file aside first and then into its place."""
-    aside = path.parent / f".{os.getpid()}.part"  # short: a picture's name may be as long as names can be
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -1,0 +1,205 @@
+"""Folders that are written to: locked, and without following links."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path, PurePath
+
+import pytest
+
+from polyface import folders
+from polyface.errors import ConfigError
+from polyface.files import ABANDONED
+from polyface.folders import LOCK, LockedFolder
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it needs Linux")
+
+
+@pytest.fixture(params=["by descriptors", "by paths"], autouse=True)
+def way(request, monkeypatch):
+    """How files are named; Windows knows paths alone."""
+    if request.param == "by paths":
+        monkeypatch.setattr(folders, "_BY_DESCRIPTOR", False)
+    return request.param
+
+
+def write(folder, name, data=b"new"):
+    with folder.atomic_write(PurePath(name)) as stream:
+        stream.write(data)
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_file_is_written_below_with_its_folders_and_nothing_else_stays(tmp_path):
+    with LockedFolder(tmp_path / "new/out") as folder:
+        write(folder, "a")
+        write(folder, "sub/deep/b")
+    assert names(tmp_path / "new/out") == ["a", "sub", "sub/deep", "sub/deep/b"]
+    assert (tmp_path / "new/out/sub/deep/b").read_bytes() == b"new"
+
+
+def test_a_folder_that_is_a_link_itself_is_the_users_choice(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    with LockedFolder(tmp_path / "out") as folder:
+        write(folder, "sub/a")
+    assert (tmp_path / "real/sub/a").read_bytes() == b"new"
+
+
+class TestLock:
+    def test_a_second_run_is_refused_until_the_first_has_ended(self, tmp_path):
+        with LockedFolder(tmp_path):
+            with pytest.raises(ConfigError, match="Another run writes to the folder"):
+                LockedFolder(tmp_path)
+            with pytest.raises(ConfigError, match="Another run writes to the folder"):
+                LockedFolder(tmp_path)
+        with LockedFolder(tmp_path) as folder:
+            assert folder.locked
+
+    def test_it_goes_with_a_process_that_is_killed(self, tmp_path):
+        code = (
+            "import sys; from pathlib import Path; from polyface.folders import LockedFolder\n"
+            "with LockedFolder(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "locked\n"
+            with pytest.raises(ConfigError):
+                LockedFolder(tmp_path)
+            process.kill()
+            process.wait()
+        assert names(tmp_path) == [LOCK]
+        with LockedFolder(tmp_path) as folder:
+            assert folder.locked
+        assert names(tmp_path) == []
+
+    def test_of_a_file_that_its_holder_has_just_removed_is_no_lock(self, tmp_path, monkeypatch):
+        lock, calls = folders._lock, []
+
+        def after_its_removal(descriptor):
+            calls.append(descriptor)
+            if len(calls) == 1:
+                (tmp_path / LOCK).unlink()
+            return lock(descriptor)
+
+        monkeypatch.setattr(folders, "_lock", after_its_removal)
+        with LockedFolder(tmp_path):
+            assert len(calls) == 2
+            with pytest.raises(ConfigError):
+                LockedFolder(tmp_path)
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+    def test_that_a_file_system_does_not_have_is_said(self, tmp_path, monkeypatch, number):
+        fcntl = pytest.importorskip("fcntl")
+
+        def refused(*_):
+            raise OSError(number, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", refused)
+        with LockedFolder(tmp_path) as folder:
+            assert not folder.locked
+
+    def test_that_is_a_link_is_refused(self, tmp_path):
+        (tmp_path / "precious").write_bytes(b"precious")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / LOCK).symlink_to("../precious")
+        with pytest.raises(OSError, match="it is a link"):
+            LockedFolder(tmp_path / "out")
+        assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+class TestLinks:
+    @pytest.mark.parametrize("link", ["sub", "sub/deep"])
+    def test_in_the_place_of_a_folder_are_not_followed(self, tmp_path, link):
+        mine, out = tmp_path / "mine", tmp_path / "out"
+        mine.mkdir()
+        (out / link).parent.mkdir(parents=True)
+        (out / link).symlink_to(mine)
+        with LockedFolder(out) as folder, pytest.raises(OSError, match="it is a link"):
+            write(folder, "sub/deep/a")
+        assert names(mine) == []
+
+    def test_in_the_place_of_a_file_are_replaced(self, tmp_path):
+        precious, out = tmp_path / "precious", tmp_path / "out"
+        precious.write_bytes(b"precious")
+        out.mkdir()
+        (out / "a").symlink_to(precious)
+        with LockedFolder(out) as folder:
+            write(folder, "a")
+        assert (precious.read_bytes(), (out / "a").read_bytes()) == (b"precious", b"new")
+
+    def test_are_not_opened(self, tmp_path):
+        (tmp_path / "a").symlink_to("b")
+        with LockedFolder(tmp_path) as folder, pytest.raises(OSError, match="it is a link"):
+            folder.open("a", os.O_RDWR | os.O_CREAT)
+        assert names(tmp_path) == ["a"]
+
+    def test_nor_is_what_is_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with LockedFolder(tmp_path) as folder, pytest.raises(OSError, match="it is no file"):
+            folder.open("pipe", os.O_RDWR)
+
+    @pytest.mark.parametrize("name", ["../a", "sub/../../a", "/a"])
+    def test_nor_is_a_name_that_leads_out(self, tmp_path, name):
+        with LockedFolder(tmp_path / "out") as folder, pytest.raises(OSError, match="it leads out of the folder"):
+            write(folder, name)
+        assert names(tmp_path) == ["out"]
+
+
+class TestMovedMeanwhile:
+    @pytest.mark.parametrize("again", [False, True], ids=["gone", "another in its place"])
+    @pytest.mark.parametrize("how", [shutil.rmtree, lambda path: path.rename(path.with_name("there"))])
+    def test_is_noticed(self, tmp_path, how, again):
+        with LockedFolder(tmp_path / "out") as folder:
+            folder.check()
+            how(tmp_path / "out")
+            if again:
+                (tmp_path / "out").mkdir()
+            with pytest.raises(OSError, match="was removed, moved or replaced"):
+                folder.check()
+
+    def test_nothing_is_written_into_another_folder_of_that_name(self, tmp_path, way):
+        if way == "by paths":
+            pytest.skip("a folder with an open file cannot be moved on Windows")
+        with LockedFolder(tmp_path / "out") as folder:
+            (tmp_path / "out").rename(tmp_path / "there")
+            (tmp_path / "out").mkdir()
+            write(folder, "sub/a")
+        assert names(tmp_path / "out") == []
+        assert names(tmp_path / "there") == ["sub", "sub/a"]
+
+
+def test_what_killed_runs_left_is_removed_from_the_folders_that_are_written_to(tmp_path):
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    left = [out / ".old.part", out / "sub/.old.part", mine / ".old.part", out / "untouched/.old.part"]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - ABANDONED - 60,) * 2)
+    with LockedFolder(out) as folder:
+        write(folder, "a")
+        write(folder, "sub/b")
+    assert [path.exists() for path in left] == [False, False, True, True]
+
+
+@linux
+def test_folders_within_folders_take_one_descriptor_more(tmp_path, monkeypatch):
+    deep = "d/" * 60 + "a"
+    with LockedFolder(tmp_path) as folder:
+        resource = pytest.importorskip("resource")
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 5, before[1])
+        )
+        try:
+            write(folder, deep)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (tmp_path / deep).read_bytes() == b"new"
