@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,5 +84,9 @@ def group() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, with 1 if a part could not be done, or with 2 for usage and settings."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A letter that the console's encoding lacks must not end a run: it is shown as its escape.
+            stream.reconfigure(errors="backslashreplace")
     with own_stdout():
         group(args, prog_name="polyface")

@@ -32,8 +32,12 @@ def megabytes(size: int) -> str:
 
 def print_json(value: Any) -> None:
     """Write a value to standard output as indented JSON, in UTF-8."""
-    # The name of a file need not be UTF-8; what of it is not becomes the escapes of JSON.
-    echo(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+    echo(json_bytes(value, indent=2))
+
+
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """Return a value as JSON in UTF-8, whatever the console's encoding is; what of a name is not UTF-8 is escaped."""
+    return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def print_table(
