@@ -63,7 +63,8 @@ def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, pic
     assert result.exit_code == 1
     bad, good = map(json.loads, result.stdout.splitlines())
     assert bad["error"].startswith(reason)
-    assert {**bad, "error": None} == {"image": "bad.jpg", "width": None, "height": None, "faces": [], "error": None}
+    nothing = {"width": None, "height": None, "faces": [], "drawing": None}
+    assert bad == {"image": "bad.jpg", **nothing, "error": bad["error"]}
     assert result.stderr.startswith(f"bad.jpg: {bad['error']}\n")
     assert (len(good["faces"]), good["error"]) == (1, None)
     assert (folder / "out/faces.jsonl").read_text() == result.stdout
@@ -214,7 +215,7 @@ def test_a_full_disk_ends_the_run_with_its_reason(polyface, picture, monkeypatch
     def draw(self, job, picture, faces):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("polyface.cli.pictures.OutputFolder.draw", draw)
+    monkeypatch.setattr("polyface.cli.drawings.OutputFolder.draw", draw)
     refuse(polyface("detect", "in", "--output", "out"), "Cannot write to out.", "No space left on device")
 
 

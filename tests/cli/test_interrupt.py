@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from polyface.detector import FaceDetector
+from polyface.folders import LockedFolder
 
 
 def check_whole(out):
@@ -49,16 +51,18 @@ def test_while_the_third_picture_is_detected(polyface, five, folder, monkeypatch
 
 
 def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch):
-    save, calls = Image.Image.save, []
+    atomic_write, calls = LockedFolder.atomic_write, []
 
-    def interrupted(self, path, **options):
-        calls.append(path)
-        if len(calls) == 3:
-            path.write_bytes(b"half of a JPEG")
-            raise KeyboardInterrupt
-        save(self, path, **options)
+    @contextlib.contextmanager
+    def interrupted(self, name):
+        calls.append(name)
+        with atomic_write(self, name) as stream:
+            if len(calls) == 3:
+                stream.write(b"half of a JPEG")
+                raise KeyboardInterrupt
+            yield stream
 
-    monkeypatch.setattr(Image.Image, "save", interrupted)
+    monkeypatch.setattr(LockedFolder, "atomic_write", interrupted)
     assert polyface("detect", "in", "--output", "out").exit_code == 130
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,13 +177,16 @@ def _listed(option: str, text: str, setting: str) -> list[Any]:
 
 def _pictures(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...], int]:
     """Return the first pictures that can be read, at most as many as wanted, and how many of those before cannot be."""
-    from polyface.cli.pictures import find_pictures
+    from polyface.cli.pictures import find_pictures, note_left_out
     from polyface.imaging import read_image
 
     paths: list[Path] = []
     failed = 0
+    left_out: Counter[str] = Counter()
+    jobs = find_pictures([images], formats=config.formats, left_out=left_out)
+    note_left_out(left_out)
     with quiet_pillow():
-        for job in find_pictures([images]):
+        for job in jobs:
             if len(paths) == wanted:
                 break
             try:

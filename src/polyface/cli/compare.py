@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -276,13 +277,15 @@ class Samples:
     """The pictures to look at, in batches of one size; what cannot be read is said, counted and left out."""
 
     def __init__(self, images: str | None, seed: int, config: Config) -> None:
-        from polyface.cli.pictures import find_pictures
+        from polyface.cli.pictures import find_pictures, note_left_out
 
         self.images = images
         self.seed = seed
         self.config = config
         self.read = self.failed = 0
-        self._jobs = [] if images is None else find_pictures([images])
+        left_out: Counter[str] = Counter()
+        self._jobs = [] if images is None else find_pictures([images], formats=config.formats, left_out=left_out)
+        note_left_out(left_out)
 
     def __len__(self) -> int:
         return len(NOISE if self.images is None else self._jobs)

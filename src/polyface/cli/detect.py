@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from attrs import field, mutable
 from polyface.cli.options import SOURCE, config_options
 from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
-from polyface.cli.tables import print_table, printable
+from polyface.cli.tables import json_bytes, print_table, printable
 from polyface.config import load_config
-from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError
+from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError, described
 
 if TYPE_CHECKING:
-    from polyface.cli.pictures import Job, OutputFolder
+    from polyface.cli.drawings import OutputFolder
+    from polyface.cli.pictures import Job
     from polyface.detector import FaceDetector
     from polyface.imaging import Decoded
     from polyface.results import Detections
@@ -62,22 +63,27 @@ class Tally:
 def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | None, **overrides: Any) -> None:
     """Find the faces in pictures, and in every picture below folders.
 
-    With --output, writes each picture with its faces drawn as NAME_out.jpg, and faces.jsonl with one line a picture.
-    With --json, writes the same lines to standard output. With --timing, each line has the picture's seconds by stage,
-    and a table at the end their sums.
+    In folders, links to other folders are followed; hidden files and folders are left out, and counted at the end.
+
+    With --output, writes each picture with its faces drawn as NAME_out.jpg, and faces.jsonl with one line a picture,
+    which says which drawing is its own. The lines of earlier runs stay; a picture that is done again gets a new one in
+    the place of its old. One run at a time writes to a folder. With --json, writes the same lines to standard output.
+    With --timing, each line has the picture's seconds by stage, and a table at the end their sums.
 
     Exit status: 0 if every picture was read, 1 if some could not be (the rest is done), 2 for usage and configuration.
     """
-    from polyface.cli.pictures import OutputFolder, find_pictures
+    from polyface.cli.drawings import OutputFolder
+    from polyface.cli.pictures import find_pictures, note_left_out
     from polyface.detector import create_detector
 
     config = load_config(config_file, source=SOURCE, **overrides)
-    jobs = find_pictures(inputs, config.output)
+    left_out: Counter[str] = Counter()
+    jobs = find_pictures(inputs, config.output, formats=config.formats, left_out=left_out)
     tally = Tally()
     with ExitStack() as stack:
         stack.enter_context(quiet_pillow())
         detector = stack.enter_context(create_detector(config=config))
-        folder = stack.enter_context(OutputFolder(config.output)) if config.output else None
+        folder = stack.enter_context(OutputFolder(config.output, jobs)) if config.output else None
         try:
             with progress(len(jobs), as_json=config.json) as advance:
                 for job in jobs:
@@ -89,27 +95,30 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
         except OSError as error:
             if folder is None or isinstance(error, BrokenPipeError):
                 raise
-            raise ConfigError(f"Cannot write to {config.output}.", why=[str(error)]) from error
+            raise ConfigError(
+                f"Cannot write to {config.output}.",
+                why=[str(error), f"{tally.pictures} of {len(jobs)} pictures were done; what was written is whole"],
+            ) from error
         _report(tally, detector, err=config.json)
+        note_left_out(left_out)
     ctx.exit(1 if tally.failed else 0)
 
 
 def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Tally, *, to_stdout: bool) -> None:
     """Read one picture, find its faces, and write what was found; what is wrong with it is written, too."""
     started = time.perf_counter()
-    line: dict[str, Any] = {"image": job.name, "width": None, "height": None, "faces": [], "error": None}
+    line: dict[str, Any] = {"image": job.name, "width": None, "height": None, "faces": []}
+    line |= {"drawing": None, "error": None}
     timing: dict[str, float] = {}
     try:
-        if job.problem:
-            raise ImageError(job.problem)
-        picture = detector.read(job.path)
+        picture = _read(job, detector)
         read = time.perf_counter() - started
         line["height"], line["width"] = picture.shape
         faces = detector.detect(picture)
         line["faces"] = faces.to_dicts()
         drawing = time.perf_counter()
         if folder is not None:
-            _draw(job, picture, faces, folder)
+            line["drawing"] = _draw(job, picture, faces, folder)
         if faces.timing is not None:
             timing = {**faces.timing, "read": read + faces.timing["read"], "draw": time.perf_counter() - drawing}
             line["timing"] = {stage: round(seconds, 6) for stage, seconds in timing.items()}
@@ -120,23 +129,34 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
     except MemoryError:
         line["error"] = "does not fit into memory; to fix it: lower --max-side or --pad-to"
     seconds = time.perf_counter() - started
-    tally.add(job.name, len(line["faces"]), seconds, timing, failed=line["error"] is not None)
     if line["error"]:
         click.echo(f"{printable(job.name)}: {printable(line['error'])}", err=True)
-    # A file's name need not be UTF-8; what of it is not becomes the escapes of JSON.
-    text = json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    text = json_bytes(line)
     if folder is not None:
-        folder.append(text)
+        folder.append(job.name, text)
+    tally.add(job.name, len(line["faces"]), seconds, timing, failed=line["error"] is not None)
     if to_stdout:
         echo(text)
 
 
-def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder) -> None:
-    """Draw one picture; what stands in the way of this one alone is its error, a full disk is everybody's."""
+def _read(job: Job, detector: FaceDetector) -> Decoded:
+    """Read one picture; whatever is wrong with its path is its error."""
+    if job.problem:
+        raise ImageError(job.problem)
+    try:
+        return detector.read(job.path)
+    except PolyfaceError:
+        raise
+    except (OSError, RecursionError, ValueError) as error:
+        raise ImageError("it cannot be read", why=[described(error)]) from error
+
+
+def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder) -> str:
+    """Draw one picture, and return where; what stands in the way of it alone is its error, a full disk everybody's."""
     from polyface.imaging import read_image
 
     try:
-        folder.draw(job, picture.pixels if picture.whole else read_image(job.path), faces)
+        return folder.draw(job, picture.pixels if picture.whole else read_image(job.path), faces)
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) in FATAL:
             raise

@@ -1,84 +1,102 @@
-"""Which pictures to read, and what is written about them."""
+"""Which pictures to read."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePath
 
+import click
 from attrs import frozen
 
 from polyface.errors import ConfigError
+from polyface.formats import HEIC_SUFFIXES, suffixes
 from polyface.weights import expanded
 
-if TYPE_CHECKING:
-    from polyface.imaging import Picture
-    from polyface.results import Detections
+SYSTEM_FOLDERS = {"#recycle", "$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
+"""Folders of operating systems and storage servers: thumbnails of the pictures beside them, and what was deleted."""
 
-SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-"""What a file in a folder must end in to be read; a file named by itself is read whatever it ends in."""
-
-JPEG_QUALITY = 90
+# How files begin in the formats whose files are found without an ending, too.
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II[*+]\0|MM\0[*+]|P[1-6]\s[\d#]|qoif"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|....ftyp(?:avif|avis|heic|heix|mif1|msf1)",
+    re.DOTALL,
+)
 
 
 @frozen(kw_only=True)
 class Job:
-    """One picture to do: its name as the user would write it, where it lies, and what its drawing is called.
+    """One picture to do: its name as the user would write it, where it lies, and where below what was given.
 
     Args:
         name: the path as given, or as found below a folder that was given.
         path: where it lies.
-        drawing: below the output folder.
+        relative: its path below the folder that was given; of a file that was given, its name.
         problem: why it cannot be read, when that is known already.
     """
 
     name: str
     path: Path
-    drawing: Path
+    relative: PurePath
     problem: str | None = None
 
 
-def find_pictures(inputs: Iterable[str], output: str | None = None) -> list[Job]:
+def find_pictures(
+    inputs: Iterable[str],
+    output: str | None = None,
+    *,
+    formats: Iterable[str] = (),
+    left_out: Counter[str] | None = None,
+) -> list[Job]:
     """Return a job for every picture named and every picture below a folder named, sorted within each folder.
+
+    In a folder, pictures are the files with an ending of a format that is read, and those without any ending that begin
+    as such a format does. Links to folders are followed, after all else, and no folder is searched twice. Hidden files
+    and folders and those of the system are left out; a file that is named is read whatever it is called.
 
     A path that does not exist, a folder without pictures and one that cannot be listed are jobs, too, with their
     problem. The output folder is not searched, so that a second run does not read what the first one drew.
 
+    Args:
+        inputs: files and folders.
+        output: the output folder.
+        formats: Pillow's names of formats beside the usual ones.
+        left_out: counts what was left out, by what it was.
+
     Raises:
-        ConfigError: an input is an empty text, the output folder is one of the folders to read, or a drawing would
-            take the place of a picture.
+        ConfigError: an input is an empty text, or the output folder is one of the folders to read.
     """
-    skip = resolved(output) if output else None
-    taken: set[str] = set()
+    search = _Search(output, suffixes(formats) | HEIC_SUFFIXES, Counter() if left_out is None else left_out)
     jobs = []
     for name in inputs:
         if not name:
             raise ConfigError("An empty text names no picture.", why=["is a variable of the shell unset?"])
         root = Path(name)
-        if root.is_dir():
-            if skip == root.resolve():
-                raise ConfigError(
-                    f"The output folder {output} is the folder to read: its drawings would be the next run's pictures.",
-                    fix=f"--output {shlex.quote(str(root / 'out'))}",
-                )
-            found = [(path, path.relative_to(root), reason) for path, reason in _walk(root, skip)]
-            problem: str | None = "the folder has no pictures"
-        else:
-            found = []
-            problem = None if root.exists() else "there is no such file or folder"
-        for path, relative, obstacle in found or [(root, Path(root.name), problem)]:
-            jobs.append(Job(name=str(path), path=path, drawing=_free(relative, taken), problem=obstacle))
-    if skip is not None:
-        pictures = {resolved(job.path) for job in jobs}
-        for job in jobs:
-            if skip / job.drawing in pictures:
-                raise ConfigError(
-                    f"The drawing of {job.name} would take the place of the picture {skip / job.drawing}.",
-                    fix=f"--output {shlex.quote(str(skip / 'out'))}",
-                )
+        problem: str | None = None
+        found: list[tuple[str, str, str | None]] = []
+        try:
+            if root.is_dir():
+                search.refuse_output(root)
+                found = list(search.below(str(root)))
+                problem = "the folder has no pictures"
+            elif not root.exists():
+                problem = "there is no such file or folder"
+        except OSError as error:
+            problem = f"it cannot be looked at: {_reason(error)}"
+        for place, relative, obstacle in found or [(root, root.name, problem)]:
+            path = Path(place)
+            jobs.append(Job(name=str(path), path=path, relative=PurePath(relative), problem=obstacle))
     return jobs
+
+
+def note_left_out(left_out: Counter[str]) -> None:
+    """Say on standard error what a search of folders left out, if anything."""
+    if left_out:
+        counts = ", ".join(f"{what} ({count})" for what, count in sorted(left_out.items()))
+        click.echo(f"note: left out of the folders: {counts}; what is named itself is read", err=True)
 
 
 def resolved(path: str | Path) -> Path:
@@ -94,71 +112,101 @@ def resolved(path: str | Path) -> Path:
         raise ConfigError(f"{str(path)!r} is no path.", why=[str(error)]) from error
 
 
-def _walk(root: Path, skip: Path | None) -> Iterator[tuple[Path, str | None]]:
-    """Every picture below a folder, and every folder that cannot be listed with the reason."""
-    closed: list[OSError] = []
-    for folder, folders, files in os.walk(root, onerror=closed.append):
-        folders[:] = sorted(name for name in folders if Path(folder, name).resolve() != skip)
-        paths = [Path(folder, name) for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES]
-        # A pipe would be waited on for ever; a link to nothing is a picture that is missing.
-        yield from ((path, None) for path in paths if path.is_file() or not path.exists())
-    for error in closed:
-        yield Path(error.filename), f"the folder cannot be listed: {error.strerror}"
+class _Search:
+    """How folders are searched for pictures."""
 
+    def __init__(self, output: str | None, endings: Iterable[str], left_out: Counter[str]) -> None:
+        self.output = output
+        self.endings = frozenset(endings)
+        self.left_out = left_out
+        self.skip = str(resolved(output)) if output else None
 
-def _free(relative: Path, taken: set[str]) -> Path:
-    """A name that no other drawing has: ``a.jpg`` and ``a.png`` become ``a_out.jpg`` and ``a-2_out.jpg``."""
-    for number in range(1, len(taken) + 2):
-        stem = relative.stem if number == 1 else f"{relative.stem}-{number}"
-        drawing = relative.parent / f"{stem}_out.jpg"
-        if str(drawing).casefold() not in taken:
-            break
-    taken.add(str(drawing).casefold())
-    return drawing
-
-
-class OutputFolder:
-    """The folder that receives the drawings and ``faces.jsonl``; what it holds is whole at every moment.
-
-    Raises:
-        ConfigError: it cannot be written to.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder = resolved(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Unbuffered, so that a line is one write: an interrupted run ends with a whole line.
-            self._lines = (self.folder / "faces.jsonl").open("wb", buffering=0)
-        except OSError as error:
+    def refuse_output(self, root: Path) -> None:
+        if self.skip is not None and self.skip == os.path.realpath(root):
             raise ConfigError(
-                f"The output folder {folder} cannot be written to.", why=[str(error)], fix="--output another-folder"
-            ) from error
+                f"The output folder {self.output} is the folder to read: its drawings would be read the next time.",
+                fix=f"--output {shlex.quote(str(root / 'out'))}",
+            )
 
-    def __enter__(self) -> OutputFolder:
-        return self
+    def below(self, root: str) -> Iterator[tuple[str, str, str | None]]:
+        """Each picture below a folder, its path below it, and what is wrong with it; no folder lies too deep."""
+        top = os.path.realpath(root)
+        seen = set()
+        ahead, linked = [(root, "", top)], deque[tuple[str, str, str]]()
+        while ahead or linked:
+            path, relative, real = ahead.pop() if ahead else linked.popleft()
+            try:
+                status = os.stat(path)  # noqa: PTH116 - a Path of a thousand folders is slow
+                # Some file systems number nothing.
+                identity = (status.st_dev, status.st_ino) if status.st_ino else real
+                if identity in seen or self._is_output(real, top):
+                    continue
+                if real != top and _lies_in(top, real):
+                    self.left_out["links to a folder above"] += 1
+                    continue
+                seen.add(identity)
+                with os.scandir(path) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+            except (OSError, ValueError) as error:
+                yield path, relative, f"the folder cannot be listed: {_reason(error)}"
+                continue
+            folders = []
+            for entry in entries:
+                place = os.path.join(relative, entry.name)  # noqa: PTH118 - as above
+                if not _is(entry.is_dir):
+                    if self._is_picture(entry):
+                        yield entry.path, place, None
+                elif self._is_for_people(entry, "folders"):
+                    if entry.is_symlink():
+                        linked.append((entry.path, place, os.path.realpath(entry.path)))
+                    else:
+                        folders.append((entry.path, place, os.path.join(real, entry.name)))  # noqa: PTH118
+            ahead.extend(reversed(folders))
 
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
+    def _is_output(self, real: str, top: str) -> bool:
+        """Whether a folder is the output folder, or a link led into it."""
+        return real == self.skip or (_lies_in(real, self.skip) and not _lies_in(top, self.skip))
 
-    def append(self, line: bytes) -> None:
-        """Add a line to ``faces.jsonl``."""
-        self._lines.write(line + b"\n")
+    def _is_picture(self, entry: os.DirEntry[str]) -> bool:
+        ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - there may be a million
+        if ending in self.endings:
+            # A pipe would be waited on for ever; a link to nothing is a picture that is missing.
+            return self._is_for_people(entry, "files") and (_is(entry.is_file) or not os.path.exists(entry.path))  # noqa: PTH110
+        if ending in ("", ".") and not entry.name.startswith("."):
+            if _is(entry.is_file):
+                return _begins_as_a_picture(entry.path)
+            if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                self.left_out["links to nothing"] += 1
+        return False
 
-    def draw(self, job: Job, picture: Picture, faces: Detections) -> None:
-        """Write the picture with its faces drawn, aside first and then into its place.
+    def _is_for_people(self, entry: os.DirEntry[str], kind: str) -> bool:
+        if entry.name.startswith("."):
+            self.left_out[f"hidden {kind}"] += 1
+            return False
+        if kind == "folders" and entry.name.casefold() in SYSTEM_FOLDERS:
+            self.left_out["folders of the system"] += 1
+            return False
+        return True
 
-        Raises:
-            OSError: it cannot be written.
-            ValueError: it cannot be a JPEG: one has at most 65,500 pixels a side.
-        """
-        from polyface.drawing import draw_faces
 
-        path = self.folder / job.drawing
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / f".{os.getpid()}.part"  # short: the drawing's own name may be as long as names can be
-        try:
-            draw_faces(picture, faces).save(aside, format="JPEG", quality=JPEG_QUALITY)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:  # a link in a circle, for one
+        return False
+
+
+def _lies_in(path: str, folder: str | None) -> bool:
+    return folder is not None and (path == folder or path.startswith(os.path.join(folder, "")))  # noqa: PTH118
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _begins_as_a_picture(path: str) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
+            return _BEGINNINGS.match(stream.read(16)) is not None
+    except (OSError, ValueError):
+        return False

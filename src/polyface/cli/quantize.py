@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,13 +63,15 @@ def command(
     """
     from rich.console import Console
 
-    from polyface.cli.pictures import find_pictures
+    from polyface.cli.pictures import find_pictures, note_left_out
     from polyface.quantizing import quantize
 
     config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
     plugins = installed_plugins()
     folder = None if output is None else expanded(output).absolute()
-    jobs = _spread(find_pictures([str(expanded(images))]), count)
+    left_out: Counter[str] = Counter()
+    jobs = _spread(find_pictures([str(expanded(images))], formats=config.formats, left_out=left_out), count)
+    note_left_out(left_out)
     with quiet_pillow():
         pictures = _readable(jobs, config, as_json=as_json)
         if not pictures:
