@@ -55,6 +55,7 @@ class LockedFolder:
             self._status = path.stat() if self._within is None else os.fstat(self._within)
             lock, self.locked = self._lock()
             stack.callback(self._unlock, lock)
+            self._sweep(PurePath(), path if self._within is None else self._within)
             self._held = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -125,9 +126,7 @@ class LockedFolder:
             OSError: it cannot be written, a link stands in the place of one of its folders, or it lies elsewhere.
         """
         with self._below(name.parent) as (folder, within):
-            if name.parent not in self._swept:
-                self._swept.add(name.parent)
-                remove_abandoned(folder if within is None else within)
+            self._sweep(name.parent, folder if within is None else within)
             with atomic_write(folder / name.name, within=within) as stream:
                 yield stream
 
@@ -157,6 +156,12 @@ class LockedFolder:
         finally:
             if within is not None and within != self._within:
                 os.close(within)
+
+    def _sweep(self, relative: PurePath, folder: Path | int) -> None:
+        """Remove what killed runs left aside, once in each folder."""
+        if relative not in self._swept:
+            self._swept.add(relative)
+            remove_abandoned(folder)
 
     def _refuse_link(self, path: Path, within: int | None) -> None:
         try:

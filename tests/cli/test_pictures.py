@@ -56,6 +56,20 @@ class TestEndings:
         Path("in/Makefile").write_bytes(data)
         assert found("in") == (["in/a.png"], {})
 
+    def test_a_file_without_an_ending_that_cannot_be_read_is_counted(self, monkeypatch):
+        touch("in/a.png", "in/secret")
+        unguarded = open
+
+        def guarded(path, *arguments, **options):
+            if path == "in/secret":
+                raise PermissionError(13, "Permission denied", path)
+            return unguarded(path, *arguments, **options)
+
+        monkeypatch.setattr("builtins.open", guarded)
+        left_out = Counter()
+        assert found("in", left_out=left_out) == (["in/a.png"], {})
+        assert left_out == {"files without an ending that cannot be read": 1}
+
     def test_a_pipe_without_an_ending_is_not_waited_on(self):
         touch("in/a.png")
         os.mkfifo("in/pipe")

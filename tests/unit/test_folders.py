@@ -184,7 +184,6 @@ def test_what_killed_runs_left_is_removed_from_the_folders_that_are_written_to(t
         path.write_bytes(b"half")
         os.utime(path, (time.time() - ABANDONED - 60,) * 2)
     with LockedFolder(out) as folder:
-        write(folder, "a")
         write(folder, "sub/b")
     assert [path.exists() for path in left] == [False, False, True, True]
 

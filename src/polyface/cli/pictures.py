@@ -86,7 +86,7 @@ def find_pictures(
                 problem = "there is no such file or folder"
         except OSError as error:
             problem = f"it cannot be looked at: {_reason(error)}"
-        for place, relative, obstacle in found or [(root, root.name, problem)]:
+        for place, relative, obstacle in found or [(str(root), root.name, problem)]:
             path = Path(place)
             jobs.append(Job(name=str(path), path=path, relative=PurePath(relative), problem=obstacle))
     return jobs
@@ -174,10 +174,18 @@ class _Search:
             return self._is_for_people(entry, "files") and (_is(entry.is_file) or not os.path.exists(entry.path))  # noqa: PTH110
         if ending in ("", ".") and not entry.name.startswith("."):
             if _is(entry.is_file):
-                return _begins_as_a_picture(entry.path)
+                return self._begins_as_a_picture(entry.path)
             if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                 self.left_out["links to nothing"] += 1
         return False
+
+    def _begins_as_a_picture(self, path: str) -> bool:
+        try:
+            with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
+                return _BEGINNINGS.match(stream.read(16)) is not None
+        except OSError:
+            self.left_out["files without an ending that cannot be read"] += 1
+            return False
 
     def _is_for_people(self, entry: os.DirEntry[str], kind: str) -> bool:
         if entry.name.startswith("."):
@@ -202,11 +210,3 @@ def _lies_in(path: str, folder: str | None) -> bool:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def _begins_as_a_picture(path: str) -> bool:
-    try:
-        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
-            return _BEGINNINGS.match(stream.read(16)) is not None
-    except (OSError, ValueError):
-        return False
