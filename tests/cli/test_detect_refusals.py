@@ -50,7 +50,7 @@ def dangling_link():
     [
         (text_file, "is not a picture in a format that is read: its 18 bytes do not begin as a picture does"),
         (empty_file, "is not a picture in a format that is read: it is empty (0 bytes)"),
-        (truncated_jpeg, "cannot be decoded: image file is truncated"),
+        (truncated_jpeg, "cannot be decoded: it is cut short: its last pixels are missing"),
         (header_alone, "cannot be decoded: "),
         (empty_folder, "the folder has no pictures"),
         (nothing, "there is no such file or folder"),
@@ -71,12 +71,24 @@ def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, pic
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["faces.jsonl", "good_out.jpg"]
 
 
-def test_a_decompression_bomb_is_refused(polyface, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    Image.new("RGB", (50, 41)).save("bomb.png")  # Pillow refuses above twice the limit
-    result = polyface("detect", "bomb.png", "--json")
+def test_a_picture_of_too_many_pixels_is_refused_with_the_option_that_reads_it(polyface):
+    Image.new("RGB", (50, 41)).save("bomb.png")
+    result = polyface("detect", "bomb.png", "--json", "--max-pixels", "2049")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["error"].startswith("has too many pixels: Image size (2050 pixels) exceeds limit")
+    error = json.loads(result.stdout)["error"]
+    assert error.startswith("has too many pixels: 50x41: at most 2,049 are read")
+    assert "--max-pixels 2050" in error
+    assert polyface("detect", "bomb.png", "--max-pixels", "2050").exit_code == 0
+
+
+def test_a_draft_within_the_limit_is_looked_at_and_the_whole_beyond_it_is_not_drawn(polyface, folder):
+    Image.new("RGB", (512, 384)).save("large.jpg")
+    options = ("--max-side", "64", "--draft", "--output", "out", "--json")
+    [line] = map(json.loads, polyface("detect", "large.jpg", "--max-pixels", "196607", *options).stdout.splitlines())
+    assert (line["width"], line["height"], line["drawing"]) == (512, 384, None)
+    assert line["error"].startswith("has too many pixels: 512x384")
+    result = polyface("detect", "large.jpg", "--max-pixels", "196608", *options)
+    assert json.loads(result.stdout)["drawing"] == "large_out.jpg"
 
 
 def test_a_picture_that_pillow_only_warns_of_is_read_without_a_word(polyface, monkeypatch):

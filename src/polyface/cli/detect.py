@@ -16,7 +16,7 @@ from polyface.cli.options import SOURCE, config_options
 from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import json_bytes, print_table, printable
-from polyface.config import load_config
+from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError, described
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
         line["faces"] = faces.to_dicts()
         drawing = time.perf_counter()
         if folder is not None:
-            line["drawing"] = _draw(job, picture, faces, folder)
+            line["drawing"] = _draw(job, picture, faces, folder, detector.config)
         if faces.timing is not None:
             timing = {**faces.timing, "read": read + faces.timing["read"], "draw": time.perf_counter() - drawing}
             line["timing"] = {stage: round(seconds, 6) for stage, seconds in timing.items()}
@@ -151,12 +151,16 @@ def _read(job: Job, detector: FaceDetector) -> Decoded:
         raise ImageError("it cannot be read", why=[described(error)]) from error
 
 
-def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder) -> str:
+def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder, config: Config) -> str:
     """Draw one picture, and return where; what stands in the way of it alone is its error, a full disk everybody's."""
     from polyface.imaging import read_image
 
     try:
-        return folder.draw(job, picture.pixels if picture.whole else read_image(job.path), faces)
+        if picture.whole:
+            return folder.draw(job, picture.pixels, faces)
+        return folder.draw(job, read_image(job.path, formats=config.formats, max_pixels=config.max_pixels), faces)
+    except PolyfaceError:
+        raise
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) in FATAL:
             raise
