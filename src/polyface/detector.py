@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
+from polyface import gate
 from polyface.artifacts import ArtifactStore
 from polyface.buffers import Buffers
 from polyface.config import Config, load_config, settings
@@ -279,7 +280,8 @@ class FaceDetector:
             yield batch
 
     def _run(self, batch: FloatArray) -> Outputs:
-        with blaming(f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'.", OTHER_BACKEND):
+        what = f"The backend '{self.backend.name}' failed while it ran '{self.detector.name}'."
+        with blaming(what, OTHER_BACKEND), gate.runs:
             outputs = self._session.run({self.detector.input.name: batch})
         for spec in self.detector.outputs:
             output: object = outputs.get(spec.name)
@@ -501,8 +503,9 @@ def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
         PluginError: its code fails, whatever it raises.
     """
     try:
-        backend: Backend = _made(spec.factory, Backend)
-        return backend, tuple(backend.probe())
+        with gate.runs:
+            backend: Backend = _made(spec.factory, Backend)
+            return backend, tuple(backend.probe())
     except BackendUnavailableError:
         raise
     except Exception as error:
@@ -527,8 +530,10 @@ def _built(config: Config, selection: Selection, backend: Backend, device: str) 
         options=options,
     )
     graph = graph_of(selection.route, selection.detector, selection.weights)
-    with blaming(f"The backend '{selection.backend.name}' failed to load '{selection.detector.name}'.", OTHER_BACKEND):
+    what = f"The backend '{selection.backend.name}' failed to load '{selection.detector.name}'."
+    with blaming(what, OTHER_BACKEND), gate.runs:
         session = backend.compile(graph, request)
+    gate.close_first_at_exit()
     execution = session.execution
     if (execution.device, execution.precision) != (device, config.precision):
         session.close()

@@ -142,6 +142,10 @@ class Session(Protocol):
     In: the declared input, C-contiguous float32 on the host, any batch size, any height and width the detector allows.
     Out: every declared output, float32, on the host, owned by the caller (no buffer is used again). Safe from two
     threads. The input is never written to, nor read after the run: its memory is used again.
+
+    In a child of a fork, a session of the parent either works or refuses to run, with ``BackendUnavailableError`` and
+    the reason, and :meth:`close` returns; :mod:`polyface.gate` helps with both. No detector compiles or runs a network
+    in the moment of a fork, nor when the process ends: both wait for it.
     """
 
     @property
@@ -149,7 +153,10 @@ class Session(Protocol):
         """What it really runs on, read back from the runtime."""
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Run the network; raises :class:`polyface.BackendUnavailableError` after :meth:`close`."""
+        """Run the network; raises :class:`polyface.BackendUnavailableError` after :meth:`close`.
+
+        A :meth:`close` in another thread lets a run that has begun finish.
+        """
 
     def close(self) -> None:
         """Release what the session holds; closing twice is fine."""

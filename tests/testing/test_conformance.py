@@ -41,6 +41,7 @@ class TestPlugin(PluginConformance):
 
 class TestBackend(BackendConformance):
     backend = "toy-runtime"
+    child_seconds = 5
 
 
 class TestDetector(DetectorConformance):
@@ -156,7 +157,50 @@ KEPT_PRIORS = """kept = self.__dict__.setdefault("kept", {})
         y, x = np.mgrid[: height // STRIDE, : width // STRIDE]
         kept[height, width] = ((np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) * STRIDE).astype(np.float32)"""
 
+IN_A_CHILD = """import os
+        if os.getpid() != self.__dict__.setdefault("process", os.getpid()):
+            {}
+        outputs = network(inputs)"""
+
+WAITING = IN_A_CHILD.format('__import__("threading").Event().wait()')
+GARBLED = IN_A_CHILD.format("inputs = {name: -array for name, array in inputs.items()}")
+SILENT = IN_A_CHILD.format('raise BackendUnavailableError("no")')
+CRASHING = IN_A_CHILD.format("os.abort()")
+
+CLOSE_WAITING = """self._network = None
+        import os, threading
+        if os.getpid() != PROCESS:
+            threading.Event().wait()
+
+
+PROCESS = __import__("os").getpid()
+
+
+"""
+
+CHILD_CHECK = "a_child_of_a_fork_runs_or_is_refused"
+
 BROKEN = {
+    "a session that waits for ever in a child of a fork": (
+        ("backend.py", RUN, WAITING),
+        (CHILD_CHECK, "In a child of a fork, a session that ran before waits for ever."),
+    ),
+    "a session that crashes in a child of a fork": (
+        ("backend.py", RUN, CRASHING),
+        (CHILD_CHECK, "In a child of a fork, a session that ran before ends with status -6."),
+    ),
+    "a session that gives other numbers in a child of a fork": (
+        ("backend.py", RUN, GARBLED),
+        (CHILD_CHECK, "neither runs as in the parent nor is refused with its reason.\n  - loc: up to"),
+    ),
+    "a session that is refused in a child of a fork without a reason": (
+        ("backend.py", RUN, SILENT),
+        (CHILD_CHECK, "it does not say why, or what to do: no"),
+    ),
+    "a session whose close waits for ever in a child of a fork": (
+        ("backend.py", "self._network = None\n\n\n", CLOSE_WAITING),
+        (CHILD_CHECK, "In a child of a fork, a session that ran before waits for ever."),
+    ),
     "a mean in the wrong channel order": (
         ("plugin.py", "mean=(104, 117, 123)", "mean=(123, 117, 104)"),
         ("raw_heads_are_those_of_the_original", "of 24x16 pixels the network gives other numbers than the original"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import threading
 import time
 import types
 import weakref
@@ -21,7 +22,7 @@ import pytest
 from PIL import Image
 
 from polyface import detector as module
-from polyface import timing
+from polyface import gate, timing
 from polyface.artifacts import ArtifactKey
 from polyface.config import Config
 from polyface.detector import (
@@ -883,6 +884,38 @@ class TestBuild:
         world.backends = [slow, fast, engine]
         assert select(Config(detector="toy"), world.plugins()).backend == fast
         assert select(Config(detector="toy", backend="slow"), world.plugins()).backend == slow
+
+    def test_neither_a_fork_nor_the_end_of_the_process_comes_in_the_middle_of_loading_compiling_or_running(self, world):
+        seen = {}
+
+        def note(place, kept):
+            def noting(*arguments):
+                seen[place] = threading.get_ident() in gate.runs._inside
+                return kept(*arguments)
+
+            return noting
+
+        world.backend.__init__ = note("load", object.__init__)
+        world.backend.probe = note("probe", world.backend.probe)
+        compile_ = world.backend.compile
+
+        def compiled(self, graph, request):
+            seen["compile"] = threading.get_ident() in gate.runs._inside
+            session = compile_(self, graph, request)
+            session.run = note("run", session.run)
+            return session
+
+        world.backend.compile = compiled
+        detector = create_detector("toy", config=Config(backend="fast", device="cpu"), plugins=world.plugins())
+        detector.detect(picture(7))
+        assert seen == {"load": True, "probe": True, "compile": True, "run": True}
+        assert not gate.runs._inside
+
+    def test_a_backend_sees_the_standard_output_of_the_process(self, world):
+        seen = []
+        world.backend.probe = lambda self: seen.append(sys.stdout) or self.found
+        create_detector("toy", config=Config(backend="fast", device="cpu"), plugins=world.plugins())
+        assert seen == [sys.stdout]
 
     @pytest.fixture
     def gpu_machine(self, world, monkeypatch):

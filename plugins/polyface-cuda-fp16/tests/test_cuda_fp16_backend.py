@@ -7,6 +7,7 @@ graphs and memory is tested. It says nothing of CUDA's kernels.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -473,6 +474,18 @@ class TestSession:
         session.close()
         with pytest.raises(BackendUnavailableError, match="closed"):
             session.run({"image": picture()})
+
+    def test_in_a_child_of_a_fork_it_is_refused_and_closing_leaves_cuda_alone(self, session, cuda, monkeypatch):
+        for _ in range(2):
+            session.run({"image": picture()})
+        before = list(cuda.log)
+        with monkeypatch.context() as child:
+            here = os.getpid()
+            child.setattr(os, "getpid", lambda: here + 1)
+            with pytest.raises(BackendUnavailableError, match="forked off after its first use"):
+                session.run({"image": picture()})
+            session.close()
+        assert cuda.log == before
 
     def test_closing_frees_every_graph(self, session, cuda):
         for width in (3, 3, 4, 4):

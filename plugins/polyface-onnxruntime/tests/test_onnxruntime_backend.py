@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -128,6 +129,20 @@ def test_a_session_that_came_up_on_the_cpu_instead_of_cuda_is_refused(cuda, grap
     cuda(providers=("CPUExecutionProvider",))
     with pytest.raises(BackendUnavailableError, match="on 'cuda:0' and came up with CPUExecutionProvider on 'cpu'"):
         OnnxRuntimeBackend().compile(graph, CompileRequest(device="cuda:0", precision="fp32"))
+
+
+def test_a_session_on_cuda_is_refused_in_another_process(cuda, monkeypatch):
+    cuda()
+    request = CompileRequest(device="cuda:0", precision="fp32")
+    opened = session_module.open_session("", request, session_module.cuda_providers(request), fix="")
+    opened.get_session_options = onnxruntime.SessionOptions
+    session = session_module.OnnxRuntimeSession(opened, REFERENCE, "fp32")
+    here = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
+    with pytest.raises(BackendUnavailableError, match="cannot be used in a process that was forked off") as caught:
+        session.run({"image": picture()})
+    assert caught.value.why == ("CUDA does not survive a fork",)
+    session.close()
 
 
 def test_a_session_that_came_up_on_another_gpu_is_refused(cuda, graph):

@@ -137,3 +137,13 @@ def test_two_numbers_of_threads_give_the_same_heads(graph):
         for threads in (1, 2)
     )
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-6 * np.abs(one).max())
+
+
+def test_a_run_that_is_under_way_when_the_process_ends_has_its_number_as_well(monkeypatch):
+    def no_more(*arguments):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", no_more)
+    with on_threads(2) as threads:
+        assert threads == torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 
@@ -125,6 +126,17 @@ def test_the_plugin_claims_cuda_before_the_cpu_and_a_way_to_onnx():
     (converter,) = polyface_converters()
     assert converter.name == "torch-module-to-onnx"
     assert [r.module for r in converter.requires] == ["torch", "onnx", "onnxscript"]
+
+
+def test_where_another_process_used_pytorch_first_everything_is_refused(session, graph, monkeypatch):
+    here = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
+    for use in (TorchBackend().probe, lambda: compiled(graph()), lambda: session.run({"image": picture()})):
+        with pytest.raises(BackendUnavailableError, match="forked off after its first use") as caught:
+            use()
+        assert "do not survive a fork" in caught.value.why[0]
+        assert "make the detector in each process" in caught.value.fix
+    session.close()
 
 
 def test_a_module_that_writes_to_its_input_does_not_reach_the_callers(session):

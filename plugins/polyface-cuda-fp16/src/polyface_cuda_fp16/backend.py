@@ -13,7 +13,7 @@ from polyface.protocols import CompileRequest, Execution, Found, Graph
 from polyface.specs import DetectorSpec
 from polyface_cuda_fp16.captures import Captures
 from polyface_cuda_fp16.device import CudaDevice
-from polyface_torch.backend import TorchBackend, granted, heads, loaded, named_outputs, out_of_memory
+from polyface_torch.backend import TorchBackend, check_process, granted, heads, loaded, named_outputs, out_of_memory
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
@@ -33,6 +33,9 @@ class CudaFp16Backend:
         """Return the CUDA devices that PyTorch finds.
 
         Without any, CUDA is there without a precision, with the reason.
+
+        Raises:
+            BackendUnavailableError: PyTorch was used before this process was forked off.
         """
         return tuple(
             attrs.evolve(found, precisions=("fp16",))
@@ -78,9 +81,11 @@ class CudaFp16Session:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32 on the host.
 
         Raises:
-            BackendUnavailableError: the session is closed, CUDA ran out of memory, or the network cannot be captured.
+            BackendUnavailableError: the session is closed, CUDA ran out of memory, the network cannot be captured, or
+                this process was forked off from the one that made the session.
             ContractError: the module does not return a tuple of one tensor for each declared output.
         """
+        check_process()
         with torch.inference_mode():
             # One thread at a time hands its work to the GPU. It waits for the results without the lock, so that the
             # next thread's work is there before the GPU is done.
@@ -94,6 +99,10 @@ class CudaFp16Session:
 
     def close(self) -> None:
         """Let go of the module and its graphs; runs under way finish first."""
+        try:
+            check_process()
+        except BackendUnavailableError:
+            return  # in a child, CUDA can be told nothing any more
         with self._device.lock:
             captures, self._captures = self._captures, None
             if captures is not None:

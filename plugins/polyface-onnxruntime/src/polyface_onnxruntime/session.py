@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnxruntime  # type: ignore[import-untyped]
 from onnxruntime.capi import onnxruntime_pybind11_state as native  # type: ignore[import-untyped]
 
 from polyface.errors import BackendUnavailableError, ContractError
+from polyface.gate import keep_in_children, refuse_in_child
 from polyface.protocols import CompileRequest, Execution, Graph
 from polyface.specs import DetectorSpec
 
@@ -47,6 +49,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, session: onnxruntime.InferenceSession, detector: DetectorSpec, precision: str) -> None:
         self._session: onnxruntime.InferenceSession | None = session
+        self._process = os.getpid()
         self._input = detector.input.name
         self._outputs = [tensor.name for tensor in detector.outputs]
         self.execution = Execution(
@@ -56,16 +59,20 @@ class OnnxRuntimeSession:
             providers=tuple(session.get_providers()),
             versions={"onnxruntime": onnxruntime.__version__},
         )
+        keep_in_children(session)  # it joins its threads when it is destroyed
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32.
 
         Raises:
-            BackendUnavailableError: the session is closed, or ONNX Runtime failed, for want of memory for instance.
+            BackendUnavailableError: the session is closed, ONNX Runtime failed, for want of memory for instance, or the
+                process was forked off from one that uses CUDA.
         """
         session = self._session  # a close() in another thread must not pull it away from under this run
         if session is None:
             raise BackendUnavailableError("This ONNX Runtime session is closed.", fix="create the detector again")
+        if self.execution.device != "cpu":
+            refuse_in_child(self._process, "ONNX Runtime on CUDA", "CUDA does not survive a fork", "or --device cpu")
         image = inputs[self._input]
         try:
             values = session.run(self._outputs, {self._input: image})

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from polyface.errors import BackendUnavailableError, ContractError
+from polyface.gate import keep_in_children
 from polyface.protocols import CompileRequest, Execution, Found, Graph
 from polyface.specs import DetectorSpec
 from polyface.weights import home
@@ -113,6 +114,7 @@ class OpenVINOSession:
         for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             requests.put(compiled.create_infer_request())
         self._requests: SimpleQueue[ov.InferRequest] | None = requests
+        keep_in_children(requests)  # with the last of them, the network joins its threads
         self.execution = Execution(
             device="cpu",
             precision=precision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import traceback
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from polyface.errors import BackendUnavailableError, ContractError
+from polyface.gate import refuse_in_child
 from polyface.protocols import CompileRequest, Execution, Found, Graph
 from polyface.specs import DetectorSpec, Ref
 from polyface_torch.precision import exact_float32
@@ -30,6 +32,9 @@ _NO_CUDA = Found(
 )
 
 
+_used_in: list[int] = []  # the process that used PyTorch first, once one has
+
+
 class TorchBackend:
     """Runs ``torch-module`` graphs with eager PyTorch, on the CPU or on CUDA."""
 
@@ -37,7 +42,11 @@ class TorchBackend:
         """Return the CUDA devices and the CPU, each with the precisions that its arithmetic units have.
 
         Without any, CUDA is there without a precision, with the reason.
+
+        Raises:
+            BackendUnavailableError: PyTorch was used before this process was forked off.
         """
+        check_process()
         cuda = [_cuda(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
         return (*(cuda or [_NO_CUDA]), _cpu())
 
@@ -73,9 +82,11 @@ class TorchSession:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32 on the host.
 
         Raises:
-            BackendUnavailableError: the session is closed, or CUDA ran out of memory.
+            BackendUnavailableError: the session is closed, CUDA ran out of memory, or this process was forked off from
+                the one that made the session.
             ContractError: the module does not return a tuple of one tensor for each declared output.
         """
+        check_process()
         module = self._module  # a close() in another thread must not pull it away from under this run
         if module is None:
             raise BackendUnavailableError("This PyTorch session is closed.", fix="create the detector again")
@@ -93,6 +104,17 @@ class TorchSession:
     def close(self) -> None:
         """Let go of the module; runs under way finish first."""
         self._module = None
+
+
+def check_process() -> None:
+    """Refuse what would wait for ever.
+
+    Raises:
+        BackendUnavailableError: PyTorch was used before this process was forked off.
+    """
+    for process in _used_in:
+        why = "PyTorch's threads (OpenMP) and CUDA do not survive a fork: it would wait for them for ever"
+        refuse_in_child(process, "PyTorch", why, "or, on a processor, --backend onnxruntime")
 
 
 def granted(request: CompileRequest, there: Sequence[Found]) -> str:
@@ -115,8 +137,12 @@ def build(graph: Graph) -> torch.nn.Module:
     """Return the graph's module in evaluation mode on the CPU, in float32, without gradients.
 
     Raises:
+        BackendUnavailableError: PyTorch was used before this process was forked off.
         ContractError: the source is not a builder, or what it returns is not a module.
     """
+    check_process()
+    if not _used_in:
+        _used_in.append(os.getpid())
     if not isinstance(graph.source, Ref):
         raise ContractError(f"The torch-module graph of '{graph.detector.name}' must be a builder, not {graph.source}.")
     module = graph.source.load()(graph.weights)

@@ -39,6 +39,11 @@ def _set(count: int) -> None:
     """
     if torch.get_num_threads() != count:
         with _setting, ThreadPoolExecutor(1) as unseen:
-            usual = unseen.submit(torch.get_num_threads).result()
+            try:
+                usual = unseen.submit(torch.get_num_threads).result()
+            except RuntimeError:  # the process ends: no thread starts any more that could mind
+                torch.set_num_threads(count)
+                return
             torch.set_num_threads(count)
-            unseen.submit(torch.set_num_threads, usual).result()
+            with contextlib.suppress(RuntimeError):
+                unseen.submit(torch.set_num_threads, usual).result()

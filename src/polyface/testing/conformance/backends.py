@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
+from polyface import gate
 from polyface.artifacts import ArtifactKey, ArtifactStore
 from polyface.config import Config
 from polyface.detector import Selection, select
@@ -20,6 +22,7 @@ from polyface.plugins import PluginManager
 from polyface.protocols import Backend, Found, Graph, Session
 from polyface.specs import DetectorSpec, OptionValue, Ref
 from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.forks import said_in_child
 from polyface.testing.conformance.networks import (
     check_growth,
     check_outputs,
@@ -52,6 +55,7 @@ class BackendConformance(Conformance):
         device: the device that the checks run on, as a probe names it.
         precision: the precision they run in.
         options: what ``backend_options`` would hold.
+        child_seconds: how long a child of a fork may take for a run; one that takes longer counts as waiting for ever.
 
     The fixtures ``plugins`` (where names are looked up) and ``weights`` (of the detector, as the setting of that name)
     may be overridden.
@@ -62,6 +66,7 @@ class BackendConformance(Conformance):
     device: ClassVar[str] = "cpu"
     precision: ClassVar[str] = "fp32"
     options: ClassVar[Mapping[str, OptionValue]] = {}
+    child_seconds: ClassVar[int] = 60
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -330,6 +335,31 @@ class BackendConformance(Conformance):
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not what the contract names
             fail("A closed session raises another error than BackendUnavailableError.", why=[described(error)])
         fail("A closed session still runs.", fix="let close drop the network, and run raise BackendUnavailableError")
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+    def test_a_child_of_a_fork_runs_or_is_refused(self, opened: Opener, spec: DetectorSpec) -> None:
+        """Servers make a detector and then fork their workers, where a run that never ends looks like a slow one."""
+        session = opened(self.device, self.precision)
+        image = network_input(spec, noise(2, *sizes(spec)[1]))
+        with gate.runs:  # as a detector runs it, so that the fork comes when the runtime's threads are at rest
+            expected = run(session, spec, image)
+
+        def work() -> str:
+            said = ""
+            try:
+                actual = run(session, spec, image)
+            except BackendUnavailableError as error:
+                said = "" if error.why and error.fix else f"it does not say why, or what to do: {error.what}"
+            else:
+                said = "; ".join(differences(actual, expected, TOLERANCES[self.precision].heads, heads=True))
+            session.close()  # which must not wait for threads that are not there
+            return said
+
+        what = "In a child of a fork, a session that ran before"
+        fix = "raise BackendUnavailableError there (polyface.gate.refuse_in_child), or polyface.gate.keep_in_children"
+        said = said_in_child(what, work, self.child_seconds, fix)
+        if said:
+            fail(f"{what} neither runs as in the parent nor is refused with its reason.", why=[said], fix=fix)
 
     def test_memory_stays_bounded(self, session: Session, spec: DetectorSpec) -> None:
         """Pictures come in endless sizes, and what is kept for each fills the memory of a server in days."""
