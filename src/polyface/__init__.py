@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.imaging import read_image as read_image
     from polyface.plugins import PluginManager as PluginManager
     from polyface.results import Detections as Detections
+    from polyface.results import Face as Face
 
 _HOME = {
     "config": ("Config", "load_config"),
@@ -62,7 +63,7 @@ _HOME = {
     "hookspecs": ("hookimpl",),
     "imaging": ("read_image",),
     "plugins": ("PluginManager",),
-    "results": ("Detections",),
+    "results": ("Detections", "Face"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from polyface.results import Detections
+from polyface.results import Detections, Face
 
 TWO = {
     "boxes": [[1, 2, 3.00049, 4], [5, 6, 7, 8]],
@@ -83,3 +83,95 @@ def test_how_long_it_took_is_no_part_of_equality_but_survives_pickling():
     assert faces == Detections(**TWO) == Detections(**TWO, timing={"network": 0.25})
     assert pickle.loads(pickle.dumps(faces)).timing == {"network": 0.5}  # noqa: S301
     assert Detections(**TWO).timing is None
+
+
+THREE = Detections(
+    boxes=[[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]],
+    scores=[0.75, 0.5, 0.25],
+    landmarks=[[[1, 1]], [[2, 2]], [[3, 3]]],
+    timing={"read": 0.1},
+)
+
+
+def test_going_through_faces_gives_each_with_its_box_score_and_landmarks():
+    first, second, third = THREE
+    assert [first.box.tolist(), first.score, first.landmarks.tolist()] == [[1, 2, 3, 4], 0.75, [[1, 1]]]
+    assert [second.score, third.score] == [0.5, 0.25]
+    assert [type(first.score), first.box.dtype, first.landmarks.dtype] == [float, np.float32, np.float32]
+
+
+def test_a_number_gives_one_face_from_the_end_as_well():
+    for number, place in ((0, 0), (2, 2), (-1, 2), (-3, 0), (np.int64(1), 1), (np.array(1), 1)):
+        assert THREE[number] == Face(
+            box=THREE.boxes[place], score=float(THREE.scores[place]), landmarks=THREE.landmarks[place]
+        )
+
+
+def test_faces_of_other_boxes_scores_or_landmarks_are_not_equal():
+    assert len({(THREE[0] == other) for other in (THREE[1], THREE[2])} | {THREE[0] == THREE[0]}) == 2
+    assert THREE[0] != Face(box=[1, 2, 3, 4], score=0.75)
+
+
+def test_without_landmarks_a_face_has_none():
+    faces = Detections(boxes=[[1, 2, 3, 4]], scores=[1])
+    assert faces[0].landmarks is None
+    assert faces[:1].landmarks is None
+    assert faces[0].to_dict() == {"box": [1.0, 2.0, 3.0, 4.0], "score": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("index", "places"),
+    [
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -1), [2, 1, 0]),
+        (slice(5, 9), []),
+        (THREE.scores > 0.3, [0, 1]),
+        ([True, False, True], [0, 2]),
+        (np.zeros(3, bool), []),
+        ([2, 0], [2, 0]),
+        (np.array([1, 1], np.uint8), [1, 1]),
+        ([-1], [2]),
+        ([], []),
+        (np.array([], np.intp), []),
+    ],
+)
+def test_slices_masks_and_numbers_give_those_faces_in_that_order(index, places):
+    some = THREE[index]
+    assert [some.boxes.tolist(), some.scores.tolist(), some.landmarks.tolist()] == [
+        [THREE.boxes[place].tolist() for place in places],
+        [float(THREE.scores[place]) for place in places],
+        [THREE.landmarks[place].tolist() for place in places],
+    ]
+    assert some.timing == THREE.timing
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "message"),
+    [
+        (3, IndexError, "no face 3 among 3"),
+        (-4, IndexError, "no face -4 among 3"),
+        ([0, 3], IndexError, "no face 3 among 3"),
+        ([-4], IndexError, "no face -4 among 3"),
+        ([True, False], IndexError, "A mask for 3 faces has 3 values, not 2"),
+        (np.zeros(0, bool), IndexError, "A mask for 3 faces has 3 values, not 0"),
+        (True, TypeError, r"bool \(\) from bool"),
+        (np.True_, TypeError, r"bool \(\) from bool"),
+        (1.0, TypeError, "from float"),
+        ("box", TypeError, "from str"),
+        (None, TypeError, "from NoneType"),
+        ((0, 1), TypeError, "from tuple"),
+        ([0.5, 1], TypeError, r"float64 \(2,\) from list"),
+        (np.zeros((3, 4), bool), TypeError, r"bool \(3, 4\) from ndarray"),
+    ],
+)
+def test_what_chooses_no_face_is_refused(index, error, message):
+    with pytest.raises(error, match=message):
+        THREE[index]
+
+
+def test_no_faces_have_no_first():
+    none = Detections(boxes=np.empty((0, 4)), scores=[])
+    assert list(none) == []
+    assert len(none[:5]) == 0
+    with pytest.raises(IndexError, match="no face 0 among 0"):
+        none[0]
