@@ -146,6 +146,18 @@ def test_a_run_without_end_is_not_waited_for_without_end():
     other.join()
 
 
+def test_after_its_end_no_fork_opens_it_again_but_in_the_child_it_is_as_new():
+    gate = Gate(settle=0)
+    gate.end()
+    gate.before_fork()
+    gate.open()
+    assert gate._closed_by == threading.get_ident()
+    gate.renew()
+    gate.before_fork()
+    gate.open()
+    assert gate._closed_by is None
+
+
 def test_an_error_within_a_run_leaves_it_open():
     gate = Gate(patience=0)
     with pytest.raises(KeyError), gate:
