@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import attrs
 import numpy as np
 import pytest
@@ -197,3 +199,19 @@ def test_the_same_pictures_give_the_same_bytes(write, quantized, tmp_path):
     first = quantized(graph).source.read_bytes()
     (tmp_path / "again").mkdir()
     assert Int8Quantizer().quantize(graph, pictures(), tmp_path / "again").read_bytes() == first
+
+
+def test_it_warns_of_nothing_and_leaves_the_logging_of_the_process_alone(write, tmp_path, caplog):
+    seen = []
+
+    def watching():
+        for picture in pictures():
+            seen.append(logging.root.manager.disable)
+            yield picture
+
+    (tmp_path / "quiet").mkdir()
+    before = logging.root.manager.disable
+    path = Int8Quantizer().quantize(write(conv("image", "body.0.weight", "maps")), watching(), tmp_path / "quiet")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert seen == [before] * 3
+    assert "onnx.quant.pre_process" not in {entry.key for entry in onnx.load(path).metadata_props}

@@ -6,8 +6,7 @@ OpenVINO both run in 8-bit instructions: https://onnxruntime.ai/docs/performance
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import tempfile
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -39,6 +38,8 @@ SETTINGS = {
     "reduce_range": True,
 }
 
+_PREPARED = "onnx.quant.pre_process"
+
 
 class Int8Quantizer:
     """Quantizes the convolutions of ONNX graphs, but for those that the detector's record keeps in float."""
@@ -49,18 +50,24 @@ class Int8Quantizer:
         Raises:
             ContractError: nothing is left to quantize, or a pattern of ``keep_float`` matches no layer.
         """
-        source = graph_file(graph)
-        nodes = quantized_nodes(onnx.load(source), graph)
+        model = onnx.load(graph_file(graph))
+        nodes = quantized_nodes(model, graph)
         path = directory / f"{graph.detector.name}.int8.onnx"
-        with _quiet():
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = Path(folder) / "prepared.onnx"
+            _mark_prepared(model)
+            onnx.save_model(model, prepared)
             quantization.quantize_static(
-                source,
+                str(prepared),
                 str(path),
                 _Reader(graph.detector.input.name, pictures),
                 nodes_to_quantize=nodes,
                 op_types_to_quantize=[LAYER, *PASSING],
                 **SETTINGS,
             )
+        quantized = onnx.load(path)
+        _unmark_prepared(quantized)
+        onnx.save_model(quantized, path)
         return path
 
     def provenance(self) -> dict[str, str]:
@@ -119,12 +126,12 @@ class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer's warning that the graph could be optimized first from the user: it was, at its export."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+def _mark_prepared(model: onnx.ModelProto) -> None:
+    """Say in a graph that it was prepared, as it was at its export: else the quantizer logs twice that it should be."""
+    model.metadata_props.add(key=_PREPARED, value="onnxruntime.quant")
+
+
+def _unmark_prepared(model: onnx.ModelProto) -> None:
+    for place, entry in reversed(list(enumerate(model.metadata_props))):
+        if entry.key == _PREPARED:
+            del model.metadata_props[place]
