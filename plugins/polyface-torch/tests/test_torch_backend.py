@@ -61,6 +61,7 @@ class Watching(Tiny):
     seen = []
     def forward(self, image):
         self.seen.append((torch.is_inference_mode_enabled(), torch.backends.cudnn.conv.fp32_precision,
+                          torch.backends.mkldnn.matmul.fp32_precision,
                           image.is_contiguous(memory_format=torch.channels_last), image.dtype))
         return super().forward(image)
 
@@ -152,12 +153,17 @@ def test_execution_says_what_it_runs_on(session):
     assert session.execution.versions == {"torch": torch.__version__}
 
 
-def test_the_module_runs_in_inference_mode_in_channels_last_and_in_true_fp32(graph):
+def test_the_module_runs_in_inference_mode_in_channels_last_and_in_true_fp32(graph, restored):
+    torch.set_float32_matmul_precision("medium")  # bfloat16 on the CPU
     session = compiled(graph("watching"))
     session.run({"image": picture()})
     import polyface_torch_test_nets
 
-    assert polyface_torch_test_nets.Watching.seen[-1] == (True, "ieee", True, torch.float32)
+    assert polyface_torch_test_nets.Watching.seen[-1] == (True, "ieee", "ieee", True, torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    session.run({"image": picture()})
+    # What the CPU computes is exact as it is, so that the switches of the process stay the user's.
+    assert polyface_torch_test_nets.Watching.seen[-1] == (True, "tf32", "ieee", True, torch.float32)
     kernels = [value for value in session._module.parameters() if value.dim() == 4]
     assert kernels
     assert all(value.is_contiguous(memory_format=torch.channels_last) for value in kernels)
@@ -348,6 +354,17 @@ def test_exact_float32_holds_until_the_last_of_two_threads_leaves():
     leave.set()
     thread.join()
     assert switches() == before
+
+
+def test_a_run_on_the_cpu_sets_the_switches_only_where_they_are_not_right(restored):
+    exact = ExactFloat32()
+    for general, sets in (("none", False), ("ieee", False), ("tf32", True), ("bf16", True)):
+        torch.backends.fp32_precision = general
+        assert (exact.on("cpu") is exact) is sets
+        assert exact.on("cuda:0") is exact
+    torch.backends.fp32_precision = "none"
+    with exact.on("cuda:0"):
+        assert exact.on("cpu") is exact
 
 
 def test_an_error_inside_exact_float32_puts_the_switches_back():

@@ -91,15 +91,16 @@ class TorchSession:
         if module is None:
             raise BackendUnavailableError("This PyTorch session is closed.", fix="create the detector again")
         image = inputs[self._detector.input.name]
-        exact = exact_float32 if self._dtype is torch.float32 else contextlib.nullcontext()
+        device = self.execution.device
+        exact = exact_float32.on(device) if self._dtype is torch.float32 else contextlib.nullcontext()
         try:
             with torch.inference_mode(), exact, on_threads(self.execution.threads):
                 # torch.tensor copies, so that an in-place module cannot write to the caller's array.
-                tensor = torch.tensor(image).to(self.execution.device, self._dtype, memory_format=torch.channels_last)
+                tensor = torch.tensor(image).to(device, self._dtype, memory_format=torch.channels_last)
                 return named_outputs(module(tensor), self._detector)
         except torch.OutOfMemoryError as error:
             fix = "pass fewer pictures at a time, lower --max-side, or choose --precision fp16"
-            raise out_of_memory(error, self.execution.device, image, fix) from error
+            raise out_of_memory(error, device, image, fix) from error
 
     def close(self) -> None:
         """Let go of the module; runs under way finish first."""

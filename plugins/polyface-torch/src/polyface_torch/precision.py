@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ _SWITCHES: tuple[Any, ...] = (
     _backends.mkldnn.conv,
     _backends.mkldnn.matmul,
 )
+_ON_CPU = _SWITCHES[3:]
 
 
 class ExactFloat32:
@@ -33,6 +35,14 @@ class ExactFloat32:
         self._inside = 0
         self._switches: list[str] = []
         self._older: tuple[str | None, bool | None] = (None, None)
+
+    def on(self, device: str) -> contextlib.AbstractContextManager[None]:
+        """Return the context for a run on ``device``: on the CPU an idle one where its switches are right already."""
+        with self._lock:
+            right = all(switch.fp32_precision in ("none", "ieee") for switch in _ON_CPU)
+            # Where another run has set them, they are right for as long as that lasts.
+            idle = device == "cpu" and right and not self._inside
+        return contextlib.nullcontext() if idle else self
 
     def __enter__(self) -> None:
         with self._lock:
