@@ -36,13 +36,10 @@ def results() -> IO[Any] | None:
 
 
 def echo(text: str | bytes) -> None:
-    """Write a line to standard output; what its encoding lacks is written as escapes."""
+    """Write a line to standard output, where there is one."""
     file = results()
-    if file is None:
-        return
-    if isinstance(text, str) and (encoding := getattr(file, "encoding", None)):
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
-    click.echo(text, file=file)
+    if file is not None:
+        click.echo(text, file=file)
 
 
 @contextlib.contextmanager
