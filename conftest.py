@@ -13,6 +13,9 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+# The tests tell ONNX Runtime's maker nothing, whoever imports it first; test_telemetry.py takes it out again.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # How long an example takes says nothing on a machine that does other work besides.
 hypothesis.settings.register_profile("polyface", deadline=None)
 hypothesis.settings.load_profile("polyface")

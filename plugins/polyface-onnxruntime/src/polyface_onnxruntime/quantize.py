@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
-from onnxruntime import quantization
 
 from polyface.errors import ContractError
 from polyface.protocols import Graph
+from polyface_onnxruntime.runtime import onnxruntime
 from polyface_onnxruntime.session import graph_file
+
+# isort: split
+from onnxruntime import quantization  # type: ignore[import-untyped]  # after `runtime`, which keeps it silent
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import onnxruntime  # type: ignore[import-untyped]
-from onnxruntime.capi import onnxruntime_pybind11_state as native  # type: ignore[import-untyped]
-
 from polyface.errors import BackendUnavailableError, ContractError
 from polyface.gate import keep_in_children, refuse_in_child
 from polyface.protocols import CompileRequest, Execution, Graph
 from polyface.specs import DetectorSpec
+from polyface_onnxruntime.runtime import native, onnxruntime
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ConfigError
 from polyface.protocols import CompileRequest, Execution, Found, Graph
 from polyface.specs import DetectorSpec
 from polyface.weights import home, sha256_of
+from polyface_onnxruntime.runtime import onnxruntime
 from polyface_onnxruntime.session import (
     IDENTITY,
     OnnxRuntimeSession,

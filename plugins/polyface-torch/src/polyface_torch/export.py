@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from polyface_torch.precision import exact_float32
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
 
+# ONNX Runtime tells its maker about its use unless this is set before its import; a value of the user's own wins.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _runtime: Any = importlib.import_module("onnxruntime") if importlib.util.find_spec("onnxruntime") else None
 
 OPSET = 18
