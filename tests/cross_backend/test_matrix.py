@@ -24,7 +24,19 @@ from polyface.testing.comparison import (
     tolerance_of,
 )
 from polyface.testing.plugin import cells
-from polyface.testing.report import CellRecord, inserted, read_report, render
+from polyface.testing.report import (
+    CellRecord,
+    Report,
+    features,
+    gpu,
+    inserted,
+    processor,
+    processor_of,
+    read_reports,
+    render,
+    write_report,
+)
+from polyface.testing.tolerances import Tolerance
 from polyface.weights import home
 
 SIZES = [(32, 32), (64, 96), (101, 157), (37, 320), (240, 135)]
@@ -35,6 +47,31 @@ REFUSALS = (polyface.UnsupportedError, polyface.BackendUnavailableError)
 APART, SAME = 20, 1e-7
 EVERYTHING = {"torch", "onnxruntime", "onnxscript"}
 """Where an environment promises these, no cell that ran in fp32 on the CPU may be refused."""
+
+
+class Expected(NamedTuple):
+    """A difference beyond its row of the tolerances, which is for every processor.
+
+    ``feature`` is an instruction of the processors it is seen on, as :func:`polyface.testing.report.features` calls it,
+    and ``heads`` the most that a raw head may differ by there. All else stays as the row has it.
+    """
+
+    cell: str
+    feature: str
+    heads: float
+    reason: str
+
+
+EXPECTED = (
+    Expected(
+        cell="dsfd-resnet152/openvino/cpu/int8",
+        feature="AMX",
+        heads=1.0,
+        reason="OpenVINO's 8-bit kernels for AMX give heads 0.66 from fp32 (mean 0.0254). ONNX Runtime gives 0.16 on "
+        "the same processor, and OpenVINO 0.17 (0.020) on one without AMX. Which layer it is, benchmarks/layers.py "
+        "says on such a processor; what was ruled out, benchmarks/README.md.",
+    ),
+)
 
 
 class Decoded(NamedTuple):
@@ -100,6 +137,16 @@ def is_stale(recorded, taken):
     return any(not 1 / APART <= max(old, SAME) / max(new, SAME) <= APART for old, new in pairs)
 
 
+def expected(cell, features):
+    """What is expected of a cell on a processor with these instructions, or None."""
+    return next((entry for entry in EXPECTED if entry.cell == cell and entry.feature in features), None)
+
+
+def is_explained(entry, need, over):
+    """Whether the raw heads' largest difference is all that is over, and by no more than is expected."""
+    return entry is not None and over == ["heads"] and need.heads <= entry.heads
+
+
 @pytest.fixture
 def original(cell, request):
     """The goldens and the file of weights behind them, which PyTorch reads; None for a detector without goldens.
@@ -137,7 +184,7 @@ def reference(cell, make_detector):
 
 
 def test_a_cell_gives_the_numbers_it_must_or_is_refused_with_reasons(
-    cell, require, record_cell, make_detector, original, weights_of, calibrate, reference, examples, noise, report
+    cell, require, record_cell, make_detector, original, weights_of, calibrate, reference, examples, noise, reports
 ):
     calibrate(cell)
     run = {"backend": cell.backend.name, "device": cell.device, "precision": cell.precision}
@@ -148,7 +195,7 @@ def test_a_cell_gives_the_numbers_it_must_or_is_refused_with_reasons(
     except REFUSALS as error:
         record_cell(CellRecord(id=cell.id, status="refused", reason=reason_of(error, cell.device)))
         assert error.fix
-        ran = {record.id for record in report["cells"] if record.status == "ran"}
+        ran = {record.id for report in reports for record in report.cells if record.status == "ran"}
         promised = require.promised >= EVERYTHING and (cell.device, cell.precision) == ("cpu", "fp32")
         assert not (promised and cell.id in ran), error
         return
@@ -202,25 +249,34 @@ def test_a_cell_gives_the_numbers_it_must_or_is_refused_with_reasons(
         faces=", ".join(compared),
     )
     record_cell(taken)
-    recorded = next((record for record in report["cells"] if record.id == cell.id), taken)
+    recorded = recorded_of(reports, cell.id, processor_of(cell.id, processor(), gpu())) or taken
     assert not is_stale(recorded, taken), f"{recorded}: take the report again, as tests/cross_backend/README.md says"
     need = attrs.evolve(need, pixels=pixels, score=score)
-    assert exceeded(need, tolerance_of(cell.precision)) == [], need
     assert unmatched == 0
+    over = exceeded(need, tolerance_of(cell.precision))
+    entry = expected(cell.id, features())
+    if over and is_explained(entry, need, over):
+        pytest.xfail(entry.reason)
+    assert over == [], need
+
+
+def recorded_of(reports, cell, kind):
+    """What was recorded of a cell on this kind of processor, or None: another kind's numbers say nothing of it."""
+    return next((report.cell(cell) for report in reports if report.processor == kind), None)
 
 
 @pytest.fixture
-def report(pytestconfig):
-    return read_report(pytestconfig.rootpath / "tests/cross_backend/cells.json")
+def reports(pytestconfig):
+    return read_reports(pytestconfig.rootpath / "tests/cross_backend/cells.json")
 
 
-def test_the_table_in_the_readme_is_the_report(report, pytestconfig):
+def test_the_tables_in_the_readme_are_the_reports(reports, pytestconfig):
     document = (pytestconfig.rootpath / "tests/cross_backend/README.md").read_text(encoding="utf-8")
-    assert document == inserted(document, render(report)), "python -m polyface.testing.report, as that file says"
+    assert document == inserted(document, render(reports)), "python -m polyface.testing.report, as that file says"
 
 
-def test_the_report_has_every_cell_that_is_installed(report):
-    taken = {record.id for record in report["cells"]}
+def test_the_reports_have_every_cell_that_is_installed(reports):
+    taken = {record.id for report in reports for record in report.cells}
     there = {cell.id for cell in cells()}
     assert there <= taken, "take the report again, as tests/cross_backend/README.md says"
     # What is left is of plugins that this environment lacks.
@@ -243,3 +299,45 @@ def test_the_report_has_every_cell_that_is_installed(report):
 def test_a_record_is_stale_if_it_cannot_be_of_this_code(changes, stale):
     taken = CellRecord(id="a/b/cpu/fp32", status="ran", against="the original", heads=5e-6, mean=5e-7)
     assert is_stale(attrs.evolve(taken, **changes), taken) is stale
+
+
+def test_a_cell_is_compared_with_what_its_own_kind_of_processor_gave_and_with_no_other(tmp_path):
+    path = tmp_path / "cells.json"
+    write_report(path, [CellRecord(id="a/b/cpu/fp32", status="ran", heads=1e-6)])
+    [here] = read_reports(path)
+    assert recorded_of([here], "a/b/cpu/fp32", processor()).heads == 1e-6
+    assert recorded_of([here], "a/b/cpu/bf16", processor()) is None
+    elsewhere = attrs.evolve(here, processor="another")
+    assert recorded_of([elsewhere], "a/b/cpu/fp32", processor()) is None
+    assert isinstance(elsewhere, Report)
+
+
+DSFD = "dsfd-resnet152/openvino/cpu/int8"
+
+
+@pytest.mark.parametrize(
+    ("name", "instructions", "need", "explained"),
+    [
+        (DSFD, ("AVX-512", "AMX"), Tolerance(heads=0.66, mean=0.0254, pixels=0, score=0), True),
+        (DSFD, ("AVX-512", "AMX"), Tolerance(heads=1.1, mean=0.0254, pixels=0, score=0), False),
+        (DSFD, ("AVX-512", "AMX"), Tolerance(heads=0.66, mean=0.04, pixels=0, score=0), False),
+        (DSFD, ("AVX-512", "VNNI"), Tolerance(heads=0.66, mean=0.0254, pixels=0, score=0), False),
+        (
+            "dsfd-resnet152/onnxruntime/cpu/int8",
+            ("AMX",),
+            Tolerance(heads=0.66, mean=0.0254, pixels=0, score=0),
+            False,
+        ),
+    ],
+)
+def test_a_difference_is_explained_on_the_processors_it_is_known_of_and_as_far_as_it_is_known(
+    name, instructions, need, explained
+):
+    over = exceeded(need, tolerance_of("int8"))
+    assert over
+    assert is_explained(expected(name, instructions), need, over) is explained
+
+
+def test_every_expected_difference_is_of_a_cell_that_there_is(reports):
+    taken = {record.id for report in reports for record in report.cells}
+    assert {entry.cell for entry in EXPECTED} <= taken

@@ -1,12 +1,30 @@
 from __future__ import annotations
 
 import json
+import platform
 
+import attrs
 import pytest
 from click.testing import CliRunner
 
 from polyface.errors import ConfigError
-from polyface.testing.report import BEGIN, END, CellRecord, inserted, main, read_report, render, rows, write_report
+from polyface.testing import report as module
+from polyface.testing.report import (
+    BEGIN,
+    END,
+    CellRecord,
+    Report,
+    features,
+    gpu,
+    inserted,
+    main,
+    processor,
+    processor_of,
+    read_reports,
+    render,
+    rows,
+    write_report,
+)
 
 RAN = CellRecord(
     id="b/torch/cpu/fp32",
@@ -19,7 +37,17 @@ RAN = CellRecord(
     faces="3 of 3 faces",
 )
 REFUSED = CellRecord(id="a/torch/cuda/fp16", status="refused", reason="found cuda | not there (none at all)")
-REPORT = {"date": "2026-11-25", "machine": "A", "versions": {"numpy": "2"}, "cells": [RAN, REFUSED]}
+REPORT = Report(
+    processor="x86_64 with AMX", date="2026-11-25", machine="A", versions={"numpy": "2"}, cells=(RAN, REFUSED)
+)
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """A processor with AVX-512 and no GPU, whatever the machine."""
+    (tmp_path / "cpuinfo").write_text("model name\t: Made Up\nflags\t\t: fpu avx2 avx512f\n")
+    monkeypatch.setattr(module, "processor", lambda: processor(tmp_path / "cpuinfo"))
+    monkeypatch.setattr(module, "gpu", lambda: "")
 
 
 @pytest.fixture
@@ -36,16 +64,75 @@ def test_rows_are_sorted_and_say_what_was_measured_or_why_not():
 
 
 def test_what_is_written_is_read_again_in_the_order_of_the_ids(path):
-    report = read_report(path)
-    assert report["cells"] == [REFUSED, RAN]
-    assert {"polyface", "numpy"} <= report["versions"].keys()
-    assert "Python" in report["machine"]
+    [report] = read_reports(path)
+    assert report.cells == (REFUSED, RAN)
+    assert report.cell(RAN.id) == RAN
+    assert report.cell("a/torch/cuda/bf16") is None
+    assert {"polyface", "numpy"} <= report.versions.keys()
+    assert "Python" in report.machine
 
 
-def test_the_markdown_has_a_line_on_the_machine_and_as_many_columns_in_every_row():
-    first, empty, *table = render(REPORT).splitlines()
-    assert (first, empty) == ("Taken on 2026-11-25: A; numpy 2.", "")
+def test_a_report_of_one_kind_of_processor_leaves_those_of_others(path, monkeypatch):
+    on_gpu = attrs.evolve(RAN, id="b/torch/cuda/fp16")
+    monkeypatch.setattr(module, "processor", lambda: "x86_64 with AMX")
+    monkeypatch.setattr(module, "gpu", lambda: "NVIDIA H200")
+    write_report(path, [on_gpu, RAN])
+    got = {report.processor: report.cells for report in read_reports(path)}
+    assert got == {
+        "NVIDIA H200": (on_gpu,),
+        "x86_64 with AMX": (RAN,),
+        f"{platform.machine()} with AVX2, AVX-512": (REFUSED, RAN),
+    }
+    write_report(path, [on_gpu])  # the same GPU again, without the processor's cells
+    assert {report.processor: report.cells for report in read_reports(path)} == got
+
+
+def test_a_file_that_is_no_report_is_replaced(tmp_path):
+    path = tmp_path / "cells.json"
+    path.write_text('{"date": "of 0.1"}')
+    write_report(path, [RAN])
+    assert [report.cells for report in read_reports(path)] == [(RAN,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        ("flags\t\t: avx2 avx512f avx512_vnni avx512_bf16 sse2", ("AVX2", "AVX-512", "VNNI", "BF16")),
+        (
+            "flags : avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8",
+            ("AVX2", "AVX-512", "VNNI", "BF16", "FP16", "AMX"),
+        ),
+        ("Features\t: fp asimd asimddp i8mm sve", ("dot product", "I8MM", "SVE")),
+        ("processor : 0", ()),
+    ],
+)
+def test_a_kind_of_processor_is_told_by_its_instructions(tmp_path, text, there):
+    path = tmp_path / "info"
+    path.write_text(f"{text}\n{text}\n")
+    assert features(path) == there
+    assert processor(path).partition(" with ")[2] == ", ".join(there)
+    assert features(tmp_path / "none") == ()
+
+
+def test_a_gpu_is_called_what_its_driver_calls_it(tmp_path):
+    assert gpu(tmp_path) == ""
+    (tmp_path / "0000:18:00.0").mkdir()
+    (tmp_path / "0000:18:00.0/information").write_text("Model: \t\t NVIDIA H200\nIRQ:   \t\t 79\n")
+    assert gpu(tmp_path) == "NVIDIA H200"
+
+
+def test_a_cell_depends_on_the_gpu_only_where_it_is_for_one_and_one_is_there():
+    assert processor_of("a/torch/cuda/fp16", "EPYC", "H200") == "H200"
+    assert processor_of("a/torch/cuda/fp16", "EPYC", "") == "EPYC"
+    assert processor_of("a/torch/cpu/fp16", "EPYC", "H200") == "EPYC"
+    assert processor_of("distribution/a/torch/cpu/fp16", "EPYC", "H200") == "EPYC"
+
+
+def test_the_markdown_has_a_heading_a_line_on_the_machine_and_as_many_columns_in_every_row():
+    heading, _, first, empty, *table = render([REPORT]).splitlines()
+    assert (heading, first, empty) == ("## x86_64 with AMX", "Taken on 2026-11-25: A; numpy 2.", "")
     assert {line.replace(r"\|", "").count("|") for line in table} == {9}
+    assert render([REPORT, REPORT]) == f"{render([REPORT])}\n\n{render([REPORT])}"
 
 
 def test_the_table_takes_the_place_of_the_old_one_and_of_nothing_else():
@@ -61,12 +148,14 @@ def test_a_document_without_its_marks_is_refused(document):
         inserted(document, "new")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"date": 1, "machine": 1, "versions": {}, "cells": [{"no": 1}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"date": 1}', '[{"date": 1, "machine": 1, "versions": {}, "cells": [{"no": 1}]}]']
+)
 def test_a_damaged_report_is_refused_with_the_command_that_writes_one(tmp_path, text):
     path = tmp_path / "cells.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match="is no report of cells") as caught:
-        read_report(path)
+        read_reports(path)
     assert caught.value.fix == f"pytest tests --polyface-report {path}"
 
 
@@ -75,7 +164,7 @@ def test_the_command_renders_a_report_into_a_document(path, tmp_path):
     document.write_text(f"{BEGIN}\n{END}\n")
     done = CliRunner().invoke(main, [str(path), str(document)])
     assert done.exit_code == 0, done.output
-    assert document.read_text() == inserted(f"{BEGIN}\n{END}\n", render(read_report(path)))
+    assert document.read_text() == inserted(f"{BEGIN}\n{END}\n", render(read_reports(path)))
     document.write_text("no marks")
     done = CliRunner().invoke(main, [str(path), str(document)])
     assert (done.exit_code, "lacks the lines" in done.output) == (1, True)
@@ -85,7 +174,8 @@ def test_without_a_document_the_command_prints_the_table(path):
     done = CliRunner().invoke(main, [str(path)])
     assert done.exit_code == 0, done.output
     printed = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    assert printed == ["Cell", *(row[0] for row in rows(read_report(path)["cells"])[1:])]
+    [report] = read_reports(path)
+    assert printed == [report.processor, "Cell", *(row[0] for row in rows(report.cells)[1:])]
 
 
 PROGRAM = """
@@ -106,7 +196,7 @@ def test_a_run_ends_with_the_matrix_and_writes_it(pytester):
     lines = [" ".join(line.split()) for line in result.outlines]
     assert "a/b/cpu/fp32 ran alone" in lines
     assert "a/b/cuda/fp32 refused no GPU" in lines
-    cells = json.loads((pytester.path / "cells.json").read_text())["cells"]
+    cells = [cell for report in json.loads((pytester.path / "cells.json").read_text()) for cell in report["cells"]]
     assert [cell["status"] for cell in cells] == ["ran", "refused"]
 
 

@@ -1,4 +1,4 @@
-"""The matrix as a file and as a table: what was measured of every cell, by which machine, and when.
+"""The matrix as a file and as a table: what was measured of every cell, on which kind of processor, and when.
 
 A run of the tests with ``--polyface-report FILE.json`` writes the file;
 ``python -m polyface.testing.report FILE.json`` prints its table, and with a ``README.md`` as well puts it into that
@@ -7,13 +7,13 @@ document, between the two marks.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import click
@@ -27,6 +27,22 @@ BAR = r"\|"
 """What Markdown reads as the sign and not as the next column."""
 
 COLUMNS = ("Cell", "Status", "Against, or why not", "Heads, max", "Heads, mean", "Boxes", "Score", "Faces")
+
+CPUINFO = Path("/proc/cpuinfo")
+GPUS = Path("/proc/driver/nvidia/gpus")
+
+INSTRUCTIONS = {
+    "AVX2": "avx2",
+    "AVX-512": "avx512f",
+    "VNNI": "avx512_vnni",
+    "BF16": "avx512_bf16",
+    "FP16": "avx512_fp16",
+    "AMX": "amx_int8",
+    "dot product": "asimddp",  # from here on, of ARM
+    "I8MM": "i8mm",
+    "SVE": "sve",
+}
+"""What a kind of processor has, by the flag that Linux gives it."""
 
 PACKAGES = ("polyface", "numpy", "onnx", "onnxruntime", "openvino", "torch")
 """Whose versions a report names, where they are installed."""
@@ -80,20 +96,83 @@ def _row(record: CellRecord) -> tuple[str, ...]:
     return (record.id, record.status, against, *measured, record.faces)
 
 
+@frozen(kw_only=True)
+class Report:
+    """What was recorded on one kind of processor.
+
+    Args:
+        processor: as :func:`processor` or :func:`gpu` calls it. What a cell gives is compared with what the same kind
+            gave, and with no other.
+        date: when it was taken.
+        machine: which one it was.
+        versions: by package.
+        cells: the records.
+    """
+
+    processor: str
+    date: str
+    machine: str
+    versions: dict[str, str]
+    cells: tuple[CellRecord, ...]
+
+    def cell(self, id: str) -> CellRecord | None:  # noqa: A002 - the record's own word for it
+        """Return the record of a cell, or ``None``."""
+        return next((record for record in self.cells if record.id == id), None)
+
+
+def features(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
+    """Return the instructions by which runtimes choose their kernels, as :data:`INSTRUCTIONS` calls them."""
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return tuple(name for name, flag in INSTRUCTIONS.items() if flag in flags)
+
+
+def processor(cpuinfo: Path = CPUINFO) -> str:
+    """Return this machine's kind of processor, such as ``"x86_64 with AVX2, AVX-512, VNNI, BF16"``."""
+    there = features(cpuinfo)
+    return platform.machine() + (f" with {', '.join(there)}" if there else "")
+
+
+def gpu(driver: Path = GPUS) -> str:
+    """Return what NVIDIA's driver for Linux calls the first GPU, such as ``"NVIDIA H200"``; or an empty text."""
+    for information in sorted(driver.glob("*/information")):
+        for line in information.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name == "Model":
+                return value.strip()
+    return ""
+
+
+def processor_of(id: str, cpu: str, accelerator: str) -> str:  # noqa: A002 - the record's own word for it
+    """Return what a cell depends on: the GPU where it is for one and there is one, or else the processor."""
+    device = id.split("/")[-2]
+    return accelerator if device != "cpu" and accelerator else cpu
+
+
 def write_report(path: Path, records: Sequence[CellRecord]) -> None:
-    """Write what was recorded, with the machine, the versions and the date, as JSON."""
-    report = {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": f"{_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": _versions(),
-        "cells": [attrs.asdict(record) for record in sorted(records, key=lambda record: record.id)],
-    }
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write what was recorded, with the machine, the versions and the date, as JSON.
+
+    What the file holds of other kinds of processor stays there; a file that is no report is replaced.
+    """
+    cpu, accelerator = processor(), gpu()
+    there: dict[str, Report] = {}
+    with contextlib.suppress(ConfigError):
+        there = {report.processor: report for report in read_reports(path)}
+    for kind in dict.fromkeys(processor_of(record.id, cpu, accelerator) for record in records):
+        own = [record for record in records if processor_of(record.id, cpu, accelerator) == kind]
+        there[kind] = Report(
+            processor=kind,
+            date=dt.datetime.now(dt.UTC).date().isoformat(),
+            machine=f"{_model()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            versions=_versions(),
+            cells=tuple(sorted(own, key=lambda record: record.id)),
+        )
+    reports = [attrs.asdict(there[kind]) for kind in sorted(there)]
+    path.write_text(json.dumps(reports, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+def _model() -> str:
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
@@ -102,32 +181,34 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """Return what :func:`write_report` wrote, the cells as records.
+def read_reports(path: Path) -> list[Report]:
+    """Return what :func:`write_report` wrote, one report for each kind of processor.
 
     Raises:
-        ConfigError: the file cannot be read, or is no such report.
+        ConfigError: the file cannot be read, or holds no such reports.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "date": str(report["date"]),
-            "machine": str(report["machine"]),
-            "versions": dict(report["versions"]),
-            "cells": [CellRecord(**cell) for cell in report["cells"]],
-        }
+        return [
+            Report(**{**report, "cells": tuple(CellRecord(**cell) for cell in report["cells"])})
+            for report in json.loads(path.read_text(encoding="utf-8"))
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is no report of cells.", why=[str(error)], fix=f"pytest tests --polyface-report {path}"
         ) from error
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """Return a report as Markdown: one line about the machine, and the table."""
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    heading, *body = (f"| {' | '.join(text.replace('|', BAR) for text in row)} |" for row in rows(report["cells"]))
+def render(reports: Sequence[Report]) -> str:
+    """Return reports as Markdown: of each a heading, one line about the machine, and the table."""
+    return "\n\n".join(map(_rendered, reports))
+
+
+def _rendered(report: Report) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    heading, *body = (f"| {' | '.join(text.replace('|', BAR) for text in row)} |" for row in rows(report.cells))
     rule = f"|{'---|' * len(COLUMNS)}"
-    return "\n".join([f"Taken on {report['date']}: {report['machine']}; {versions}.", "", heading, rule, *body])
+    taken = f"Taken on {report.date}: {report.machine}; {versions}."
+    return "\n".join([f"## {report.processor}", "", taken, "", heading, rule, *body])
 
 
 def inserted(document: str, table: str) -> str:
@@ -147,14 +228,14 @@ def inserted(document: str, table: str) -> str:
 @click.argument("report", type=click.Path(path_type=Path))
 @click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
 def main(report: Path, document: Path | None) -> None:
-    """Print the table of the REPORT that --polyface-report wrote, or put it into a Markdown DOCUMENT.
+    """Print the tables of the REPORT that --polyface-report wrote, or put them into a Markdown DOCUMENT.
 
-    There it goes between its marks.
+    There they go between the marks.
     """
     try:
-        taken = read_report(report)
+        taken = read_reports(report)
         if document is None:
-            click.echo("\n".join(aligned(taken["cells"])))
+            click.echo("\n\n".join("\n".join([part.processor, *aligned(part.cells)]) for part in taken))
             return
         text = inserted(document.read_text(encoding="utf-8"), render(taken))
     except ConfigError as error:
