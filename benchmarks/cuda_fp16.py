@@ -1,6 +1,6 @@
 """How fast a detector's network runs on a GPU: eager PyTorch in fp32 and fp16, and cuda-fp16 without and with graphs.
 
-Not yet run on a GPU. Prints a table in Markdown::
+Prints a table in Markdown::
 
     python benchmarks/cuda_fp16.py --detector retinaface-mobilenet025 --device cuda:0
 """
@@ -52,11 +52,14 @@ def medians(sessions: dict[str, Any], inputs: dict[str, Any]) -> dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", default="retinaface-mobilenet025")
+    parser.add_argument("--weights", help="a name or a file, where those of the detector are not at hand")
     parser.add_argument("--device", default="cuda:0")
     arguments = parser.parse_args()
     try:
         detectors = {
-            name: polyface.create_detector(arguments.detector, device=arguments.device, **settings)
+            name: polyface.create_detector(
+                arguments.detector, weights=arguments.weights, device=arguments.device, **settings
+            )
             for name, settings in RUNS.items()
         }
     except polyface.PolyfaceError as error:

@@ -1,4 +1,4 @@
-"""PyTorch in half precision on CUDA behind polyface's session contract. Not yet run on a GPU."""
+"""PyTorch in half precision on CUDA behind polyface's session contract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PART_PIXELS = 2 * 1024 * 1024
 """A batch goes through the GPU in parts of so many input pixels, or of one picture.
 
-While one part is computed, the next goes up and the one before comes down. A guess, until it is measured on a GPU.
+While one part is computed, the next goes up and the one before comes down. A guess: other sizes were not measured.
 """
 
 

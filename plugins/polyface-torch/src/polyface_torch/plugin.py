@@ -10,8 +10,6 @@ from polyface.specs import BackendSpec, Capability, ConverterSpec, Ref, Requirem
 _TORCH = Requirement(module="torch", install="torch")
 _EVERY_PRECISION = ("fp32", "bf16", "fp16")
 CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
-UNPROVEN = "not yet run on a GPU"
-"""What stands beside the claim on CUDA until somebody has run it there."""
 
 
 @polyface.hookimpl
@@ -21,7 +19,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
         summary="eager PyTorch on the CPU or on CUDA",
         accepts=("torch-module",),
         capabilities=(
-            Capability(device="cuda", precisions=_EVERY_PRECISION, note=UNPROVEN, driver=CUDA_DRIVER),
+            Capability(device="cuda", precisions=_EVERY_PRECISION, driver=CUDA_DRIVER),
             Capability(device="cpu", precisions=_EVERY_PRECISION),
         ),
         requires=(_TORCH,),
