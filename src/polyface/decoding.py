@@ -33,8 +33,11 @@ DENSITY = 250
 LONGEST = 2**30
 """Bytes of a file that has to be in memory as a whole: all but TIFF, BMP, PPM and TGA."""
 
-MOST_SCANS = 100
+MOST_SCANS = 50
 """Passes over all pixels that a JPEG may ask for; encoders make about ten."""
+
+MOST_RUNS = 8_000_000
+"""Pixels of a BMP that is packed by run lengths: Pillow unpacks them in Python, one by one."""
 
 MOST_STRIPS = 100_000
 """Strips or tiles of a TIFF: each is decoded by itself."""
@@ -319,7 +322,7 @@ def _look_into_jpeg(source: _Source) -> _Found:
         if marker == 0xDA:
             scans += 1
             _note_bits(body, bits)
-    if scans > MOST_SCANS:
+    if scans > (MOST_SCANS if ended else MOST_SCANS // 2):  # one without its end is decoded twice
         why = f"it has {scans:,} scans; at most {MOST_SCANS} are read, since each passes over all pixels"
         raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=RESAVE)
     if not ended and progressive and any(bits.values()):
@@ -475,6 +478,16 @@ def _blocks_end(data: bytes, at: int) -> int:
 # Formats that are only looked at before Pillow sees them
 
 
+def _look_into_bmp(source: _Source) -> _Found:
+    start = source.file.read(34)
+    if len(start) == 34 and start[14:18] != b"\x0c\0\0\0" and start[30] in (1, 2):
+        width, height = (abs(side) for side in struct.unpack_from("<ii", start, 18))
+        if width * height > MOST_RUNS:
+            why = f"it is packed by run lengths; at most {MOST_RUNS:,} pixels are unpacked, not {width}x{height}"
+            raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=RESAVE)
+    return _Found()
+
+
 def _look_into_webp(source: _Source) -> _Found:
     """Pillow takes memory for the canvas when it opens the file."""
     start = source.file.read(30)
@@ -594,6 +607,7 @@ def _is_fine(data: bytes, at: int) -> bool:
 
 
 _LOOKS_INSIDE: dict[str, Callable[[_Source], _Found]] = {
+    "BMP": _look_into_bmp,
     "GIF": _look_into_gif,
     "JPEG": _look_into_jpeg,
     "JPEG2000": _look_into_jpeg2000,

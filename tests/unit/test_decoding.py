@@ -278,12 +278,12 @@ class TestWorkThatFewBytesBuy:
 
     def test_a_jpeg_of_many_scans_is_refused(self):
         read_image(self.scans(1))
-        assert "at most 100 are read" in refusal(self.scans(200)).why[0]
+        assert "at most 50 are read" in refusal(self.scans(200)).why[0]
 
     def test_a_tiff_of_many_scans_is_refused(self):
         data = encoded(Image.fromarray(noise(16, 16)), "TIFF", compression="jpeg")
         read_image(data)
-        assert "scans; at most 100 are read" in refusal(data + b"\xff\xda" * 200).why[0]
+        assert "scans; at most 50 are read" in refusal(data + b"\xff\xda" * 200).why[0]
 
     def test_a_tiff_of_many_strips_is_refused(self):
         data = grey_tiff((273, 4, 200_000, 200), height=200_000, width=1) + bytes(800_000)
@@ -317,6 +317,22 @@ class TestWorkThatFewBytesBuy:
         precincts = bytes([0x11, 0x22, 0x33, 0x44, 0x55, 0x66])  # powers of two, from the smallest resolution on
         read_image(data)
         assert "very small blocks" in refusal(data.replace(precincts, precincts[:5] + b"\x22")).why[0]
+
+    @pytest.mark.parametrize("kind", [1, 2])
+    def test_a_large_bmp_that_is_packed_by_run_lengths_is_refused(self, kind):
+        bits = 8 // kind
+        rows = bytes([8, 0x33, 0, 0]) * 2 + b"\0\1"
+
+        def bmp(height):
+            head = struct.pack("<IiiHHIIiiII", 40, 8, height, 1, bits, kind, len(rows), 0, 0, 0, 0)
+            colours = bytes(4 * 2**bits)
+            start = 54 + len(colours)
+            return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + head + colours + rows
+
+        assert read_image(bmp(2)).shape == (2, 8, 3)
+        assert refusal(bmp(1_000_001)).why == (
+            "it is packed by run lengths; at most 8,000,000 pixels are unpacked, not 8x1000001",
+        )
 
     def test_a_long_narrow_lab_picture_is_converted_at_once_and_not_by_the_strip(self, monkeypatch):
         strips = []
@@ -501,11 +517,13 @@ class TestSilentMisreadings:
             assert bool(caplog.records) == said
 
     def test_smaller_copies_behind_a_tiff_are_no_further_pages(self, caplog):
-        image = Image.fromarray(noise())
-        copy = Image.fromarray(noise(6, 8))
-        copy.encoderinfo = {"tiffinfo": {254: 1}}
-        read_image(encoded(image, "TIFF", save_all=True, append_images=[copy]))
-        assert not caplog.records
+        for kind, said in ((1, False), (4, False), (0, True)):  # a smaller copy, a mask, a page
+            second = struct.pack("<HHHIII", 1, 254, 4, 1, kind, 0)
+            data = bytearray(grey_tiff().ljust(300, b"\0") + second)
+            data[10 + 9 * 12 : 14 + 9 * 12] = struct.pack("<I", 300)
+            caplog.clear()
+            read_image(bytes(data))
+            assert bool(caplog.records) == said
 
 
 class Pipe(io.RawIOBase):
