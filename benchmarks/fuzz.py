@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import io
 import json
 import logging
@@ -105,7 +106,20 @@ def samples() -> dict[str, list[bytes]]:
         found.setdefault("JPEG" if kind == "MPO" else kind, []).append(stream.getvalue())
     for kind, files in _by_hand(found["PNG"][0]).items():
         found[kind] += files
+    if importlib.util.find_spec("pillow_heif"):
+        found["HEIF"] = _heif()
     return found
+
+
+def _heif() -> list[bytes]:
+    import pillow_heif
+
+    files = []
+    for image in (Image.new("RGB", (40, 28), (200, 100, 50)), Image.new("RGBA", (40, 28))):
+        stream = io.BytesIO()
+        pillow_heif.from_pillow(image).save(stream)
+        files.append(stream.getvalue())
+    return files
 
 
 def _images() -> list[tuple[str, Image.Image, dict[str, Any]]]:
