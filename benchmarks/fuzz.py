@@ -310,6 +310,8 @@ class Fuzzer:
         data = large_sample(kind, chance.choice(LARGE[kind])) if large and kind in LARGE else chance.choice(files)
         if kind == "PNG" and chance.random() < 0.4:
             data = _repacked(chance, data)
+            if chance.random() < 0.5:
+                return kind, data
         data = damaged(chance, data, chance.choice((files, self._all)))
         return kind, mended_png(data) if kind == "PNG" and chance.random() < 0.8 else data
 

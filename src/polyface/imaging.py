@@ -126,7 +126,9 @@ def decode(
     elif isinstance(source, str | os.PathLike):
         label = f"'{os.fspath(source)}'"
         with _refusals(label), Path(source).open("rb") as file:
-            return _decode(file, label, scale, formats, max_pixels)
+            # A pipe, such as the shell's <(command), cannot be sought.
+            whole = file if file.seekable() else io.BytesIO(_read(file))
+            return _decode(whole, label, scale, formats, max_pixels)
     elif isinstance(source, bytes | bytearray | memoryview):
         label = f"the {memoryview(source).nbytes} bytes"
         with _refusals(label):

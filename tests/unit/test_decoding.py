@@ -191,6 +191,15 @@ class TestWhateverADecoderRaises:
             image.load()
         np.testing.assert_array_equal(read_image(image), noise())
 
+    def test_a_tiff_that_was_loaded_is_turned_once(self):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = encoded(Image.fromarray(noise(12, 16)), "TIFF", exif=exif)
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        for source in (data, image, image.copy()):
+            np.testing.assert_array_equal(read_image(source), np.rot90(noise(12, 16), -1))
+
     def test_a_header_that_the_decoder_knows_and_cannot_use_gives_its_reason(self):
         assert refusal(grey_tiff(bits=24)).why == ("TIFF: unknown pixel mode",)
 
@@ -560,6 +569,15 @@ class TestOpenFiles:
         pipe = Pipe(b"before" + self.data)
         assert pipe.read(6) == b"before"
         np.testing.assert_array_equal(read_image(pipe), noise())
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+    def test_a_named_pipe_is_read(self, tmp_path):
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_bytes, args=[self.data])
+        writer.start()
+        np.testing.assert_array_equal(read_image(path), noise())
+        writer.join()
 
     def test_a_member_of_an_archive_is_read(self):
         stream = io.BytesIO()
