@@ -91,6 +91,10 @@ class ArtifactStore:
         self.root = home() / "artifacts" if root is None else root
         self.named = named
 
+    def holds(self, path: Path) -> bool:
+        """Return whether a file lies in ``root``, wherever a link or ``..`` leads."""
+        return path.resolve().is_relative_to(self.root.resolve())
+
     def find(self, key: ArtifactKey, again: Sequence[str] = ()) -> Path | Reason:
         """Return the stored graph, or why there is none that can be used.
 

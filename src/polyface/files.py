@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import hashlib
 import json
 import math
 import os
@@ -54,6 +55,27 @@ def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside, dir_fd=within)
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write bytes that decide what comes out, and their sha256 before them, for :func:`read_sealed`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_write(path) as stream:
+        stream.write(hashlib.sha256(data).digest())
+        stream.write(data)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what was written; ``None`` where there is no such file or it is not what it was."""
+    try:
+        sealed = path.read_bytes()
+    except OSError:
+        return None
+    digest, data = sealed[: hashlib.sha256().digest_size], sealed[hashlib.sha256().digest_size :]
+    return data if hashlib.sha256(data).digest() == digest else None
 
 
 def remove_abandoned(folder: Path | int, pattern: str = ".*.part") -> None:

@@ -65,8 +65,9 @@ def graph_of(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:
     """
     if route.source is not None and route.converter is None:
         return _published(route.source, detector, weights)
-    path = route.artifact or _converted(route, detector, weights, ArtifactStore())
-    return Graph(kind=route.kind, source=path, detector=detector)
+    store = ArtifactStore()
+    path = route.artifact or _converted(route, detector, weights, store)
+    return Graph(kind=route.kind, source=path, detector=detector, trusted=store.holds(path))
 
 
 def _published(source: GraphSource, detector: DetectorSpec, weights: Weights) -> Graph:

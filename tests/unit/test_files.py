@@ -5,7 +5,15 @@ import time
 
 import pytest
 
-from polyface.files import ABANDONED, MOST_JSON, atomic_write, read_json, remove_abandoned
+from polyface.files import (
+    ABANDONED,
+    MOST_JSON,
+    atomic_write,
+    read_json,
+    read_sealed,
+    remove_abandoned,
+    write_sealed,
+)
 
 
 def names(folder):
@@ -102,3 +110,25 @@ def test_a_table_in_a_folders_place_or_nowhere_is_an_error_of_the_system(tmp_pat
     for path in (tmp_path, tmp_path / "gone"):
         with pytest.raises(FileNotFoundError, match="there is no file"):
             read_json(path)
+
+
+class TestSealed:
+    @pytest.fixture
+    def path(self, tmp_path):
+        write_sealed(tmp_path / "a", b"engine")
+        return tmp_path / "a"
+
+    def test_what_was_written_is_read(self, path):
+        assert read_sealed(path) == b"engine"
+
+    def test_any_byte_changed_or_cut_off_or_added_and_there_is_nothing(self, path):
+        whole = path.read_bytes()
+        damaged = [whole[:end] for end in range(len(whole))] + [whole + b"x"]
+        damaged += [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))]
+        for content in damaged:
+            path.write_bytes(content)
+            assert read_sealed(path) is None
+
+    def test_where_there_is_no_file_there_is_nothing(self, tmp_path):
+        assert read_sealed(tmp_path / "gone") is None
+        assert read_sealed(tmp_path) is None

@@ -165,3 +165,14 @@ def test_a_folder_that_cannot_be_made_is_refused_by_name(plugins, checkpoint, tm
         export("toy", "onnx", checkpoint("mine.pth", b"mine"), plugins, tmp_path / "file" / "below")
     assert "NotADirectoryError" in caught.value.why[0]
     assert "--output DIR" in caught.value.fix
+
+
+@pytest.mark.parametrize(("named", "trusted"), [(None, True), ("home", True), ("graphs", False), ("around", False)])
+def test_a_graph_from_a_named_folder_is_a_strangers(plugins, home, tmp_path, checkpoint, named, trusted):
+    mine = checkpoint("mine.pth", b"mine")
+    folders = {"home": home / "artifacts", "graphs": tmp_path / "graphs", "around": home / "artifacts/../../elsewhere"}
+    folder = folders.get(named)
+    (home / "artifacts").mkdir(exist_ok=True)
+    export("toy", "onnx", mine, plugins, folder)
+    settings = {} if folder is None else {"artifacts": str(folder)}
+    assert routed(plugins, weights=mine, **settings).trusted is trusted

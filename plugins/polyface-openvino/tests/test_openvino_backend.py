@@ -13,7 +13,9 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface.errors import BackendUnavailableError, ContractError
+from polyface import apart
+from polyface.errors import ArtifactError, BackendUnavailableError, ContractError
+from polyface.files import read_sealed, write_sealed
 from polyface.protocols import Backend, CompileRequest, Graph, Session
 from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 from polyface_openvino.plugin import polyface_backends
@@ -336,7 +338,7 @@ class TestCompile:
             backend.compile(graph, attrs.evolve(FP32, device=device))
         assert caught.value.fix == "--device cpu"
 
-    def test_every_option_reaches_openvino(self, home):
+    def test_every_option_reaches_openvino(self):
         options = {"hint": "throughput", "streams": 2, "cache": True}
         assert properties(attrs.evolve(BF16, threads=3, options=options)) == {
             "INFERENCE_PRECISION_HINT": ov.Type.bf16,
@@ -346,7 +348,6 @@ class TestCompile:
             "CPU_RUNTIME_CACHE_CAPACITY": 64,
             "NUM_STREAMS": 2,
             "INFERENCE_NUM_THREADS": 3,
-            "CACHE_DIR": str(home / "openvino"),
         }
 
     def test_fp32_is_exact_and_without_options_nothing_is_stored(self, backend, graph, home):
@@ -354,7 +355,7 @@ class TestCompile:
         assert chosen["INFERENCE_PRECISION_HINT"] == ov.Type.f32
         assert chosen["EXECUTION_MODE_HINT"] == "ACCURACY"
         assert chosen["PERFORMANCE_HINT"] == "LATENCY"
-        assert not {"NUM_STREAMS", "CACHE_DIR"} & chosen.keys()
+        assert "NUM_STREAMS" not in chosen
         backend.compile(graph, FP32)
         assert not home.exists()
 
@@ -419,12 +420,65 @@ class TestCompile:
 class TestCache:
     CACHED = attrs.evolve(FP32, options={"cache": True})
 
-    def test_the_second_start_takes_what_the_first_left_and_gives_the_same(self, compiled, backend, graph, home):
-        assert compiled(self.CACHED).get_property("LOADED_FROM_CACHE") is False
+    @pytest.fixture
+    def never_compiled(self, monkeypatch):
+        def never(*_):
+            raise AssertionError("it was compiled again")
+
+        return lambda: monkeypatch.setattr(OpenVINOBackend, "_compiled", never)
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_the_second_start_takes_what_the_first_left_and_gives_the_same(
+        self, backend, graph, home, never_compiled, threads
+    ):
+        backend.compile(graph, attrs.evolve(self.CACHED, threads=1))
         assert [path.suffix for path in (home / "openvino").iterdir()] == [".blob"]
-        assert compiled(self.CACHED).get_property("LOADED_FROM_CACHE") is True
+        never_compiled()
+        session = OpenVINOBackend().compile(graph, attrs.evolve(self.CACHED, threads=threads))
+        assert session.execution.threads == min(threads, os.cpu_count())
+        np.testing.assert_array_equal(session.run({"image": picture()})["loc"], expected(picture())["loc"])
+
+    def test_int8_is_kept_as_int8(self, backend, tmp_path, never_compiled):
+        graph = write_graph(tmp_path / "tiny.onnx", np.arange(18, dtype=np.int8).reshape(6, 3))
+        request = attrs.evolve(self.CACHED, precision="int8")
+        backend.compile(graph, request)
+        never_compiled()
+        outputs = backend.compile(graph, request).run({"image": picture()})
+        np.testing.assert_allclose(outputs["loc"], expected(picture())["loc"], rtol=1e-6)
+
+    @pytest.mark.usefixtures("home")
+    def test_a_kept_network_without_the_detectors_outputs_is_refused(self, backend, graph):
+        backend.compile(graph, self.CACHED)
+        other = attrs.evolve(graph, detector=detector(outputs=("boxes", "logits")))
+        with pytest.raises(ContractError, match=r"outputs of .*tiny\.onnx"):
+            backend.compile(other, self.CACHED)
+
+    def test_a_file_damaged_anywhere_decides_nothing_and_is_made_anew(self, backend, graph, home):
+        backend.compile(graph, self.CACHED)
+        [blob] = (home / "openvino").iterdir()
+        whole = blob.read_bytes()
+        weight = whole.index(WEIGHT.tobytes())  # OpenVINO itself takes any other
+        for at in (0, 40, len(whole) // 2, weight, len(whole) - 8):
+            blob.write_bytes(whole[:at] + bytes(byte ^ 0xFF for byte in whole[at : at + 8]) + whole[at + 8 :])
+            outputs = backend.compile(graph, self.CACHED).run({"image": picture()})
+            np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+            assert read_sealed(blob) is not None
+
+    def test_a_file_that_openvino_refuses_is_made_anew(self, backend, graph, home):
+        backend.compile(graph, self.CACHED)
+        [blob] = (home / "openvino").iterdir()
+        write_sealed(blob, b"of another build")
         outputs = backend.compile(graph, self.CACHED).run({"image": picture()})
         np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+        assert read_sealed(blob) != b"of another build"
+
+    def test_a_full_disk_is_named(self, backend, graph, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(backend_module, "write_sealed", full)
+        with pytest.raises(BackendUnavailableError, match="No space left on device"):
+            backend.compile(graph, self.CACHED)
 
     def test_a_graph_that_differs_by_one_weight_is_not_taken_for_the_other(self, backend, graph):
         backend.compile(graph, self.CACHED)
@@ -458,6 +512,49 @@ class TestCache:
         monkeypatch.setattr(backend_module.os, "access", lambda _path, _mode: False)
         with pytest.raises(BackendUnavailableError, match=r"cannot be written to\.\n  - no permission"):
             backend.compile(graph, self.CACHED)
+
+
+class TestStrangersGraph:
+    """One from a folder that the user named is tried in a process of its own."""
+
+    def test_one_that_stands_the_trial_runs_and_is_not_tried_again(self, backend, graph, home, monkeypatch):
+        stranger = attrs.evolve(graph, trusted=False)
+        backend.compile(stranger, FP32)
+        assert len(list((home / "tried").iterdir())) == 1
+        monkeypatch.setattr(apart, "call", None)
+        outputs = backend.compile(stranger, FP32).run({"image": picture()})
+        np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+
+    def test_one_that_openvino_never_comes_to_the_end_of_is_refused(self, backend, graph, monkeypatch):
+        model = onnx.load(graph.source)
+        model.opset_import[0].version = 2**40
+        graph.source.write_bytes(model.SerializeToString())
+        monkeypatch.setattr(apart, "SECONDS", 1)
+        with pytest.raises(
+            ArtifactError, match=r"tiny\.onnx is not used: in a trial, it was not loaded and run within"
+        ):
+            backend.compile(attrs.evolve(graph, trusted=False), FP32)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
+    def test_one_that_ends_the_process_is_refused(self, backend, graph, tmp_path, monkeypatch):
+        (tmp_path / "crashing_runtime.py").write_text("import os\ndef run(*_):\n    os.abort()\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(backend_module, "TRIAL", "crashing_runtime:run")
+        with pytest.raises(ArtifactError, match="its process ended with signal 6, SIGABRT"):
+            backend.compile(attrs.evolve(graph, trusted=False), FP32)
+
+    def test_padding_without_its_sizes_ends_openvinos_process_and_not_this_one(self, backend, graph):
+        model = onnx.load(graph.source)
+        model.graph.node[0].op_type = "Pad"
+        graph.source.write_bytes(model.SerializeToString())
+        # Some day OpenVINO may say so instead of crashing.
+        with pytest.raises((ArtifactError, ContractError, BackendUnavailableError)):
+            backend.compile(attrs.evolve(graph, trusted=False), FP32)
+
+    def test_one_that_openvino_refuses_is_refused_in_openvinos_words(self, backend, graph):
+        graph.source.write_bytes(b"no graph at all")
+        with pytest.raises(ContractError, match=r"OpenVINO cannot read the graph .*tiny\.onnx"):
+            backend.compile(attrs.evolve(graph, trusted=False), FP32)
 
 
 def alone(code):

@@ -5,6 +5,9 @@ The properties and what they mean: https://docs.openvino.ai/2026/openvino-workfl
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import os
 import textwrap
 from collections.abc import Mapping
@@ -12,17 +15,19 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from polyface.apart import try_first
 from polyface.errors import BackendUnavailableError, ContractError
+from polyface.files import read_sealed, remove_abandoned, write_sealed
 from polyface.gate import keep_in_children
 from polyface.protocols import CompileRequest, Execution, Found, Graph
 from polyface.specs import DetectorSpec
-from polyface.weights import home
+from polyface.weights import home, sha256_of
 from polyface_openvino.runtime import openvino as ov
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
 
-_DEVICE = "CPU"
+DEVICE = "CPU"
 
 # A quantized graph says itself which layers are in int8; this is what the others run in.
 _TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16, "fp16": ov.Type.f16, "int8": ov.Type.f32}
@@ -31,6 +36,8 @@ _TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16, "fp16": ov.Type.f16, "int8"
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 
 _QUANTIZED = "onnx-int8"
+
+TRIAL = "polyface_openvino.trial:run"
 
 # Kernels kept for shapes seen, by kind of layer. The default of 5000 lets memory grow with every shape; see the README.
 _KERNELS = 64
@@ -44,32 +51,64 @@ class OpenVINOBackend:
 
     def probe(self) -> tuple[Found, ...]:
         """Return the CPU with the precisions that its own instructions compute in."""
-        name = self._core.get_property(_DEVICE, "FULL_DEVICE_NAME")
+        name = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
         return (Found(device="cpu", precisions=self._precisions(), detail=f"{name}, OpenVINO {version()}"),)
 
     def compile(self, graph: Graph, request: CompileRequest) -> OpenVINOSession:
         """Return a session that runs the graph's ONNX file exactly as requested.
 
         Raises:
+            ArtifactError: the graph is a stranger's, and ends or stops the process that it was tried in.
             BackendUnavailableError: OpenVINO cannot run it so, or there is no place for its cache.
             ContractError: the file is no ONNX graph, or its inputs and outputs are not the detector's.
         """
         self._check(graph, request)
-        model = read(graph)
+        if not graph.trusted:
+            side = max(graph.detector.min_side, graph.detector.preprocess.stride)
+            shape = [1, 3, side, side]
+            try_first(graph, TRIAL, request.precision, shape, version=str(ov.get_version()))
+        compiled = self._kept(graph, request) if request.options.get("cache") else self._compiled(graph, request)
+        check_interface(graph, compiled)
+        check_in_use(properties(request), compiled)
+        if request.precision == "int8":
+            check_int8(graph, compiled)
+        return OpenVINOSession(compiled, graph.detector, request.precision)
+
+    def _compiled(self, graph: Graph, request: CompileRequest) -> ov.CompiledModel:
+        model = read(graph_file(graph))
         check_interface(graph, model)
-        asked = properties(request)
         try:
-            compiled = self._core.compile_model(model, _DEVICE, asked)
+            return self._core.compile_model(model, DEVICE, properties(request))
         except Exception as error:  # OpenVINO's errors have no base of their own
             raise BackendUnavailableError(
                 f"OpenVINO cannot compile the graph of '{graph.detector.name}'.",
                 why=[one_line(error)],
                 fix="choose another backend from `polyface matrix`",
             ) from error
-        check_in_use(asked, compiled)
-        if request.precision == "int8":
-            check_int8(graph, compiled)
-        return OpenVINOSession(compiled, graph.detector, request.precision)
+
+    def _kept(self, graph: Graph, request: CompileRequest) -> ov.CompiledModel:
+        """Return the compiled network from polyface's home, where it is whole; compile and keep it where not.
+
+        OpenVINO's own cache takes a damaged file as it is, and other faces come out.
+        """
+        name = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
+        listed = sorted(self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        key = (graph_digest(graph), request.precision, str(ov.get_version()), name, listed)
+        path = cache_folder() / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.blob"
+        blob = read_sealed(path)
+        if blob is not None:
+            # What another build wrote, for instance, it refuses.
+            with contextlib.suppress(Exception):
+                return self._core.import_model(blob, DEVICE, properties(request))
+        compiled = self._compiled(graph, request)
+        stream = io.BytesIO()
+        compiled.export_model(stream)
+        try:
+            remove_abandoned(path.parent)
+            write_sealed(path, stream.getvalue())
+        except OSError as error:
+            raise _no_cache(path.parent, error) from error
+        return compiled
 
     def _check(self, graph: Graph, request: CompileRequest) -> None:
         if request.device != "cpu":
@@ -93,9 +132,9 @@ class OpenVINOBackend:
             )
 
     def _precisions(self) -> tuple[str, ...]:
-        listed = self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        listed = self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         # BF16 is listed from AVX-512 on, and emulated up to AVX512_BF16; OpenVINO's own choice tells which it is.
-        native = self._core.get_property(_DEVICE, "INFERENCE_PRECISION_HINT") == ov.Type.bf16
+        native = self._core.get_property(DEVICE, "INFERENCE_PRECISION_HINT") == ov.Type.bf16
         return tuple(
             precision
             for precision, capability in _CAPABILITIES.items()
@@ -152,23 +191,32 @@ class OpenVINOSession:
         self._requests = None
 
 
-def read(graph: Graph) -> ov.Model:
+def read(path: Path) -> ov.Model:
     """Return the network in a graph's file.
 
     Raises:
-        ContractError: the source is a builder, or its file cannot be read.
+        ContractError: it cannot be read.
     """
-    if not isinstance(graph.source, Path):
-        raise ContractError(f"The ONNX graph of '{graph.detector.name}' must be a file, not '{graph.source.target}'.")
     # Core.read_model would try every format it knows on a damaged file, and let each complain on stderr.
     onnx = ov.frontend.FrontEndManager().load_by_framework("onnx")
     try:
-        return onnx.convert(onnx.load(str(graph.source)))
+        return onnx.convert(onnx.load(str(path)))
     except Exception as error:  # OpenVINO's errors have no base of their own
-        raise ContractError(f"OpenVINO cannot read the graph {graph.source}.", why=[one_line(error)]) from error
+        raise ContractError(f"OpenVINO cannot read the graph {path}.", why=[one_line(error)]) from error
 
 
-def check_interface(graph: Graph, model: ov.Model) -> None:
+def graph_file(graph: Graph) -> Path:
+    """Return the path of a graph, which must be a file.
+
+    Raises:
+        ContractError: it is a builder.
+    """
+    if not isinstance(graph.source, Path):
+        raise ContractError(f"The ONNX graph of '{graph.detector.name}' must be a file, not '{graph.source.target}'.")
+    return graph.source
+
+
+def check_interface(graph: Graph, model: ov.Model | ov.CompiledModel) -> None:
     """Raise ``ContractError`` unless the network has the inputs and outputs that the detector declares."""
     detector = graph.detector
     for side, declared, there in (
@@ -187,11 +235,7 @@ def check_interface(graph: Graph, model: ov.Model) -> None:
 
 
 def properties(request: CompileRequest) -> dict[str, Any]:
-    """Return what OpenVINO is told to compile a network with; options that are missing or ``None`` stay OpenVINO's.
-
-    Raises:
-        BackendUnavailableError: the cache is asked for and cannot be written.
-    """
+    """Return what OpenVINO is told to compile a network with; options that are missing or ``None`` stay OpenVINO's."""
     options = request.options
     chosen: dict[str, Any] = {
         # Unset, it is bf16 wherever the processor has that.
@@ -207,8 +251,6 @@ def properties(request: CompileRequest) -> dict[str, Any]:
     }
     if streams := options.get("streams"):
         chosen["NUM_STREAMS"] = streams
-    if options.get("cache"):
-        chosen["CACHE_DIR"] = str(cache_folder())
     return chosen
 
 
@@ -242,8 +284,6 @@ def check_int8(graph: Graph, compiled: ov.CompiledModel) -> None:
 def cache_folder() -> Path:
     """Return the folder for compiled networks, in polyface's home; it is made if need be.
 
-    OpenVINO names each file by a hash of the network, its weights, its own version and the processor.
-
     Raises:
         BackendUnavailableError: it cannot be made, or not be written to.
     """
@@ -253,12 +293,28 @@ def cache_folder() -> Path:
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"no permission to write to {folder}")
     except OSError as error:
-        raise BackendUnavailableError(
-            f"There is no place for OpenVINO's cache: {folder} cannot be written to.",
-            why=[str(error)],
-            fix="set POLYFACE_HOME to a folder that can be written to, or leave out the option cache",
-        ) from error
+        raise _no_cache(folder, error) from error
     return folder
+
+
+def _no_cache(folder: Path, error: OSError) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"There is no place for OpenVINO's cache: {folder} cannot be written to.",
+        why=[str(error)],
+        fix="set POLYFACE_HOME to a folder that can be written to, or leave out the option cache",
+    )
+
+
+def graph_digest(graph: Graph) -> str:
+    """Return the sha256 of a graph's file.
+
+    Raises:
+        ContractError: the source is a builder, or its file cannot be read.
+    """
+    try:
+        return sha256_of(graph_file(graph))
+    except OSError as error:
+        raise ContractError(f"OpenVINO cannot read the graph {graph.source}.", why=[one_line(error)]) from error
 
 
 def version() -> str:
