@@ -22,7 +22,7 @@ from typing import Any
 from attrs import frozen
 
 from polyface.errors import ArtifactError
-from polyface.files import ABANDONED, atomic_write, read_json
+from polyface.files import ABANDONED, atomic_write, read_json, remove_abandoned_folders
 from polyface.planning import Reason, making
 from polyface.specs import ConverterSpec, DetectorSpec, Ref
 from polyface.weights import Weights, home, sha256_of
@@ -162,7 +162,7 @@ class ArtifactStore:
             OSError: the folder cannot be written to.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned_folders(self.root)
+        remove_abandoned_folders(self.root, f"{ASIDE}*")
         folder = self.root / key.digest
         aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=self.root))
         try:
@@ -207,15 +207,6 @@ def _current(folder: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
         return str(read_manifest(folder)["file"])
     return ""
-
-
-def _remove_abandoned_folders(root: Path) -> None:
-    """Remove what killed processes left: folders that nothing has been written into for a day."""
-    for folder in root.glob(f"{ASIDE}*"):
-        with contextlib.suppress(OSError):
-            newest = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
-            if time.time() - newest > ABANDONED:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

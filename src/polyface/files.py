@@ -13,6 +13,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -92,6 +93,15 @@ def remove_abandoned(folder: Path | int, pattern: str = ".*.part") -> None:
                 status = os.stat(parent / name, dir_fd=within, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > ABANDONED:
                     os.unlink(parent / name, dir_fd=within)
+
+
+def remove_abandoned_folders(parent: Path, pattern: str) -> None:
+    """Remove the folders that killed processes left: those that nothing has been written into for a day."""
+    for folder in parent.glob(pattern):
+        with contextlib.suppress(OSError):
+            newest = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - newest > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

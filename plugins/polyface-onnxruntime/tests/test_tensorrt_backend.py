@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import attrs
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 
 from polyface.errors import BackendUnavailableError, ConfigError, ContractError
+from polyface.files import read_sealed
 from polyface.protocols import Backend, CompileRequest, Graph, Session
 from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 from polyface_onnxruntime.plugin import polyface_backends
@@ -91,6 +95,24 @@ def gpu(monkeypatch, tmp_path):
 
     install()
     return install
+
+
+@pytest.fixture
+def building(gpu):
+    """What lay in the folder of each session as it came up; where there was no engine, it builds one."""
+    there = []
+
+    def come_up(self, model, options, **more):
+        StandIn.__init__(self, model, options, **more)
+        folder = Path(self.options[PROVIDERS[0]].get("trt_engine_cache_path", "/nowhere"))
+        if folder.is_dir():
+            there.append({path.name: path.read_bytes() for path in folder.iterdir()})
+            if not there[-1]:
+                (folder / "a.engine").write_bytes(b"engine")
+                (folder / "a.timing").write_bytes(b"timing")
+
+    gpu(__init__=come_up)
+    return there
 
 
 @pytest.fixture
@@ -200,8 +222,8 @@ class TestCompile:
         request = attrs.evolve(FP16, device="cuda:1", options={"min_side": 32, "max_side": 960, "max_batch": 2})
         TensorRTBackend().compile(graph, request)
         digest = hashlib.sha256(graph.source.read_bytes()).hexdigest()
-        engine = "NVIDIA-H200-1_tensorrt-10.9.0_onnxruntime-1.99.0_fp16_32x32-640x640-960x960-batch2"
-        folder = f"{tmp_path}/home/tensorrt/{digest}/{engine}"
+        folder = options_of(log)["trt_engine_cache_path"]
+        assert folder.startswith(f"{tmp_path}/home/tensorrt/{digest}/.using-")
         assert [name for name, _ in log.opened[-1]] == PROVIDERS
         assert options_of(log) == {
             "device_id": "1",
@@ -216,16 +238,12 @@ class TestCompile:
         }
         cuda = dict(log.opened[-1])["CUDAExecutionProvider"]
         assert (cuda["device_id"], cuda["use_tf32"]) == ("1", "0")
-        assert (tmp_path / "home/tensorrt" / digest).is_dir()
 
-    def test_whatever_shapes_an_engine_gives_it_a_folder_of_its_own(self, gpu, graph, monkeypatch):
-        log = gpu()
-        seen = set()
-
+    @pytest.mark.usefixtures("building")
+    def test_whatever_shapes_an_engine_gives_it_a_file_of_its_own(self, graph, monkeypatch, tmp_path):
         def compile_(graph=graph, **changes):
-            TensorRTBackend().compile(graph, attrs.evolve(FP16, **changes))
-            seen.add(options_of(log)["trt_engine_cache_path"])
-            return len(seen)
+            TensorRTBackend().compile(graph, attrs.evolve(FP16, **changes)).close()
+            return len(list((tmp_path / "home/tensorrt").rglob("*.engines")))
 
         assert compile_() == 1
         assert compile_() == 1
@@ -245,6 +263,45 @@ class TestCompile:
         model.producer_name = "another"
         other.write_bytes(model.SerializeToString())
         assert compile_(attrs.evolve(graph, source=other)) == 10
+
+    def test_an_engine_is_built_once_and_taken_whole_from_then_on(self, building, graph, tmp_path):
+        TensorRTBackend().compile(graph, FP16)
+        [kept] = (tmp_path / "home/tensorrt").rglob("*.engines")
+        assert kept.stem == "NVIDIA-H200-0_tensorrt-10.9.0_onnxruntime-1.99.0_fp16_24x24-640x640-1600x1600-batch1"
+        TensorRTBackend().compile(graph, FP16)
+        assert building == [{}, {"a.engine": b"engine", "a.timing": b"timing"}]
+
+    def test_a_kept_engine_damaged_anywhere_decides_nothing_and_is_built_anew(self, building, graph, tmp_path):
+        TensorRTBackend().compile(graph, FP16)
+        [kept] = (tmp_path / "home/tensorrt").rglob("*.engines")
+        whole = kept.read_bytes()
+        for damaged in (b"", whole[:40], whole.replace(b"engine", b"enginf"), whole[:-1]):
+            kept.write_bytes(damaged)
+            TensorRTBackend().compile(graph, FP16)
+            assert building[-1] == {}
+            assert read_sealed(kept) is not None
+
+    def test_two_sessions_at_once_have_a_folder_each_which_goes_with_them(self, building, graph, tmp_path):
+        one, two = (TensorRTBackend().compile(graph, FP16) for _ in range(2))
+        folders = list((tmp_path / "home/tensorrt").rglob(".using-*"))
+        assert len(folders) == 2
+        (folders[0] / "b.engine").write_bytes(b"of a shape that came later")
+        for session in (one, two, one):
+            session.close()
+        assert not list((tmp_path / "home/tensorrt").rglob(".using-*"))
+        TensorRTBackend().compile(graph, FP16).close()
+        assert building[-1].keys() == {"a.engine", "a.timing", "b.engine"}
+
+    @pytest.mark.usefixtures("building")
+    def test_what_a_killed_process_left_is_removed_a_day_later(self, graph, tmp_path):
+        TensorRTBackend().compile(graph, FP16).close()
+        [kept] = (tmp_path / "home/tensorrt").rglob("*.engines")
+        for name in (".using-old", ".old.part"):
+            path = kept.with_name(name)
+            path.mkdir() if name.startswith(".using") else path.touch()
+            os.utime(path, (time.time() - 90_000,) * 2)
+        TensorRTBackend().compile(graph, FP16).close()
+        assert list(kept.parent.iterdir()) == [kept]
 
     def test_execution_names_both_versions_and_the_providers_in_use(self, graph):
         session = TensorRTBackend().compile(graph, FP16)

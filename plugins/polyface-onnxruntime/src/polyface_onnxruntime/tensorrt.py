@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import io
 import os
 import re
+import shutil
 import sys
+import tempfile
+import weakref
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,6 +25,7 @@ import numpy as np
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ConfigError
+from polyface.files import read_sealed, remove_abandoned, remove_abandoned_folders, write_sealed
 from polyface.protocols import CompileRequest, Execution, Found, Graph
 from polyface.specs import DetectorSpec
 from polyface.weights import home, sha256_of
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 
 TENSORRT = "TensorrtExecutionProvider"
 SIDES = ("min_side", "opt_side", "max_side")
+USING = ".using-"
 
 _WHEELS = "pip uninstall --yes onnxruntime && pip install 'polyface-onnxruntime[gpu,tensorrt]'"
 
@@ -143,7 +150,8 @@ class TensorRTBackend:
                 fix=f"export {_TF32}=0, or --precision fp16" if request.precision == "fp32" else "--precision fp16",
             )
         profile = Profile.of(graph.detector, request)
-        folder = str(cache_folder(Path(path), request, profile))
+        engines = Engines(cache_file(Path(path), request, profile))
+        folder = str(engines.folder)
         session = _open(
             path,
             request,
@@ -157,14 +165,76 @@ class TensorRTBackend:
             },
         )
         check_interface(graph, session)
-        return TensorRTSession(OnnxRuntimeSession(session, graph.detector, request.precision), graph.detector, profile)
+        engines.keep()
+        return TensorRTSession(
+            OnnxRuntimeSession(session, graph.detector, request.precision), graph.detector, profile, engines
+        )
+
+
+class Engines:
+    """The engines and timings of one session: in a folder that no other process reads or writes, kept in one file.
+
+    ONNX Runtime and TensorRT take what lies in their folder as it is. So the file is taken only with the sha256 that it
+    was kept with, and of two processes that build at once the last one's stays, whole.
+
+    Args:
+        file: where they are kept between processes.
+
+    Raises:
+        BackendUnavailableError: there is no place for the folder.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(file.parent)
+            remove_abandoned_folders(file.parent, f"{USING}*")
+            self.folder = Path(tempfile.mkdtemp(prefix=USING, dir=file.parent))
+            self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+            packed = read_sealed(file)
+            if packed is not None:
+                with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+                    archive.extractall(self.folder)
+        except OSError as error:
+            raise _no_place(file.parent, error) from error
+        self._kept = self._names()
+
+    def keep(self) -> None:
+        """Keep what was built since.
+
+        Raises:
+            BackendUnavailableError: there is no place for it.
+        """
+        names = self._names()
+        if names == self._kept:
+            return
+        packed = io.BytesIO()
+        try:
+            with zipfile.ZipFile(packed, "w") as archive:
+                for name in sorted(names):
+                    archive.write(self.folder / name, name)
+            write_sealed(self._file, packed.getvalue())
+        except OSError as error:
+            raise _no_place(self._file.parent, error) from error
+        self._kept = names
+
+    def close(self) -> None:
+        """Keep what was built, and remove the folder; twice is fine."""
+        if self.folder.is_dir():
+            self.keep()
+        self._remove()
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
 
 
 class TensorRTSession:
     """An engine for a range of shapes; see :class:`polyface.protocols.Session`."""
 
-    def __init__(self, session: OnnxRuntimeSession, detector: DetectorSpec, profile: Profile) -> None:
+    def __init__(self, session: OnnxRuntimeSession, detector: DetectorSpec, profile: Profile, engines: Engines) -> None:
         self._session = session
+        self._engines = engines
         self._input = detector.input.name
         self._profile = profile
         versions = {**session.execution.versions, "tensorrt": tensorrt_version()}
@@ -188,6 +258,7 @@ class TensorRTSession:
     def close(self) -> None:
         """Let go of the engine; runs under way finish first."""
         self._session.close()
+        self._engines.close()
 
     def _check(self, height: int, width: int) -> None:
         """Refuse what the engine cannot run; ONNX Runtime would say so in TensorRT's words, or build another engine."""
@@ -207,8 +278,8 @@ class TensorRTSession:
         )
 
 
-def cache_folder(graph: Path, request: CompileRequest, profile: Profile) -> Path:
-    """Return the folder for a graph's engine and timings, in polyface's home; it is made if need be.
+def cache_file(graph: Path, request: CompileRequest, profile: Profile) -> Path:
+    """Return the file for a graph's engine and timings, in polyface's home.
 
     An engine is good for one graph, GPU, TensorRT, ONNX Runtime, precision and range of shapes, so all are in the name.
     """
@@ -220,16 +291,15 @@ def cache_folder(graph: Path, request: CompileRequest, profile: Profile) -> Path
         str(profile),
     )
     name = "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", part) for part in parts)
-    folder = home() / "tensorrt" / sha256_of(graph) / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BackendUnavailableError(
-            f"There is no place for the TensorRT engine: {folder} cannot be made.",
-            why=[str(error)],
-            fix="set POLYFACE_HOME to a folder that can be written to",
-        ) from error
-    return folder
+    return home() / "tensorrt" / sha256_of(graph) / f"{name}.engines"
+
+
+def _no_place(folder: Path, error: OSError) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"There is no place for the TensorRT engine: {folder} cannot be written to.",
+        why=[str(error)],
+        fix="set POLYFACE_HOME to a folder that can be written to",
+    )
 
 
 def tensorrt_version() -> str:
