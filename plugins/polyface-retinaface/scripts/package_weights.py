@@ -24,6 +24,7 @@ import onnx
 from onnx import numpy_helper
 from safetensors.numpy import save
 
+from polyface.files import atomic_write
 from polyface.protocols import Graph
 from polyface.specs import Ref
 from polyface_retinaface.plugin import polyface_detectors
@@ -42,7 +43,8 @@ def main() -> None:
         original = literal(source)
     checkpoint, graph = TARGET / f"{NAME}.safetensors", TARGET / f"{NAME}.onnx"
     TARGET.mkdir(exist_ok=True)
-    checkpoint.write_bytes(save(dict(unfolded(onnx.load_from_string(original)))))
+    with atomic_write(checkpoint) as stream:
+        stream.write(save(dict(unfolded(onnx.load_from_string(original)))))
     export(checkpoint, graph)
     for path in (checkpoint, graph):
         print(f"{path.name}: size={path.stat().st_size} sha256={hashlib.sha256(path.read_bytes()).hexdigest()}")
@@ -125,7 +127,8 @@ def export(checkpoint: Path, target: Path) -> None:
         sys.exit("The torch-module graph is not a builder.")
     with tempfile.TemporaryDirectory() as folder:
         graph = Graph(kind="torch-module", source=ref, weights=checkpoint, detector=detector)
-        target.write_bytes(OnnxExporter().convert(graph, Path(folder)).read_bytes())
+        with atomic_write(target) as stream:
+            stream.write(OnnxExporter().convert(graph, Path(folder)).read_bytes())
 
 
 if __name__ == "__main__":
