@@ -50,7 +50,7 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
         graph: its source is a file.
         function: ``module:name``; called with the path and the arguments. It may raise: how its process ends counts.
         arguments: what JSON can hold.
-        version: of the runtime; another one tries the graph anew.
+        version: of the runtime, and on what it runs; another one tries the graph anew.
 
     Raises:
         ArtifactError: that process crashed or did not come to an end, or there is no Python to start one with.
