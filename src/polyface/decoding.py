@@ -571,21 +571,21 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 def _look_into_jpeg2000(source: _Source) -> _Found:
     """Refuse what makes OpenJPEG take much memory or time for few bytes: it plans every tile and block beforehand."""
     data = source.file.read()
-    at = 0 if data.startswith(b"\xff\x4f\xff\x51") else data.find(b"jp2c\xff\x4f\xff\x51") + 4
-    if not data.startswith(b"\xff\x4f\xff\x51", at) or len(data) < at + 42:
-        return _Found()  # Pillow says what is wrong
-    # Of the picture the right and lower edges, the left and upper, and the same of the tiles; then the components.
-    x1, y1, x0, y0, tile_w, tile_h, tile_x, tile_y, components = struct.unpack_from(">8IH", data, at + 8)
-    check_size((max(0, x1 - x0), max(0, y1 - y0)), source.length, source.label, source.max_pixels)
-    tiles = math.ceil(max(0, x1 - tile_x) / max(1, tile_w)) * math.ceil(max(0, y1 - tile_y) / max(1, tile_h))
-    for bad, what in (
-        (components > 4, f"{components} components, where at most 4 are read"),
-        (tiles > MOST_TILES, f"{tiles:,} tiles, where at most {MOST_TILES:,} are read"),
-        (any(_is_fine(data, match.start()) for match in re.finditer(rb"\xff[\x52\x53]", data)), "very small blocks"),
-    ):
-        if bad:
-            why = f"it has {what}: each takes memory before one pixel is decoded"
-            raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=RESAVE)
+    fine = any(_is_fine(data, match.start()) for match in re.finditer(rb"\xff[\x52\x53]", data))
+    # A file may hold several codestreams, and OpenJPEG takes the first that its boxes lead to: each has to do.
+    for match in re.finditer(rb"\xff\x4f\xff\x51.{38}", data, re.DOTALL):
+        # Of the picture the right and lower edges, the left and upper, and the same of the tiles; then the components.
+        x1, y1, x0, y0, tile_w, tile_h, tile_x, tile_y, components = struct.unpack_from(">8IH", match[0], 8)
+        check_size((max(0, x1 - x0), max(0, y1 - y0)), source.length, source.label, source.max_pixels)
+        tiles = math.ceil(max(0, x1 - tile_x) / max(1, tile_w)) * math.ceil(max(0, y1 - tile_y) / max(1, tile_h))
+        for bad, what in (
+            (components > 4, f"{components} components, where at most 4 are read"),
+            (tiles > MOST_TILES, f"{tiles:,} tiles, where at most {MOST_TILES:,} are read"),
+            (fine, "very small blocks"),
+        ):
+            if bad:
+                why = f"it has {what}: each takes memory before one pixel is decoded"
+                raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=RESAVE)
     return _Found()
 
 

@@ -318,6 +318,14 @@ class TestWorkThatFewBytesBuy:
         data[field : field + len(value)] = value
         assert why in refusal(bytes(data)).why[0]
 
+    def test_each_codestream_of_a_jpeg_2000_counts(self):
+        plain = encoded(Image.fromarray(noise(64, 64)), "JPEG2000")
+        bait = encoded(Image.fromarray(noise(8, 8)), "JPEG2000", no_jp2=True)
+        box = struct.pack(">I4s", 8 + len(bait), b"uuid") + bait
+        read_image(plain[:32] + box + plain[32:])
+        read_image(plain[:32] + box + plain[32:], max_pixels=64 * 64)
+        assert "64x64" in refusal(plain[:32] + box + plain[32:], max_pixels=64 * 64 - 1).what
+
     def test_a_jpeg_2000_of_very_small_blocks_is_refused(self):
         image = Image.fromarray(noise(64, 64))
         read_image(encoded(image, "JPEG2000", codeblock_size=(16, 16)))
