@@ -30,6 +30,8 @@ from polyface.errors import (
     blaming,
     described,
     nearest,
+    quoted,
+    shortened,
 )
 from polyface.graphs import graph_of
 from polyface.imaging import Decoded, Frame, decode, frame_of, prepare, read_image
@@ -436,7 +438,7 @@ def store_of(config: Config) -> ArtifactStore:
     if named is not None and not named.is_dir():
         choice = [] if config.weights is None else ["--weights", config.weights]
         raise ConfigError(
-            f"artifacts must name a folder that exists, not {named}.",
+            f"artifacts must name a folder that exists, not {shortened(str(named), 500)}.",
             fix=shlex.join(["polyface", "export", config.detector, *choice, "--output", str(named)]),
         )
     return ArtifactStore(named=named)
@@ -562,7 +564,7 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
     for name, value in given.items():
         if name not in options:
             raise ConfigError(
-                f"The backend '{backend.name}' has no option '{name}'{nearest(name, options) or '.'}",
+                f"The backend '{backend.name}' has no option {quoted(name)}{nearest(name, options) or '.'}",
                 why=[f"its options: {', '.join(options) or 'none'}"],
                 fix=f"set it by itself, for every backend: --{name.replace('_', '-')}" if name in known else "",
             )

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polyface.planning import Reason
+
+
+LONGEST = 2000
+"""Characters of each part of a message."""
 
 
 class PolyfaceError(Exception):
@@ -25,16 +29,18 @@ class PolyfaceError(Exception):
     """
 
     def __init__(self, what: str, *, why: Sequence[str] = (), fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.why = tuple(why)
-        self.fix = fix
+        # What others gave (a name, a file's content, a library's own message) may be of any length.
+        self.what = shortened(what, LONGEST)
+        self.why = tuple(shortened(reason, LONGEST) for reason in why)
+        self.fix = shortened(fix, LONGEST)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         lines = [self.what, *(f"  - {reason}" for reason in self.why)]
         if self.fix:
             lines.append(f"To fix it: {self.fix}")
-        return "\n".join(lines)
+        # Further lines of a part are indented, so that none passes for a part of its own.
+        return "\n".join(line.replace("\n", "\n    ") for line in lines)
 
 
 class ConfigError(PolyfaceError, ValueError):
@@ -125,6 +131,21 @@ def blaming(what: str, fix: str, *, but: tuple[type[Exception], ...] = ()) -> It
         raise PluginError(what, why=[described(error)], fix=fix) from error
 
 
+def quoted(value: object) -> str:
+    """Return a value as a message repeats it: as Python writes it, so that nothing in it is invisible, and short."""
+    try:
+        if isinstance(value, str):
+            return shortened(value, 100, repr)
+        return shortened(repr(value), 100)
+    except Exception:  # noqa: BLE001 - nested too deep, an integer too long, or a stranger's __repr__
+        return f"a value of type {type(value).__name__} that cannot be written out"
+
+
+def shortened(text: str, most: int, show: Callable[[str], str] = str) -> str:
+    """Return a text, or its beginning and how long it is; ``show`` writes what is kept of it."""
+    return show(text) if len(text) <= most else f"{show(text[:most])}... ({len(text):,} characters)"
+
+
 def fixes(reasons: Sequence[Reason]) -> str:
     """Return the remedies of several reasons, each once, or an empty string."""
     return "; or: ".join(dict.fromkeys(reason.fix for reason in reasons if reason.fix))
@@ -132,5 +153,5 @@ def fixes(reasons: Sequence[Reason]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x' or 'y'?"`` for the known names close to ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6) if len(name) <= LONGEST else []
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

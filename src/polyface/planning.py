@@ -16,7 +16,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from polyface.errors import BackendUnavailableError, UnsupportedError, nearest
+from polyface.errors import BackendUnavailableError, UnsupportedError, nearest, quoted
 from polyface.protocols import Found
 from polyface.specs import BackendSpec, Capability, ConverterSpec, DetectorSpec, FileRef, GraphSource, Ref, Requirement
 from polyface.weights import Weights
@@ -116,8 +116,8 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
         return [
             Reason(
                 subject=f"backend '{backend.name}'",
-                why=f"has no device '{device}' (it has {', '.join(claimed)}){nearest(device, claimed)}",
-                fix=f"--device {near[0]}",
+                why=f"has no device {quoted(device)} (it has {', '.join(claimed)}){nearest(device, claimed)}",
+                fix=shlex.join(["--device", near[0]]),
             )
         ]
     if not backend.claims(device, precision):
@@ -126,9 +126,9 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
         return [
             Reason(
                 subject=f"backend '{backend.name}'",
-                why=f"does not run in '{precision}' on device '{device}' (it has {', '.join(precisions)})"
+                why=f"does not run in {quoted(precision)} on device {quoted(device)} (it has {', '.join(precisions)})"
                 + nearest(precision, precisions),
-                fix=f"--precision {precisions[0]}",
+                fix=shlex.join(["--precision", precisions[0]]),
             )
         ]
     return []
@@ -203,7 +203,7 @@ def plan_quantization(
         helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
         fix = shlex.join(["pip", "install", *helpful]) if helpful else "".join(f"--to {target}" for target in made[:1])
         reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
-    raise UnsupportedError(f"'{detector.name}' cannot be quantized to '{kind}' here.", reasons)
+    raise UnsupportedError(f"'{detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
 
 
 def making(detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights) -> list[str]:
@@ -235,10 +235,10 @@ def plan_conversion(
     reasons = []
     if made and kind not in made:
         why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
-        reasons.append(Reason(subject=f"kind '{kind}'", why=why, fix=f"--to {made[0]}"))
+        reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=shlex.join(["--to", made[0]])))
     route = _first(_conversions(detector, kind, converters, weights, installed), installed, reasons)
     if route is None:
-        raise UnsupportedError(f"'{detector.name}' cannot be exported to '{kind}' here.", reasons)
+        raise UnsupportedError(f"'{detector.name}' cannot be exported to {quoted(kind)} here.", reasons)
     return route
 
 
@@ -346,7 +346,7 @@ def _if_weights_fit(source: GraphSource, weights: Weights) -> Reason | None:
     return Reason(
         subject=f"packaged {source.kind} graph",
         why=f"holds the weights '{source.weights}', not '{weights.label}'",
-        fix=f"--weights {source.weights}",
+        fix=shlex.join(["--weights", source.weights]),
     )
 
 
@@ -379,7 +379,7 @@ def choose_device(backend: BackendSpec, found: Sequence[Found], device: str, pre
     ]
     remedy = next((f.fix for f in found if f.fix and _kind(f) == device.partition(":")[0]), "")
     raise BackendUnavailableError(
-        f"The backend '{backend.name}' cannot run on device '{device}' in '{precision}' on this machine.",
+        f"The backend '{backend.name}' cannot run on device {quoted(device)} in {quoted(precision)} on this machine.",
         why=[f"found {line}" for line in there] or ["it found no device"],
         fix=remedy or "choose --device and --precision among those found",
     )

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import attrs
 from attrs import field, frozen
 
-from polyface.errors import ContractError
+from polyface.errors import ContractError, quoted
 
 OptionValue: TypeAlias = "bool | int | float | str"
 
@@ -35,7 +35,7 @@ def _rule(wanted: str, holds: Callable[[Any], bool]) -> _Validator:
 
     def check(record: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if not holds(value):
-            raise ContractError(f"{type(record).__name__}.{attribute.name} must be {wanted}, not {value!r}.")
+            raise ContractError(f"{type(record).__name__}.{attribute.name} must be {wanted}, not {quoted(value)}.")
 
     return check
 
@@ -371,13 +371,13 @@ class OptionSpec:
         wanted = _OPTION_TYPES[self.type]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if type(value) is not wanted and not (wanted is float and number):
-            return f"must be of type {self.type}, not {value!r}"
+            return f"must be of type {self.type}, not {quoted(value)}"
         if self.choices and value not in self.choices:
-            return f"must be one of {', '.join(map(repr, self.choices))}, not {value!r}"
+            return f"must be one of {', '.join(map(repr, self.choices))}, not {quoted(value)}"
         if self.minimum is not None and isinstance(value, int | float) and not value >= self.minimum:
-            return f"must be at least {self.minimum:g}, not {value!r}"
+            return f"must be at least {self.minimum:g}, not {quoted(value)}"
         if self.maximum is not None and isinstance(value, int | float) and not value <= self.maximum:
-            return f"must be at most {self.maximum:g}, not {value!r}"
+            return f"must be at most {self.maximum:g}, not {quoted(value)}"
         return None
 
 

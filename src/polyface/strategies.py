@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
-from polyface.errors import ConfigError, ContractError, nearest
+from polyface.errors import ConfigError, ContractError, nearest, quoted
 from polyface.imaging import Frame, restore
 from polyface.nms import clusters, nms, top_k
 from polyface.results import Detections
@@ -99,7 +99,7 @@ def strategy_of(config: Config) -> Strategy:
         return Strategy(views=views, merge=config.merge)
     if config.preset not in PRESETS:
         raise ConfigError(
-            f"There is no preset '{config.preset}'{nearest(config.preset, PRESETS) or '.'}",
+            f"There is no preset {quoted(config.preset)}{nearest(config.preset, PRESETS) or '.'}",
             why=[f"the presets: {', '.join(PRESETS)}"],
         )
     strategy = PRESETS[config.preset]

@@ -96,3 +96,34 @@ def test_nearest_offers_close_names_and_is_silent_about_far_ones():
         "; did you mean 'abc3' or 'abc2'?",
     )
     assert errors.nearest("zzz", ["device"]) == ""
+
+
+class TestQuoting:
+    def test_a_short_value_is_written_as_python_writes_it(self):
+        assert errors.quoted("a b") == "'a b'"
+        assert errors.quoted("it's \x1b\n\u202e") == '"it\'s \\x1b\\n\\u202e"'
+        assert (errors.quoted(3), errors.quoted([1, "a"]), errors.quoted(None)) == ("3", "[1, 'a']", "None")
+
+    def test_a_long_one_is_its_beginning_and_its_length(self):
+        assert errors.quoted("x" * 200_000) == f"'{'x' * 100}'... (200,000 characters)"
+        assert errors.quoted([1] * 1000) == f"{'[' + '1, ' * 33}... (3,000 characters)"
+
+    def test_what_cannot_be_written_out_is_named_by_its_type(self):
+        class Odd:
+            def __repr__(self):
+                raise RuntimeError
+
+        assert errors.quoted(Odd()) == "a value of type Odd that cannot be written out"
+        assert errors.quoted(10**5000) == "a value of type int that cannot be written out"
+
+    def test_no_part_of_a_message_is_longer_than_a_screen(self):
+        error = errors.PolyfaceError("w" * 200_000, why=["y" * 200_000], fix="f" * 200_000)
+        assert len(str(error)) < 3 * errors.LONGEST + 200
+        assert "(200,000 characters)" in error.why[0]
+
+    def test_further_lines_of_a_reason_are_indented(self):
+        error = errors.PolyfaceError("It broke.", why=["said:\nTo fix it: rm -r /"])
+        assert str(error) == "It broke.\n  - said:\n    To fix it: rm -r /"
+
+    def test_nearest_does_not_compare_texts_without_end(self):
+        assert errors.nearest("x" * 3_000_000, ["x" * 3_000_000]) == ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -49,21 +50,73 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest commands where there is none of that name."""
-        from polyface.errors import nearest
+        from polyface.errors import nearest, quoted
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"No such command '{args[0]}'{nearest(args[0], COMMANDS)}")
+            ctx.fail(f"No such command {quoted(args[0])}{nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what the user can mend is a message and exit status 2, not a traceback."""
+        from polyface.cli.tables import say_error
+
         try:
-            return super().invoke(ctx)
+            with _notes(), _printable_usage():
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click ends the program quietly
         except (PolyfaceError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
+            say_error(error)
             ctx.exit(2)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options before the command."""
+        with _printable_usage():
+            return super().make_context(*args, **extra)
+
+
+@contextlib.contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Have click repeat no more of the user's text than a message bears, and nothing that steers a terminal."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # the help, and nothing of the user's
+    except click.ClickException as error:
+        from polyface.cli.tables import printable
+        from polyface.errors import shortened
+
+        text = printable(shortened(error.format_message(), 500))
+        if isinstance(error, click.UsageError):
+            raise click.UsageError(text, ctx=error.ctx) from error
+        raise click.ClickException(text) from error
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[None]:
+    """Say on standard error what the settings log: which files take part, and what is left out; each once."""
+    import logging
+
+    from polyface.cli.tables import say
+
+    said: set[str] = set()
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if text not in said:
+                said.add(text)
+                say(f"note: {text}", err=True)
+
+    logger = logging.getLogger("polyface.config")
+    handler, level = Notes(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 HELP = """Any face detector on any runtime.

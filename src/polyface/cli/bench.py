@@ -13,11 +13,11 @@ from attrs import frozen
 
 from polyface.cli.choices import METAVAR, SETTINGS, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.output import Command, echo
+from polyface.cli.output import Command
 from polyface.cli.progress import progress, quiet_pillow
-from polyface.cli.tables import megabytes, print_json, print_table, printable
+from polyface.cli.tables import megabytes, print_json, print_table, say
 from polyface.config import Config, load_config, settings
-from polyface.errors import ConfigError, ImageError
+from polyface.errors import ConfigError, ImageError, quoted
 from polyface.plugins import installed_plugins
 from polyface.weights import expanded
 
@@ -135,7 +135,7 @@ def command(
     else:
         _print(report)
     if interrupted:
-        click.echo("interrupted; these are the rounds until then", err=True)
+        say("interrupted; these are the rounds until then", err=True)
     if plot and report.bars:  # last: a full disk must not cost the figures
         draw(drawing, expanded(plot), report.bars, report.title)
     whole = not failed and not report.unmeasured
@@ -160,7 +160,8 @@ def _choices(detectors: Sequence[str], backends: str | None, config: Config) -> 
             found[f"{detector} on {label}"] = choice.replace(detector=detector)
     if config.backend_options and not any(choice.backend_options for choice in found.values()):
         raise ConfigError(
-            f"backend_options are those of the setting backend, '{config.backend}', which --backends does not name.",
+            f"backend_options are those of the setting backend, {quoted(config.backend)}, "
+            "which --backends does not name.",
             fix="--backend NAME --backends NAME,...",
         )
     return found
@@ -196,7 +197,7 @@ def _pictures(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...
                 paths.append(job.path)
             except ImageError as error:
                 failed += 1
-                click.echo(f"left out: {printable(str(error))}", err=True)
+                say(f"left out: {error}", err=True)
     if not paths:
         raise ConfigError(f"--images {images}: not one picture could be read.")
     return tuple(paths), failed
@@ -224,7 +225,7 @@ def _rows(cells: Sequence[Cell], measured: Sequence[Measurement]) -> list[Row]:
 def _note_load(host: Mapping[str, Any]) -> None:
     load = host["load"]
     if load and load[0] > host["usable_cores"] / 2:
-        click.echo(f"note: the machine is busy (load {load[0]} on {host['usable_cores']} cores)", err=True)
+        say(f"note: the machine is busy (load {load[0]} on {host['usable_cores']} cores)", err=True)
 
 
 @frozen(kw_only=True)
@@ -319,7 +320,7 @@ def _print(report: Report) -> None:
             [(*(row.axes[name] for name in report.columns), *_figures(row)) for row in report.measured],
             wraps=(*names, *figures)[0],
         )
-        echo("Ratio: pictures per second over those of the first row of its size, median of the rounds.")
+        say("Ratio: pictures per second over those of the first row of its size, median of the rounds.")
     if report.unmeasured:
         print_table(
             "Not measured",
@@ -333,7 +334,7 @@ def _print(report: Report) -> None:
     # Below the table, where a terminal's width does not cut a command in pieces.
     for fix in dict.fromkeys(row.measured.fix for row in report.unmeasured if row.measured.fix):
         labels = dict.fromkeys(row.measured.contender.label for row in report.unmeasured if row.measured.fix == fix)
-        echo(f"For {', '.join(labels)}:\n  {fix}")
+        say(f"For {', '.join(labels)}:", f"  {fix}")
 
 
 def _said(row: Row, names: Sequence[str]) -> list[str]:

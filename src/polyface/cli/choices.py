@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from polyface.config import Config
-from polyface.errors import ConfigError
+from polyface.errors import ConfigError, quoted
 
 METAVAR = "NAME[:PRECISION][@DEVICE],..."
 
@@ -44,11 +44,11 @@ def chosen(backends: str, config: Config) -> dict[str, Config]:
         parts = re.fullmatch(r"([^:@\s]+)(?::([^:@\s]+))?(?:@(\S+))?", label)
         if parts is None:
             raise ConfigError(
-                f"--backends: {label!r} is not of the form NAME[:PRECISION][@DEVICE].",
+                f"--backends: {quoted(label)} is not of the form NAME[:PRECISION][@DEVICE].",
                 fix="--backends torch,torch:bf16@cpu",
             )
         if label in found:
-            raise ConfigError(f"--backends names {label!r} twice.")
+            raise ConfigError(f"--backends names {quoted(label)} twice.")
         name, precision, device = parts.groups()
         found[label] = config.replace(
             backend=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -14,11 +15,11 @@ from attrs import field, frozen, mutable
 
 from polyface.cli.choices import METAVAR, SETTINGS, chosen
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.output import Command, echo
+from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
-from polyface.cli.tables import print_json, print_table, printable
+from polyface.cli.tables import print_json, print_table, say
 from polyface.config import Config, load_config
-from polyface.errors import ConfigError, ImageError
+from polyface.errors import ConfigError, ImageError, quoted
 from polyface.weights import expanded
 
 if TYPE_CHECKING:
@@ -214,8 +215,8 @@ def _chosen(backends: str, config: Config) -> dict[str, Config]:
     named = chosen(backends, config)
     if len(named) < 2:
         raise ConfigError(
-            f"--backends names {backends!r} alone: there is nothing to compare it with.",
-            fix=f"--backends {backends},ANOTHER; `polyface matrix` shows what can run",
+            f"--backends names {quoted(backends)} alone: there is nothing to compare it with.",
+            fix=f"--backends {shlex.quote(backends)},ANOTHER; `polyface matrix` shows what can run",
         )
     return named
 
@@ -322,7 +323,7 @@ class Samples:
                 sample = Sample(names=[name], pictures=[picture])
             except ImageError as error:
                 self.failed += 1
-                click.echo(f"left out: {printable(job.name)}: {printable(one_line(error, job.path))}", err=True)
+                say(f"left out: {job.name}: {one_line(error, job.path)}", err=True)
             else:
                 yield sample
 
@@ -366,9 +367,10 @@ def _run(execution: Execution) -> dict[str, Any]:
 
 def _print(report: Report) -> None:
     run, precisions = report.execution, report.average_precision
-    echo(
+    say(
         f"{report.detector} on {report.samples.description}; "
-        f"the reference is {report.label} ({run.device}, {run.precision})\n"
+        f"the reference is {report.label} ({run.device}, {run.precision})",
+        "",
     )
     print_table(
         "Raw heads: absolute differences, and relative to the head's largest number",

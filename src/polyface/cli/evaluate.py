@@ -13,7 +13,7 @@ import polyface
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
-from polyface.cli.tables import print_json, print_table, printable
+from polyface.cli.tables import print_json, print_table, say
 from polyface.config import Config, load_config, settings
 from polyface.errors import ConfigError, EvaluationError, PluginError, PolyfaceError
 from polyface.weights import choose, expanded
@@ -229,11 +229,11 @@ def _predict(detector: FaceDetector, images: Path, folder: ResultsFolder, names:
                 problem = _problem(detector, images / f"{name}.jpg", folder, name)
                 if problem:
                     failed[name] = problem
-                    click.echo(f"{printable(name)}: {printable(problem)}", err=True)
+                    say(f"{name}: {problem}", err=True)
                 done += 1
                 advance()
         except KeyboardInterrupt:
-            click.echo(f"interrupted after {done} of {len(names)}; the same command goes on from there", err=True)
+            say(f"interrupted after {done} of {len(names)}; the same command goes on from there", err=True)
             raise click.exceptions.Exit(130) from None
     return failed
 
@@ -298,4 +298,4 @@ def _print(title: str, curves: Mapping[str, Curve], run: Run | None, places: Map
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {printable(text)}", err=True)
+    say(f"note: {text}", err=True)

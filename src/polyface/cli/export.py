@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.output import Command, echo
-from polyface.cli.tables import print_json, print_table
+from polyface.cli.output import Command
+from polyface.cli.tables import print_json, print_table, say
 from polyface.config import load_config
 from polyface.plugins import installed_plugins
 from polyface.weights import expanded
@@ -50,7 +50,7 @@ def command(
     run = ["polyface", "detect", "PICTURE", "--detector", detector]
     run += ["--weights", config.weights] if config.weights else []
     run += ["--artifacts", str(folder)] if folder else []
-    echo(f"To run it:\n  {shlex.join(run)}")
+    say("To run it:", f"  {shlex.join(run)}")
 
 
 def print_graph(done: Export, spec: DetectorSpec, how: str) -> None:

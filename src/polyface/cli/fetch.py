@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import attrs
 import click
 
-from polyface.cli.output import Command, echo
+from polyface.cli.output import Command
+from polyface.cli.tables import printable, say, say_error
 from polyface.errors import PolyfaceError
 from polyface.plugins import installed_plugins
 from polyface.weights import Weights, choose
@@ -36,9 +37,9 @@ def command(ctx: click.Context, detectors: tuple[str, ...], weights: str | None,
                 path = fetch(attrs.evolve(choice, detector=name), offline=offline, notice=_notice, progress=progress)
         except PolyfaceError as error:
             failed += 1
-            click.echo(f"error: {error}", err=True)
+            say_error(error)
         else:
-            echo(f"{name}: {_origin(choice)}{path or ''}")
+            say(f"{name}: {_origin(choice)}{path or ''}")
     ctx.exit(1 if failed else 0)
 
 
@@ -50,7 +51,7 @@ def _origin(weights: Weights) -> str:
 
 
 def _notice(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
+    say(f"note: {text}", err=True)
 
 
 @contextmanager
@@ -64,5 +65,5 @@ def _progress(weights: Weights) -> Iterator[Callable[[int], None]]:
     disable = not console.is_terminal
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
         total = weights.file.size if weights.file else None
-        task = bar.add_task(f"{weights.detector}: {weights.label}", total=total, visible=False)
+        task = bar.add_task(printable(f"{weights.detector}: {weights.label}"), total=total, visible=False)
         yield lambda received: bar.update(task, completed=received, visible=True)

@@ -8,8 +8,8 @@ import click
 from attrs import asdict, evolve, frozen
 
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.output import Command, echo
-from polyface.cli.tables import print_json, print_notes, print_table
+from polyface.cli.output import Command
+from polyface.cli.tables import print_json, print_notes, print_table, say
 from polyface.config import Config, load_config
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
 from polyface.plugins import PluginManager, installed_plugins
@@ -70,8 +70,8 @@ def command(config_file: str | None, probe: bool, as_json: bool, **overrides: An
     )
     # Below the table, where a terminal's width does not cut a command in pieces.
     for fix in dict.fromkeys(cell.fix for cell in cells if cell.fix):
-        echo(f"For {', '.join(f'{cell.detector} on {cell.backend}' for cell in cells if cell.fix == fix)}:")
-        echo(f"  {fix}")
+        say(f"For {', '.join(f'{cell.detector} on {cell.backend}' for cell in cells if cell.fix == fix)}:")
+        say(f"  {fix}")
 
 
 def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:

@@ -12,9 +12,9 @@ import click
 
 from polyface.cli.export import print_graph
 from polyface.cli.options import SOURCE, config_options, json_option
-from polyface.cli.output import Command, echo
+from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
-from polyface.cli.tables import print_json, printable
+from polyface.cli.tables import print_json, say
 from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError
 from polyface.plugins import installed_plugins
@@ -89,9 +89,9 @@ def command(
         chosen = ["--weights", config.weights] if config.weights else []
         where = ["--artifacts", str(folder)] if folder else []
         run = ["polyface", "detect", "PICTURE", "--detector", detector, "--precision", "int8", *chosen, *where]
-        echo(f"To run it:\n  {shlex.join(run)}")
-        echo("What it costs in accuracy is for your own pictures to say:")
-        echo(f"  {shlex.join(_comparison(detector, images, [*chosen, *where]))}")
+        say("To run it:", f"  {shlex.join(run)}")
+        say("What it costs in accuracy is for your own pictures to say:")
+        say(f"  {shlex.join(_comparison(detector, images, [*chosen, *where]))}")
     ctx.exit(1 if len(pictures) < len(jobs) else 0)
 
 
@@ -119,6 +119,6 @@ def _readable(jobs: Sequence[Job], config: Config, *, as_json: bool) -> list[Pat
                 read_image(job.path, formats=config.formats, max_pixels=config.max_pixels)
                 paths.append(job.path)
             except ImageError as error:
-                click.echo(f"{printable(job.name)}: {printable(one_line(error, job.path))}", err=True)
+                say(f"{job.name}: {one_line(error, job.path)}", err=True)
             advance()
     return paths

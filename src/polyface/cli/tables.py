@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from polyface.cli.output import echo, results
+from polyface.errors import LONGEST, shortened
 
 if TYPE_CHECKING:
     from polyface.plugins import PluginManager
@@ -21,6 +23,9 @@ STYLES = {
     "disabled": "dim",
 }
 
+_UNSAFE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u2069\\ufeff\\ud800-\\udfff]")
+"""Of what JSON leaves as it is: DEL, C1, marks without width, those that turn the direction of writing, surrogates."""
+
 UNLIMITED = 10_000
 """Columns of a line that no terminal shows: what is piped is not folded, so that it can be searched."""
 
@@ -30,14 +35,32 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def print_json(value: Any) -> None:
-    """Write a value to standard output as indented JSON, in UTF-8."""
-    echo(json_bytes(value, indent=2))
+def say(*lines: str, err: bool = False) -> None:
+    """Write lines to standard output or standard error; what others wrote in them cannot steer a terminal.
+
+    All that the command line says goes through this, :func:`print_table` or :func:`json_bytes`.
+    """
+    text = "\n".join(map(printable, lines))
+    if err:
+        click.echo(text, err=True)
+    else:
+        echo(text)
+
+
+def say_error(error: Exception) -> None:
+    """Write an error to standard error."""
+    say(*f"error: {shortened(str(error), 10 * LONGEST)}".split("\n"), err=True)
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """Return a value as JSON in UTF-8, whatever the console's encoding is; what of a name is not UTF-8 is escaped."""
-    return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    """Return a value as JSON in UTF-8; what a terminal would obey, and what is not UTF-8, stands as its escape."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text).encode()
+
+
+def print_json(value: Any) -> None:
+    """Write a value to standard output as indented JSON, in UTF-8."""
+    echo(json_bytes(value, indent=2))
 
 
 def print_table(
@@ -90,7 +113,7 @@ def print_notes(plugins: PluginManager) -> None:
     """Say on standard error what a table of what is installed cannot show: what failed to load, or that all is bare."""
     failed = [info.name for info in plugins.plugins if info.status == "failed"]
     if failed:
-        click.echo(f"note: could not be loaded: {', '.join(failed)}; `polyface plugins` says why", err=True)
+        say(f"note: could not be loaded: {', '.join(failed)}; `polyface plugins` says why", err=True)
     if not plugins.plugins:
         hint = "pip install polyface-retinaface 'polyface-onnxruntime[cpu]'"
-        click.echo(f"note: no plugin is installed; to have a detector and a backend: {hint}", err=True)
+        say(f"note: no plugin is installed; to have a detector and a backend: {hint}", err=True)

@@ -9,8 +9,8 @@ import click
 from attrs import frozen
 
 from polyface.cli.options import json_option
-from polyface.cli.output import Command, echo
-from polyface.cli.tables import megabytes, print_json, print_notes, print_table
+from polyface.cli.output import Command
+from polyface.cli.tables import megabytes, print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, WeightsNotFoundError
 from polyface.plugins import installed_plugins
 from polyface.specs import WeightsFile
@@ -53,10 +53,10 @@ def command(detectors: tuple[str, ...], as_json: bool) -> None:
     # Below the table, where a terminal's width does not cut a command in pieces.
     for entry in entries:
         if entry.fix:
-            echo(f"For {entry.file.name} of {entry.detector}:\n  {entry.fix}")
+            say(f"For {entry.file.name} of {entry.detector}:", f"  {entry.fix}")
     bare = [name for name, spec in chosen.items() if not spec.weights]
     if bare:
-        echo(f"No weights are needed for {', '.join(bare)}.")
+        say(f"No weights are needed for {', '.join(bare)}.")
 
 
 def _entry(weights: Weights, file: WeightsFile) -> Entry:

@@ -12,6 +12,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import platform
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -194,7 +195,9 @@ def read_reports(path: Path) -> list[Report]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path} is no report of cells.", why=[str(error)], fix=f"pytest tests --polyface-report {path}"
+            f"{path} is no report of cells.",
+            why=[str(error)],
+            fix=f"pytest tests --polyface-report {shlex.quote(str(path))}",
         ) from error
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import polyface
-from polyface.errors import ConfigError, ImageError, UnknownNameError, UnsupportedError, nearest
+from polyface.errors import ConfigError, ImageError, UnknownNameError, UnsupportedError, nearest, quoted
 from polyface.planning import Reason
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Detector:
     def _boxes(self, pictures: Any, shrink: Any) -> list[FloatArray]:
         factor = float(shrink) if isinstance(shrink, numbers.Real) else math.nan
         if not 0 < factor < math.inf:
-            raise ConfigError(f"shrink must be a number greater than 0, not {shrink!r}.")
+            raise ConfigError(f"shrink must be a number greater than 0, not {quoted(shrink)}.")
         if factor == 1:
             return [found.to_array() for found in self.face_detector.detect_batch(pictures)]
         pictures = [polyface.read_image(picture) for picture in pictures]
@@ -119,7 +119,7 @@ def build_detector(  # noqa: PLR0917 - the original's positions
     """
     if name not in NAMES:
         raise UnknownNameError(
-            f"There is no detector named '{name}'{nearest(name, NAMES) or '.'}",
+            f"There is no detector named {quoted(name)}{nearest(name, NAMES) or '.'}",
             why=[f"available: {', '.join(NAMES)}"],
         )
     make = _half_on_cuda if fp16_inference else polyface.create_detector
