@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
+import numpy as np
 from attrs import frozen
 from PIL import Image, ImageFile
 
@@ -488,6 +489,29 @@ def _look_into_bmp(source: _Source) -> _Found:
     return _Found()
 
 
+_PPM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
+
+
+def _look_into_ppm(source: _Source) -> _Found:
+    """Scale levels of an odd range, as of 10 or 12 bits: Pillow does so in Python, number by number."""
+    match = _PPM.match(source.file.read(4096))
+    if match is None:
+        return _Found()
+    kind, width, height, most = map(int, match.groups())
+    if most in (255, 65_535) or not 0 < most < 65_536:
+        return _Found()
+    check_size((width, height), source.length, source.label, source.max_pixels)
+    top = 65_535 if most > 255 and kind == 5 else 255  # as Pillow takes them
+    levels = np.minimum(np.round(np.arange(65_536) / most * top), top).astype(">u2" if top > 255 else np.uint8)
+    source.file.seek(match.end())
+    numbers = np.dtype(">u2" if most > 255 else np.uint8)
+    size = width * height * (3 if kind == 6 else 1) * numbers.itemsize
+    data = source.file.read(size)
+    if len(data) < size:
+        return _Found()  # Pillow says so
+    return _Found(data=b"P%d %d %d %d\n" % (kind, width, height, top) + levels[np.frombuffer(data, numbers)].tobytes())
+
+
 def _look_into_webp(source: _Source) -> _Found:
     """Pillow takes memory for the canvas when it opens the file."""
     start = source.file.read(30)
@@ -612,6 +636,7 @@ _LOOKS_INSIDE: dict[str, Callable[[_Source], _Found]] = {
     "JPEG": _look_into_jpeg,
     "JPEG2000": _look_into_jpeg2000,
     "PNG": _look_into_png,
+    "PPM": _look_into_ppm,
     "TIFF": _look_into_tiff,
     "WEBP": _look_into_webp,
 }

@@ -335,6 +335,16 @@ class TestWorkThatFewBytesBuy:
         read_image(data)
         assert "very small blocks" in refusal(data.replace(precincts, precincts[:5] + b"\x22")).why[0]
 
+    @pytest.mark.parametrize("kind", [b"P5", b"P6"])
+    @pytest.mark.parametrize("most", [1, 7, 100, 254, 256, 999, 1023, 4095, 65_534])
+    @pytest.mark.parametrize("head", [b"%s %d %d %d ", b"%s\n# a text\n%d %d # another\n%d\n"])
+    def test_a_ppm_of_an_odd_range_is_scaled_as_pillow_does_it(self, kind, most, head):
+        values = np.random.default_rng(most).integers(0, most + 2, 5 * 4 * (3 if kind == b"P6" else 1))
+        body = values.clip(0, 65_535 if most > 255 else 255).astype(">u2" if most > 255 else np.uint8).tobytes()
+        data = head % (kind, 5, 4, most) + body
+        np.testing.assert_array_equal(read_image(data), read_image(Image.open(io.BytesIO(data))))
+        assert "cannot be decoded" in refusal(data[:-1]).what
+
     @pytest.mark.parametrize("kind", [1, 2])
     def test_a_large_bmp_that_is_packed_by_run_lengths_is_refused(self, kind):
         bits = 8 // kind
