@@ -23,7 +23,7 @@ from attrs import evolve, frozen
 from PIL import ExifTags, Image
 
 from polyface.decoding import LONGEST, Opened, check_size, open_file, prepare_memory
-from polyface.errors import ImageError
+from polyface.errors import ImageError, PolyfaceError
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
@@ -80,7 +80,8 @@ def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: 
     Grey becomes RGB; 16-bit is scaled to 8; transparent pixels lie on white, but where all are transparent the alpha
     means nothing and the colours are taken. Of an animation, or several pages, the first is taken. The logger
     ``polyface.images`` warns of both. An array of another dtype, or with channels first, is refused, since its meaning
-    could only be guessed. BGR arrays cannot be told from RGB: turn them with ``image[..., ::-1]``.
+    could only be guessed, and so is a TIFF that begins with a thumbnail. A JPEG that lacks its end marker is read, one
+    that lacks pixels is not. BGR arrays cannot be told from RGB: turn them with ``image[..., ::-1]``.
 
     Args:
         source: an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` of uint8 or uint16, a PIL image, a
@@ -252,7 +253,7 @@ def _refusals(label: str, *, closed: bool = False) -> Iterator[None]:
     """Turn whatever a decoder raises into an ``ImageError`` about the picture."""
     try:
         yield
-    except ImageError:
+    except PolyfaceError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{label} does not exist.") from None
