@@ -7,14 +7,17 @@ are the one list of settings: files, environment, keywords and options are all r
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
+import logging
 import math
 import operator
 import os
 import re
+import shlex
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,11 +25,15 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from polyface.errors import ConfigError, nearest
+from polyface.discovery import Source, find_sources, read_named
+from polyface.environment import FALSE, TRUE, is_foreign
+from polyface.errors import ConfigError, nearest, quoted, shortened
 from polyface.formats import known
 from polyface.weights import expanded, is_path
 
-FILES = ("polyface.toml", "pyproject.toml")
+LOG = logging.getLogger(__name__)
+"""Says as a warning what is left out, and as information which files take part; the command line prints both."""
+
 RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED", "STRICT_PLUGINS")
 """``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data; OFFLINE
 forbids to fetch."""
@@ -48,7 +55,11 @@ CONTRADICTIONS = (
 )
 """Pairs of settings of which at most one may differ from its default."""
 
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+PATHS = ("artifacts", "output", "weights")
+"""Settings that name files; ``weights`` only where it is no name in a manifest."""
+
+NEAR = 0.8
+"""From this likeness on (of :mod:`difflib`), an unknown variable is taken for a slip in the name of a known one."""
 
 
 def _text(value: object) -> str:
@@ -60,8 +71,8 @@ def _text(value: object) -> str:
 
 
 def _flag(value: object) -> bool:
-    if isinstance(value, str) and value.lower() in (*_TRUE, *_FALSE):
-        return value.lower() in _TRUE
+    if isinstance(value, str) and value.lower() in (*TRUE, *FALSE):
+        return value.lower() in TRUE
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
@@ -101,7 +112,7 @@ def _number(value: Any) -> float:
     """A number, or nan for what is none."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return math.nan
 
 
@@ -145,13 +156,15 @@ def _table(value: object) -> Mapping[str, Any]:
         isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in value.items()
     ):
         raise ValueError(wanted)
+    if not all(-(2**63) <= v < 2**63 for v in value.values() if isinstance(v, int)):
+        raise ValueError("a table of names and single values, its whole numbers of 64 bits")
     return MappingProxyType(dict(value))
 
 
 def _scalar(text: str) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number of 5,000 digits, brackets in brackets
         return text
     return value if isinstance(value, bool | int | float) else text
 
@@ -318,6 +331,12 @@ def load_config(
 ) -> Config:
     """Merge files, environment and keywords into one :class:`Config`.
 
+    A file that is named, by ``path`` or ``POLYFACE_CONFIG``, is read as it is. One that is found takes part only if it
+    and its folder belong to the user who runs this, or to root, and not everyone may write to them; the search goes
+    into no other folder. What it names (``artifacts``, ``output``, ``weights`` as a path) must lie below its own
+    folder, links resolved, and ``formats`` it cannot set. The logger ``polyface.config`` says as a warning what is left out, and as information when
+    a file that was found lies above the current folder or names files; ``polyface`` prints both.
+
     Args:
         path: the file to read; without it ``POLYFACE_CONFIG``, or the ``polyface.toml`` and ``pyproject.toml`` of the
             nearest folder that has settings, from ``directory`` upwards.
@@ -331,11 +350,12 @@ def load_config(
     """
     environ = os.environ if environ is None else environ
     chosen = path if path is not None else environ.get("POLYFACE_CONFIG") or None
+    found = read_named(Path(chosen)) if chosen is not None else find_sources(directory, environ, LOG.warning)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     _check_known(overrides, source)
     for origin, table in (
-        *(_from_file(Path(chosen)) if chosen is not None else _discovered(directory)),
+        *((source.origin, _from_file(source)) for source in found),
         *_from_environment(environ),
         (source, {key: value for key, value in overrides.items() if value is not None}),
     ):
@@ -351,7 +371,7 @@ def _check_known(table: Mapping[str, Any], origin: str) -> None:
     for name in table:
         if name not in names:
             raise ConfigError(
-                f"There is no setting '{name}' ({origin}){nearest(name, names) or '.'}",
+                f"There is no setting {quoted(name)} ({origin}){nearest(name, names) or '.'}",
                 why=[f"the settings: {', '.join(names)}"],
             )
 
@@ -360,57 +380,70 @@ def _read(key: attrs.Attribute[Any], value: object, origin: str) -> Any:
     try:
         return key.metadata["read"](value)
     except ValueError as error:
-        raise ConfigError(f"{key.name} must be {error}, not {value!r} ({origin}).") from None
+        raise ConfigError(f"{key.name} must be {error}, not {quoted(value)} ({origin}).") from None
 
 
-def _discovered(start: Path | None) -> list[tuple[str, dict[str, Any]]]:
-    """The settings of the nearest folder that has any, weakest first."""
-    try:
-        start = Path.cwd() if start is None else start
-    except FileNotFoundError:  # the current folder was deleted
-        return []
-    for folder in (start, *start.parents):
-        found = [table for name in FILES if (folder / name).is_file() for table in _from_file(folder / name)]
-        if found:
-            return found
-    return []
+def _from_file(source: Source) -> dict[str, Any]:
+    """The settings of a file, its paths anchored to its folder; those of a file that was found lead nowhere else."""
+    table = {name: _anchored(name, value, source.folder) for name, value in source.table.items()}
+    named = [name for name, value in table.items() if _names_file(name, value)]
+    if source.found:
+        for name in named:
+            _check_inside(name, table[name], source)
+        if table.get("formats"):
+            raise _refused("formats cannot be set by a file that was found", ["some formats run a program"], source)
+        if source.above or named:
+            LOG.info("settings from %s: %s", source.origin, ", ".join(source.table))
+    return table
 
 
-def _from_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read.", why=[str(error)]) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML.", why=[str(error)]) from error
-    origin = str(path)
-    if path.name == "pyproject.toml":
-        tool = table.get("tool")
-        if not isinstance(tool, dict) or "polyface" not in tool:
-            return []
-        table, origin = tool["polyface"], f"{path} [tool.polyface]"
-        if not isinstance(table, dict):
-            raise ConfigError(f"{origin} must be a table.")
-    return [(origin, {name: _anchored(name, value, path.absolute().parent) for name, value in table.items()})]
+def _names_file(name: str, value: Any) -> bool:
+    return isinstance(value, str) and name in PATHS and (name != "weights" or is_path(value))
 
 
 def _anchored(name: str, value: Any, folder: Path) -> Any:
     """Paths in a file are meant from where the file lies."""
-    if isinstance(value, str) and (name in ("artifacts", "output") or (name == "weights" and is_path(value))):
-        return str(folder / expanded(value))
-    return value
+    return str(folder / expanded(value)) if _names_file(name, value) else value
+
+
+def _check_inside(name: str, path: str, source: Source) -> None:
+    """Refuse what leads out of the folder of a file that was found: it may be a clone of a stranger's."""
+    try:
+        real = Path(path).resolve()
+        if real.is_relative_to(source.folder.resolve()):
+            return
+        why = f"it leads to {real}"
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
+        why = str(error)
+    what = f"{name} must lie below the folder of the file that sets it, not {quoted(path)}"
+    raise _refused(what, [why, "the file was found, not named, and may be a stranger's"], source)
+
+
+def _refused(what: str, why: Sequence[str], source: Source) -> ConfigError:
+    file = shlex.quote(str(source.path))
+    fix = f"if it is yours: --config {file}, or POLYFACE_CONFIG={file}"
+    return ConfigError(f"{what} ({source.origin}).", why=why, fix=fix)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    known = [key.name.upper() for key in settings()]
+    ours = [key.name.upper() for key in settings()]
+    names = [*ours, *RESERVED]
     for variable, text in environ.items():
         name = variable.removeprefix("POLYFACE_")
         if name == variable or name in RESERVED or not text:
             continue
-        if name not in known:
-            candidates = [f"POLYFACE_{other}" for other in (*known, *RESERVED)]
-            raise ConfigError(f"There is no setting {variable} (environment){nearest(variable, candidates) or '.'}")
-        yield f"environment {variable}", {name.lower(): text}
+        if name in ours:
+            yield f"environment {variable}", {name.lower(): text}
+        elif is_foreign(name, text):
+            continue
+        elif len(name) < 100 and difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR):
+            candidates = [f"POLYFACE_{other}" for other in names]
+            raise ConfigError(
+                f"There is no setting {variable} (environment){nearest(variable.upper(), candidates) or '.'}",
+                why=["an unknown variable is passed over, but this is nearly one that is known"],
+            )
+        else:
+            LOG.warning("%s is no setting, and is passed over (environment)", shortened(variable, 100))
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import socket
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from polyface.environment import read_flag
 from polyface.errors import WeightsError, WeightsMismatchError, WeightsNotFoundError
 from polyface.files import atomic_write, remove_abandoned
 from polyface.plugins import installed_plugins
@@ -56,6 +56,7 @@ def fetch_weights(detector: str, weights: str | None = None, *, offline: bool = 
         WeightsNotFoundError: no address gave the file, and why each did not; or nothing may be fetched.
         WeightsMismatchError: the file here is damaged, and cannot be fetched anew.
         WeightsError: polyface's home cannot be written to.
+        ConfigError: there is no home, or ``POLYFACE_OFFLINE`` says neither yes nor no.
 
     Warns:
         UserWarning: what is about to be fetched is for research only.
@@ -94,7 +95,7 @@ def fetch(
     try:
         return weights.locate()
     except (WeightsNotFoundError, WeightsMismatchError) as error:
-        if offline or os.environ.get("POLYFACE_OFFLINE", "") not in ("", "0"):
+        if offline or read_flag("POLYFACE_OFFLINE"):
             raise type(error)(
                 error.what,
                 why=[*error.why, "offline: nothing is fetched"],

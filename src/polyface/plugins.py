@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import shlex
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ import pluggy
 from attrs import field, frozen
 
 from polyface import hookspecs
+from polyface.environment import read_flag
 from polyface.errors import (
     AmbiguousNameError,
     ConfigError,
@@ -28,6 +30,7 @@ from polyface.errors import (
     UnknownNameError,
     described,
     nearest,
+    quoted,
 )
 from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec
 
@@ -100,10 +103,11 @@ class PluginManager:
         or a distribution's name), and ``POLYFACE_STRICT_PLUGINS=1`` raises the first failure instead of keeping it.
 
         Raises:
-            ConfigError: one of these names a plugin that is not installed.
+            ConfigError: one of these names a plugin that is not installed, or the last says neither yes nor no.
             PluginError: a plugin failed, in strict mode.
         """
         manager = cls()
+        strict = read_flag("POLYFACE_STRICT_PLUGINS", environ)
         found = sorted(_found(), key=lambda pair: (pair[0].distribution, pair[0].name))
         names = {name for info, _ in found for name in (info.name, info.distribution)}
         only = _listed(environ.get("POLYFACE_PLUGINS", ""))
@@ -111,7 +115,7 @@ class PluginManager:
         for variable, listed in (("POLYFACE_PLUGINS", only), ("POLYFACE_DISABLE_PLUGINS", without)):
             for name in sorted(listed - names):
                 raise ConfigError(
-                    f"{variable} names '{name}', which is not installed{nearest(name, names) or '.'}",
+                    f"{variable} names {quoted(name)}, which is not installed{nearest(name, names) or '.'}",
                     why=[f"installed: {', '.join(sorted(names)) or 'no plugins'}"],
                 )
         for info, load in found:
@@ -121,7 +125,7 @@ class PluginManager:
                 continue
             manager._add(info, load)
             error = manager._infos[-1].error
-            if error is not None and environ.get("POLYFACE_STRICT_PLUGINS", "") not in ("", "0"):
+            if error is not None and strict:
                 raise error
         return manager
 
@@ -162,7 +166,7 @@ class PluginManager:
             marked = self._pluggy.parse_hookimpl_opts(plugin, name) is not None
             if marked and name not in RECORDS:
                 raise ContractError(
-                    f"'{name}' is no hook of polyface{nearest(name, RECORDS) or '.'}",
+                    f"{quoted(name)} is no hook of polyface{nearest(name, RECORDS) or '.'}",
                     why=[f"the hooks: {', '.join(RECORDS)}"],
                 )
             if name in RECORDS and not marked:
@@ -181,11 +185,11 @@ class PluginManager:
         ]
         records = implementation.function()
         if not isinstance(records, Iterable):
-            raise ContractError(f"{hook} must yield {kind.__name__} records, not return {records!r}.")
+            raise ContractError(f"{hook} must yield {kind.__name__} records, not return {quoted(records)}.")
         taken = tuple(records)
         for record in taken:
             if not isinstance(record, kind):
-                raise ContractError(f"{hook} must yield {kind.__name__} records, not {record!r}.")
+                raise ContractError(f"{hook} must yield {kind.__name__} records, not {quoted(record)}.")
         return taken
 
     def _check_names(self, info: PluginInfo, records: Iterable[Record]) -> None:
@@ -266,14 +270,14 @@ class PluginManager:
         if matches:
             owners = [distribution for distribution, _ in matches]
             raise AmbiguousNameError(
-                f"The {what} name '{name}' is ambiguous.",
+                f"The {what} name {quoted(name)} is ambiguous.",
                 why=[f"'{name}' provided by: {', '.join(owners)}"],
                 fix=f"name one of {', '.join(f'{owner}/{name}' for owner in owners)}",
             )
         known = list(self._by_name(kind))
         suspects: list[PluginInfo] = [info for info in self._infos if info.status != "ok"]
         raise UnknownNameError(
-            f"There is no {what} named '{name}'{nearest(name, known) or '.'}",
+            f"There is no {what} named {quoted(name)}{nearest(name, known) or '.'}",
             why=[
                 f"available: {', '.join(known) or 'none'}",
                 *(f"plugin '{i.name}' of {i.distribution}, which may provide it: {i.status}" for i in suspects),
@@ -335,7 +339,8 @@ def _failure(info: PluginInfo, error: BaseException) -> PluginError:
     failure = kind(
         f"The plugin '{info.name}' of {info.distribution} {info.version}".rstrip() + " could not be loaded.",
         why=why,
-        fix=f"mend or `pip uninstall {info.distribution}`, or set POLYFACE_DISABLE_PLUGINS={info.name}",
+        fix=f"mend or `pip uninstall {shlex.quote(info.distribution)}`, "
+        f"or set POLYFACE_DISABLE_PLUGINS={shlex.quote(info.name)}",
     )
     failure.__cause__ = error
     return failure

@@ -151,7 +151,7 @@ class TestSwitches:
         assert caught.value.what == "The plugin 'broken' of other 2.5 could not be loaded."
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
-    @pytest.mark.parametrize("value", ["", "0"])
+    @pytest.mark.parametrize("value", ["", "0", "no", "False", "off"])
     def test_strict_can_be_switched_off(self, value):
         assert info_of(discover(STRICT_PLUGINS=value), "broken").status == "failed"
 

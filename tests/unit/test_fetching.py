@@ -374,8 +374,8 @@ class TestOffline:
         (folder / "wider.pth").write_bytes(CONTENT)
         assert fetching.fetch(weights("http://weights.invalid/w"), **offline) == folder / "wider.pth"
 
-    @pytest.mark.parametrize("value", ["", "0"])
-    def test_nothing_and_zero_do_not_mean_offline(self, server, answer, weights, folder, monkeypatch, value):
+    @pytest.mark.parametrize("value", ["", "0", "false", "No", "off"])
+    def test_nothing_and_no_do_not_mean_offline(self, server, answer, weights, folder, monkeypatch, value):
         monkeypatch.setenv("POLYFACE_OFFLINE", value)
         fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))))
         assert files(folder) == {"wider.pth": CONTENT}
