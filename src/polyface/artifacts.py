@@ -21,7 +21,7 @@ from typing import Any
 
 from attrs import frozen
 
-from polyface.errors import ArtifactError
+from polyface.errors import ArtifactError, ConfigError
 from polyface.files import ABANDONED, atomic_write, read_json, remove_abandoned_folders
 from polyface.planning import Reason, making
 from polyface.specs import ConverterSpec, DetectorSpec, Ref
@@ -88,12 +88,24 @@ class ArtifactStore:
     """
 
     def __init__(self, root: Path | None = None, *, named: Path | None = None) -> None:
-        self.root = home() / "artifacts" if root is None else root
+        self._root = root
         self.named = named
+
+    @property
+    def root(self) -> Path:
+        """Where graphs are stored and found.
+
+        Raises:
+            ConfigError: it is polyface's home, and there is none.
+        """
+        return home() / "artifacts" if self._root is None else self._root
 
     def holds(self, path: Path) -> bool:
         """Return whether a file lies in ``root``, wherever a link or ``..`` leads."""
-        return path.resolve().is_relative_to(self.root.resolve())
+        try:
+            return path.resolve().is_relative_to(self.root.resolve())
+        except ConfigError:  # without a home nothing lies in it
+            return False
 
     def find(self, key: ArtifactKey, again: Sequence[str] = ()) -> Path | Reason:
         """Return the stored graph, or why there is none that can be used.
@@ -106,11 +118,19 @@ class ArtifactStore:
             ArtifactError: the graph in the folder that the user named is damaged, or is another. Nothing else is
                 looked for then, since that folder was asked for.
         """
-        roots = [root for root in (self.named, self.root) if root is not None]
+        roots = [] if self.named is None else [self.named]
+        homeless = ""
+        try:
+            roots.append(self.root)
+        except ConfigError as error:  # what ships with a plugin needs no home
+            homeless = "; ".join([error.what.rstrip("."), *error.why])
         for root in roots:
             folder = root / key.digest
-            if not folder.exists():
-                continue
+            try:
+                if not folder.exists():
+                    continue
+            except PermissionError as error:  # another user's home
+                return Reason(subject=f"{key.kind} artifact", why=str(error))
             graph = _whole(folder, key)
             if isinstance(graph, Path):
                 return graph
@@ -124,7 +144,7 @@ class ArtifactStore:
         others = [other for root in roots for other in _others(root, key)]
         return Reason(
             subject=f"{key.kind} artifact",
-            why=f"none is stored in {' or '.join(map(str, roots))}"
+            why=(f"none is stored in {' or '.join(map(str, roots))}" if roots else homeless)
             + (f" of {_content(key.as_json())}; there is one of {', one of '.join(others)}" if others else ""),
         )
 

@@ -334,8 +334,10 @@ def load_config(
     A file that is named, by ``path`` or ``POLYFACE_CONFIG``, is read as it is. One that is found takes part only if it
     and its folder belong to the user who runs this, or to root, and not everyone may write to them; the search goes
     into no other folder. What it names (``artifacts``, ``output``, ``weights`` as a path) must lie below its own
-    folder, links resolved, and ``formats`` it cannot set. The logger ``polyface.config`` says as a warning what is left out, and as information when
-    a file that was found lies above the current folder or names files; ``polyface`` prints both.
+    folder, links resolved, and ``formats`` it cannot set.
+
+    The logger ``polyface.config`` says as a warning what is left out, and as information when a file that was found
+    lies above the current folder or names files; the command line prints both.
 
     Args:
         path: the file to read; without it ``POLYFACE_CONFIG``, or the ``polyface.toml`` and ``pyproject.toml`` of the

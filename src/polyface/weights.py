@@ -9,7 +9,15 @@ from pathlib import Path
 
 from attrs import frozen
 
-from polyface.errors import ConfigError, UnknownNameError, WeightsMismatchError, WeightsNotFoundError, nearest
+from polyface.errors import (
+    ConfigError,
+    UnknownNameError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+    nearest,
+    quoted,
+    shortened,
+)
 from polyface.specs import DetectorSpec, WeightsFile
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -68,11 +76,28 @@ class Weights:
 
 
 def home() -> Path:
-    """Return polyface's folder for weights and artifacts: ``POLYFACE_HOME``, or the user's cache folder."""
+    """Return polyface's folder for weights and artifacts: ``POLYFACE_HOME``, or the user's cache folder.
+
+    Raises:
+        ConfigError: neither is known: the user has no home, as under any user id in a container.
+    """
     import platformdirs
 
     chosen = os.environ.get("POLYFACE_HOME")
-    return expanded(chosen) if chosen else platformdirs.user_cache_path("polyface", appauthor=False)
+    if chosen:
+        return expanded(chosen)
+    try:
+        found = platformdirs.user_cache_path("polyface", appauthor=False)
+        if found.is_absolute():  # some versions leave the ~ that they cannot expand
+            return found
+        why = f"it would be {found}"
+    except (KeyError, RuntimeError) as error:
+        why = str(error)
+    raise ConfigError(
+        "It is not known where this user's files lie.",
+        why=[why],
+        fix="set POLYFACE_HOME to a folder that can be written to",
+    )
 
 
 def expanded(path: str | Path) -> Path:
@@ -84,7 +109,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ConfigError(f"'{path}' is no path.", why=[str(error)]) from error
+        raise ConfigError(f"{quoted(str(path))} is no path.", why=[str(error)]) from error
 
 
 def place(file: WeightsFile) -> Path:
@@ -112,7 +137,7 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
         path = expanded(choice)
         if not path.is_file():
             raise WeightsNotFoundError(
-                f"There is no file of weights at {path.absolute()}.",
+                f"There is no file of weights at {shortened(str(path.absolute()), 500)}.",
                 why=["an exported graph of your own weights is found by their sha256, so the file must be here, too"],
                 fix="name a file that exists",
             )
@@ -123,7 +148,7 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
             return Weights(detector=detector.name, file=file, sha256=file.sha256, is_default=is_default)
     names = [file.name for file in detector.weights]
     raise UnknownNameError(
-        f"'{detector.name}' has no weights named '{choice}'{nearest(choice, names) or '.'}",
+        f"'{detector.name}' has no weights named {quoted(choice)}{nearest(choice, names) or '.'}",
         why=[f"it has: {', '.join(names) or 'none'}"],
         fix=f"name one of these, or a file that ends in {', '.join(SUFFIXES)}",
     )

@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore, read_manifest
-from polyface.errors import ArtifactError
+from polyface.errors import ArtifactError, ConfigError
 from polyface.planning import Reason
 from polyface.specs import Ref
 
@@ -406,3 +406,31 @@ def test_the_command_that_removes_a_damaged_folder_is_quoted(tmp_path):
     path = store.put(KEY, writer(), {})
     path.write_bytes(b"damaged")
     assert shlex.split(store.find(KEY).fix)[:3] == ["rm", "-r", str(path.parent)]
+
+
+def test_without_a_home_nothing_is_stored_and_nothing_stops(monkeypatch):
+    def homeless():
+        raise ConfigError("It is not known where this user's files lie.", why=["no HOME"])
+
+    monkeypatch.setattr("polyface.artifacts.home", homeless)
+    store = ArtifactStore()
+    assert refusal(store).why == "It is not known where this user's files lie; no HOME"
+    with pytest.raises(ConfigError):
+        store.put(KEY, writer(), {})
+
+
+def test_without_a_home_the_named_folder_is_searched(monkeypatch, stored, store):
+    def homeless():
+        raise ConfigError("It is not known where this user's files lie.")
+
+    monkeypatch.setattr("polyface.artifacts.home", homeless)
+    assert ArtifactStore(named=store.root).find(KEY) == stored
+
+
+def test_a_home_that_may_not_be_searched_stores_nothing(monkeypatch, store):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    reason = refusal(store)
+    assert (reason.why.startswith("[Errno 13] Permission denied: "), reason.fix) == (True, "")

@@ -165,7 +165,7 @@ class TestWhereTheyMayLead:
     def test_a_file_that_was_found_cannot_have_pictures_run_programs(self, tmp_path):
         path = tmp_path / "polyface.toml"
         path.write_text("formats = ['EPS']\n")
-        with pytest.raises(ConfigError, match="^formats cannot be set by a file that was found"):
+        with pytest.raises(ConfigError, match=r"^formats cannot be set by a file that was found"):
             load_config(directory=tmp_path, environ={})
         assert load_config(path, environ={}).formats == ("EPS",)
 

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from polyface import weights
-from polyface.errors import ContractError, UnknownNameError, WeightsMismatchError, WeightsNotFoundError
+from polyface.errors import ConfigError, ContractError, UnknownNameError, WeightsMismatchError, WeightsNotFoundError
 from polyface.specs import FileRef
 
 CONTENT = b"twelve bytes"
@@ -182,3 +182,32 @@ def test_the_hash_is_sha256(own):
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert weights.sha256_of(own) == digest
     assert weights.verified(own, digest) == own
+
+
+class TestWithoutAHome:
+    """As under any user id in a container: no HOME, and no entry in passwd."""
+
+    @pytest.fixture(autouse=True)
+    def nobody(self, monkeypatch):
+        for name in ("HOME", "XDG_CACHE_HOME", "POLYFACE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+
+        def unknown(_):
+            raise KeyError("no such user")
+
+        monkeypatch.setattr("pwd.getpwuid", unknown)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has its caches below HOME alone")
+    def test_the_error_says_which_variable_to_set(self):
+        with pytest.raises(ConfigError, match="It is not known where this user's files lie") as caught:
+            weights.home()
+        assert caught.value.fix == "set POLYFACE_HOME to a folder that can be written to"
+
+    def test_the_variable_is_enough(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("POLYFACE_HOME", str(tmp_path))
+        assert weights.home() == tmp_path
+
+    def test_a_version_of_platformdirs_that_leaves_the_tilde_is_no_better(self, monkeypatch):
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/polyface"))
+        with pytest.raises(ConfigError, match=r"it would be ~/\.cache/polyface"):
+            weights.home()
