@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from polyface.cli.tables import json_bytes
 
@@ -99,10 +100,19 @@ class TestNotes:
         assert result.stderr == "note: POLYFACE_HOUSE is no setting, and is passed over (environment)\n"
 
     def test_the_logger_is_left_as_it_was(self, polyface):
-        logger = logging.getLogger("polyface.config")
-        before = (list(logger.handlers), logger.level)
+        loggers = [logging.getLogger(name) for name in ("polyface", "polyface.config")]
+        before = [(list(logger.handlers), logger.level) for logger in loggers]
         polyface("config", "--detector", "")
-        assert (logger.handlers, logger.level) == before
+        assert [(logger.handlers, logger.level) for logger in loggers] == before
+
+    def test_what_is_said_of_a_picture_is_a_note_and_printable(self, polyface):
+        blank = Image.new("RGBA", (64, 64))
+        blank.save(f"{STEERING}.png")
+        result = polyface("detect", f"{STEERING}.png", "--json")
+        assert result.exit_code == 0
+        assert result.stderr.startswith("note: ")
+        assert "transparent" in result.stderr.splitlines()[0]
+        assert steers(result.stderr) == []
 
 
 def test_click_still_says_how_a_command_is_used(polyface):

@@ -62,3 +62,14 @@ def test_a_deleted_current_folder_is_no_reason_to_stop(monkeypatch, tmp_path):
     monkeypatch.chdir(gone)
     gone.rmdir()
     __main__.leave_out_current_folder()
+
+
+def test_processes_that_a_command_starts_import_nothing_of_it_either(python, tmp_path, tmp_path_factory):
+    for name in ("multiprocessing", "selectors", "struct", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("open('was-run', 'w')")
+    command = tmp_path_factory.mktemp("bin") / "polyface"  # as pip writes it
+    command.write_text("from polyface.cli import main\nif __name__ == '__main__':\n    main()\n")
+    arguments = ["example-redbox", "--backends", "numpy", "--sizes", "64x96", "--rounds", "1"]
+    result = python(command, "bench", *arguments, cwd=tmp_path, PYTHONPATH=str(OURS))
+    assert not (tmp_path / "was-run").exists()
+    assert result.returncode == 0, result.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -94,7 +95,7 @@ def _printable_usage() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _notes() -> Iterator[None]:
-    """Say on standard error what the settings log: which files take part, and what is left out; each once."""
+    """Say on standard error what polyface logs, each once: what a picture's file is like, and which settings count."""
     import logging
 
     from polyface.cli.tables import say
@@ -108,15 +109,15 @@ def _notes() -> Iterator[None]:
                 said.add(text)
                 say(f"note: {text}", err=True)
 
-    logger = logging.getLogger("polyface.config")
-    handler, level = Notes(), logger.level
+    logger, settings = logging.getLogger("polyface"), logging.getLogger("polyface.config")
+    handler, level = Notes(), settings.level
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    settings.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)
+        settings.setLevel(level)
 
 
 HELP = """Any face detector on any runtime.
@@ -141,5 +142,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A letter that the console's encoding lacks must not end a run: it is shown as its escape.
             stream.reconfigure(errors="backslashreplace")
+    # Processes that are started from here (of `polyface bench`) import nothing from the current folder, either.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     with own_stdout():
         group(args, prog_name="polyface")
