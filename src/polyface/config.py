@@ -307,8 +307,12 @@ class Config:
 
         Relative paths are written absolute: in a file they are meant from where the file lies.
         """
-        here = Path.cwd()
-        values = {name: _anchored(name, value, here) for name, value in self.as_dict().items() if value is not None}
+        values = {
+            # A current folder that was deleted matters only to a path.
+            name: _anchored(name, value, Path.cwd() if _names_file(name, value) else Path())
+            for name, value in self.as_dict().items()
+            if value is not None
+        }
         options = values.pop("backend_options")
         lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
         if options:

@@ -57,7 +57,8 @@ VALUES = {
 }
 PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
 PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
-del PLAIN["artifacts"], PLAIN["output"]  # paths, which are anchored to their file
+for name in ("artifacts", "output", "formats"):  # a file that is found anchors paths, and cannot set formats
+    del PLAIN[name]
 
 layers = st.fixed_dictionaries({}, optional=PLAIN)
 
