@@ -15,7 +15,7 @@ from attrs import field, mutable
 from polyface.cli.options import SOURCE, config_options
 from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
-from polyface.cli.tables import json_bytes, print_table, printable
+from polyface.cli.tables import json_bytes, print_table, say
 from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError, described
 
@@ -90,7 +90,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
                     _do(job, detector, folder, tally, to_stdout=config.json)
                     advance()
         except KeyboardInterrupt:
-            click.echo(f"interrupted after {tally.pictures} of {len(jobs)}; what was written is whole", err=True)
+            say(f"interrupted after {tally.pictures} of {len(jobs)}; what was written is whole", err=True)
             ctx.exit(130)
         except OSError as error:
             if folder is None or isinstance(error, BrokenPipeError):
@@ -130,7 +130,7 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
         line["error"] = "does not fit into memory; to fix it: lower --max-side or --pad-to"
     seconds = time.perf_counter() - started
     if line["error"]:
-        click.echo(f"{printable(job.name)}: {printable(line['error'])}", err=True)
+        say(f"{job.name}: {line['error']}", err=True)
     text = json_bytes(line)
     if folder is not None:
         folder.append(job.name, text)

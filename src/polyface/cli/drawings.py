@@ -16,10 +16,8 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from polyface.cli.pictures import Job, resolved
-from polyface.cli.tables import printable
+from polyface.cli.tables import say
 from polyface.errors import ConfigError
 from polyface.folders import LockedFolder
 
@@ -53,7 +51,7 @@ class OutputFolder:
         with contextlib.ExitStack() as stack, _blaming(folder):
             self._place = stack.enter_context(LockedFolder(self.folder))
             if not self._place.locked:
-                click.echo(f"note: {printable(folder)} lies where no file can be locked; one run at a time!", err=True)
+                say(f"note: {folder} lies where no file can be locked; one run at a time!", err=True)
             self._known = self._compact()
             self._drawings = self._name(jobs)
             self._lines = self._place.open(LINES, os.O_RDWR | os.O_CREAT | os.O_APPEND)

@@ -9,9 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
-import click
 from attrs import frozen
 
+from polyface.cli.tables import say
 from polyface.errors import ConfigError
 from polyface.formats import HEIC_SUFFIXES, suffixes
 from polyface.weights import expanded
@@ -96,7 +96,7 @@ def note_left_out(left_out: Counter[str]) -> None:
     """Say on standard error what a search of folders left out, if anything."""
     if left_out:
         counts = ", ".join(f"{what} ({count})" for what, count in sorted(left_out.items()))
-        click.echo(f"note: left out of the folders: {counts}; what is named itself is read", err=True)
+        say(f"note: left out of the folders: {counts}; what is named itself is read", err=True)
 
 
 def resolved(path: str | Path) -> Path:
