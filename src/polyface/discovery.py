@@ -54,10 +54,10 @@ class Source:
 
 
 def read_named(path: Path) -> list[Source]:
-    """Return the settings of a file that the user names: one source, or none for a project without our section.
+    """Return the settings of a file that the user names, as the one source.
 
     Raises:
-        ConfigError: it cannot be read, is too large, or is not valid TOML.
+        ConfigError: it cannot be read, is too large, is not valid TOML, or is a project without our section.
     """
     try:
         with path.open("rb") as stream:
@@ -66,7 +66,9 @@ def read_named(path: Path) -> list[Source]:
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     table = _section(path, _parsed(path, content))
-    return [] if table is None else [Source(origin=_origin(path), path=path, folder=folder, table=table)]
+    if table is None:
+        raise ConfigError(f"{_shown(path)} has no section [tool.polyface].")
+    return [Source(origin=_origin(path), path=path, folder=folder, table=table)]
 
 
 def find_sources(start: Path | None, environ: Mapping[str, str], notice: Callable[[str], None]) -> list[Source]:

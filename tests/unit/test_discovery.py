@@ -83,6 +83,12 @@ class TestWhoseFilesTakePart:
         assert load_config(path, environ={}).output == "/elsewhere"
         assert load_config(directory=tmp_path, environ={"POLYFACE_CONFIG": str(path)}).pad_to == 64
 
+    def test_a_named_project_without_our_section_is_refused(self, tmp_path):
+        path = tmp_path / "pyproject.toml"
+        path.write_text("[tool.other]\n")
+        with pytest.raises(ConfigError, match=r"pyproject.toml has no section \[tool.polyface\]"):
+            load_config(path, environ={})
+
     def test_the_search_ends_at_the_folder_of_another_user(self, tmp_path, owners, load):
         (tmp_path / "polyface.toml").write_text("pad_to = 64\n")
         theirs = tmp_path / "theirs"
