@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from polyface.errors import ArtifactError
+from polyface.errors import ArtifactError, ConfigError
 from polyface.files import atomic_write
 from polyface.protocols import Graph
 from polyface.specs import Ref
@@ -57,8 +57,11 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
     """
     path = Path(str(graph.source))
     trial = json.dumps([sha256_of(path), function, arguments, version])
-    stood = home() / "tried" / hashlib.sha256(trial.encode()).hexdigest()
-    if stood.exists():
+    try:
+        stood = home() / "tried" / hashlib.sha256(trial.encode()).hexdigest()
+    except ConfigError:
+        stood = None
+    if stood is not None and stood.exists():
         return
     problem = call(function, str(path), *arguments, seconds=SECONDS + path.stat().st_size / 1e6)
     if problem is not None:
@@ -67,7 +70,9 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
             why=["a graph from a folder that was named is tried in a process of its own: anybody may have made it"],
             fix="leave out --artifacts, and make the graph here by `polyface export` or `polyface quantize`",
         )
-    # Where the home cannot be written to it is tried again the next time, which costs time and nothing else.
+    # Without a home that can be written to it is tried again the next time, which costs time and nothing else.
+    if stood is None:
+        return
     with contextlib.suppress(OSError):
         stood.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(stood) as stream:
