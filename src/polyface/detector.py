@@ -36,6 +36,7 @@ from polyface.errors import (
 from polyface.graphs import graph_of
 from polyface.imaging import Decoded, Frame, decode, frame_of, prepare, read_image
 from polyface.nms import top_k
+from polyface.packed import install
 from polyface.planning import Reason, Route, choose_device, has_driver, plan
 from polyface.plugins import PluginManager, installed_plugins
 from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, Session
@@ -492,7 +493,7 @@ def _refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
             else [Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)]
         )
     ]
-    none = Reason(subject="backends", why="none is installed", fix="pip install 'polyface-onnxruntime[cpu]'")
+    none = Reason(subject="backends", why="none is installed", fix=install("polyface-onnxruntime[cpu]"))
     return UnsupportedError(
         f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, UnsupportedError, nearest, quoted
+from polyface.packed import install
 from polyface.protocols import Found
 from polyface.specs import BackendSpec, Capability, ConverterSpec, DetectorSpec, FileRef, GraphSource, Ref, Requirement
 from polyface.weights import Weights
@@ -103,7 +104,7 @@ def missing(
 ) -> list[Reason]:
     """Return one reason for each requirement that is not installed, each with the one command that installs all."""
     needs = [need for need in requirements if not installed(need.module)]
-    fix = shlex.join(["pip", "install", *dict.fromkeys(need.install for need in needs)])
+    fix = install(*(need.install for need in needs))
     return [Reason(subject=subject, why=f"{need.module} is not installed", fix=fix) for need in needs]
 
 
@@ -201,7 +202,7 @@ def plan_quantization(
         made = sorted({converter.target for converter in able})
         why = f"none that is installed quantizes to {kind}" + (f" (there is {', '.join(made)})" if made else "")
         helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
-        fix = shlex.join(["pip", "install", *helpful]) if helpful else "".join(f"--to {target}" for target in made[:1])
+        fix = install(*helpful) if helpful else "".join(f"--to {target}" for target in made[:1])
         reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
     raise UnsupportedError(f"'{detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
 
@@ -332,11 +333,10 @@ def _no_converter(detector: DetectorSpec, kind: str, weights: Weights, installed
                 needs = [need for source in sources for need in source.requires if not installed(need.module)]
                 wanted += [need.install for need in (*needs, *helpful.requires)]
     make = shlex.join([*making(detector, kind, (), weights), "--output", "DIR"])
-    install = shlex.join(["pip", "install", *dict.fromkeys(wanted)])
     return Reason(
         subject="converters",
         why=f"none that is installed makes {kind} from {', '.join(published)}",
-        fix=f"{install}, or on a machine that has it `{make}`, and here --artifacts DIR" if wanted else "",
+        fix=f"{install(*wanted)}, or on a machine that has it `{make}`, and here --artifacts DIR" if wanted else "",
     )
 
 

@@ -32,6 +32,7 @@ from polyface.errors import (
     nearest,
     quoted,
 )
+from polyface.packed import install
 from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec
 
 Record: TypeAlias = DetectorSpec | BackendSpec | ConverterSpec
@@ -282,7 +283,7 @@ class PluginManager:
                 f"available: {', '.join(known) or 'none'}",
                 *(f"plugin '{i.name}' of {i.distribution}, which may provide it: {i.status}" for i in suspects),
             ],
-            fix="see `polyface plugins` for what is installed and what failed, and pip install the plugin that has it",
+            fix=f"see `polyface plugins` for what is installed and what failed, or {install('PLUGIN')}",
         )
 
 

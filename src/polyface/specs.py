@@ -134,7 +134,13 @@ class FileRef:
             raise ContractError(
                 f"'{self.target}' cannot be found.", why=[f"{type(error).__name__}: {error}"]
             ) from error
-        if not isinstance(found, Path) or not found.is_file():
+        if not isinstance(found, Path):
+            raise ContractError(
+                f"'{self.target}' cannot be read in place.",
+                why=[f"{found} lies within an archive"],
+                fix="unpack the archive, and run the program from the folder",
+            )
+        if not found.is_file():
             raise ContractError(
                 f"'{self.target}' cannot be found.", why=[f"{found} is not a file"], fix=f"reinstall {package}"
             )

@@ -12,6 +12,7 @@ import click
 
 from polyface.cli.output import echo, results
 from polyface.errors import LONGEST, shortened
+from polyface.packed import install, is_frozen
 
 if TYPE_CHECKING:
     from polyface.plugins import PluginManager
@@ -115,5 +116,6 @@ def print_notes(plugins: PluginManager) -> None:
     if failed:
         say(f"note: could not be loaded: {', '.join(failed)}; `polyface plugins` says why", err=True)
     if not plugins.plugins:
-        hint = "pip install polyface-retinaface 'polyface-onnxruntime[cpu]'"
-        say(f"note: no plugin is installed; to have a detector and a backend: {hint}", err=True)
+        hint = install("polyface-retinaface", "polyface-onnxruntime[cpu]")
+        where = "in this program" if is_frozen() else "installed"
+        say(f"note: no plugin is {where}; to have a detector and a backend: {hint}", err=True)
