@@ -42,6 +42,9 @@ LARGEST = 65_536
 """No setting that counts pixels or pictures, or scales them, means more than this; an input of that side fills any
 memory."""
 
+LEAST_RUN, MOST_RUN = 256 * 256, 2**29
+"""Pixels that one run of the network can be held to: less cuts images into tiles that show no face."""
+
 MOST_THREADS = 1024
 """A count beyond it is a slip: no processor has so many cores, and each thread takes memory."""
 
@@ -87,6 +90,13 @@ def _count(value: Any, most: int = LARGEST) -> int:
     if isinstance(value, bool) or not 1 <= number <= most:
         raise ValueError(f"a whole number from 1 to {most}")
     return number
+
+
+def _run_pixels(value: object) -> int:
+    pixels = _count(value, most=MOST_RUN)
+    if pixels < LEAST_RUN:
+        raise ValueError(f"a whole number from {LEAST_RUN} to {MOST_RUN}")
+    return pixels
 
 
 def _size(value: object) -> tuple[int, int]:
@@ -198,6 +208,9 @@ class Config:
         fit: how a picture fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
             ``"stretch"`` does not keep them.
         pad_to: pictures are padded right and below to a multiple of this, in pixels; 1 is the exact size.
+        view: ``"auto"`` finds faces of every size in an image of any size: what the detector's network sees well
+            decides which shrunken views there are, and ``run_pixels`` which tiles. ``"plain"`` has the network see the
+            image once at each scale, whatever its size, and so do ``preset`` and ``infer_size``.
         preset: a published protocol by its name, such as ``"widerface-1600"``: views, merging and thresholds; see
             :data:`polyface.strategies.PRESETS`. Thresholds that are set are stronger.
         scales: the network sees the picture at each of these factors, after ``max_side``; more than 1 enlarges.
@@ -209,6 +222,8 @@ class Config:
             weighted by score.
         clip: clip boxes and landmarks to the picture.
         batch_size: at most so many pictures go through the network at once.
+        run_pixels: a run of the network takes at most so many pixels of input, from 65,536 on; ``None`` is the
+            detector's. A larger view is seen in overlapping tiles, unless ``view`` is plain.
         threads: how many threads of the processor the network runs on; ``None`` takes one for each core that this
             process may use, as :func:`polyface.cores.default_threads` counts them.
         backend_options: the backend's own options.
@@ -241,6 +256,9 @@ class Config:
         "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring pictures to --infer-size by letterbox or stretch."
     )
     pad_to: int = _setting(32, _count, "PIXELS", "Pad pictures to a multiple of this; 1 is the exact size.")
+    view: str = _setting(
+        "auto", _one_of("auto", "plain"), "HOW", "Find faces of every size (auto), or see pictures once (plain)."
+    )
     preset: str | None = _setting(
         None, _text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
     )
@@ -255,6 +273,9 @@ class Config:
     merge: str = _setting("nms", _one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
     clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
     batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
+    run_pixels: int | None = _setting(
+        None, _run_pixels, "COUNT", "Most pixels in one run of the network, which bound its memory."
+    )
     threads: int | None = _setting(
         None, functools.partial(_count, most=MOST_THREADS), "COUNT", "Threads the network runs on; default: one a core."
     )
@@ -370,6 +391,11 @@ def load_config(
             values[name] = value
             sources[name] = origin
     return Config(**values, sources=sources)
+
+
+def one_view(config: Config) -> Config:
+    """Return the settings with a plain view, unless they say which: a network is measured, not a plan of views."""
+    return config if "view" in config.sources else config.replace(view="plain")
 
 
 def _check_known(table: Mapping[str, Any], origin: str) -> None:

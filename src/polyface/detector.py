@@ -39,10 +39,27 @@ from polyface.nms import top_k
 from polyface.packed import install
 from polyface.planning import Reason, Route, choose_device, has_driver, plan
 from polyface.plugins import PluginManager, installed_plugins
+from polyface.priors import PriorCache
 from polyface.protocols import Backend, CompileRequest, Execution, Found, Head, Session
 from polyface.results import Detections
 from polyface.specs import BackendSpec, DetectorSpec, OptionValue
-from polyface.strategies import View, clipped, counted, cut, in_picture, merged, strategy_of, views_of
+from polyface.strategies import (
+    CONFIRMS,
+    View,
+    check_pixels,
+    clipped,
+    confirmed,
+    counted,
+    cut,
+    in_picture,
+    joined,
+    merged,
+    run_budget,
+    scoring,
+    strategy_of,
+    views_of,
+    without_pieces,
+)
 from polyface.timing import Stopwatch
 from polyface.trimming import Trimmer
 from polyface.weights import Weights, choose, expanded
@@ -57,13 +74,10 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
-PRIOR_SHAPES = 32
-"""How many input shapes a detector keeps the priors of."""
-
 OTHER_BACKEND = "mend its installation, or choose another --backend"
 
-BATCH_PIXELS = 8 * 1024 * 1024
-"""A run of the network takes at most so many input pixels, or one picture: what bounds memory for large pictures."""
+FARTHEST = 1e9
+"""No coordinate that a network gives is farther away, in pixels of its input; scaled back it is finite as well."""
 
 
 @frozen(kw_only=True)
@@ -84,6 +98,15 @@ class Look(NamedTuple):
     shape: tuple[int, int]
     view: View
     frame: Frame
+    confirms: bool = False
+
+
+class Seen(NamedTuple):
+    """What a view shows: the faces that count, and all that it was searched for."""
+
+    view: View
+    faces: Detections
+    everything: Detections
 
 
 class FaceDetector:
@@ -111,12 +134,13 @@ class FaceDetector:
         self._session = session
         self._buffers = Buffers()
         self._trimmer = Trimmer()
-        self._priors = functools.lru_cache(maxsize=PRIOR_SHAPES)(head.priors)
-        self.strategy = strategy_of(config)
+        self._priors = PriorCache(head.priors)
+        self.strategy = strategy_of(config, self.detector)
+        self._run_pixels = run_budget(config, self.detector)
         defaults = self.detector.defaults
         self.score_threshold = _first(config.score_threshold, self.strategy.score_threshold, defaults.score_threshold)
         self.iou_threshold = _first(config.iou_threshold, self.strategy.iou_threshold, defaults.iou_threshold)
-        self._limit = _first(self.strategy.limit, defaults.post_nms_top_k)
+        self._limit = defaults.post_nms_top_k if self.strategy.limit is None else self.strategy.limit
 
     def __repr__(self) -> str:
         run = self.execution
@@ -149,8 +173,8 @@ class FaceDetector:
     def detect_batch(self, images: Sequence[ImageSource | Decoded] | npt.NDArray[Any]) -> list[Detections]:
         """Return the faces of each picture, in the same order; the pictures may differ in size.
 
-        Views of one padded shape go through the network together, at most ``batch_size`` of them. What is found in
-        one never depends on the others.
+        Views of one padded shape go through the network together, at most ``batch_size`` of them and ``run_pixels``
+        pixels of input. What is found in one never depends on the others.
 
         Raises:
             ImageError: one of them is not a picture; says which. Nothing is computed then.
@@ -213,19 +237,32 @@ class FaceDetector:
         for picture in images:  # which reads it
             watch.lap("read", [len(pictures)])
             pictures.append(picture)
-        looks = [
-            Look(index, picture.shape, view, self._frame(*view.size, view.scale))
-            for index, picture in enumerate(pictures)
-            for view in self.strategy.views(*picture.shape)
-        ]
-        found: dict[int, Detections] = {}
-        for group in _groups([look.frame for look in looks], self.config.batch_size):
+        looks = [look for index, picture in enumerate(pictures) for look in self._looks(index, picture.shape)]
+        found: dict[int, Seen] = {}
+        for group in _groups([look.frame for look in looks], self.config.batch_size, self._run_pixels):
             seen = self._seen(pictures, [looks[index] for index in group], watch)
             found.update(zip(group, seen, strict=True))
-        by_picture: list[list[Detections]] = [[] for _ in pictures]
+        by_picture: list[list[Seen]] = [[] for _ in pictures]
         for index, look in enumerate(looks):
             by_picture[look.picture].append(found[index])
         return [self._merged(views, index, pictures[index].shape, watch) for index, views in enumerate(by_picture)]
+
+    def _looks(self, index: int, shape: tuple[int, int]) -> list[Look]:
+        views = self.strategy.views(*shape)
+        # A view that finer ones look to for confirmation is searched for less than faces.
+        scales = sorted({view.scale for view in views if view.confirmed_over < math.inf})
+        looks = [
+            Look(
+                index,
+                shape,
+                view,
+                self._frame(*view.size, view.scale),
+                confirms=bool(scales) and view.scale < scales[-1],
+            )
+            for view in views
+        ]
+        check_pixels(math.prod(look.frame.shape) for look in looks)
+        return looks
 
     def _scale(self, height: int, width: int) -> float:
         """The largest factor at which a picture of that size is seen; 1 where a view sees only a part of it."""
@@ -235,7 +272,7 @@ class FaceDetector:
         frames = [self._frame(height, width, view.scale) for view in views]
         return max(max(frame.height / height, frame.width / width) for frame in frames)
 
-    def _seen(self, pictures: list[Decoded], looks: list[Look], watch: Stopwatch) -> list[Detections]:
+    def _seen(self, pictures: list[Decoded], looks: list[Look], watch: Stopwatch) -> list[Seen]:
         """What is found in views of one shape, which go through the network together."""
         together = [look.picture for look in looks]
         # Every view of a draft is of the whole picture, so that its crop reaches over all of the draft.
@@ -260,7 +297,13 @@ class FaceDetector:
         for place, look in enumerate(looks):
             faces = self._candidates(outputs, scores[place], priors, place, look)
             watch.lap("decode", [look.picture])
-            seen.append(counted(faces, look.view, merge=self.strategy.merge, iou_threshold=self.iou_threshold))
+            counts = counted(
+                scoring(faces, self.score_threshold) if look.confirms else faces,
+                look.view,
+                merge=self.strategy.merge,
+                iou_threshold=self.iou_threshold,
+            )
+            seen.append(Seen(look.view, counts, faces))
             watch.lap("nms", [look.picture])
         return seen
 
@@ -278,7 +321,7 @@ class FaceDetector:
             except MemoryError as error:
                 raise ImageError(
                     f"{len(frames)} network inputs of {width}x{height} pixels do not fit into memory.",
-                    fix="lower scales, infer_size, max_side, pad_to or batch_size",
+                    fix="lower run_pixels, scales, infer_size, max_side, pad_to or batch_size",
                 ) from error
             yield batch
 
@@ -305,18 +348,20 @@ class FaceDetector:
         self, outputs: Outputs, scores: FloatArray, priors: FloatArray, place: int, look: Look
     ) -> Detections:
         """Decode what passes the threshold, and no more: decoding every anchor costs 60 to 100 times as much."""
-        above = np.flatnonzero(scores >= self.score_threshold)
-        keep = above[top_k(scores[above], self.detector.defaults.pre_nms_top_k)]
+        above = np.flatnonzero(scores >= self.score_threshold * (CONFIRMS if look.confirms else 1))
+        most = self.detector.defaults.pre_nms_top_k
+        keep = above[top_k(scores[above], most)]
         with self._blaming_head():
             boxes, landmarks = self._head.decode(outputs, priors, place, keep)
-        if not all(np.isfinite(array).all() for array in (boxes, landmarks) if array is not None):
+        if not all((np.abs(array) <= FARTHEST).all() for array in (boxes, landmarks) if array is not None):
             raise self._not_finite()
-        faces = Detections(boxes=boxes, scores=scores[keep], landmarks=landmarks)
+        truncated = int(np.count_nonzero(scores[above] >= self.score_threshold)) > most
+        faces = Detections(boxes=boxes, scores=scores[keep], landmarks=landmarks, truncated=truncated)
         return in_picture(faces, look.view, look.frame, look.shape, self.detector.landmarks)
 
-    def _merged(self, found: list[Detections], index: int, shape: tuple[int, int], watch: Stopwatch) -> Detections:
+    def _merged(self, seen: list[Seen], index: int, shape: tuple[int, int], watch: Stopwatch) -> Detections:
         faces = merged(
-            found,
+            _agreed(seen),
             merge=self.strategy.merge,
             iou_threshold=self.iou_threshold,
             limit=self._limit,
@@ -335,7 +380,7 @@ class FaceDetector:
         full = run.precision == "fp32"
         narrow = f"precision {run.precision} on {run.device} may be too narrow for these weights"
         return BackendUnavailableError(
-            f"'{self.detector.name}' on '{self.backend.name}' gave numbers that are not finite.",
+            f"'{self.detector.name}' on '{self.backend.name}' gave numbers that are not finite, or far too large.",
             why=["the weights may be damaged" if full else narrow],
             fix="choose other --weights" if full else "--precision fp32",
         )
@@ -521,7 +566,7 @@ def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
 
 
 def _built(config: Config, selection: Selection, backend: Backend, device: str) -> FaceDetector:
-    strategy_of(config)  # an unknown preset is refused before anything is compiled
+    strategy_of(config, selection.detector)  # an unknown preset is refused before anything is compiled
     check_infer_size(config, selection.detector)
     options = check_options(selection.backend, config.backend_options)
     head = _made(selection.detector.head, Head)
@@ -615,13 +660,26 @@ def _made(ref: Any, protocol: type[Any]) -> Any:
     return made
 
 
-def _groups(frames: Sequence[Frame], batch_size: int) -> Iterator[list[int]]:
-    """Indices of pictures that go through the network together: one shape, within the limits."""
+def _agreed(seen: list[Seen]) -> list[Detections]:
+    """What counts of each view in the light of coarser ones: they confirm it, and show what is a piece of a face."""
+    agreed = [one.faces for one in seen]
+    for index in sorted(range(len(seen)), key=lambda index: seen[index].view.scale):
+        view, faces = seen[index].view, agreed[index]
+        if len(faces) and view.confirmed_over < math.inf:
+            coarser = [other for other, one in enumerate(seen) if one.view.scale < view.scale]
+            below = max(seen[other].view.scale for other in coarser)
+            faces = confirmed(faces, view, [one.everything for one in seen if one.view.scale == below])
+            agreed[index] = without_pieces(faces, joined([agreed[other] for other in coarser]))
+    return agreed
+
+
+def _groups(frames: Sequence[Frame], batch_size: int, run_pixels: int) -> Iterator[list[int]]:
+    """Indices of views that go through the network together: one shape, within the limits, and always one view."""
     by_shape: dict[tuple[int, int], list[int]] = {}
     for index, frame in enumerate(frames):
         by_shape.setdefault(frame.shape, []).append(index)
     for (height, width), indices in by_shape.items():
-        size = max(1, min(batch_size, BATCH_PIXELS // (height * width)))
+        size = max(1, min(batch_size, run_pixels // (height * width)))
         for start in range(0, len(indices), size):
             yield indices[start : start + size]
 

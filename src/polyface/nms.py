@@ -74,6 +74,12 @@ def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
         remaining = rest[~joins]
 
 
+def iou(box: FloatArray, boxes: FloatArray) -> Float64Array:
+    """Return the IoU ``(N,)`` of a box ``(4,)`` with each of ``boxes (N, 4)``, all xyxy."""
+    corners, areas = _measured(np.concatenate([box[None], boxes]))
+    return _iou(corners, areas, np.intp(0), np.arange(1, len(boxes) + 1))
+
+
 def _measured(boxes: FloatArray) -> tuple[Float64Array, Float64Array]:
     x1, y1, x2, y2 = corners = boxes.astype(np.float64).T
     return corners, np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)

@@ -65,6 +65,8 @@ class Detections:
         timing: with the setting ``timing``, the seconds of this picture by stage: ``"read"``, ``"prepare"``,
             ``"network"``, ``"decode"`` and ``"nms"``, over all its views. What was done for several pictures at once
             counts in equal shares, so the timings of a batch add up to the call. No part of equality.
+        truncated: there was more above the score threshold than a limit let through: ``pre_nms_top_k`` or
+            ``post_nms_top_k`` of the detector, or that of a published protocol.
 
     Raises:
         ValueError: the shapes do not belong together, or a value is not finite.
@@ -74,6 +76,7 @@ class Detections:
     scores: FloatArray = field(converter=_float32, eq=_array_equal)
     landmarks: FloatArray | None = field(default=None, converter=_float32, eq=_array_equal)
     timing: Mapping[str, float] | None = field(default=None, eq=False, repr=False)
+    truncated: bool = False
 
     def __attrs_post_init__(self) -> None:
         count = len(self.scores) if self.scores.ndim == 1 else -1

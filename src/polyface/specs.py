@@ -80,6 +80,12 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
+def _is_range_of_sizes(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value)) and 0 < 8 * value[0] <= value[1]
+
+
 _number = _rule("a finite number", _is_number)
 _three_numbers = _rule(
     "three finite numbers", lambda value: isinstance(value, tuple) and len(value) == 3 and all(map(_is_number, value))
@@ -252,6 +258,20 @@ class GraphSource:
             raise ContractError(f"GraphSource '{self.kind}' names the file '{self.ref.target}' without its sha256.")
 
 
+def least_run(face_sizes: tuple[float, float] | None, multiple: int = 1) -> int:
+    """Return the pixels of the smallest run of the network that tiles can be cut for.
+
+    Neighbouring tiles share what a face of the largest size needs, and a tile is twice as long at least.
+
+    Args:
+        face_sizes: as in :class:`DetectorSpec`.
+        multiple: what the sides of the input are padded to a multiple of.
+    """
+    side = 256 if face_sizes is None else max(256, 2.5 * face_sizes[1] + 32)
+    padded: int = math.ceil(side / multiple) * multiple
+    return padded**2
+
+
 @frozen(kw_only=True)
 class DetectDefaults:
     """What a detector uses where the user says nothing.
@@ -259,14 +279,15 @@ class DetectDefaults:
     Args:
         score_threshold: a face must score at least this; in [0, 1].
         iou_threshold: of two boxes that overlap more than this, NMS drops the lower-scoring; in [0, 1].
-        pre_nms_top_k: at most so many boxes of a picture go into NMS, the highest-scoring.
-        post_nms_top_k: at most so many come out.
+        pre_nms_top_k: at most so many boxes of a view go into NMS, the highest-scoring. Where there were more, the
+            result says that it is ``truncated``.
+        post_nms_top_k: at most so many faces come back; ``None``, the default, is all of them. Likewise.
     """
 
     score_threshold: float = field(default=0.5, validator=_in(0, 1))
     iou_threshold: float = field(default=0.4, validator=_in(0, 1))
     pre_nms_top_k: int = field(default=5000, validator=_count)
-    post_nms_top_k: int = field(default=750, validator=_count)
+    post_nms_top_k: int | None = field(default=None, validator=attrs.validators.optional(_count))
 
 
 @frozen(kw_only=True)
@@ -288,6 +309,12 @@ class DetectorSpec:
             ``"body.stage1.*"``; found by measuring what each costs in accuracy.
         defaults: thresholds and limits where the user says nothing.
         min_side: height and width are padded to this at least, in pixels.
+        face_sizes: the smallest and the largest face that the network sees well: the longer side, in pixels of its
+            input; found by measuring. The largest is at least eight times the smallest. Larger faces are looked for in
+            shrunken views. ``None`` is for a network that sees faces of every size.
+        run_pixels: a run of the network takes at most so many pixels of its input, batch included: what bounds memory.
+            An image of more is seen in overlapping tiles. At least 256x256, and enough for tiles that share a face of
+            the largest size.
         references: papers and repositories.
     """
 
@@ -304,6 +331,14 @@ class DetectorSpec:
     keep_float: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
     defaults: DetectDefaults = field(factory=DetectDefaults, validator=_is(DetectDefaults))
     min_side: int = field(default=32, validator=_count)
+    face_sizes: tuple[float, float] | None = field(
+        default=None,
+        converter=_as_tuple,
+        validator=_rule(
+            "None, or the smallest and the largest face in pixels, at least eight times as large", _is_range_of_sizes
+        ),
+    )
+    run_pixels: int = field(default=2048 * 2048, validator=_count)
     references: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
 
     def __attrs_post_init__(self) -> None:
@@ -317,6 +352,7 @@ class DetectorSpec:
                 any(g.weights is not None and g.weights not in known for g in self.graphs),
                 "has a graph made from weights it does not list",
             ),
+            (self.run_pixels < least_run(self.face_sizes), "has run_pixels for tiles that share no face of its sizes"),
         ):
             if wrong:
                 raise ContractError(f"DetectorSpec '{self.name}' {what}.")

@@ -35,14 +35,16 @@ def test_a_picture_gives_one_line_with_these_keys_in_this_order(polyface, pictur
     result = polyface("detect", picture("a.png"), "--json")
     assert result.exit_code == 0
     [line] = lines(result.stdout)
-    assert list(line) == ["image", "width", "height", "faces", "drawing", "error"]
-    assert line == {"image": "a.png", "width": 64, "height": 48, "faces": [FACE], "drawing": None, "error": None}
+    assert list(line) == ["image", "width", "height", "faces", "truncated", "drawing", "error"]
+    kept = {"faces": [FACE], "truncated": False, "drawing": None, "error": None}
+    assert line == {"image": "a.png", "width": 64, "height": 48, **kept}
 
 
 def test_a_picture_without_faces_has_an_empty_list(polyface):
     Image.new("RGB", (40, 30)).save("black.png")
     [line] = lines(polyface("detect", "black.png", "--json").stdout)
-    assert line == {"image": "black.png", "width": 40, "height": 30, "faces": [], "drawing": None, "error": None}
+    nothing = {"faces": [], "truncated": False, "drawing": None, "error": None}
+    assert line == {"image": "black.png", "width": 40, "height": 30, **nothing}
 
 
 def test_size_and_boxes_are_those_of_the_picture_as_it_is_shown(polyface, picture):
@@ -95,7 +97,7 @@ SECONDS = {"read": 2, "prepare": 1, "network": 1, "decode": 2, "nms": 2, "draw":
 def test_with_timing_each_line_has_the_seconds_of_each_stage(polyface, picture, ticking):
     result = polyface("detect", picture("a.png"), "broken.png", "--json", "--timing", "--output", "out")
     line, broken = lines(result.stdout)
-    assert list(line) == ["image", "width", "height", "faces", "drawing", "error", "timing"]
+    assert list(line) == ["image", "width", "height", "faces", "truncated", "drawing", "error", "timing"]
     assert list(line["timing"].items()) == list(SECONDS.items())
     assert "timing" not in broken
 

@@ -63,7 +63,7 @@ def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, pic
     assert result.exit_code == 1
     bad, good = map(json.loads, result.stdout.splitlines())
     assert bad["error"].startswith(reason)
-    nothing = {"width": None, "height": None, "faces": [], "drawing": None}
+    nothing = {"width": None, "height": None, "faces": [], "truncated": False, "drawing": None}
     assert bad == {"image": "bad.jpg", **nothing, "error": bad["error"]}
     assert result.stderr.startswith(f"bad.jpg: {bad['error']}\n")
     assert (len(good["faces"]), good["error"]) == (1, None)

@@ -172,6 +172,7 @@ class TestBuildDetector:
             "max_side": 50,
             "precision": "fp16",
             "clip": True,
+            "view": "plain",
         }
 
     def test_nothing_else_is_set(self):
@@ -179,6 +180,7 @@ class TestBuildDetector:
             "detector": "dsfd-resnet152",
             "score_threshold": 0.5,
             "iou_threshold": 0.3,
+            "view": "plain",
         }
 
     def test_an_unknown_name_offers_the_nearest(self):

@@ -40,6 +40,8 @@ VALUES = {
     "infer_size": st.lists(counts, min_size=2, max_size=2),
     "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": counts,
+    "view": st.sampled_from(["auto", "plain"]),
+    "run_pixels": st.integers(65_536, 2**29),
     "preset": words,
     "scales": st.lists(st.floats(0, 8, exclude_min=True), min_size=1, max_size=3),
     "flip": st.booleans(),

@@ -26,7 +26,6 @@ from polyface import gate, timing
 from polyface.artifacts import ArtifactKey
 from polyface.config import Config
 from polyface.detector import (
-    PRIOR_SHAPES,
     FaceDetector,
     Selection,
     build,
@@ -241,11 +240,16 @@ class TestOnePicture:
         detector = make(spec=spec, score_threshold=0.0, iou_threshold=0.0)
         assert (detector.score_threshold, detector.iou_threshold) == (0.0, 0.0)
 
-    def test_a_preset_limits_the_faces_whatever_the_detector_would_keep(self, make, detector_spec):
-        spec = attrs.evolve(detector_spec, defaults=DetectDefaults(post_nms_top_k=900))
+    def test_every_face_of_a_crowd_comes_back(self, make):
         apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(800)]
-        assert len(make(faces(*apart), spec=spec).detect(picture(0))) == 800
-        assert len(make(faces(*apart), spec=spec, preset="widerface-original").detect(picture(0))) == 750
+        found = make(faces(*apart)).detect(picture(0))
+        assert (len(found), found.truncated) == (800, False)
+
+    def test_a_preset_limits_the_faces_and_says_that_there_were_more(self, make):
+        apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(751)]
+        for count, truncated in ((750, False), (751, True)):
+            found = make(faces(*apart[:count]), preset="widerface-original").detect(picture(0))
+            assert (len(found), found.truncated) == (750, truncated)
 
     def test_overlapping_faces_lose_to_the_better_one(self, make):
         # 10x10 boxes shifted by 5: IoU 1/3.
@@ -265,6 +269,12 @@ class TestOnePicture:
             spec = attrs.evolve(detector_spec, defaults=DetectDefaults(**limits))
             found = make(faces(*rows), spec=spec).detect(picture(0))
             np.testing.assert_array_equal(found.to_array(), np.array(rows[:count], np.float32))
+            assert found.truncated
+
+    def test_what_is_under_the_threshold_is_not_cut_off(self, make, detector_spec):
+        rows = [(20 * i, 0, 20 * i + 10, 10, 0.9 - 0.3 * i) for i in range(3)]  # 0.9, 0.6, 0.3
+        spec = attrs.evolve(detector_spec, defaults=DetectDefaults(pre_nms_top_k=2, post_nms_top_k=2))
+        assert not make(faces(*rows), spec=spec).detect(picture(0)).truncated
 
     def test_only_what_passes_the_threshold_is_decoded(self, make):
         decoded = []
@@ -340,8 +350,7 @@ class TestBatch:
 
     @pytest.mark.parametrize(("pixels", "runs"), [(3 * 32 * 32, [3, 2]), (3 * 32 * 32 - 1, [2, 2, 1]), (1, [1] * 5)])
     def test_at_most_so_many_pixels_go_together_but_always_one_picture(self, make, monkeypatch, pixels, runs):
-        monkeypatch.setattr(module, "BATCH_PIXELS", pixels)
-        detector = make()
+        monkeypatch.setattr(detector := make(), "_run_pixels", pixels)
         detector.detect_batch([picture(index) for index in range(5)])
         assert [shape[0] for shape in shapes(detector)] == runs
 
@@ -582,22 +591,69 @@ class TestPriors:
             detector.detect(picture(1, height=height))
         assert head.asked == [(32, 32), (64, 32)]
 
-    def test_the_priors_of_only_so_many_shapes_are_kept(self, make):
-        head = Head()
-        detector = make(head=head)
-        widths = [32 * (index + 1) for index in range(PRIOR_SHAPES + 1)]
-        for width in [*widths, widths[-1], widths[0]]:
-            detector.detect(picture(1, width=width))
-        # The last is still kept; the first had to go.
-        assert head.asked == [(32, width) for width in [*widths, widths[0]]]
+
+def test_a_network_input_that_no_memory_holds_is_an_error_of_that_picture(make, monkeypatch):
+    detector = make()
+
+    def no_memory(shape):
+        raise MemoryError
+
+    monkeypatch.setattr(detector._buffers, "lent", no_memory)
+    with pytest.raises(ImageError, match="network inputs of 32x32 pixels do not fit into memory") as caught:
+        detector.detect(picture(1))
+    assert caught.value.fix == "lower run_pixels, scales, infer_size, max_side, pad_to or batch_size"
 
 
-@pytest.mark.parametrize("side", [400, 20_000])  # for NumPy, one is too much memory, the other too large a number
-def test_a_network_input_that_no_memory_holds_is_an_error_of_that_picture(make, side):
-    endless = np.broadcast_to(np.uint8(0), (side, side, 3))
-    with pytest.raises(ImageError, match="do not fit into memory") as caught:
-        make(scales=65536).detect(endless)
-    assert caught.value.fix == "lower scales, infer_size, max_side, pad_to or batch_size"
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("settings", "side", "pixels"),
+        [
+            ({"scales": 65536}, 400, "687,194,767,360,000"),  # 400 * 65536 squared
+            ({"scales": 65536, "view": "plain"}, 400, "687,194,767,360,000"),
+            ({"pad_to": 65536}, 400, "4,294,967,296"),
+            ({"infer_size": (40_000, 40_000)}, 400, "1,600,000,000"),
+            ({"view": "plain"}, 40_000, "1,600,000,000"),
+        ],
+    )
+    def test_more_pixels_than_any_picture_needs_are_refused_with_the_settings_that_ask_for_them(
+        self, make, settings, side, pixels
+    ):
+        endless = np.broadcast_to(np.uint8(0), (side, side, 3))
+        with pytest.raises(ImageError) as caught:
+            make(**settings).detect(endless)
+        assert caught.value.what == (
+            f"The views of the picture have {pixels} pixels; at most 1,073,741,824 go through the network."
+        )
+        assert caught.value.fix == "lower scales, tile_overlap, pad_to, infer_size or max_side"
+
+    def test_more_tiles_than_any_picture_needs_are_refused(self, make):
+        with pytest.raises(ImageError) as caught:
+            make(tile=10, tile_overlap=0.9).detect(picture(1, height=200, width=200))
+        # Steps of a pixel: 191 places down, 191 across.
+        assert caught.value.what == "The picture would be seen in 36,481 tiles; at most 4,096 are taken."
+        assert caught.value.fix == "raise tile, or lower tile_overlap, scales or max_side"
+
+    def test_no_run_has_more_pixels_than_it_may(self, make):
+        detector = make(run_pixels=256 * 256)
+        detector.detect(picture(1, height=1000, width=1500))
+        assert len(shapes(detector)) > 1
+        assert all(n * height * width <= 256 * 256 for n, _, height, width in shapes(detector))
+
+    def test_a_plain_view_is_one_run_whatever_its_size(self, make):
+        detector = make(run_pixels=256 * 256, view="plain")
+        detector.detect(picture(1, height=960, width=1504))
+        assert shapes(detector) == [(1, 3, 960, 1504)]
+
+    def test_a_fixed_size_is_one_run_whatever_its_size(self, make):
+        detector = make(run_pixels=256 * 256, infer_size=(960, 1504))
+        detector.detect(picture(1, height=40, width=40))
+        assert shapes(detector) == [(1, 3, 960, 1504)]
+
+    @pytest.mark.parametrize("far", [2e9, -2e9, 3e38])
+    def test_a_box_farther_away_than_any_picture_is_not_finite(self, make, far):
+        # 3e38 times the 4 pixels that one of the network stands for would be infinite.
+        with pytest.raises(BackendUnavailableError, match="not finite, or far too large"):
+            make(faces((0, 0, far, 1, 1)), max_side=50).detect(picture(0, height=100, width=200))
 
 
 def test_the_padding_shows_nothing_of_the_picture_before(make):
@@ -625,7 +681,7 @@ class TestBadOutputs:
         row[place] = bad
         with pytest.raises(BackendUnavailableError) as caught:
             make(faces(row)).detect(picture(0))
-        assert caught.value.what == "'toy' on 'fast' gave numbers that are not finite."
+        assert caught.value.what == "'toy' on 'fast' gave numbers that are not finite, or far too large."
         assert (caught.value.why, caught.value.fix) == (("the weights may be damaged",), "choose other --weights")
 
     def test_numbers_that_are_not_finite_in_half_precision_suggest_full_precision(self, make):

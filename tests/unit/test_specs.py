@@ -169,6 +169,17 @@ def test_a_wrong_value_is_refused_in_one_sentence(make, message):
         ({"name": "Face Finder"}, f"DetectorSpec.name must be {NAME_RULE}, not 'Face Finder'."),
         ({"graph_version": 0}, "DetectorSpec.graph_version must be a whole number of at least 1, not 0."),
         ({"outputs": ()}, "DetectorSpec 'toy' has no outputs."),
+        (
+            {"face_sizes": (100, 799)},
+            "DetectorSpec.face_sizes must be None, or the smallest and the largest face in pixels, at least eight "
+            "times as large, not (100, 799).",
+        ),
+        # Tiles of 2.5 * 512 + 32 = 1312 pixels
+        (
+            {"face_sizes": (32, 512), "run_pixels": 1312 * 1312 - 1},
+            "DetectorSpec 'toy' has run_pixels for tiles that share no face of its sizes.",
+        ),
+        ({"run_pixels": 65535}, "DetectorSpec 'toy' has run_pixels for tiles that share no face of its sizes."),
         ({"graphs": ()}, "DetectorSpec 'toy' publishes no graph."),
         ({"outputs": [TensorSpec(name="a", dims=())] * 2}, "DetectorSpec 'toy' has two outputs of one name."),
         (

@@ -16,7 +16,7 @@ from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.progress import progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, say
-from polyface.config import Config, load_config, settings
+from polyface.config import Config, load_config, one_view, settings
 from polyface.errors import ConfigError, ImageError, quoted
 from polyface.plugins import installed_plugins
 from polyface.weights import expanded
@@ -110,7 +110,7 @@ def command(
     from polyface.benchmark.plot import draw, empty
     from polyface.benchmark.rounds import Samples, machine, measure
 
-    config = load_config(config_file, source=SOURCE, **overrides)
+    config = one_view(load_config(config_file, source=SOURCE, **overrides))
     choices = _choices(detectors or (config.detector,), backends, config)
     counts = _listed("batches", batches, "batch_size")
     shapes = _listed("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]

@@ -18,7 +18,7 @@ from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, say
-from polyface.config import Config, load_config
+from polyface.config import Config, load_config, one_view
 from polyface.errors import ConfigError, ImageError, quoted
 from polyface.weights import expanded
 
@@ -167,7 +167,7 @@ def command(
     from polyface.detector import create_detector
     from polyface.testing.comparison import tolerance_of
 
-    config = load_config(config_file, source=SOURCE, **overrides).replace(detector=detector)
+    config = one_view(load_config(config_file, source=SOURCE, **overrides)).replace(detector=detector)
     named = _chosen(backends, config)
     first, *others = named.values()
     rows = [tolerance_of(first.precision, other.precision) for other in others]

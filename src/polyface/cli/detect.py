@@ -108,14 +108,14 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
     """Read one picture, find its faces, and write what was found; what is wrong with it is written, too."""
     started = time.perf_counter()
     line: dict[str, Any] = {"image": job.name, "width": None, "height": None, "faces": []}
-    line |= {"drawing": None, "error": None}
+    line |= {"truncated": False, "drawing": None, "error": None}
     timing: dict[str, float] = {}
     try:
         picture = _read(job, detector)
         read = time.perf_counter() - started
         line["height"], line["width"] = picture.shape
         faces = detector.detect(picture)
-        line["faces"] = faces.to_dicts()
+        line["faces"], line["truncated"] = faces.to_dicts(), faces.truncated
         drawing = time.perf_counter()
         if folder is not None:
             line["drawing"] = _draw(job, picture, faces, folder, detector.config)

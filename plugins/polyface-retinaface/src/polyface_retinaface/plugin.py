@@ -30,6 +30,7 @@ def _spec(
     summary: str,
     graphs: Iterable[GraphSource],
     weights: Iterable[WeightsFile],
+    run_pixels: int,
     keep_float: Iterable[str] = ("*Head.*",),
 ) -> DetectorSpec:
     return DetectorSpec(
@@ -48,8 +49,12 @@ def _spec(
         weights=tuple(weights),
         keep_float=tuple(keep_float),
         landmarks=("left_eye", "right_eye", "nose", "mouth_left", "mouth_right"),  # as seen in the picture
-        defaults=DetectDefaults(score_threshold=0.5, iou_threshold=0.4, pre_nms_top_k=5000, post_nms_top_k=750),
+        defaults=DetectDefaults(score_threshold=0.5, iou_threshold=0.4, pre_nms_top_k=5000),
         min_side=32,
+        # Measured with MobileNet0.25 (benchmarks/README.md): below 32 ever fewer faces are found, above 512, where the
+        # anchors end, ever more of them in pieces. ResNet-50 has the same anchors, and was not measured.
+        face_sizes=(32, 512),
+        run_pixels=run_pixels,
         references=("https://arxiv.org/abs/1905.00641", "https://github.com/biubug6/Pytorch_Retinaface"),
     )
 
@@ -62,6 +67,7 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
         summary="RetinaFace on MobileNet x0.25: small and fast, weights included",
         # Found by quantizing one part at a time; the README has the figures.
         keep_float=("*Head.*", "body.stage1.*", "body.stage2.*", "fpn.output*"),
+        run_pixels=4096 * 2048,  # 0.4 GB in ONNX Runtime, 0.6 GB in OpenVINO and PyTorch
         graphs=(
             GraphSource(
                 kind="onnx",
@@ -105,6 +111,7 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
     yield _spec(
         name="retinaface-resnet50",
         summary="RetinaFace on ResNet-50: slower and more accurate",
+        run_pixels=2048 * 1536,  # 0.7 GB in PyTorch; about 0.9 GB in ONNX Runtime and 1.1 GB in OpenVINO
         graphs=(GraphSource(kind="torch-module", ref=Ref("polyface_retinaface.net:resnet50"), requires=_TORCH),),
         weights=(
             WeightsFile(

@@ -27,7 +27,8 @@ What differs, with what it is worth in points of average precision (easy / mediu
   where they are missing, the error says how to get them. ``RetinaNetMobileNetV1`` takes the packaged ones of
   yakhyo/retinaface-pytorch (90.85 / 88.04 / 73.67 on those pictures); ``weights="pytorch-retinaface"`` takes
   Pytorch_Retinaface's own, which the original has (90.98 / 88.33 / 73.94).
-- **Faces.** At most 750 of a picture, the best, as in the published protocols; there, RetinaFace has no limit.
+- **Faces.** All that NMS leaves; there, DSFD gives at most 750.
+- **Views.** The network sees a picture once, as there; ``view="auto"`` finds faces of every size.
 - **Device.** ``device=None`` is polyface's own choice: CUDA where a backend that is installed has it, else the CPU.
 - **Classes.** ``build_detector`` is the one way to a detector; the classes it names are not exported.
 - **Errors** are polyface's, not ``AssertionError``.

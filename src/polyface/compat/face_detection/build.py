@@ -130,7 +130,7 @@ def build_detector(  # noqa: PLR0917 - the original's positions
         device=None if device is None else str(device),
         max_side=max_resolution,
         clip=clip_boxes,
-        **settings,
+        **{"view": "plain", **settings},
     )
     return Detector(face_detector)
 
