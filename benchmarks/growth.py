@@ -82,7 +82,9 @@ def panels(folder: Path) -> dict[str, list[Point]]:
 def make(backend: str, samples: Samples) -> Any:
     """Return the call of the detector, as ``make`` of a contender; how many faces it finds is a fact."""
     name, _, precision = backend.partition(":")
-    config = Config(detector=DETECTOR, backend=name, precision=precision or "fp32", device="cpu", score_threshold=0.5)
+    config = Config(
+        detector=DETECTOR, backend=name, precision=precision or "fp32", device="cpu", score_threshold=0.5, view="plain"
+    )
     call, facts = polyface_detector(config)
     return call, {**facts, "faces": sum(map(len, call(samples.pictures(0))))}
 

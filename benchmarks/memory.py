@@ -142,7 +142,12 @@ def main() -> None:
     print(f"| | loaded | after {FIRST} | most after | last | peak | growth |\n|---|---|---|---|---|---|---|")
     rows = {}
     for detector in options.detectors:
-        settings = {"detector": detector, "weights": options.weights, "score_threshold": options.score_threshold}
+        settings = {
+            "detector": detector,
+            "view": "plain",
+            "weights": options.weights,
+            "score_threshold": options.score_threshold,
+        }
         config = load_config(device="cpu", **settings)
         for label, one in chosen(options.backends or installed(), config).items():
             name = f"{detector} on {label}"

@@ -226,6 +226,7 @@ def main() -> None:
     samples = Samples(size=(height, width), batch=1, paths=paths)
     names = options.names or list(PEERS)
     config = Config(
+        view="plain",
         detector=options.detector,
         weights=options.weights,
         device="cpu",

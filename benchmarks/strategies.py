@@ -17,6 +17,7 @@ from polyface.evaluation.widerface import SUBSETS, average_precision, read_truth
 
 ROWS: dict[str, dict[str, Any]] = {
     "widerface-original": {"preset": "widerface-original", "pad_to": 1},
+    "auto": {"view": "auto"},
     "plain": {},
     "flip": {"flip": True},
     "flip, vote": {"flip": True, "merge": "vote"},
@@ -29,7 +30,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "widerface-1600": {"preset": "widerface-1600"},
     "dsfd-multiscale": {"preset": "dsfd-multiscale"},
 }
-COMMON: dict[str, Any] = {"backend": "onnxruntime", "device": "cpu"}
+COMMON: dict[str, Any] = {"backend": "onnxruntime", "device": "cpu", "view": "plain"}
 THRESHOLDS = {"score_threshold": 0.02, "iou_threshold": 0.4}
 """Of the rows that are no preset."""
 

@@ -31,6 +31,7 @@ def test_real_pictures_give_the_same_faces_as_the_original(shared, require, make
         score_threshold=0.5,
         iou_threshold=0.4,
         pad_to=1,
+        view="plain",
     )
     images = json.loads((shared / "golden/detections.json").read_text())["images"]
     assert len(images) == 10
