@@ -36,7 +36,7 @@ def evaluated(shared, folder, weights, backend, precision):
         "--device": "cpu",
         "--precision": precision,
         "--pad-to": 1,
-        "--view": "plain",
+        "--preset": "widerface-original",
     }
     options = [str(part) for pair in arguments.items() for part in pair]
     result = CliRunner().invoke(group, ["evaluate", "widerface", *options, "--json"])
