@@ -29,7 +29,7 @@ Picture: TypeAlias = npt.NDArray[np.uint8]
 Detect: TypeAlias = Callable[[Picture], Detections]
 
 NAME = "retinaface-mobilenet025"
-COMMON = polyface.Config(backend="onnxruntime", device="cpu")
+COMMON = polyface.Config(backend="onnxruntime", device="cpu", view="plain")
 CURVE = {"score_threshold": 0.02, "iou_threshold": 0.4}
 """Thresholds for precision-recall curves."""
 

@@ -32,7 +32,9 @@ def test_the_eager_pipeline_finds_the_faces_that_polyface_finds(
     require("torch", "torchvision", "polyface_torch", "polyface_dsfd", "polyface_retinaface", "safetensors")
     picture = np.ascontiguousarray(read_image(pytestconfig.rootpath / "examples/collage.jpg")[:height, :width])
     thresholds = {"score_threshold": 0.5, "iou_threshold": peers.IOU}
-    config = Config(detector=detector, weights=weights_of(detector), backend="torch", device="cpu", **thresholds)
+    config = Config(
+        detector=detector, weights=weights_of(detector), backend="torch", device="cpu", view="plain", **thresholds
+    )
 
     (rows,) = peers.eager(config)[0]([picture])
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
