@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import random
 import re
 import struct
 import zlib
@@ -307,7 +308,7 @@ def _look_into_jpeg(source: _Source) -> _Found:
     """Keep tables, frame and scans; find EXIF, XMP, and what lies behind the picture."""
     kept, exif, xmp, others, scans = [b"\xff\xd8"], b"", b"", 0, 0
     bits: dict[tuple[int, int], int] = {}
-    progressive = ended = False
+    ended = False
     for marker, segment in _segments(source.file.read()):
         body = segment[4:]
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
@@ -318,15 +319,21 @@ def _look_into_jpeg(source: _Source) -> _Found:
             others = others or _views_beside(body[4:])
         elif marker in (0xE0, 0xEE) or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             kept.append(segment)
-        progressive |= marker in (0xC2, 0xC6, 0xCA, 0xCE)
         ended |= marker == 0xD9
+        if marker in _FRAMES:
+            bits |= {
+                (component, place): 1
+                for component in body[6 : 6 + 3 * int.from_bytes(body[5:6]) : 3]
+                for place in range(64)
+            }
         if marker == 0xDA:
             scans += 1
             _note_bits(body, bits)
-    if scans > (MOST_SCANS if ended else MOST_SCANS // 2):  # one without its end is decoded twice
-        why = f"it has {scans:,} scans; at most {MOST_SCANS} are read, since each passes over all pixels"
+    most = MOST_SCANS if ended else MOST_SCANS // 2  # one without its end is decoded several times
+    if scans > most:
+        why = f"it has {scans:,} scans; at most {most} are read, since each passes over all pixels"
         raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=RESAVE)
-    if not ended and progressive and any(bits.values()):
+    if not ended and any(bits.values()):
         raise ImageError(f"{source.label} cannot be decoded.", why=["it is cut short: its last scans are missing"])
     note = f"a file of {1 + others} views of one scene, of which the first is read" if others else ""
     return _Found(data=b"".join(kept), exif=exif, xmp=xmp, note=note, ended=ended or not scans)
@@ -351,17 +358,29 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+def continuations(jpeg: bytes) -> Iterator[bytes]:
+    """Yield several things that might follow a JPEG that was cut off: noise, with the restart markers that come next.
+
+    Noise alone would not do where the cut is at the end of an interval: the decoder skips it, in search of a marker.
+    """
+    scan = jpeg.rfind(b"\xff\xda")
+    last = max(range(8), key=lambda number: jpeg.rfind(bytes([0xFF, 0xD0 + number]), scan))
+    first = last + 1 if jpeg.rfind(bytes([0xFF, 0xD0 + last]), scan) >= 0 else 0
+    for seed in range(3):
+        noise = random.Random(seed).randbytes(4096).replace(b"\xff", b"")  # noqa: S311 - nothing secret
+        yield noise + b"".join(bytes([0xFF, 0xD0 + (first + step) % 8]) + noise for step in range(8))
 
 
 def _note_bits(scan: bytes, bits: dict[tuple[int, int], int]) -> None:
-    """How many bits of each component's coefficients are still missing after a scan of a progressive JPEG."""
+    """How many bits of each component's coefficients are still missing after a scan."""
     count = scan[0] if scan else 0
     if len(scan) < 4 + 2 * count:
         return
     first, last, low = scan[1 + 2 * count], scan[2 + 2 * count], scan[3 + 2 * count] & 15
     for component in scan[1 : 1 + 2 * count : 2]:
-        for place in range(64):
-            bits.setdefault((component, place), 1)
         for place in range(first, min(last, 63) + 1):
             bits[component, place] = low
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from attrs import evolve, frozen
 from PIL import ExifTags, Image
 
-from polyface.decoding import LONGEST, Opened, check_size, open_file, prepare_memory
+from polyface.decoding import LONGEST, Opened, check_size, continuations, open_file, prepare_memory
 from polyface.errors import ImageError, PolyfaceError
 
 if TYPE_CHECKING:
@@ -176,9 +176,9 @@ def _decode(
     found = _pixels_of(opened, label, scale, max_pixels)
     if not opened.ended:
         # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
-        other = _pixels_of(_ended(opened, _NOISE), label, scale, max_pixels)
-        if not np.array_equal(found.pixels, other.pixels):
-            raise ImageError(f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"])
+        for rest in continuations(opened.jpeg):
+            if not np.array_equal(found.pixels, _pixels_of(_ended(opened, rest), label, scale, max_pixels).pixels):
+                raise ImageError(f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"])
     if opened.note:
         LOG.warning("%s is %s", label, opened.note)
     return found
@@ -205,11 +205,9 @@ def _ended(opened: Opened, before: bytes = b"") -> Opened:
     """The same JPEG with something and its end marker behind it."""
     from PIL.JpegImagePlugin import JpegImageFile
 
-    jpeg = opened.jpeg + before + b"\xff\xd9"
+    # A last FF is the first half of what was cut off, and would make a marker of what comes next.
+    jpeg = opened.jpeg.rstrip(b"\xff") + before + b"\xff\xd9"
     return evolve(opened, image=JpegImageFile(io.BytesIO(jpeg), ""), jpeg=jpeg, ended=True)
-
-
-_NOISE = bytes(range(1, 255)) * 16
 
 
 @functools.cache

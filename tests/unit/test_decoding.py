@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -460,6 +461,29 @@ class TestJpegWithoutItsEnd:
         for place in np.random.default_rng(3).integers(start, len(data) - 8, 40):
             error = refusal(data[:place])
             assert "cut short" in error.why[0] or error.what.endswith("cannot be decoded.")
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}], ids=str)
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    def test_wherever_one_is_cut_it_is_refused_or_has_the_pixels_of_the_whole(self, mode, options):
+        data = encoded(Image.fromarray(noise(24, 40)).convert(mode), "JPEG", **options)
+        whole = read_image(data)
+        read = {}
+        for length in range(20, len(data) - 1):
+            with contextlib.suppress(ImageError):
+                read[length] = read_image(data[:length])
+        assert len(data) - 2 in read
+        # The last byte may hold nothing but filling.
+        assert set(read) <= {len(data) - 3, len(data) - 2}
+        assert all(np.array_equal(pixels, whole) for pixels in read.values())
+
+    def test_one_that_ends_between_two_components_is_refused(self):
+        # Pillow writes all components into one scan; a header that lists one more says that its scan is to come.
+        data = bytearray(encoded(photo().convert("L"), "JPEG"))
+        at = data.index(b"\xff\xc0")
+        data[at + 3] += 3
+        data[at + 9] = 2
+        data[at + 13 : at + 13] = b"\x02\x11\x00"
+        assert refusal(bytes(data[:-2])).why == ("it is cut short: its last scans are missing",)
 
     def test_a_progressive_one_that_ends_between_two_scans_is_refused(self):
         data = encoded(photo(), "JPEG", progressive=True)
