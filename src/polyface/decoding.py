@@ -53,6 +53,8 @@ MOST_PAGES = 16
 LONGEST_TEXT = 2**20
 """Bytes of a text that may hold a picture's orientation."""
 
+_EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
+
 RESAVE = "save it anew in a picture editor"
 
 _STREAMED = ("TIFF", "BMP", "PPM", "TGA")
@@ -342,11 +344,9 @@ def _look_into_jpeg(source: _Source) -> _Found:
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The marker and all bytes of each segment up to the end marker; of a scan with what it encodes."""
     at = 2
-    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
-        marker, start = data[at + 1], at
-        if marker in (0, 1, 0xFF) or 0xD0 <= marker <= 0xD8:
-            at += 1 if marker == 0xFF else 2
-            continue
+    while match := _SEGMENT.search(data, at):
+        marker, start = match[0][-1], match.end() - 2
+        at = start
         if marker == 0xD9:
             yield marker, data[at : at + 2]
             return
@@ -358,6 +358,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_SEGMENT = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
@@ -402,7 +403,8 @@ def _views_beside(data: bytes) -> int:
 def _look_into_png(source: _Source) -> _Found:
     """Keep header, palette, transparency and pixels, these in one chunk; find what turns the picture."""
     data = source.file.read()
-    head, pixels, exif, xmp, frames, at = [data[:8]], [], b"", b"", 1, 8
+    head, pixels, exif, frames, at = [data[:8]], [], b"", 1, 8
+    texts: dict[bytes, bytes] = {}
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + length]
@@ -415,42 +417,41 @@ def _look_into_png(source: _Source) -> _Found:
         elif kind == b"eXIf":
             exif = exif or body
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            keyword, text = _text(kind, body)
-            exif = exif or (_hex_profile(text) if keyword == b"Raw profile type exif" else b"")
-            xmp = xmp or (text if keyword == b"XML:com.adobe.xmp" else b"")
+            keyword = body[:80].partition(b"\0")[0]
+            if keyword in (_EXIF_TEXT, _XMP_TEXT) and keyword not in texts:  # of many, only the first is unpacked
+                texts[keyword] = _text(kind, body)
         elif kind == b"IEND":
             break
         at += 12 + length
     whole = b"".join(pixels)
     chunks = [_chunk(b"IDAT", whole)] if pixels else []
     joined = b"".join([*head, *chunks, _chunk(b"IEND", b"")])
-    return _Found(data=joined, exif=exif, xmp=xmp, note=_animation(frames or 1))
+    exif = exif or _hex_profile(texts.get(_EXIF_TEXT, b""))
+    return _Found(data=joined, exif=exif, xmp=texts.get(_XMP_TEXT, b""), note=_animation(frames or 1))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
-def _text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
-    """Keyword and text of a chunk, at most ``LONGEST_TEXT`` bytes of those two that are of use."""
-    keyword, _, text = body[: LONGEST_TEXT + 200].partition(b"\0")
-    if keyword not in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
-        return keyword, b""
+def _text(kind: bytes, body: bytes) -> bytes:
+    """The text of a chunk, at most ``LONGEST_TEXT`` bytes."""
+    text = body[: LONGEST_TEXT + 200].partition(b"\0")[2]
     packed = kind == b"zTXt"
     if kind == b"iTXt":
         packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
     elif packed:
         text = text[1:]
     try:
-        return keyword, zlib.decompressobj().decompress(text, LONGEST_TEXT) if packed else text
+        return zlib.decompressobj().decompress(text, LONGEST_TEXT) if packed else text
     except zlib.error:
-        return keyword, b""
+        return b""
 
 
 def _hex_profile(text: bytes) -> bytes:
     """EXIF data as ImageMagick writes them: three lines, then hexadecimal digits."""
     try:
-        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+        return bytes.fromhex(b"".join(text.split(b"\n", 3)[3:]).decode("ascii"))
     except ValueError:
         return b""
 

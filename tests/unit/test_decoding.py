@@ -443,6 +443,15 @@ def photo(height=200, width=120):
     return image
 
 
+def test_of_many_texts_of_a_png_only_the_first_is_unpacked(monkeypatch):
+    unpacked = []
+    unpack = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", lambda: unpacked.append(None) or unpack())
+    text = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\n" * 1000))
+    read_image(png(2, *[text] * 50, pixel=b"\0\0\0"))
+    assert len(unpacked) == 1
+
+
 class TestJpegWithoutItsEnd:
     @pytest.mark.parametrize(
         "options",
