@@ -50,6 +50,10 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 STRIP = 2**20
 """Pixels that are copied out of a PIL image at a time."""
 
+PADDING = 2**24
+"""Pixels that padding may add to a network's input beside as many again as the picture has there: one that is a pixel
+wide would cost as much as one of 32 times its pixels."""
+
 DRAFT = 2
 """A draft has at least so many times the width and height that are wanted; benchmarks/README.md has what that costs."""
 
@@ -422,12 +426,21 @@ def frame_of(
         infer_size: height and width of the network's input, in pixels; decides alone, and enlarges small pictures.
         fit: how the picture fills ``infer_size``: ``"letterbox"`` scales both sides alike and pads, ``"stretch"`` does
             not.
+
+    Raises:
+        ImageError: padding would add more than the picture's own pixels and ``PADDING`` more.
     """
     if infer_size is not None:
         return _fixed_frame(picture_height, picture_width, *infer_size, stretch=fit == "stretch")
     width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
     multiple = math.lcm(preprocess.stride, pad_to)
     net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
+    if net_width * net_height > 2 * width * height + PADDING:
+        raise ImageError(
+            f"The picture, {width}x{height} pixels for the network, would be padded to {net_width}x{net_height}.",
+            why=[f"padding may add as many pixels as it has, and {PADDING:,} more"],
+            fix="lower pad_to or max_side, or cut a long thin picture into parts",
+        )
     return Frame(
         picture_width=picture_width,
         picture_height=picture_height,

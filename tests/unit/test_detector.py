@@ -610,7 +610,6 @@ class TestBounds:
         [
             ({"scales": 65536}, 400, "687,194,767,360,000"),  # 400 * 65536 squared
             ({"scales": 65536, "view": "plain"}, 400, "687,194,767,360,000"),
-            ({"pad_to": 65536}, 400, "4,294,967,296"),
             ({"infer_size": (40_000, 40_000)}, 400, "1,600,000,000"),
             ({"view": "plain"}, 40_000, "1,600,000,000"),
         ],
@@ -625,6 +624,19 @@ class TestBounds:
             f"The views of the picture have {pixels} pixels; at most 1,073,741,824 go through the network."
         )
         assert caught.value.fix == "lower scales, tile_overlap, pad_to, infer_size or max_side"
+
+    @pytest.mark.parametrize("view", ["auto", "plain"])
+    @pytest.mark.parametrize(
+        ("height", "width", "pad_to", "padded"),
+        [(1, 16_000_000, 32, "16000000x32"), (16_000_000, 1, 32, "32x16000000"), (400, 400, 65536, "65536x65536")],
+    )
+    def test_a_picture_that_is_mostly_padding_is_refused(self, make, height, width, pad_to, padded, view):
+        thin = np.broadcast_to(np.uint8(0), (height, width, 3))
+        with pytest.raises(ImageError) as caught:
+            make(view=view, pad_to=pad_to).detect(thin)
+        assert (
+            caught.value.what == f"The picture, {width}x{height} pixels for the network, would be padded to {padded}."
+        )
 
     def test_more_tiles_than_any_picture_needs_are_refused(self, make):
         with pytest.raises(ImageError) as caught:
