@@ -1,7 +1,8 @@
 """Files that are whole or not there: written aside, in the same folder, and then moved into their place.
 
 The name aside is random and must be new, so neither another process, on this machine or another, nor a link that
-somebody laid there can meet it. Whoever is killed leaves it behind; :func:`remove_abandoned` takes it away a day later.
+somebody laid there can meet it. Whoever is killed leaves it behind, and :func:`remove_abandoned` takes it away: a day
+later, or by the next who has the folder to itself.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any, BinaryIO, NoReturn
 ABANDONED = 24 * 3600.0
 """Seconds after which what was written aside belongs to a process that was killed: none writes one file for a day."""
 
+ASIDE = f".{'[0-9a-f]' * 16}.part"
+"""What all names match that files are written aside under."""
 
 MOST_JSON = 1 << 20
 """Bytes of the largest table that is read: those that polyface writes have a few thousand."""
@@ -79,19 +82,20 @@ def read_sealed(path: Path) -> bytes | None:
     return data if hashlib.sha256(data).digest() == digest else None
 
 
-def remove_abandoned(folder: Path | int, pattern: str = ".*.part") -> None:
+def remove_abandoned(folder: Path | int, pattern: str = ".*.part", *, age: float = ABANDONED) -> None:
     """Remove what killed processes left in a folder, files and links and no folders; what cannot be removed stays.
 
     Args:
         folder: its path, or the descriptor of it.
         pattern: which names.
+        age: only what was written to so many seconds ago or more.
     """
     within, parent = (folder, Path()) if isinstance(folder, int) else (None, folder)
     with contextlib.suppress(OSError):
         for name in fnmatch.filter(os.listdir(folder), pattern):  # noqa: PTH208 - of a descriptor, too
             with contextlib.suppress(OSError):
                 status = os.stat(parent / name, dir_fd=within, follow_symlinks=False)
-                if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > ABANDONED:
+                if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime >= age:
                     os.unlink(parent / name, dir_fd=within)
 
 

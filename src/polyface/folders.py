@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, Self
 
 from polyface.errors import ConfigError
-from polyface.files import atomic_write, remove_abandoned
+from polyface.files import ASIDE, atomic_write, remove_abandoned
 
 LOCK = ".polyface.lock"
 """A file that is there, and locked, while a process writes to the folder."""
@@ -25,6 +25,7 @@ LOCK = ".polyface.lock"
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe waits for its other end
 # Windows has no descriptors of folders. There, whatever holds an open file can be neither moved nor removed.
 _BY_DESCRIPTOR = {os.open, os.mkdir, os.stat, os.unlink} <= os.supports_dir_fd and os.listdir in os.supports_fd
 
@@ -92,10 +93,10 @@ class LockedFolder:
             OSError: it cannot be opened, or is a link or anything else that is no file.
         """
         self._refuse_link(self._at / name, self._within)
-        descriptor = os.open(self._at / name, flags | _NO_LINK | _BINARY, 0o666, dir_fd=self._within)
+        descriptor = os.open(self._at / name, flags | _NO_LINK | _NO_WAIT | _BINARY, 0o666, dir_fd=self._within)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is no file", str(self.path / name))
+            raise OSError(errno.EINVAL, "it is no regular file", str(self.path / name))
         return descriptor
 
     def holds(self, name: str, descriptor: int) -> bool:
@@ -162,6 +163,8 @@ class LockedFolder:
         if relative not in self._swept:
             self._swept.add(relative)
             remove_abandoned(folder)
+            if self.locked:  # nobody else writes here, so what polyface wrote aside is left over, however young
+                remove_abandoned(folder, ASIDE, age=0.0)
 
     def _refuse_link(self, path: Path, within: int | None) -> None:
         try:

@@ -141,10 +141,11 @@ class TestLinks:
             folder.open("a", os.O_RDWR | os.O_CREAT)
         assert names(tmp_path) == ["a"]
 
-    def test_nor_is_what_is_no_file(self, tmp_path):
+    @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+    def test_nor_is_a_pipe_which_is_not_waited_for(self, tmp_path, flags):
         os.mkfifo(tmp_path / "pipe")
-        with LockedFolder(tmp_path) as folder, pytest.raises(OSError, match="it is no file"):
-            folder.open("pipe", os.O_RDWR)
+        with LockedFolder(tmp_path) as folder, pytest.raises(OSError, match="it is no regular file"):
+            folder.open("pipe", flags)
 
     @pytest.mark.parametrize("name", ["../a", "sub/../../a", "/a"])
     def test_nor_is_a_name_that_leads_out(self, tmp_path, name):
@@ -186,6 +187,14 @@ def test_what_killed_runs_left_is_removed_from_the_folders_that_are_written_to(t
     with LockedFolder(out) as folder:
         write(folder, "sub/b")
     assert [path.exists() for path in left] == [False, False, True, True]
+
+
+def test_what_a_run_killed_just_now_left_is_removed_and_what_is_not_its_own_stays(tmp_path):
+    mine, other = tmp_path / ".0123456789abcdef.part", tmp_path / ".download.part"
+    mine.write_bytes(b"half")
+    other.write_bytes(b"somebody else's")
+    LockedFolder(tmp_path).close()
+    assert (mine.exists(), other.exists()) == (False, True)
 
 
 @linux
