@@ -61,6 +61,12 @@ CONTRADICTIONS = (
 PATHS = ("artifacts", "output", "weights")
 """Settings that name files; ``weights`` only where it is no name in a manifest."""
 
+GUARDS = {"formats": "some formats run a program", "max_pixels": "it keeps pictures from filling the memory"}
+"""Settings that only the user may change, since they guard against the pictures of others; and why."""
+
+COSTS = {"infer_size", "run_pixels", "view"}
+"""Settings by which a file may lift the bound on the memory of a run."""
+
 NEAR = 0.8
 """From this likeness on (of :mod:`difflib`), an unknown variable is taken for a slip in the name of a known one."""
 
@@ -359,10 +365,10 @@ def load_config(
     A file that is named, by ``path`` or ``POLYFACE_CONFIG``, is read as it is. One that is found takes part only if it
     and its folder belong to the user who runs this, or to root, and not everyone may write to them; the search goes
     into no other folder. What it names (``artifacts``, ``output``, ``weights`` as a path) must lie below its own
-    folder, links resolved, and ``formats`` it cannot set.
+    folder, links resolved, and ``formats`` and ``max_pixels`` it cannot set.
 
     The logger ``polyface.config`` says as a warning what is left out, and as information when a file that was found
-    lies above the current folder or names files; the command line prints both.
+    lies above the current folder, names files, or sets what bounds memory; the command line prints both.
 
     Args:
         path: the file to read; without it ``POLYFACE_CONFIG``, or the ``polyface.toml`` and ``pyproject.toml`` of the
@@ -422,9 +428,10 @@ def _from_file(source: Source) -> dict[str, Any]:
     if source.found:
         for name in named:
             _check_inside(name, table[name], source)
-        if table.get("formats"):
-            raise _refused("formats cannot be set by a file that was found", ["some formats run a program"], source)
-        if source.above or named:
+        for name, why in GUARDS.items():
+            if table.get(name):
+                raise _refused(f"{name} cannot be set by a file that was found", [why], source)
+        if source.above or named or not COSTS.isdisjoint(table):
             LOG.info("settings from %s: %s", source.origin, ", ".join(source.table))
     return table
 

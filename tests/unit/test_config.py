@@ -59,7 +59,8 @@ VALUES = {
 }
 PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
 PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
-for name in ("artifacts", "output", "formats"):  # a file that is found anchors paths, and cannot set formats
+# A file that is found anchors paths, and cannot set what guards against pictures.
+for name in ("artifacts", "output", "formats", "max_pixels"):
     del PLAIN[name]
 
 layers = st.fixed_dictionaries({}, optional=PLAIN)

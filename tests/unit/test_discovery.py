@@ -168,12 +168,21 @@ class TestWhereTheyMayLead:
         assert caught.value.what.startswith(f"{setting} must lie below the folder of the file that sets it, not '")
         assert f"--config {path}" in caught.value.fix
 
-    def test_a_file_that_was_found_cannot_have_pictures_run_programs(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "text", "value"), [("formats", "['EPS']", ("EPS",)), ("max_pixels", "999_999_999", 999_999_999)]
+    )
+    def test_a_file_that_was_found_cannot_lift_what_guards_against_pictures(self, tmp_path, name, text, value):
         path = tmp_path / "polyface.toml"
-        path.write_text("formats = ['EPS']\n")
-        with pytest.raises(ConfigError, match=r"^formats cannot be set by a file that was found"):
+        path.write_text(f"{name} = {text}\n")
+        with pytest.raises(ConfigError, match=rf"^{name} cannot be set by a file that was found"):
             load_config(directory=tmp_path, environ={})
-        assert load_config(path, environ={}).formats == ("EPS",)
+        assert getattr(load_config(path, environ={}), name) == value
+
+    def test_one_that_lifts_the_bound_on_memory_is_told(self, tmp_path, load):
+        path = tmp_path / "polyface.toml"
+        path.write_text("view = 'plain'\nclip = true\n")
+        assert load().view == "plain"
+        assert load.said == [("INFO", f"settings from {path}: view, clip")]
 
     def test_a_link_in_a_circle_is_refused(self, tmp_path):
         (tmp_path / "a").symlink_to(tmp_path / "a")
