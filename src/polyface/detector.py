@@ -76,6 +76,9 @@ T = TypeVar("T")
 
 OTHER_BACKEND = "mend its installation, or choose another --backend"
 
+HELD_PIXELS = 2**25
+"""Of a batch, so many pixels and one picture more are in memory at a time: 100 MB."""
+
 FARTHEST = 1e9
 """No coordinate that a network gives is farther away, in pixels of its input; scaled back it is finite as well."""
 
@@ -174,10 +177,11 @@ class FaceDetector:
         """Return the faces of each picture, in the same order; the pictures may differ in size.
 
         Views of one padded shape go through the network together, at most ``batch_size`` of them and ``run_pixels``
-        pixels of input. What is found in one never depends on the others.
+        pixels of input. What is found in one never depends on the others. The pictures are read a few at a time, so
+        that their number does not count in memory.
 
         Raises:
-            ImageError: one of them is not a picture; says which. Nothing is computed then.
+            ImageError: one of them is not a picture; says which.
             BackendUnavailableError: the detector is closed, or the runtime failed.
         """
         one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
@@ -232,11 +236,23 @@ class FaceDetector:
         return _rebuild, (self.config,)
 
     def _detect(self, images: Iterable[Decoded]) -> list[Detections]:
-        watch = Stopwatch(on=self.config.timing)
-        pictures: list[Decoded] = []
-        for picture in images:  # which reads it
-            watch.lap("read", [len(pictures)])
-            pictures.append(picture)
+        found: list[Detections] = []
+        remaining, more = iter(images), True
+        while more:
+            watch = Stopwatch(on=self.config.timing)
+            pictures: list[Decoded] = []
+            pixels, more = 0, False
+            for picture in remaining:  # which reads it
+                watch.lap("read", [len(pictures)])
+                pictures.append(picture)
+                pixels += math.prod(picture.pixels.shape[:2])
+                if pixels >= HELD_PIXELS:
+                    more = True
+                    break
+            found += self._detect_together(pictures, watch)
+        return found
+
+    def _detect_together(self, pictures: list[Decoded], watch: Stopwatch) -> list[Detections]:
         looks = [look for index, picture in enumerate(pictures) for look in self._looks(index, picture.shape)]
         found: dict[int, Seen] = {}
         for group in _groups([look.frame for look in looks], self.config.batch_size, self._run_pixels):

@@ -366,6 +366,20 @@ class TestBatch:
         assert detector.detect_batch([]) == []
         assert shapes(detector) == []
 
+    def test_no_more_pictures_are_held_than_memory_is_meant_to_hold(self, make, monkeypatch):
+        monkeypatch.setattr("polyface.detector.HELD_PIXELS", 2 * 20 * 20)
+        detector, held = make(), []
+
+        def pictures():
+            for index in range(5):
+                held.append(len(shapes(detector)))
+                yield picture(index, height=20, width=20)
+
+        found = detector.detect_batch(pictures())
+        assert held == [0, 0, 1, 1, 2]  # two are read, then run, before the next
+        assert [shape[0] for shape in shapes(detector)] == [2, 2, 1]
+        assert [one.boxes[0, 0] for one in found] == [0, 1, 2, 3, 4]
+
     def test_a_bad_picture_is_named_by_its_place_and_nothing_is_run(self, make):
         detector = make()
         with pytest.raises(ImageError) as caught:
