@@ -221,8 +221,14 @@ class FaceDetector:
 
     def close(self) -> None:
         """Release the network; closing twice is fine, detecting afterwards raises ``BackendUnavailableError``."""
-        self._session.close()
+        with gate.runs:
+            self._session.close()
         self._buffers = Buffers()
+
+    def __del__(self) -> None:
+        # Where the process ends meanwhile, a runtime that is taken apart in a daemon thread aborts it.
+        with gate.runs:
+            vars(self).pop("_session", None)
 
     def __enter__(self) -> FaceDetector:
         return self
@@ -567,7 +573,7 @@ def _loaded(spec: BackendSpec) -> tuple[Backend, tuple[Found, ...]]:
         PluginError: its code fails, whatever it raises.
     """
     try:
-        with gate.runs:
+        with gate.loading():
             backend: Backend = _made(spec.factory, Backend)
             return backend, tuple(backend.probe())
     except BackendUnavailableError:

@@ -8,6 +8,7 @@ process aborts. So a fork and the end wait until nothing runs, and nothing begin
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import math
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
 
 from polyface.errors import BackendUnavailableError
 
@@ -116,6 +118,24 @@ class Gate:
 runs = Gate()
 """The gate of this process: whoever loads, compiles or runs a network is in it meanwhile."""
 
+_loading = threading.Lock()
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Be in ``runs`` to import a runtime, one thread at a time; where the process ends, daemon threads never get there.
+
+    An import that begins then fails half-way, since Python registers nothing for the end any more, and a second thread
+    that imports what is left of it crashes: PyTorch did.
+    """
+    with _loading:
+        if threading.main_thread().is_alive() or not threading.current_thread().daemon:
+            with runs:
+                yield
+            return
+    threading.Event().wait()
+
+
 _natives: weakref.WeakSet[object] = weakref.WeakSet()
 
 
@@ -146,6 +166,8 @@ def close_first_at_exit() -> None:
 
 
 def _after_in_child() -> None:
+    global _loading  # noqa: PLW0603 - a thread that is not there any more may hold it
+    _loading = threading.Lock()
     runs.renew()
     for native in list(_natives):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))

@@ -226,3 +226,23 @@ started.wait()
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("made", [0, 1, 3])
+def test_the_process_ends_while_daemon_threads_make_detectors(backend, made):
+    code = f"""
+import threading
+import polyface
+enough = threading.Semaphore(0)
+def make():
+    while True:
+        enough.release()
+        detector = polyface.create_detector("{NETWORK}", backend="{backend}", device="cpu", threads=1)
+for _ in range(3):
+    threading.Thread(target=make, daemon=True).start()
+for _ in range(3 + {made}):
+    enough.acquire()
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    # A thread that was importing PyTorch when the process ended says so.
+    assert done.returncode == 0, done.stderr
