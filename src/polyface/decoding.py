@@ -268,7 +268,7 @@ def _unreadable(label: str, start: bytes, length: int, tried: dict[str, str]) ->
         tried = {"AVIF": "Pillow here was built without AVIF"}
     if tried:
         why = [f"{name}: {reason}" for name, reason in tried.items()]
-        fix = "pip install --upgrade pillow" if any("built without" in reason for reason in why) else ""
+        fix = "pip install --upgrade pillow" if any("built without" in reason for reason in why) else RESAVE
         return ImageError(f"{label} cannot be decoded.", why=why, fix=fix)
     for pattern, look, fix in _LOOKS:
         if re.match(pattern, start, re.DOTALL):
@@ -557,16 +557,21 @@ def _look_into_tiff(source: _Source) -> _Found:
         why = f"it has {strips:,} strips; at most {MOST_STRIPS:,} are read, since each is decoded by itself"
     elif tiff.value(first, 259) in (6, 7) and (scans := _scans_inside(source)) > MOST_SCANS + 4 * strips:
         why = f"its JPEG data have {scans:,} scans; at most {MOST_SCANS} are read, since each passes over all pixels"
-    elif tiff.value(first, 254) & 1 or tiff.value(first, 255) == 2:
+    elif 50706 in first:
+        why, fix = "it is the raw data of a camera (DNG)", "develop it into a JPEG or TIFF first"
+    elif tiff.value(first, 254) & 1 or tiff.value(first, 255) == 2 or tiff.has_larger_below(first):
         why = "it begins with a thumbnail; the picture itself is raw data of a camera, or on another page"
         fix = "develop it into a JPEG or TIFF first"
     if why:
         raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=fix)
+    note = ""
     for _ in range(MOST_PAGES):
         page, after = tiff.directory(after)
         if page and not tiff.value(page, 254) & 5:  # a smaller copy of the first, or a mask, is no further page
-            return _Found(note="a file of several pages, of which the first is read")
-    return _Found()
+            note = note or "a file of several pages, of which the first is read"
+            if tiff.pixels(page) > tiff.pixels(first):
+                return _Found(note=f"{note}, though another is larger")
+    return _Found(note=note)
 
 
 def _scans_inside(source: _Source) -> int:
@@ -602,6 +607,20 @@ class _Tiff:
 
     def number(self, field: bytes) -> int:
         return int.from_bytes(field, "big" if self._order == ">" else "little")
+
+    def pixels(self, directory: dict[int, tuple[int, int, bytes]]) -> int:
+        """How many pixels the image of a directory has."""
+        return self.value(directory, 256) * self.value(directory, 257)
+
+    def has_larger_below(self, directory: dict[int, tuple[int, int, bytes]]) -> bool:
+        """Whether a directory below this one has a larger image, of which this is then a small copy."""
+        kind, many, field = directory.get(330, (0, 0, b""))
+        size = _SIZES.get(kind, 0)
+        if size * many > len(field):
+            self._file.seek(self.number(field))
+            field = self._file.read(size * min(many, MOST_PAGES))
+        places = [self.number(field[at : at + size]) for at in range(0, size * min(many, MOST_PAGES), size or 1)]
+        return any(self.pixels(self.directory(place)[0]) > self.pixels(directory) for place in places)
 
     def value(self, directory: dict[int, tuple[int, int, bytes]], tag: int) -> int:
         """The single number of a tag, or 0."""

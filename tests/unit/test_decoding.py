@@ -525,6 +525,24 @@ class TestSilentMisreadings:
         assert error.why[0].startswith("it begins with a thumbnail")
         assert error.fix == "develop it into a JPEG or TIFF first"
 
+    def test_the_raw_data_of_a_camera_are_refused(self):
+        assert refusal(grey_tiff((50706, 1, 4, 0x0401))).why == ("it is the raw data of a camera (DNG)",)
+
+    def test_a_copy_of_a_larger_picture_below_it_is_refused_and_copies_below_the_picture_are_not(self):
+        def holding(width):
+            below = len(data := grey_tiff((330, 4, 1, 0)))
+            return grey_tiff((330, 4, 1, below)) + data[8:].replace(
+                struct.pack("<HHII", 256, 4, 1, 2), struct.pack("<HHII", 256, 4, 1, width)
+            )
+
+        assert refusal(holding(300)).why[0].startswith("it begins with a thumbnail")
+        assert read_image(holding(1)).shape == (1, 2, 3)
+
+    def test_a_page_larger_than_the_first_is_told(self, caplog):
+        pages = [Image.fromarray(noise(height=12)), Image.fromarray(noise(height=24))]
+        read_image(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+        assert caplog.records[0].getMessage().endswith("of which the first is read, though another is larger")
+
     def test_a_picture_that_is_transparent_everywhere_shows_its_colours_and_a_warning(self, caplog):
         rgba = np.dstack([noise(), np.zeros((12, 16), np.uint8)])
         for source in (rgba, Image.fromarray(rgba), encoded(Image.fromarray(rgba))):
@@ -555,7 +573,7 @@ class TestSilentMisreadings:
         picture = read_image(data)
         [record] = caplog.records
         assert (record.name, record.levelno) == ("polyface.images", logging.WARNING)
-        assert record.getMessage() == f"the {len(data)} bytes is {note}"
+        assert record.getMessage() == f"the file of {len(data)} bytes is {note}"
         if kind != "GIF":
             np.testing.assert_array_equal(picture, noise())
         caplog.clear()
