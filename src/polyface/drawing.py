@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from polyface.imaging import read_image
+from polyface.imaging import Decoded, read_image
 
 if TYPE_CHECKING:
     from polyface.imaging import ImageSource
@@ -17,16 +19,21 @@ LANDMARK = (255, 64, 129)
 INK = (0, 30, 16)
 
 
-def draw_faces(image: ImageSource, faces: Detections) -> Image.Image:
+def draw_faces(image: ImageSource | Decoded, faces: Detections) -> Image.Image:
     """Return a copy of the picture with each face's box, score and landmarks.
 
     Lines and letters grow with the picture, so that they can be seen when it is shown at screen size.
 
     Args:
-        image: as :func:`polyface.read_image` takes it.
-        faces: in pixels of that picture.
+        image: as :func:`polyface.read_image` takes it, or what :meth:`polyface.FaceDetector.read` returned.
+        faces: in pixels of that picture; of a draft, in those of the whole picture.
     """
-    picture = Image.fromarray(read_image(image))
+    picture = Image.fromarray(image.pixels if isinstance(image, Decoded) else read_image(image))
+    if isinstance(image, Decoded) and not image.whole:
+        height, width = image.shape
+        scale = np.array([picture.width / width, picture.height / height], np.float32)
+        marks = None if faces.landmarks is None else faces.landmarks * scale
+        faces = attrs.evolve(faces, boxes=faces.boxes * np.tile(scale, 2), landmarks=marks)
     pen = ImageDraw.Draw(picture)
     thin = max(2, round(max(picture.size) / 500))
     font = ImageFont.load_default(size=7 * thin)

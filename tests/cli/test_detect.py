@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 
+import attrs
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
@@ -314,7 +315,7 @@ def test_a_picture_of_108_megapixels_takes_less_than_three_times_its_pixels(fold
 
 
 @pytest.mark.parametrize("output", [(), ("--output", "out")])
-def test_a_draft_is_looked_at_and_the_whole_picture_is_described_and_drawn(polyface, folder, monkeypatch, output):
+def test_a_draft_is_looked_at_and_drawn_and_the_whole_picture_is_described(polyface, folder, monkeypatch, output):
     pixels = np.zeros((384, 512, 3), np.uint8)
     pixels[64:128, 128:192] = 255, 0, 0
     Image.fromarray(pixels).save("large.jpg", quality=100, subsampling=0)
@@ -329,7 +330,17 @@ def test_a_draft_is_looked_at_and_the_whole_picture_is_described_and_drawn(polyf
     assert np.abs(np.subtract(face["box"], [128, 64, 192, 128])).max() <= 8
     if output:
         with Image.open(folder / "out/large_out.jpg") as drawn:
-            assert drawn.size == (512, 384)
+            assert drawn.size == (128, 96)
+            # The box, in the draft's pixels, is drawn round the red square there.
+            assert drawn.getpixel((round(face["box"][0] / 4), round(face["box"][3] / 4) - 4))[1] > 150
+
+
+def test_faces_that_a_limit_cut_are_told(polyface, picture, monkeypatch):
+    detect = FaceDetector.detect
+    monkeypatch.setattr(FaceDetector, "detect", lambda *args: attrs.evolve(detect(*args), truncated=True))
+    result = polyface("detect", picture("a.png"), "--json")
+    assert lines(result.stdout)[0]["truncated"] is True
+    assert "a.png: note: a limit cut the faces at 1; there were more over the threshold" in result.stderr
 
 
 def test_without_memory_for_one_picture_the_rest_is_done(polyface, picture, monkeypatch):

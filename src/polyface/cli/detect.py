@@ -16,7 +16,7 @@ from polyface.cli.options import SOURCE, config_options
 from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import json_bytes, print_table, say
-from polyface.config import Config, load_config
+from polyface.config import load_config
 from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError, described
 
 if TYPE_CHECKING:
@@ -116,9 +116,13 @@ def _do(job: Job, detector: FaceDetector, folder: OutputFolder | None, tally: Ta
         line["height"], line["width"] = picture.shape
         faces = detector.detect(picture)
         line["faces"], line["truncated"] = faces.to_dicts(), faces.truncated
+        if faces.truncated:
+            say(
+                f"{job.name}: note: a limit cut the faces at {len(faces)}; there were more over the threshold", err=True
+            )
         drawing = time.perf_counter()
         if folder is not None:
-            line["drawing"] = _draw(job, picture, faces, folder, detector.config)
+            line["drawing"] = _draw(job, picture, faces, folder)
         if faces.timing is not None:
             timing = {**faces.timing, "read": read + faces.timing["read"], "draw": time.perf_counter() - drawing}
             line["timing"] = {stage: round(seconds, 6) for stage, seconds in timing.items()}
@@ -151,14 +155,10 @@ def _read(job: Job, detector: FaceDetector) -> Decoded:
         raise ImageError("it cannot be read", why=[described(error)]) from error
 
 
-def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder, config: Config) -> str:
+def _draw(job: Job, picture: Decoded, faces: Detections, folder: OutputFolder) -> str:
     """Draw one picture, and return where; what stands in the way of it alone is its error, a full disk everybody's."""
-    from polyface.imaging import read_image
-
     try:
-        if picture.whole:
-            return folder.draw(job, picture.pixels, faces)
-        return folder.draw(job, read_image(job.path, formats=config.formats, max_pixels=config.max_pixels), faces)
+        return folder.draw(job, picture, faces)
     except PolyfaceError:
         raise
     except (OSError, ValueError) as error:

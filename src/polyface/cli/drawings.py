@@ -22,7 +22,7 @@ from polyface.errors import ConfigError
 from polyface.folders import LockedFolder
 
 if TYPE_CHECKING:
-    from polyface.imaging import Picture
+    from polyface.imaging import Decoded
     from polyface.results import Detections
 
 LINES = "faces.jsonl"
@@ -98,8 +98,8 @@ class OutputFolder:
         self._again |= name in self._known
         self._known[name] = None
 
-    def draw(self, job: Job, picture: Picture, faces: Detections) -> str:
-        """Write the picture with its faces drawn, and return the drawing's path below the folder.
+    def draw(self, job: Job, picture: Decoded, faces: Detections) -> str:
+        """Write the picture with its faces drawn, a draft as it is, and return the drawing's path below the folder.
 
         Raises:
             OSError: it cannot be written.
