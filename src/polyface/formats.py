@@ -19,7 +19,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "AVIF": (".avif", ".avifs"),
         "TIFF": (".tif", ".tiff"),
         "GIF": (".gif",),
-        "BMP": (".bmp", ".dib"),
+        "BMP": (".bmp",),
         "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
         "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
         # Last: its files have no signature, so nearly anything could be one.

@@ -23,7 +23,7 @@ from attrs import evolve, frozen
 from PIL import ExifTags, Image
 
 from polyface.decoding import LONGEST, Opened, check_size, continuations, open_file, prepare_memory
-from polyface.errors import ImageError, PolyfaceError
+from polyface.errors import ImageError, PolyfaceError, quoted
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
@@ -129,13 +129,13 @@ def decode(
         with _refusals("the PIL image", closed=getattr(source, "fp", source) is None):
             pixels = _from_pil(source, "the PIL image", _orientation(source))
     elif isinstance(source, str | os.PathLike):
-        label = f"'{os.fspath(source)}'"
-        with _refusals(label), Path(source).open("rb") as file:
+        label = quoted(os.fspath(source))
+        with _refusals(label), _opened(source, label) as file:
             # A pipe, such as the shell's <(command), cannot be sought.
             whole = file if file.seekable() else io.BytesIO(_read(file))
             return _decode(whole, label, scale, formats, max_pixels)
     elif isinstance(source, bytes | bytearray | memoryview):
-        label = f"the {memoryview(source).nbytes} bytes"
+        label = f"the file of {memoryview(source).nbytes} bytes"
         with _refusals(label):
             return _decode(io.BytesIO(bytes(source)), label, scale, formats, max_pixels)
     elif hasattr(source, "read"):
@@ -146,10 +146,22 @@ def decode(
     return Decoded(pixels=pixels, shape=_shape(pixels))
 
 
+def _opened(path: str | os.PathLike[str], label: str) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise ImageError(f"{label} does not exist.") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{label} cannot be opened.", why=[why]) from error
+
+
 def _read(file: Any) -> bytes:
     """The bytes of an open file: all of one that can be sought, else those that are still to come."""
     if isinstance(file, io.TextIOBase):
         raise ImageError("The open file is a text file.", fix="open it in binary mode: open(path, 'rb')")
+    if hasattr(file, "readable") and not file.readable():
+        raise ImageError("The open file is not open for reading.", fix="open it in binary mode: open(path, 'rb')")
     before = file.tell() if hasattr(file, "seekable") and file.seekable() else None
     if before is not None:
         file.seek(0)
@@ -257,8 +269,6 @@ def _refusals(label: str, *, closed: bool = False) -> Iterator[None]:
         yield
     except PolyfaceError:
         raise
-    except FileNotFoundError:
-        raise ImageError(f"{label} does not exist.") from None
     except MemoryError as error:
         raise ImageError(f"{label} does not fit into memory.", fix="shrink the picture first") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -534,7 +534,7 @@ class TestDrafts:
         np.testing.assert_array_equal(actual, expected)
 
     def test_what_is_wrong_with_a_picture_of_a_batch_is_said_with_its_number(self, make):
-        with pytest.raises(ImageError, match=r"^Picture 1 of the batch: the 2 bytes"):
+        with pytest.raises(ImageError, match=r"^Picture 1 of the batch: the file of 2 bytes"):
             make(draft=True, max_side=9).detect_batch([picture(0), b"12"])
 
 

@@ -87,3 +87,8 @@ def test_a_slip_in_a_known_name_is_an_error_that_names_it(tmp_path, slip, meant)
 def test_a_name_of_any_length_is_shortened(said):
     [text] = said(**{"POLYFACE_" + "X" * 200_000: "1"})
     assert len(text) < 200
+
+
+def test_the_prefix_that_all_share_makes_no_two_names_alike(tmp_path):
+    with pytest.raises(ConfigError, match=r"did you mean 'POLYFACE_CONFIG'\?\n"):
+        load_config(directory=tmp_path, environ={"POLYFACE_CONFIGS": "1"})

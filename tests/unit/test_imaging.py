@@ -220,8 +220,21 @@ class TestRefusals:
             read_image(tmp_path / "gone.jpg")
         assert str(caught.value) == f"'{tmp_path / 'gone.jpg'}' does not exist."
 
+    def test_a_name_that_cannot_be_one_is_said_to_be_it_and_not_repeated_at_any_length(self):
+        with pytest.raises(ImageError, match=r"'a\\x00b' cannot be opened") as caught:
+            read_image("a\0b")
+        assert caught.value.why == ("embedded null byte",)
+        with pytest.raises(ImageError) as caught:
+            read_image("x" * 200_000)
+        assert len(str(caught.value)) < 300
+
+    def test_a_file_open_for_writing_says_how_to_open_it(self, tmp_path):
+        with (tmp_path / "a.png").open("wb") as file, pytest.raises(ImageError, match="not open for reading") as caught:
+            read_image(file)
+        assert caught.value.fix == "open it in binary mode: open(path, 'rb')"
+
     def test_a_directory_is_not_a_picture(self, tmp_path):
-        with pytest.raises(ImageError, match=re.escape(f"'{tmp_path}' cannot be decoded.")) as caught:
+        with pytest.raises(ImageError, match=re.escape(f"'{tmp_path}' cannot be opened.")) as caught:
             read_image(tmp_path)
         assert "directory" in caught.value.why[0]
 
@@ -235,7 +248,7 @@ class TestRefusals:
     def test_a_file_that_is_no_picture_says_so_whatever_its_name(self, tmp_path, content, why):
         path = tmp_path / "picture.jpg"
         path.write_bytes(content)
-        for source, label in ((path, f"'{path}'"), (content, f"the {len(content)} bytes")):
+        for source, label in ((path, f"'{path}'"), (content, f"the file of {len(content)} bytes")):
             with pytest.raises(ImageError) as caught:
                 read_image(source)
             assert caught.value.what == f"{label} is not a picture in a format that is read."

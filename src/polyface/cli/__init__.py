@@ -15,6 +15,7 @@ import click
 import polyface
 from polyface.cli.output import own_stdout
 from polyface.errors import PolyfaceError
+from polyface.packed import is_frozen
 
 COMMANDS = (
     "detect",
@@ -144,5 +145,9 @@ def main(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     # Processes that are started from here (of `polyface bench`) import nothing from the current folder, either.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    if is_frozen():  # a process that `bench` starts is this program again
+        import multiprocessing
+
+        multiprocessing.freeze_support()
     with own_stdout():
         group(args, prog_name="polyface")
