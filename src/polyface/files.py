@@ -82,17 +82,18 @@ def read_sealed(path: Path) -> bytes | None:
     return data if hashlib.sha256(data).digest() == digest else None
 
 
-def remove_abandoned(folder: Path | int, pattern: str = ".*.part", *, age: float = ABANDONED) -> None:
+def remove_abandoned(folder: Path | int, *, alone: bool = False) -> None:
     """Remove what killed processes left in a folder, files and links and no folders; what cannot be removed stays.
 
     Args:
         folder: its path, or the descriptor of it.
-        pattern: which names.
-        age: only what was written to so many seconds ago or more.
+        alone: no other process writes to the folder, so that what polyface wrote aside there is left over, however
+            young.
     """
     within, parent = (folder, Path()) if isinstance(folder, int) else (None, folder)
     with contextlib.suppress(OSError):
-        for name in fnmatch.filter(os.listdir(folder), pattern):  # noqa: PTH208 - of a descriptor, too
+        for name in fnmatch.filter(os.listdir(folder), ".*.part"):  # noqa: PTH208 - of a descriptor, too
+            age = 0.0 if alone and fnmatch.fnmatch(name, ASIDE) else ABANDONED
             with contextlib.suppress(OSError):
                 status = os.stat(parent / name, dir_fd=within, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime >= age:

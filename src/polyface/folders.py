@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, Self
 
 from polyface.errors import ConfigError
-from polyface.files import ASIDE, atomic_write, remove_abandoned
+from polyface.files import atomic_write, remove_abandoned
 
 LOCK = ".polyface.lock"
 """A file that is there, and locked, while a process writes to the folder."""
@@ -162,9 +162,7 @@ class LockedFolder:
         """Remove what killed runs left aside, once in each folder."""
         if relative not in self._swept:
             self._swept.add(relative)
-            remove_abandoned(folder)
-            if self.locked:  # nobody else writes here, so what polyface wrote aside is left over, however young
-                remove_abandoned(folder, ASIDE, age=0.0)
+            remove_abandoned(folder, alone=self.locked)
 
     def _refuse_link(self, path: Path, within: int | None) -> None:
         try:
