@@ -111,6 +111,11 @@ def described(error: BaseException) -> str:
         return f"{type(error).__name__}, whose message cannot be read"
 
 
+def reason_of(error: Exception) -> str:
+    """Return why the system refused something, without the number and the path that its error repeats."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 @contextlib.contextmanager
 def blaming(what: str, fix: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Name a plugin for whatever its own code raises, but for polyface's errors, which say it themselves.

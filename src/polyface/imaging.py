@@ -23,7 +23,7 @@ from attrs import evolve, frozen
 from PIL import ExifTags, Image
 
 from polyface.decoding import LONGEST, Opened, check_size, continuations, open_file, prepare_memory
-from polyface.errors import ImageError, PolyfaceError, quoted
+from polyface.errors import ImageError, PolyfaceError, quoted, reason_of
 
 if TYPE_CHECKING:
     from polyface.protocols import FloatArray
@@ -152,8 +152,7 @@ def _opened(path: str | os.PathLike[str], label: str) -> BinaryIO:
     except FileNotFoundError:
         raise ImageError(f"{label} does not exist.") from None
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"{label} cannot be opened.", why=[why]) from error
+        raise ImageError(f"{label} cannot be opened.", why=[reason_of(error)]) from error
 
 
 def _read(file: Any) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from attrs import frozen
 
 from polyface.cli.tables import say
-from polyface.errors import ConfigError
+from polyface.errors import ConfigError, reason_of
 from polyface.formats import HEIC_SUFFIXES, suffixes
 from polyface.weights import expanded
 
@@ -85,7 +85,7 @@ def find_pictures(
             elif not root.exists():
                 problem = "there is no such file or folder"
         except OSError as error:
-            problem = f"it cannot be looked at: {_reason(error)}"
+            problem = f"it cannot be looked at: {reason_of(error)}"
         for place, relative, obstacle in found or [(str(root), root.name, problem)]:
             path = Path(place)
             jobs.append(Job(name=str(path), path=path, relative=PurePath(relative), problem=obstacle))
@@ -148,7 +148,7 @@ class _Search:
                 with os.scandir(path) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
             except (OSError, ValueError) as error:
-                yield path, relative, f"the folder cannot be listed: {_reason(error)}"
+                yield path, relative, f"the folder cannot be listed: {reason_of(error)}"
                 continue
             folders = []
             for entry in entries:
@@ -206,7 +206,3 @@ def _is(question: Callable[[], bool]) -> bool:
 
 def _lies_in(path: str, folder: str | None) -> bool:
     return folder is not None and (path == folder or path.startswith(os.path.join(folder, "")))  # noqa: PTH118
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
