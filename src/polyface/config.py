@@ -476,9 +476,8 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[st
         elif is_foreign(name, text):
             continue
         elif len(name) < 100 and difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR):
-            close = nearest(name.upper(), names, prefix="POLYFACE_")
             raise ConfigError(
-                f"There is no setting {variable} (environment){close or '.'}",
+                f"There is no setting {variable} (environment){nearest(name.upper(), names, prefix='POLYFACE_')}",
                 why=["an unknown variable is passed over, but this is nearly one that is known"],
             )
         else:
