@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-pytest.importorskip("coverage", reason="the table is made by coverage: pip install coverage")
+coverage = pytest.importorskip("coverage", reason="the table is made by coverage: pip install coverage")
 
 
 @pytest.fixture
@@ -57,3 +57,12 @@ def test_a_package_below_the_least_fails_and_is_named(table, monkeypatch, capsys
     assert printed.endswith(
         "fewer than 95 % of the branches are reached in plugins/polyface-dsfd: write the tests that reach them\n"
     )
+
+
+def test_what_lies_outside_the_repository_does_not_count_and_may_be_gone(table, pytestconfig, tmp_path, monkeypatch):
+    monkeypatch.chdir(pytestconfig.rootpath)
+    data = coverage.CoverageData(basename=str(tmp_path / ".coverage.core"))
+    for path in (pytestconfig.rootpath / "src/polyface/packed.py", tmp_path / "gone.py"):
+        data.add_arcs({str(path): [(-1, 1)]})
+    data.write()
+    assert [*table.combined(tmp_path)] == ["src/polyface/packed.py"]
