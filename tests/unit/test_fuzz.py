@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -53,15 +54,26 @@ def test_a_number_and_a_seed_make_the_same_file_again(fuzz):
         (lambda: np.zeros((1, 1, 3), np.uint8), "picture"),
         (lambda: raised(ImageError("refused")), "refused"),
         (lambda: raised(KeyError("a decoder's")), "exception"),
-        (lambda: sum(range(30_000_000)), "slow"),
         (lambda: np.ones(60_000_000, np.uint8), "memory"),
     ],
 )
 def test_what_comes_of_a_file_is_told_apart(fuzz, monkeypatch, come, what):
-    monkeypatch.setattr(fuzz, "MOST_SECONDS", 0.2)
     monkeypatch.setattr(fuzz, "MOST_MEMORY", 40)
     outcome = fuzz.Fuzzer(0, ["PNG"]).read(0, lambda _: come())
     assert (outcome.what, outcome.fault) == (what, what not in ("picture", "refused"))
+
+
+@pytest.mark.parametrize(("seconds", "what"), [(2.0, "picture"), (2.1, "slow")])
+def test_a_file_that_takes_more_than_two_seconds_of_the_processor_is_slow(fuzz, monkeypatch, seconds, what):
+    clock = [0.0]
+    monkeypatch.setattr(fuzz, "time", types.SimpleNamespace(process_time=lambda: clock[0]))
+
+    def come(_):
+        clock[0] += seconds
+        return np.zeros((1, 1, 3), np.uint8)
+
+    outcome = fuzz.Fuzzer(0, ["PNG"]).read(0, come)
+    assert (outcome.what, outcome.fault) == (what, what == "slow")
 
 
 def raised(error):
