@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -594,8 +594,16 @@ scales = st.just(1.0) | st.floats(0.001, 4)
 
 
 @given(sides, sides, st.integers(1, 64), st.integers(1, 64), scales, st.integers(1, 64))
+@example(1, 2959, 58, 1, 1.0, 51)  # 2959 pixels would become 5916x2958
+@example(4033, 4033, 64, 1, 1.0, 63)  # 4033x4033 pixels would become 8064x8064
 def test_a_frame_keeps_every_promise(height, width, stride, min_side, scale, pad_to):
     record = Preprocess(channels="rgb", mean=(0, 0, 0), stride=stride)
+    scaled = [max(1, round(side * scale)) for side in (height, width)]
+    padded = [math.lcm(stride, pad_to) * -(-max(side, min_side) // math.lcm(stride, pad_to)) for side in scaled]
+    if math.prod(padded) > 2 * math.prod(scaled) + 2**24:
+        with pytest.raises(ImageError, match=f"would be padded to {padded[1]}x{padded[0]}"):
+            frame_of(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
+        return
     frame = frame_of(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
     assert (frame.picture_height, frame.picture_width) == (height, width)
     multiple = math.lcm(stride, pad_to)
