@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 import polyface
-from polyface.evaluation.predictions import as_rows
-from polyface.evaluation.widerface import SUBSETS, average_precision, read_truth
-from polyface.plugins import installed_plugins
+from polyface.measure.predictions import as_rows
+from polyface.measure.widerface import SUBSETS, average_precision, read_truth
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.results import Detections
-from polyface.specs import BackendSpec, DetectorSpec
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 Detect: TypeAlias = Callable[[Picture], Detections]

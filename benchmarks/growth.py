@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from polyface.benchmark.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
-from polyface.config import Config
-from polyface.evaluation.plot import figure, save
-from polyface.imaging import read_image
+from polyface.images.reading import read_image
+from polyface.measure.plots import figure, save
+from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
+from polyface.settings.config import Config
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 HEADS = {"astronaut": (146, 37, 302, 193), "grace_hopper": (124, 84, 406, 366)}

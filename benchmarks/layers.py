@@ -28,16 +28,16 @@ from onnx import numpy_helper
 from PIL import Image
 
 import polyface
-from polyface.config import Config
-from polyface.detector import check_options, frame_for, store_of
-from polyface.graphs import export, graph_of
-from polyface.imaging import prepare, read_image
-from polyface.planning import plan
-from polyface.plugins import installed_plugins
-from polyface.protocols import CompileRequest, Graph
-from polyface.quantizing import quantize
-from polyface.specs import DetectorSpec, TensorSpec
-from polyface.weights import choose
+from polyface.graphs.plan import plan
+from polyface.graphs.quantize import quantize
+from polyface.graphs.resolve import export, graph_of
+from polyface.graphs.weights import choose
+from polyface.images.reading import prepare, read_image
+from polyface.pipeline.detector import check_options, frame_for, store_of
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.protocols import CompileRequest, Graph
+from polyface.plugins.records import DetectorSpec, TensorSpec
+from polyface.settings.config import Config
 
 if TYPE_CHECKING:
     import numpy.typing as npt

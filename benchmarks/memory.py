@@ -98,7 +98,7 @@ def alone(config: Config, shapes: list[tuple[int, int]]) -> dict[str, Any]:
 
 def installed() -> str:
     """Every backend and precision that a plugin claims for the CPU."""
-    from polyface.plugins import installed_plugins
+    from polyface.plugins.manager import installed_plugins
 
     return ",".join(
         f"{name}:{precision}"
@@ -119,9 +119,9 @@ def line(label: str, row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    from polyface.benchmark.rounds import machine
     from polyface.cli.choices import chosen
-    from polyface.config import load_config
+    from polyface.measure.rounds import machine
+    from polyface.settings.config import load_config
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detectors", nargs="*", default=["retinaface-mobilenet025"], metavar="DETECTOR")

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyface.benchmark.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
-from polyface.config import Config
-from polyface.plugins import installed_plugins
-from polyface.weights import choose
+from polyface.graphs.weights import choose
+from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
+from polyface.plugins.manager import installed_plugins
+from polyface.settings.config import Config
 
 if TYPE_CHECKING:
-    from polyface.benchmark.rounds import Call
+    from polyface.measure.rounds import Call
 
     Made = tuple[Call, Mapping[str, Any]]
 

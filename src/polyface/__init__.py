@@ -8,16 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from polyface._version import __version__ as __version__
 
 if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read the computed __all__
-    from polyface.config import Config as Config
-    from polyface.config import load_config as load_config
-    from polyface.detector import FaceDetector as FaceDetector
-    from polyface.detector import available_backends as available_backends
-    from polyface.detector import available_detectors as available_detectors
-    from polyface.detector import create_detector as create_detector
-    from polyface.drawing import draw_faces as draw_faces
     from polyface.errors import AmbiguousNameError as AmbiguousNameError
     from polyface.errors import ArtifactError as ArtifactError
     from polyface.errors import BackendUnavailableError as BackendUnavailableError
@@ -32,17 +25,21 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.errors import WeightsError as WeightsError
     from polyface.errors import WeightsMismatchError as WeightsMismatchError
     from polyface.errors import WeightsNotFoundError as WeightsNotFoundError
-    from polyface.fetching import fetch_weights as fetch_weights
-    from polyface.hookspecs import hookimpl as hookimpl
-    from polyface.imaging import read_image as read_image
-    from polyface.plugins import PluginManager as PluginManager
+    from polyface.graphs.fetch import fetch_weights as fetch_weights
+    from polyface.images.drawing import draw_faces as draw_faces
+    from polyface.images.reading import read_image as read_image
+    from polyface.pipeline.detector import FaceDetector as FaceDetector
+    from polyface.pipeline.detector import available_backends as available_backends
+    from polyface.pipeline.detector import available_detectors as available_detectors
+    from polyface.pipeline.detector import create_detector as create_detector
+    from polyface.plugins.hookspecs import hookimpl as hookimpl
+    from polyface.plugins.manager import PluginManager as PluginManager
     from polyface.results import Detections as Detections
     from polyface.results import Face as Face
+    from polyface.settings.config import Config as Config
+    from polyface.settings.config import load_config as load_config
 
 _HOME = {
-    "config": ("Config", "load_config"),
-    "detector": ("FaceDetector", "available_backends", "available_detectors", "create_detector"),
-    "drawing": ("draw_faces",),
     "errors": (
         "AmbiguousNameError",
         "ArtifactError",
@@ -59,11 +56,14 @@ _HOME = {
         "WeightsMismatchError",
         "WeightsNotFoundError",
     ),
-    "fetching": ("fetch_weights",),
-    "hookspecs": ("hookimpl",),
-    "imaging": ("read_image",),
-    "plugins": ("PluginManager",),
+    "graphs.fetch": ("fetch_weights",),
+    "images.drawing": ("draw_faces",),
+    "images.reading": ("read_image",),
+    "pipeline.detector": ("FaceDetector", "available_backends", "available_detectors", "create_detector"),
+    "plugins.hookspecs": ("hookimpl",),
+    "plugins.manager": ("PluginManager",),
     "results": ("Detections", "Face"),
+    "settings.config": ("Config", "load_config"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

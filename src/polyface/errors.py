@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polyface.planning import Reason
+    from polyface.graphs.plan import Reason
 
 
 LONGEST = 2000

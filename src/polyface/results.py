@@ -13,7 +13,7 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 
 def _float32(value: Any) -> FloatArray | None:

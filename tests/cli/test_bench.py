@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import polyface.benchmark.rounds
-from polyface.benchmark.rounds import Measurement
+import polyface.measure.rounds
+from polyface.measure.rounds import Measurement
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def seconds(monkeypatch):
                 for one, taken in zip(contenders, rows, strict=True)
             ], False
 
-        monkeypatch.setattr(polyface.benchmark.rounds, "measure", measure)
+        monkeypatch.setattr(polyface.measure.rounds, "measure", measure)
 
     return given
 

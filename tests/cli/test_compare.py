@@ -10,11 +10,11 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface.hookspecs import hookimpl
-from polyface.planning import is_installed
-from polyface.plugins import PluginManager
-from polyface.protocols import Execution, Found
-from polyface.specs import BackendSpec, Capability, Ref
+from polyface.graphs.plan import is_installed
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Execution, Found
+from polyface.plugins.records import BackendSpec, Capability, Ref
 
 pytestmark = pytest.mark.skipif(not is_installed("polyface_example"), reason="compares the toy of polyface-example")
 
@@ -74,7 +74,7 @@ def strangers(monkeypatch):
 
     plugins.register(polyface_example.plugin, name="polyface-example")
     plugins.register(plugin, name="stranger")
-    monkeypatch.setattr("polyface.detector.installed_plugins", lambda: plugins)
+    monkeypatch.setattr("polyface.pipeline.detector.installed_plugins", lambda: plugins)
 
 
 def compared(polyface, backends, *options, code=0):

@@ -16,8 +16,8 @@ import pytest
 from PIL import ExifTags, Image
 
 import polyface.cli.detect
-import polyface.timing
-from polyface.detector import FaceDetector
+import polyface.pipeline.timing
+from polyface.pipeline.detector import FaceDetector
 
 # The toy's cell is pure red: its box is the cell, its logits are -4 and 4, and 1 / (1 + exp(-8)) is 0.999665.
 FACE = {"box": [16, 8, 24, 16], "score": 0.99966}
@@ -88,7 +88,7 @@ def ticking(monkeypatch):
     """A clock that is a second later each time one looks."""
     clock = types.SimpleNamespace(perf_counter=itertools.count(0.0).__next__)
     monkeypatch.setattr(polyface.cli.detect, "time", clock)
-    monkeypatch.setattr(polyface.timing, "time", clock)
+    monkeypatch.setattr(polyface.pipeline.timing, "time", clock)
 
 
 # Reading is timed here and the check of the array by the detector; decoding and NMS have two laps each.

@@ -14,9 +14,9 @@ from PIL import Image
 
 from polyface.cli.drawings import OutputFolder
 from polyface.cli.pictures import Job, find_pictures
-from polyface.detector import FaceDetector
 from polyface.errors import ConfigError
-from polyface.folders import LOCK, LockedFolder
+from polyface.pipeline.detector import FaceDetector
+from polyface.storage.folders import LOCK, LockedFolder
 
 LINES = Path("out/faces.jsonl")
 
@@ -306,7 +306,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(polyface
 
 
 def test_where_no_file_can_be_locked_that_is_said(polyface, picture, monkeypatch):
-    monkeypatch.setattr("polyface.folders._lock", lambda _: False)
+    monkeypatch.setattr("polyface.storage.folders._lock", lambda _: False)
     result = detect(polyface, picture("a.png"))
     assert result.stderr == "note: out lies where no file can be locked; one run at a time!\n"
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from polyface.cli import group
-from polyface.config import settings
-from polyface.detector import FaceDetector
 from polyface.errors import PluginError
-from polyface.folders import LockedFolder
+from polyface.pipeline.detector import FaceDetector
+from polyface.settings.config import settings
+from polyface.storage.folders import LockedFolder
 
 # Where the pictures of `picture` have their red square, and where they have nothing.
 SQUARE, NOTHING = (16, 8, 8, 8), (40, 24, 8, 8)
@@ -323,7 +323,7 @@ class TestBeforeTheFirstPicture:
         def create(**options):
             raise AssertionError("the detector was made")
 
-        monkeypatch.setattr("polyface.detector.create_detector", create)
+        monkeypatch.setattr("polyface.pipeline.detector.create_detector", create)
 
     def test_a_missing_package_is_named_with_its_command(self, polyface, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -15,10 +15,10 @@ import attrs
 import pytest
 
 import polyface as package
-from polyface.hookspecs import hookimpl
-from polyface.planning import is_installed
-from polyface.plugins import PluginManager
-from polyface.specs import BackendSpec, Capability, ConverterSpec, Ref
+from polyface.graphs.plan import is_installed
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import BackendSpec, Capability, ConverterSpec, Ref
 
 pytestmark = pytest.mark.skipif(not is_installed("polyface_example"), reason="exports the toy of polyface-example")
 
@@ -34,7 +34,7 @@ class Writer:
 
 class Reader:
     def probe(self):
-        from polyface.protocols import Found
+        from polyface.plugins.protocols import Found
 
         return (Found(device="cpu", precisions=("fp32",)),)
 
@@ -66,7 +66,7 @@ def machine(monkeypatch):
         plugin.polyface_converters = hookimpl(lambda: [writes] if writer else [])
         plugins = PluginManager.discover({"POLYFACE_PLUGINS": "polyface-example"})
         plugins.register(plugin, name="written")
-        for module in ("polyface.cli.export", "polyface.cli.matrix", "polyface.detector"):
+        for module in ("polyface.cli.export", "polyface.cli.matrix", "polyface.pipeline.detector"):
             monkeypatch.setattr(f"{module}.installed_plugins", lambda: plugins)
 
     return machine

@@ -11,8 +11,8 @@ import sys
 import pytest
 from PIL import Image
 
-from polyface.detector import FaceDetector
-from polyface.folders import LockedFolder
+from polyface.pipeline.detector import FaceDetector
+from polyface.storage.folders import LockedFolder
 
 
 def check_whole(out):

@@ -8,9 +8,9 @@ import types
 import attrs
 import pytest
 
-from polyface.hookspecs import hookimpl
-from polyface.plugins import PluginManager
-from polyface.specs import Capability
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import Capability
 
 
 def listed(result, **keys):
@@ -134,7 +134,7 @@ class TestAuto:
         assert table[table.index("example-redbox preferred ready numpy") + 1] == f"auto picks it: {self.WHY}"
 
     def test_a_gpu_comes_first_where_its_driver_is_here(self, polyface, monkeypatch):
-        monkeypatch.setattr("polyface.detector.has_driver", lambda claim: claim.device == "cuda")
+        monkeypatch.setattr("polyface.pipeline.detector.has_driver", lambda claim: claim.device == "cuda")
         assert listed(polyface("matrix", "--json"), backend="preferred")["auto"] == ""
         why = "of the backends with cuda, whose driver is here, it has the highest preference (3)"
         assert listed(polyface("matrix", "--json"), backend="gpu")["auto"] == why

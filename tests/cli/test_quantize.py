@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from polyface.hookspecs import hookimpl
-from polyface.planning import is_installed
-from polyface.plugins import PluginManager
-from polyface.specs import ConverterSpec, Ref
+from polyface.graphs.plan import is_installed
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import ConverterSpec, Ref
 
 pytestmark = pytest.mark.skipif(not is_installed("polyface_example"), reason="quantizes the toy of polyface-example")
 

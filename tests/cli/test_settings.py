@@ -9,7 +9,7 @@ import click
 import pytest
 
 from polyface.cli import COMMANDS, group
-from polyface.config import load_config, settings
+from polyface.settings.config import load_config, settings
 
 # Another value than the default, as Python has it and as it is typed.
 VALUES = {

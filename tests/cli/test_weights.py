@@ -12,8 +12,8 @@ import attrs
 import pytest
 
 import polyface as package
-from polyface.plugins import PluginManager, installed_plugins
-from polyface.specs import FileRef, WeightsFile
+from polyface.plugins.manager import PluginManager, installed_plugins
+from polyface.plugins.records import FileRef, WeightsFile
 
 CONTENT = b"twelve bytes"
 
@@ -58,7 +58,7 @@ def install(monkeypatch):
 
         plugins = PluginManager()
         plugins.register(Plugin, name="toys")
-        for module in ("cli.fetch", "cli.weights", "cli.matrix", "detector"):
+        for module in ("cli.fetch", "cli.weights", "cli.matrix", "pipeline.detector"):
             monkeypatch.setattr(f"polyface.{module}.installed_plugins", lambda: plugins)
 
     return install

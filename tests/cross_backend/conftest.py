@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 import polyface
-from polyface.config import Config
-from polyface.planning import is_installed
-from polyface.plugins import installed_plugins
-from polyface.quantizing import quantize
+from polyface.graphs.plan import is_installed
+from polyface.graphs.quantize import quantize
+from polyface.plugins.manager import installed_plugins
+from polyface.settings.config import Config
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import polyface
-from polyface.testing.comparison import compare_heads
-from polyface.testing.tolerances import TOLERANCES
+from polyface.measure.differences import compare_heads
+from polyface.measure.tolerances import TOLERANCES
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from polyface.cli import group
-from polyface.testing.tolerances import TOLERANCES
-from polyface.weights import home
+from polyface.measure.tolerances import TOLERANCES
+from polyface.settings.paths import home
 
 # None in sys.modules makes an import fail, whatever is installed.
 WITHOUT_TORCH = """

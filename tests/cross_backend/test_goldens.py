@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from polyface.testing.tolerances import TOLERANCES
+from polyface.measure.tolerances import TOLERANCES
 
 pytestmark = pytest.mark.shared
 

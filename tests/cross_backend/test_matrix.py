@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import polyface
-from polyface.imaging import frame_of
-from polyface.planning import is_installed
-from polyface.plugins import installed_plugins
-from polyface.testing.comparison import (
+from polyface.graphs.plan import is_installed
+from polyface.images.reading import frame_of
+from polyface.measure.differences import (
     compare_faces,
     compare_heads,
     exceeded,
@@ -23,6 +22,9 @@ from polyface.testing.comparison import (
     needed,
     tolerance_of,
 )
+from polyface.measure.tolerances import Tolerance
+from polyface.plugins.manager import installed_plugins
+from polyface.settings.paths import home
 from polyface.testing.plugin import cells
 from polyface.testing.report import (
     CellRecord,
@@ -36,8 +38,6 @@ from polyface.testing.report import (
     render,
     write_report,
 )
-from polyface.testing.tolerances import Tolerance
-from polyface.weights import home
 
 SIZES = [(32, 32), (64, 96), (101, 157), (37, 320), (240, 135)]
 """Height and width; odd ones too, and none that a graph was traced at."""

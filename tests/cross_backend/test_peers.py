@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyface.config import Config
-from polyface.imaging import read_image
+from polyface.images.reading import read_image
+from polyface.measure.differences import compare_faces
+from polyface.measure.tolerances import TOLERANCES
 from polyface.results import Detections
-from polyface.testing.comparison import compare_faces
-from polyface.testing.tolerances import TOLERANCES
+from polyface.settings.config import Config
 
 
 @pytest.fixture(scope="module")

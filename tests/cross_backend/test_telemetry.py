@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from polyface.plugins import installed_plugins
+from polyface.plugins.manager import installed_plugins
 
 KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 """All that is left of the environment: a variable such as CI, of any name, keeps a runtime silent by itself."""

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from polyface.cli import group
-from polyface.evaluation.widerface import SUBSETS
+from polyface.measure.widerface import SUBSETS
 
 # The table of README.md beside the pictures: all 400, at the exact size.
 ORIGINAL = {"yakhyo": (90.85, 88.04, 73.67), "pytorch-retinaface": (90.98, 88.33, 73.94)}

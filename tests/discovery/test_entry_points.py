@@ -12,13 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError, ContractError, PluginError, UnknownNameError
-from polyface.hookspecs import hookimpl
-from polyface.plugins import PluginManager
-from polyface.specs import BackendSpec, Capability, Ref
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import BackendSpec, Capability, Ref
 
 MODULE = """
 import polyface
-from polyface.specs import BackendSpec, Capability, Ref
+from polyface.plugins.records import BackendSpec, Capability, Ref
 
 @polyface.hookimpl
 def polyface_backends():
@@ -103,7 +103,10 @@ def test_an_entry_point_may_name_an_object(distribution):
     ("target", "reason"),
     [
         ("=module_that_is_not_there", "ModuleNotFoundError: No module named 'module_that_is_not_there'"),
-        ("=polyface.specs:NotThere", "AttributeError: module 'polyface.specs' has no attribute 'NotThere'"),
+        (
+            "=polyface.plugins.records:NotThere",
+            "AttributeError: module 'polyface.plugins.records' has no attribute 'NotThere'",
+        ),
         ("=no module", "could not be loaded"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyface.plugins import installed_plugins
+from polyface.plugins.manager import installed_plugins
 
 
 def out(result):
@@ -159,7 +159,10 @@ class TestClash:
         )
 
     def test_the_full_name_selects_one(self, python):
-        code = "from polyface.plugins import installed_plugins; print(installed_plugins().detector('{}').head.target)"
+        code = (
+            "from polyface.plugins.manager import installed_plugins; "
+            "print(installed_plugins().detector('{}').head.target)"
+        )
         assert out(python("-c", code.format("clash-one/clash"), groups=["clash"])) == "clash_one:Head\n"
         assert out(python("-c", code.format("clash-two/clash"), groups=["clash"])) == "clash_two:Head\n"
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import polyface.compat.face_detection as face_detection  # noqa: PLR0402 - the one line that changes
 from polyface.compat.face_detection.build import NAMES
-from polyface.imaging import read_image
+from polyface.images.reading import read_image
 
 RETINAFACE = ("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
 

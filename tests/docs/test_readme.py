@@ -8,10 +8,10 @@ import re
 
 import pytest
 
-from polyface import hookspecs
 from polyface.cli import COMMANDS
-from polyface.config import load_config, settings
-from polyface.plugins import installed_plugins
+from polyface.plugins import hookspecs
+from polyface.plugins.manager import installed_plugins
+from polyface.settings.config import load_config, settings
 
 
 @pytest.fixture(scope="module")

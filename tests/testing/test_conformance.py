@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import polyface.testing
-from polyface.plugins import installed_plugins
+from polyface.plugins.manager import installed_plugins
 from polyface.testing import BackendConformance, DetectorConformance, PluginConformance
 from polyface.testing.conformance.networks import differences
 
@@ -388,8 +388,10 @@ def test_a_packaged_file_that_is_not_the_one_of_its_record_is_named(toy, sha256,
     file.write_bytes(b"numbers")
     sha256 = sha256 or hashlib.sha256(b"numbers").hexdigest()
     weights = f"name='w', filename='w.bin', sha256='{sha256}', size={size}, license='MIT'"
-    ref = "ref=polyface.specs.FileRef('toy_faces:weights.bin')"
-    toy.change("plugin.py", "min_side=8,", f"min_side=8, weights=[polyface.specs.WeightsFile({weights}, {ref})],")
+    ref = "ref=polyface.plugins.records.FileRef('toy_faces:weights.bin')"
+    toy.change(
+        "plugin.py", "min_side=8,", f"min_side=8, weights=[polyface.plugins.records.WeightsFile({weights}, {ref})],"
+    )
     _, _, failed = toy.run("-k", "TestDetector and packaged_files_are_whole")
     assert says in failed["packaged_files_are_whole"].longreprtext
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyface.specs import (
+from polyface.plugins.records import (
     BackendSpec,
     Capability,
     ConverterSpec,

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from polyface import apart
-from polyface.apart import call, try_first
 from polyface.errors import ArtifactError
-from polyface.protocols import Graph
+from polyface.graphs import trial as apart
+from polyface.graphs.trial import call, try_first
+from polyface.plugins.protocols import Graph
 
 SECONDS = 60
 
@@ -84,7 +84,7 @@ def test_neither_the_main_module_nor_the_current_folder_takes_part(tmp_path):
     (tmp_path / "json.py").write_text("raise SystemExit('the current folder was imported')")
     (tmp_path / "script").mkdir()
     (tmp_path / "script" / "main.py").write_text(
-        "print('once')\nfrom polyface.apart import call\nprint(call('builtins:len', 'a', seconds=60))\n"
+        "print('once')\nfrom polyface.graphs.trial import call\nprint(call('builtins:len', 'a', seconds=60))\n"
     )
     done = subprocess.run([sys.executable, "script/main.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("once\nNone\n", "")

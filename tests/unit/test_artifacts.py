@@ -17,10 +17,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore, read_manifest
 from polyface.errors import ArtifactError, ConfigError
-from polyface.planning import Reason
-from polyface.specs import Ref
+from polyface.graphs.artifacts import MANIFEST, ArtifactKey, ArtifactStore, read_manifest
+from polyface.graphs.plan import Reason
+from polyface.plugins.records import Ref
 
 KEY = ArtifactKey(detector="toy", network="toy_faces.net:build", graph_version=1, weights_sha256="ab" * 32, kind="onnx")
 
@@ -412,7 +412,7 @@ def test_without_a_home_nothing_is_stored_and_nothing_stops(monkeypatch):
     def homeless():
         raise ConfigError("It is not known where this user's files lie.", why=["no HOME"])
 
-    monkeypatch.setattr("polyface.artifacts.home", homeless)
+    monkeypatch.setattr("polyface.graphs.artifacts.home", homeless)
     store = ArtifactStore()
     assert refusal(store).why == "It is not known where this user's files lie; no HOME"
     with pytest.raises(ConfigError):
@@ -423,7 +423,7 @@ def test_without_a_home_the_named_folder_is_searched(monkeypatch, stored, store)
     def homeless():
         raise ConfigError("It is not known where this user's files lie.")
 
-    monkeypatch.setattr("polyface.artifacts.home", homeless)
+    monkeypatch.setattr("polyface.graphs.artifacts.home", homeless)
     assert ArtifactStore(named=store.root).find(KEY) == stored
 
 

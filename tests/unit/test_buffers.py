@@ -10,7 +10,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from polyface.buffers import KEPT, KEPT_BYTES, Buffers
+from polyface.pipeline.buffers import KEPT, KEPT_BYTES, Buffers
 
 
 def lent(buffers, *shape):

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from polyface import Detections
 from polyface.errors import ConfigError, ContractError
-from polyface.testing.comparison import (
+from polyface.measure.differences import (
     MATCH_IOU,
     FaceDifference,
     Spread,
@@ -27,7 +27,7 @@ from polyface.testing.comparison import (
     overlaps,
     tolerance_of,
 )
-from polyface.testing.tolerances import TOLERANCES, Tolerance
+from polyface.measure.tolerances import TOLERANCES, Tolerance
 
 TIGHT = Tolerance(heads=1e-4, mean=1e-5, pixels=0.1, score=0.001)
 
@@ -218,5 +218,5 @@ class TestTolerances:
 
 
 def test_comparing_needs_no_pytest():
-    code = "import sys; sys.modules['pytest'] = None; import polyface.testing.comparison"
+    code = "import sys; sys.modules['pytest'] = None; import polyface.measure.differences"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from polyface.compat import face_detection
-from polyface.config import Config
 from polyface.errors import BackendUnavailableError, ConfigError, ImageError, UnknownNameError, UnsupportedError
-from polyface.hookspecs import hookimpl
-from polyface.plugins import PluginManager
-from polyface.protocols import Candidates, Execution, Found
-from polyface.specs import Capability, GraphSource, Ref
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Candidates, Execution, Found
+from polyface.plugins.records import Capability, GraphSource, Ref
+from polyface.settings.config import Config
 
 
 def picture(red, score=255, *, height=20, width=20):
@@ -113,7 +113,7 @@ def world(monkeypatch, detector_spec, backend_spec):
     fake.polyface_backends = hookimpl(lambda: [fast, attrs.evolve(fast, name="tensorrt", preference=-1)])
     manager = PluginManager()
     manager.register(fake, name="standin")
-    monkeypatch.setattr("polyface.detector.installed_plugins", lambda: manager)
+    monkeypatch.setattr("polyface.pipeline.detector.installed_plugins", lambda: manager)
     return world
 
 
@@ -190,7 +190,7 @@ class TestBuildDetector:
         assert caught.value.why == ("available: DSFDDetector, RetinaNetResNet50, RetinaNetMobileNetV1",)
 
     def test_a_detector_that_is_not_installed_is_named(self, monkeypatch):
-        monkeypatch.setattr("polyface.detector.installed_plugins", PluginManager)
+        monkeypatch.setattr("polyface.pipeline.detector.installed_plugins", PluginManager)
         with pytest.raises(UnknownNameError, match="no detector named 'dsfd-resnet152'"):
             face_detection.build_detector()
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from polyface.config import CONTRADICTIONS, RESERVED, Config, load_config
-from polyface.config import settings as known_settings
 from polyface.errors import ConfigError
-from polyface.weights import is_path
+from polyface.settings.config import CONTRADICTIONS, RESERVED, Config, load_config
+from polyface.settings.config import settings as known_settings
+from polyface.settings.paths import is_path
 
 # Text without surrogates, which no UTF-8 file can hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyface.cores import default_threads, usable_cores
+from polyface.machine.cores import default_threads, usable_cores
 
 QUOTA = "cpu/{}/cpu.cfs_quota_us"
 PERIOD = "cpu/{}/cpu.cfs_period_us"
@@ -145,12 +145,12 @@ def test_whatever_the_files_hold_there_is_a_core_and_no_more_than_there_are(cgro
     [("1", 1), ("3", 3), (" 2 ", 2), ("2,1", 2), ("64", 4), ("0", 1), ("", 4), ("all", 4), ("-1", 4), ("2x", 4)],
 )
 def test_by_default_omp_num_threads_asks_for_fewer(monkeypatch, told, threads):
-    monkeypatch.setattr("polyface.cores.usable_cores", lambda: 4)
+    monkeypatch.setattr("polyface.machine.cores.usable_cores", lambda: 4)
     monkeypatch.setenv("OMP_NUM_THREADS", told)
     assert default_threads() == threads
 
 
 def test_by_default_there_is_a_thread_for_each_core(monkeypatch):
-    monkeypatch.setattr("polyface.cores.usable_cores", lambda: 4)
+    monkeypatch.setattr("polyface.machine.cores.usable_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert default_threads() == 4

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyface.artifacts import MANIFEST, ArtifactKey, ArtifactStore
-from polyface.config import Config, load_config
 from polyface.errors import ArtifactError, ConfigError
-from polyface.planning import Reason
+from polyface.graphs.artifacts import MANIFEST, ArtifactKey, ArtifactStore
+from polyface.graphs.plan import Reason
+from polyface.settings.config import Config, load_config
 
 SETTINGS = b"""# polyface.toml
 detector = "toy"

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from polyface.decoding import DENSITY, MAX_PIXELS, SMALL, check_size, orientation_of
 from polyface.errors import ConfigError, ImageError
-from polyface.imaging import decode, read_image
+from polyface.images.decoding import DENSITY, MAX_PIXELS, SMALL, check_size, orientation_of
+from polyface.images.reading import decode, read_image
 
 
 def encoded(image, kind="PNG", **options):
@@ -116,7 +116,7 @@ class TestFormats:
         assert np.abs(read_image(encoded(plain, kind)).astype(int) - (200, 100, 50)).max() <= 12
 
     def test_the_setting_is_a_list_or_a_text_of_names_and_they_are_pillows(self):
-        from polyface.config import Config
+        from polyface.settings.config import Config
 
         assert Config(formats="eps, SGI").formats == Config(formats=["EPS", "SGI"]).formats == ("EPS", "SGI")
         with pytest.raises(ConfigError, match=r"^formats must be names of formats that Pillow reads, .* not 'EPSS'"):
@@ -667,5 +667,5 @@ class TestOpenFiles:
         assert refusal(stream).why == ("I/O operation on closed file.",)
 
     def test_a_file_without_end_is_refused(self, monkeypatch):
-        monkeypatch.setattr("polyface.imaging.LONGEST", 1000)
+        monkeypatch.setattr("polyface.images.reading.LONGEST", 1000)
         assert refusal(io.BytesIO(bytes(1001))).what == "The open file is too long: at most 1,000 bytes are read."

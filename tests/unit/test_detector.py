@@ -21,19 +21,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyface import detector as module
-from polyface import gate, timing
-from polyface.artifacts import ArtifactKey
-from polyface.config import Config
-from polyface.detector import (
-    FaceDetector,
-    Selection,
-    build,
-    check_infer_size,
-    check_options,
-    create_detector,
-    select,
-)
 from polyface.errors import (
     ArtifactError,
     BackendUnavailableError,
@@ -45,14 +32,38 @@ from polyface.errors import (
     UnsupportedError,
     WeightsMismatchError,
 )
-from polyface.graphs import graph_of
-from polyface.hookspecs import hookimpl
-from polyface.planning import Route
-from polyface.plugins import PluginManager
-from polyface.protocols import Candidates, CompileRequest, Execution, Found
+from polyface.graphs.artifacts import ArtifactKey
+from polyface.graphs.plan import Route
+from polyface.graphs.resolve import graph_of
+from polyface.graphs.weights import Weights
+from polyface.machine import gate
+from polyface.pipeline import detector as module
+from polyface.pipeline import timing
+from polyface.pipeline.detector import (
+    FaceDetector,
+    Selection,
+    build,
+    check_infer_size,
+    check_options,
+    create_detector,
+    select,
+)
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Candidates, CompileRequest, Execution, Found
+from polyface.plugins.records import (
+    Capability,
+    ConverterSpec,
+    DetectDefaults,
+    FileRef,
+    GraphSource,
+    OptionSpec,
+    Preprocess,
+    Ref,
+)
 from polyface.results import Detections
-from polyface.specs import Capability, ConverterSpec, DetectDefaults, FileRef, GraphSource, OptionSpec, Preprocess, Ref
-from polyface.weights import Weights, sha256_of
+from polyface.settings.config import Config
+from polyface.storage.files import sha256_of
 
 
 def picture(red, score=255, *, height=20, width=20):
@@ -367,7 +378,7 @@ class TestBatch:
         assert shapes(detector) == []
 
     def test_no_more_pictures_are_held_than_memory_is_meant_to_hold(self, make, monkeypatch):
-        monkeypatch.setattr("polyface.detector.HELD_PIXELS", 2 * 20 * 20)
+        monkeypatch.setattr("polyface.pipeline.detector.HELD_PIXELS", 2 * 20 * 20)
         detector, held = make(), []
 
         def pictures():
@@ -872,7 +883,7 @@ class TestBuild:
         assert request == CompileRequest(device="cpu", precision="fp32", options={})
 
     def test_the_backend_is_told_how_many_threads_or_else_of_the_cores_there_are(self, world, monkeypatch):
-        monkeypatch.setattr("polyface.protocols.default_threads", lambda: 7)
+        monkeypatch.setattr("polyface.plugins.protocols.default_threads", lambda: 7)
         build(Config(detector="toy", threads=3), world.plugins())
         build(Config(detector="toy"), world.plugins())
         assert [request.threads for _, request in world.compiled] == [3, 7]
@@ -1015,7 +1026,9 @@ class TestBuild:
             attrs.evolve(fast, name="wheel-without-gpu", preference=9, capabilities=claims, factory=ours),
         ]
         world.drivers = {"libcuda.so.1"}
-        monkeypatch.setattr("polyface.detector.has_driver", lambda claim: bool({*claim.driver} & world.drivers))
+        monkeypatch.setattr(
+            "polyface.pipeline.detector.has_driver", lambda claim: bool({*claim.driver} & world.drivers)
+        )
         return world
 
     def test_with_everything_on_auto_a_gpu_is_looked_for_on_every_backend(self, gpu_machine):

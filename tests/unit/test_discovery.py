@@ -9,9 +9,9 @@ import stat
 
 import pytest
 
-from polyface.config import Config, load_config
-from polyface.discovery import DEEPEST_KEY, LARGEST_FILE
 from polyface.errors import ConfigError
+from polyface.settings.config import Config, load_config
+from polyface.settings.files import DEEPEST_KEY, LARGEST_FILE
 
 ME, EVE = 1000, 54321
 
@@ -43,7 +43,7 @@ def load(tmp_path, caplog):
 
     def run(folder=tmp_path, environ=None, **overrides):
         caplog.clear()
-        with caplog.at_level(logging.INFO, "polyface.config"):
+        with caplog.at_level(logging.INFO, "polyface.settings.config"):
             config = load_config(directory=folder, environ=environ or {}, **overrides)
         run.said = [(record.levelname, record.getMessage()) for record in caplog.records]
         return config

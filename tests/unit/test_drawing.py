@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyface.drawing import BOX, LANDMARK, draw_faces
+from polyface.images.drawing import BOX, LANDMARK, draw_faces
 from polyface.results import Detections
 
 GREY = np.full((200, 300, 3), 90, np.uint8)

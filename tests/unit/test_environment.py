@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from polyface.config import Config, load_config
-from polyface.environment import read_flag
 from polyface.errors import ConfigError
+from polyface.settings.config import Config, load_config
+from polyface.settings.environment import read_flag
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from polyface import errors
-from polyface.planning import Reason
+from polyface.graphs.plan import Reason
 
 BASES = {
     "ConfigError": ("PolyfaceError", ValueError),

@@ -16,11 +16,11 @@ import attrs
 import pytest
 
 import polyface
-from polyface import fetching
 from polyface.errors import UnknownNameError, WeightsError, WeightsMismatchError, WeightsNotFoundError
-from polyface.plugins import PluginManager
-from polyface.specs import FileRef
-from polyface.weights import choose
+from polyface.graphs import fetch as fetching
+from polyface.graphs.weights import choose
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import FileRef
 
 CONTENT = b"twelve bytes"
 OTHER = b"twelve bites"
@@ -306,9 +306,9 @@ def test_what_a_killed_process_left_is_removed_once_it_is_a_day_old(server, answ
 
 FETCHER = """
 import sys
-from polyface.fetching import fetch
-from polyface.specs import WeightsFile
-from polyface.weights import Weights
+from polyface.graphs.fetch import fetch
+from polyface.plugins.records import WeightsFile
+from polyface.graphs.weights import Weights
 
 url, sha256, size = sys.argv[1:]
 file = WeightsFile(name="wider", filename="wider.pth", sha256=sha256, size=int(size), license="MIT", urls=[url])

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from polyface.files import (
+from polyface.storage.files import (
     ABANDONED,
     MOST_JSON,
     atomic_write,

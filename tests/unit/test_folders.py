@@ -12,10 +12,10 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from polyface import folders
 from polyface.errors import ConfigError
-from polyface.files import ABANDONED
-from polyface.folders import LOCK, LockedFolder
+from polyface.storage import folders
+from polyface.storage.files import ABANDONED
+from polyface.storage.folders import LOCK, LockedFolder
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it needs Linux")
 
@@ -65,7 +65,7 @@ class TestLock:
 
     def test_it_goes_with_a_process_that_is_killed(self, tmp_path):
         code = (
-            "import sys; from pathlib import Path; from polyface.folders import LockedFolder\n"
+            "import sys; from pathlib import Path; from polyface.storage.folders import LockedFolder\n"
             "with LockedFolder(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
         )
         command = [sys.executable, "-c", code, str(tmp_path)]

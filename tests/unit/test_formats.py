@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from polyface.formats import ENDINGS, HEIC_SUFFIXES, known, suffixes
+from polyface.machine.formats import ENDINGS, HEIC_SUFFIXES, known, suffixes
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,7 @@ def test_all_that_are_read_by_default_are_known_and_so_are_pillows_others():
 
 
 def test_the_endings_are_known_without_numpy_and_without_pillow():
-    code = "import sys, polyface.formats as f; f.suffixes(); sys.exit(bool({'numpy', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys, polyface.machine.formats as f; f.suffixes(); sys.exit(bool({'numpy', 'PIL'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from polyface.errors import ImageError
-from polyface.formats import ENDINGS
+from polyface.machine.formats import ENDINGS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it counts memory as Linux does")
 

@@ -10,9 +10,9 @@ import threading
 
 import pytest
 
-from polyface import gate
 from polyface.errors import BackendUnavailableError
-from polyface.gate import Gate
+from polyface.machine import gate
+from polyface.machine.gate import Gate
 
 LONG = 30
 """Seconds after which a test gives up, where something waits that should not."""
@@ -167,8 +167,8 @@ def test_an_error_within_a_run_leaves_it_open():
 
 def test_a_fork_lets_the_threads_of_a_runtime_go_to_sleep(monkeypatch):
     now, slept = [100.0], []
-    monkeypatch.setattr("polyface.gate.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("polyface.gate.time.sleep", slept.append)
+    monkeypatch.setattr("polyface.machine.gate.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("polyface.machine.gate.time.sleep", slept.append)
     gate = Gate(settle=0.5)
     gate.before_fork()
     enter(gate)
@@ -256,7 +256,7 @@ def test_what_does_not_survive_a_fork_is_refused_in_the_child_alone():
 
 ENDING = """
 import threading
-from polyface import gate
+from polyface.machine import gate
 
 inside = threading.Event()
 
@@ -282,7 +282,7 @@ def test_the_process_ends_after_the_runs_of_daemon_threads_and_lets_no_other_beg
 LAST = """
 import atexit
 atexit.register(lambda: detect())
-from polyface import gate
+from polyface.machine import gate
 gate.close_first_at_exit()
 def detect():
     with gate.runs:

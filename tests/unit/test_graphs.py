@@ -11,14 +11,15 @@ import attrs
 import pytest
 
 import polyface
-from polyface.artifacts import MANIFEST
-from polyface.config import Config
-from polyface.detector import select
 from polyface.errors import ArtifactError, PluginError, WeightsMismatchError, WeightsNotFoundError
-from polyface.graphs import export, graph_of
-from polyface.hookspecs import hookimpl
-from polyface.plugins import PluginManager
-from polyface.weights import place, sha256_of
+from polyface.graphs.artifacts import MANIFEST
+from polyface.graphs.resolve import export, graph_of
+from polyface.graphs.weights import place
+from polyface.pipeline.detector import select
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.settings.config import Config
+from polyface.storage.files import sha256_of
 
 
 class CopyingConverter:
@@ -153,7 +154,7 @@ def test_an_artifact_of_named_weights_needs_no_file_of_weights(plugins, weights_
     fetched = place(weights_file)
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"wider")
-    monkeypatch.setattr("polyface.weights.sha256_of", lambda _: weights_file.sha256)
+    monkeypatch.setattr("polyface.graphs.weights.sha256_of", lambda _: weights_file.sha256)
     export("toy", "onnx", None, plugins, tmp_path / "graphs")
     fetched.unlink()
     assert routed(plugins, artifacts=str(tmp_path / "graphs")).source.read_bytes() == b"wider"

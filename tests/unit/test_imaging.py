@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from polyface import imaging
 from polyface.errors import ImageError
-from polyface.imaging import Frame, decode, frame_of, prepare, read_image, restore
-from polyface.specs import Preprocess
+from polyface.images import reading as imaging
+from polyface.images.reading import Frame, decode, frame_of, prepare, read_image, restore
+from polyface.plugins.records import Preprocess
 
 PLAIN = Preprocess(channels="rgb", mean=(0, 0, 0))
 

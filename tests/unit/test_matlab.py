@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polyface.evaluation import matlab
-from polyface.evaluation.matlab import read_tables
+from polyface.measure import matlab
+from polyface.measure.matlab import read_tables
 
 START = b"MATLAB 5.0".ljust(124) + b"\x00\x01IM"
 

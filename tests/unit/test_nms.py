@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyface import nms as module
-from polyface.nms import nms, top_k
+from polyface.pipeline import nms as module
+from polyface.pipeline.nms import nms, top_k
 
 
 def exact_iou(a, b):

@@ -15,8 +15,8 @@ import pytest
 
 import polyface
 from polyface.errors import UnknownNameError
-from polyface.packed import install
-from polyface.plugins import PluginManager
+from polyface.optional import install
+from polyface.plugins.manager import PluginManager
 
 
 def hook_folder():
@@ -45,7 +45,7 @@ class TestWhatAProgramLacks:
         with zipfile.ZipFile(archive, "w") as files:
             for path in source.rglob("*.py"):
                 files.write(path, Path("polyface") / path.relative_to(source))
-            files.writestr("__main__.py", "from polyface.packed import install\nprint(install('polyface-a'))")
+            files.writestr("__main__.py", "from polyface.optional import install\nprint(install('polyface-a'))")
         done = subprocess.run([sys.executable, archive], capture_output=True, text=True, check=True, cwd=tmp_path)
         assert done.stdout.startswith("pip install --target DIR polyface-a, and PYTHONPATH=DIR: a zip archive holds no")
 

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from polyface.errors import BackendUnavailableError, UnsupportedError
-from polyface.planning import (
+from polyface.graphs.plan import (
     Reason,
     Route,
     choose_device,
@@ -21,9 +21,9 @@ from polyface.planning import (
     plan_quantization,
     refusals,
 )
-from polyface.protocols import Found
-from polyface.specs import Capability, ConverterSpec, FileRef, GraphSource, Ref, Requirement
-from polyface.weights import Weights
+from polyface.graphs.weights import Weights
+from polyface.plugins.protocols import Found
+from polyface.plugins.records import Capability, ConverterSpec, FileRef, GraphSource, Ref, Requirement
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
 STORED = Path("/artifacts/toy.onnx")

@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from polyface.errors import AmbiguousNameError, ContractError, PluginError, UnknownNameError
-from polyface.hookspecs import hookimpl
-from polyface.plugins import PluginManager
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
 
 
 def plugin(**hooks):

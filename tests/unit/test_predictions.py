@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError, EvaluationError
-from polyface.evaluation.predictions import ResultsFolder, as_rows, read_prediction, read_predictions
+from polyface.measure.predictions import ResultsFolder, as_rows, read_prediction, read_predictions
 from polyface.results import Detections
 
 NAME = "0--Parade/0_Parade_marchingband_1_465"

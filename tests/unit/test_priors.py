@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from polyface.priors import PriorCache
+from polyface.pipeline.priors import PriorCache
 
 
 class Maker:

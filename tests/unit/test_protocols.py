@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyface.protocols import Backend, CompileRequest, Converter, Execution, Head, Session
+from polyface.plugins.protocols import Backend, CompileRequest, Converter, Execution, Head, Session
 
 
 def test_a_backend_cannot_change_the_options_it_was_asked_with():

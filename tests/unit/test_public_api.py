@@ -40,7 +40,7 @@ def test_another_name_is_an_attribute_error(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["polyface", "polyface.testing", "polyface.hookspecs", "polyface.specs", "polyface.cli"]
+    "module", ["polyface", "polyface.testing", "polyface.plugins.hookspecs", "polyface.plugins.records", "polyface.cli"]
 )
 def test_importing_what_plugins_and_the_command_line_import_first_loads_nothing_heavy(module):
     heavy = "{'numpy', 'PIL', 'torch', 'torchvision', 'onnx', 'onnxruntime'}"

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyface.config import Config
-from polyface.detector import select
 from polyface.errors import ImageError, PluginError, UnsupportedError
-from polyface.graphs import graph_of
-from polyface.hookspecs import hookimpl
-from polyface.plugins import PluginManager
-from polyface.quantizing import Calibration, quantize
-from polyface.specs import Capability, ConverterSpec, Preprocess, Ref
-from polyface.weights import sha256_of
+from polyface.graphs.quantize import Calibration, quantize
+from polyface.graphs.resolve import graph_of
+from polyface.pipeline.detector import select
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import Capability, ConverterSpec, Preprocess, Ref
+from polyface.settings.config import Config
+from polyface.storage.files import sha256_of
 
 KIND = "onnx-int8"
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyface.benchmark.rounds import Contender, Measurement, Samples, machine, measure
-from polyface.cores import usable_cores
+from polyface.machine.cores import usable_cores
+from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure
 
 ONE = Samples(size=(2, 3), batch=1)
 

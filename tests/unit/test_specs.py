@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from polyface.errors import ContractError
-from polyface.specs import (
+from polyface.plugins.records import (
     BackendSpec,
     Capability,
     ConverterSpec,

@@ -12,12 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ContractError
-from polyface.imaging import Frame, frame_of
-from polyface.results import Detections
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
-from polyface.strategies import (
+from polyface.images.reading import Frame, frame_of
+from polyface.pipeline.views import (
     EDGE,
     MOST_MERGED,
     PRESETS,
@@ -34,6 +31,9 @@ from polyface.strategies import (
     views_of,
     without_pieces,
 )
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.results import Detections
+from polyface.settings.config import Config, load_config
 
 NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyface import trimming
-from polyface.trimming import RECENT, Trimmer, give_back, resident_memory
+from polyface.machine import memory as trimming
+from polyface.machine.memory import RECENT, Trimmer, give_back, resident_memory
 
 
 class Process:

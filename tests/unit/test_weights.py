@@ -10,9 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from polyface import weights
 from polyface.errors import ConfigError, ContractError, UnknownNameError, WeightsMismatchError, WeightsNotFoundError
-from polyface.specs import FileRef
+from polyface.graphs import weights
+from polyface.plugins.records import FileRef
 
 CONTENT = b"twelve bytes"
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyface.errors import EvaluationError
-from polyface.evaluation.widerface import (
+from polyface.measure.widerface import (
     ROWS,
     SUBSETS,
     Truth,

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 import polyface
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.plugins import PluginManager
-from polyface.protocols import Backend, CompileRequest, Found, Graph, Session
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
-from polyface.testing.tolerances import TOLERANCES
+from polyface.measure.tolerances import TOLERANCES
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Backend, CompileRequest, Found, Graph, Session
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
 pytest.importorskip("polyface_torch", reason="needs polyface-torch: pip install polyface-torch")

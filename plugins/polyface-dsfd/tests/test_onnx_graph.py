@@ -10,7 +10,7 @@ safetensors_torch = pytest.importorskip("safetensors.torch", reason="the network
 onnxruntime = pytest.importorskip("onnxruntime", reason="the graph needs onnxruntime")
 export = pytest.importorskip("polyface_torch.export", reason="the export needs polyface-torch[export]")
 
-from polyface.protocols import Graph  # noqa: E402 - after the skips
+from polyface.plugins.protocols import Graph  # noqa: E402 - after the skips
 from polyface_dsfd.plugin import polyface_detectors  # noqa: E402
 
 

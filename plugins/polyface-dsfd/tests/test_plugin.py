@@ -4,7 +4,7 @@ import importlib.metadata
 import subprocess
 import sys
 
-from polyface.specs import Ref
+from polyface.plugins.records import Ref
 from polyface_dsfd.plugin import polyface_detectors
 
 (SPEC,) = polyface_detectors()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polyface.errors import ContractError, WeightsError
-from polyface.protocols import CompileRequest, Graph
+from polyface.plugins.protocols import CompileRequest, Graph
 from polyface_example import plugin
 from polyface_example.backend import NumpyBackend
 from polyface_example.graph import build

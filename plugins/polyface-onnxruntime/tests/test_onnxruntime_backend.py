@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.protocols import CompileRequest, Graph
-from polyface.specs import Ref
+from polyface.plugins.protocols import CompileRequest, Graph
+from polyface.plugins.records import Ref
 from polyface.testing.conformance.reference import REFERENCE, build
 from polyface_onnxruntime.plugin import polyface_backends
 
@@ -209,7 +209,7 @@ def test_every_option_reaches_the_session_options():
 POOL = """
 import os
 from pathlib import Path
-from polyface.protocols import CompileRequest, Graph
+from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.testing.conformance.reference import REFERENCE
 from polyface_onnxruntime.backend import OnnxRuntimeBackend
 graph = Graph(kind="onnx", source=Path(FILE), detector=REFERENCE)

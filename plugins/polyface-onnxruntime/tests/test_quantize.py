@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from polyface.errors import ContractError
-from polyface.protocols import CompileRequest, Graph, Quantizer
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.plugins.protocols import CompileRequest, Graph, Quantizer
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 from polyface_onnxruntime.plugin import polyface_converters
 
 onnx = pytest.importorskip("onnx", reason="graphs are written with onnx: pip install 'polyface-onnxruntime[quantize]'")

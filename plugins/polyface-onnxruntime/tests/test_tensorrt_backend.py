@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from polyface.errors import BackendUnavailableError, ConfigError, ContractError
-from polyface.files import read_sealed
-from polyface.protocols import Backend, CompileRequest, Graph, Session
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.plugins.protocols import Backend, CompileRequest, Graph, Session
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.storage.files import read_sealed
 from polyface_onnxruntime.plugin import polyface_backends
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'polyface-onnxruntime[cpu]'")

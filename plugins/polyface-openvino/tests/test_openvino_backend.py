@@ -13,11 +13,11 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface import apart
 from polyface.errors import ArtifactError, BackendUnavailableError, ContractError
-from polyface.files import read_sealed, write_sealed
-from polyface.protocols import Backend, CompileRequest, Graph, Session
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.graphs import trial as apart
+from polyface.plugins.protocols import Backend, CompileRequest, Graph, Session
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.storage.files import read_sealed, write_sealed
 from polyface_openvino.plugin import polyface_backends
 
 onnx = pytest.importorskip("onnx", reason="the tests write their graphs with onnx: pip install onnx")
@@ -591,7 +591,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from pathlib import Path
 from polyface_openvino.runtime import openvino as ov
 from polyface_openvino.backend import properties
-from polyface.protocols import CompileRequest
+from polyface.plugins.protocols import CompileRequest
 model = ov.Core().read_model(GRAPH)
 compiled = ov.Core().compile_model(model, "CPU", properties(CompileRequest(device="cpu", precision="fp32")))
 print(compiled.get_property("INFERENCE_NUM_THREADS"))

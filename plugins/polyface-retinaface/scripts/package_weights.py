@@ -24,9 +24,9 @@ import onnx
 from onnx import numpy_helper
 from safetensors.numpy import save
 
-from polyface.files import atomic_write
-from polyface.protocols import Graph
-from polyface.specs import Ref
+from polyface.plugins.protocols import Graph
+from polyface.plugins.records import Ref
+from polyface.storage.files import atomic_write
 from polyface_retinaface.plugin import polyface_detectors
 
 SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyface.planning import is_installed
+from polyface.graphs.plan import is_installed
 from polyface.testing import DetectorConformance, Golden, PluginConformance
 
 SIZES = [(96, 128, 1), (101, 157, 2)]

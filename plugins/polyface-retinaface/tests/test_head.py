@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyface.protocols import Head as HeadProtocol
+from polyface.plugins.protocols import Head as HeadProtocol
 from polyface_retinaface.head import Head
 
 GOLDEN_SIZES = [(96, 128, 1), (101, 157, 2)]

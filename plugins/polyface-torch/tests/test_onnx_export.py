@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from polyface.errors import ContractError, WeightsError
-from polyface.protocols import Converter, Graph
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.plugins.protocols import Converter, Graph
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'polyface-torch[export]'")

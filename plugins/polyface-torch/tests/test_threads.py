@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from polyface.protocols import CompileRequest, Graph
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.plugins.protocols import CompileRequest, Graph
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.protocols import CompileRequest, Graph
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.plugins.protocols import CompileRequest, Graph
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from polyface.hookspecs import GROUP
+from polyface.plugins.hookspecs import GROUP
 
 
 def hook_folders() -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-import polyface
+from polyface._version import __version__
 from polyface.cli.output import own_stdout
 from polyface.errors import PolyfaceError
-from polyface.packed import is_frozen
+from polyface.optional import is_frozen
 
 COMMANDS = (
     "detect",
@@ -110,7 +110,7 @@ def _notes() -> Iterator[None]:
                 said.add(text)
                 say(f"note: {text}", err=True)
 
-    logger, settings = logging.getLogger("polyface"), logging.getLogger("polyface.config")
+    logger, settings = logging.getLogger("polyface"), logging.getLogger("polyface.settings.config")
     handler, level = Notes(), settings.level
     logger.addHandler(handler)
     settings.setLevel(logging.INFO)
@@ -132,7 +132,7 @@ polyface matrix                         what can run here, and what is missing
 @click.group(
     cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(polyface.__version__, prog_name="polyface")
+@click.version_option(__version__, prog_name="polyface")
 def group() -> None:
     """The command ``polyface``."""
 

@@ -7,10 +7,10 @@ import click
 from polyface.cli.options import json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
-from polyface.planning import missing
-from polyface.plugins import installed_plugins
-from polyface.specs import BackendSpec
-from polyface.specs import as_json as record_as_json
+from polyface.graphs.plan import missing
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import BackendSpec
+from polyface.plugins.records import as_json as record_as_json
 
 
 @click.command("backends", cls=Command, short_help="Installed backends, their devices and options.")

@@ -16,13 +16,13 @@ from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.progress import progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, say
-from polyface.config import Config, load_config, one_view, settings
 from polyface.errors import ConfigError, ImageError, quoted
-from polyface.plugins import installed_plugins
-from polyface.weights import expanded
+from polyface.plugins.manager import installed_plugins
+from polyface.settings.config import Config, load_config, one_view, settings
+from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.benchmark.rounds import Contender, Measurement, Samples
+    from polyface.measure.rounds import Contender, Measurement, Samples
 
 SIZE = "480x640"
 AXES = ("detector", "backend", "device", "precision", "size", "batch")
@@ -107,8 +107,8 @@ def command(
     Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or a picture could not be read, 2 for
     usage and configuration, 130 after Ctrl-C (what was measured until then is shown).
     """
-    from polyface.benchmark.plot import draw, empty
-    from polyface.benchmark.rounds import Samples, machine, measure
+    from polyface.measure.bars import draw, empty
+    from polyface.measure.rounds import Samples, machine, measure
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides))
     choices = _choices(detectors or (config.detector,), backends, config)
@@ -121,7 +121,7 @@ def command(
         for count in counts
     ]
     cells = [_cell(label, choice, one) for one in samples for label, choice in choices.items()]
-    drawing = empty(expanded(plot), len(cells)) if plot else None
+    drawing = empty(expand_user(plot), len(cells)) if plot else None
     host = machine()
     _note_load(host)
     with progress(len(cells) * rounds, as_json=as_json) as advance:
@@ -137,7 +137,7 @@ def command(
     if interrupted:
         say("interrupted; these are the rounds until then", err=True)
     if plot and report.bars:  # last: a full disk must not cost the figures
-        draw(drawing, expanded(plot), report.bars, report.title)
+        draw(drawing, expand_user(plot), report.bars, report.title)
     whole = not failed and not report.unmeasured
     click.get_current_context().exit(130 if interrupted else 0 if whole else 1)
 
@@ -179,7 +179,7 @@ def _listed(option: str, text: str, setting: str) -> list[Any]:
 def _pictures(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...], int]:
     """Return the first pictures that can be read, at most as many as wanted, and how many of those before cannot be."""
     from polyface.cli.pictures import find_pictures, note_left_out
-    from polyface.imaging import read_image
+    from polyface.images.reading import read_image
 
     paths: list[Path] = []
     failed = 0
@@ -204,7 +204,7 @@ def _pictures(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...
 
 
 def _cell(label: str, config: Config, samples: Samples) -> Cell:
-    from polyface.benchmark.rounds import Contender, polyface_detector
+    from polyface.measure.rounds import Contender, polyface_detector
 
     config = config.replace(batch_size=samples.batch)
     make = functools.partial(polyface_detector, config)

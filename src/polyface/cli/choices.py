@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from polyface.config import Config
 from polyface.errors import ConfigError, quoted
+from polyface.settings.config import Config
 
 METAVAR = "NAME[:PRECISION][@DEVICE],..."
 

@@ -18,17 +18,17 @@ from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, say
-from polyface.config import Config, load_config, one_view
 from polyface.errors import ConfigError, ImageError, quoted
-from polyface.weights import expanded
+from polyface.settings.config import Config, load_config, one_view
+from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.detector import FaceDetector
-    from polyface.imaging import Picture
-    from polyface.protocols import Execution, FloatArray
+    from polyface.images.reading import Picture
+    from polyface.measure.differences import FaceDifference, HeadDifference
+    from polyface.measure.tolerances import Tolerance
+    from polyface.pipeline.detector import FaceDetector
+    from polyface.plugins.protocols import Execution, FloatArray
     from polyface.results import Detections
-    from polyface.testing.comparison import FaceDifference, HeadDifference
-    from polyface.testing.tolerances import Tolerance
 
 Precisions: TypeAlias = dict[str, float | None]
 
@@ -88,7 +88,7 @@ class Tally:
 
     def add(self, sample: Sample, reference: FaceDetector, expected: tuple[Any, list[Detections]]) -> None:
         """Look at a sample, for which the reference gave ``expected``."""
-        from polyface.testing.comparison import compare_faces, compare_heads
+        from polyface.measure.differences import compare_faces, compare_heads
 
         heads, faces = _seen(self.detector, sample)
         self.found.update(zip(sample.names, faces, strict=True))
@@ -106,7 +106,7 @@ class Tally:
 
     def judged(self, label: str, truth: GroundTruth | None) -> Pair:
         """Return the verdict."""
-        from polyface.testing.comparison import exceeded, merge_faces, merge_heads, needed
+        from polyface.measure.differences import exceeded, merge_faces, merge_heads, needed
 
         heads, faces = merge_heads(self.heads), merge_faces(self.faces)
         need = needed(heads, faces)
@@ -164,14 +164,14 @@ def command(
 
     Exit status: 0 if all lie within, 1 if one is over or a picture could not be read, 2 for usage and configuration.
     """
-    from polyface.detector import create_detector
-    from polyface.testing.comparison import tolerance_of
+    from polyface.measure.differences import tolerance_of
+    from polyface.pipeline.detector import create_detector
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides)).replace(detector=detector)
     named = _chosen(backends, config)
     first, *others = named.values()
     rows = [tolerance_of(first.precision, other.precision) for other in others]
-    pictures = None if images == RANDOM else str(expanded(images))
+    pictures = None if images == RANDOM else str(expand_user(images))
     truth = None if ground_truth is None else GroundTruth(ground_truth, pictures)
     samples = Samples(pictures, seed, config)
     with ExitStack() as stack:
@@ -242,14 +242,14 @@ class GroundTruth:
     """
 
     def __init__(self, path: str, images: str | None) -> None:
-        from polyface.evaluation.widerface import read_truth
+        from polyface.measure.widerface import read_truth
 
         if images is None or not Path(images).is_dir():
             raise ConfigError(
                 "--ground-truth wants the pictures that it is about.", fix="--images WIDER_val/images, with its folders"
             )
         self._path = path
-        self._truth = read_truth(expanded(path))
+        self._truth = read_truth(expand_user(path))
 
     def check(self, sample: Sample) -> None:
         """Refuse a picture that the ground truth does not know, before its faces count as wrong.
@@ -266,8 +266,8 @@ class GroundTruth:
 
     def average_precision(self, found: Mapping[str, Detections]) -> Precisions:
         """Return the average precision of each subset, in percent; ``None`` where these pictures have no face of it."""
-        from polyface.evaluation.predictions import as_rows
-        from polyface.evaluation.widerface import precision_recall
+        from polyface.measure.predictions import as_rows
+        from polyface.measure.widerface import precision_recall
 
         truth = {name: self._truth[name] for name in found}
         curves = precision_recall(truth, {name: as_rows(faces) for name, faces in found.items()})
@@ -311,7 +311,7 @@ class Samples:
             yield Sample(names=[f"noise-{height}x{width}-{place}" for place in range(count)], pictures=pictures)
 
     def _files(self, images: str) -> Iterator[Sample]:
-        from polyface.imaging import read_image
+        from polyface.images.reading import read_image
 
         root = Path(images) if Path(images).is_dir() else Path(images).parent
         for job in self._jobs:

@@ -9,7 +9,7 @@ import click
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table
-from polyface.config import load_config, settings
+from polyface.settings.config import load_config, settings
 
 
 @click.command("config", cls=Command, short_help="Effective settings, and where each comes from.")

@@ -16,14 +16,14 @@ from polyface.cli.options import SOURCE, config_options
 from polyface.cli.output import Command, echo
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import json_bytes, print_table, say
-from polyface.config import load_config
 from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError, described
+from polyface.settings.config import load_config
 
 if TYPE_CHECKING:
     from polyface.cli.drawings import OutputFolder
     from polyface.cli.pictures import Job
-    from polyface.detector import FaceDetector
-    from polyface.imaging import Decoded
+    from polyface.images.reading import Decoded
+    from polyface.pipeline.detector import FaceDetector
     from polyface.results import Detections
 
 FATAL = {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
@@ -74,7 +74,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], config_file: str | N
     """
     from polyface.cli.drawings import OutputFolder
     from polyface.cli.pictures import find_pictures, note_left_out
-    from polyface.detector import create_detector
+    from polyface.pipeline.detector import create_detector
 
     config = load_config(config_file, source=SOURCE, **overrides)
     left_out: Counter[str] = Counter()

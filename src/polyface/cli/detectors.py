@@ -7,9 +7,9 @@ import click
 from polyface.cli.options import json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table
-from polyface.plugins import installed_plugins
-from polyface.specs import DetectorSpec
-from polyface.specs import as_json as record_as_json
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import DetectorSpec
+from polyface.plugins.records import as_json as record_as_json
 
 
 @click.command("detectors", cls=Command, short_help="Installed detectors and their weights.")

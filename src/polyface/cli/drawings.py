@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from polyface.cli.pictures import Job, resolved
 from polyface.cli.tables import say
 from polyface.errors import ConfigError
-from polyface.folders import LockedFolder
+from polyface.storage.folders import LockedFolder
 
 if TYPE_CHECKING:
-    from polyface.imaging import Decoded
+    from polyface.images.reading import Decoded
     from polyface.results import Detections
 
 LINES = "faces.jsonl"
@@ -105,7 +105,7 @@ class OutputFolder:
             OSError: it cannot be written.
             ValueError: it cannot be a JPEG: one has at most 65,500 pixels a side.
         """
-        from polyface.drawing import draw_faces
+        from polyface.images.drawing import draw_faces
 
         drawing = self._drawings[job.name]
         data = io.BytesIO()  # Pillow itself does not notice when a disk takes only a part

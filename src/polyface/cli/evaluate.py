@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import frozen
 
-import polyface
+from polyface._version import __version__
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, say
-from polyface.config import Config, load_config, settings
 from polyface.errors import ConfigError, EvaluationError, PluginError, PolyfaceError
-from polyface.weights import choose, expanded
+from polyface.graphs.weights import choose
+from polyface.settings.config import Config, load_config, settings
+from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.detector import FaceDetector
-    from polyface.evaluation.predictions import ResultsFolder
-    from polyface.evaluation.widerface import Curve, Truth
+    from polyface.measure.predictions import ResultsFolder
+    from polyface.measure.widerface import Curve, Truth
+    from polyface.pipeline.detector import FaceDetector
 
 PROTOCOL = "widerface-original"
 """The preset whose score threshold is taken where none is set."""
@@ -93,26 +94,26 @@ def widerface(
     """
     import numpy as np
 
-    from polyface.evaluation.plot import draw, figure
-    from polyface.evaluation.predictions import read_predictions
-    from polyface.evaluation.widerface import first_of, precision_recall, read_truth
+    from polyface.measure.plots import draw, figure
+    from polyface.measure.predictions import read_predictions
+    from polyface.measure.widerface import first_of, precision_recall, read_truth
 
     if predictions is not None:
         _refuse_with_predictions({"output": output, "config": config_file, **overrides})
     elif images is None:
         raise ConfigError("There is nothing to evaluate.", fix="--images WIDER_val/images, or --predictions DIR")
     # What could stop the evaluation is looked at before the detector starts, which may take hours.
-    truth = read_truth(expanded(ground_truth))
-    part = truth if images is None else _part(truth, expanded(images))
-    results = expanded(output or OUTPUT)
+    truth = read_truth(expand_user(ground_truth))
+    part = truth if images is None else _part(truth, expand_user(images))
+    results = expand_user(output or OUTPUT)
     picture = results / "precision_recall.png" if predictions is None else None
-    picture = expanded(plot) if plot else picture
+    picture = expand_user(plot) if plot else picture
     drawing = figure(picture) if picture else None
     run = None
     if images is not None and predictions is None:
         config = load_config(config_file, source=SOURCE, **overrides)
-        run = _run(config, expanded(images), results, list(part))
-    folder = run.predictions if run else expanded(str(predictions))
+        run = _run(config, expand_user(images), results, list(part))
+    folder = run.predictions if run else expand_user(str(predictions))
     failed = run.failed if run else {}
     _note_others(folder, part)
     found = read_predictions(folder, [name for name in part if name not in failed])
@@ -124,7 +125,7 @@ def widerface(
     if as_json:
         subsets = {subset: _figures(curve) for subset, curve in curves.items()}
         report = {"dataset": "WIDER FACE", "pictures": len(part), "of": len(truth), "subsets": subsets}
-        made = {"settings": run.settings if run else None, "polyface": polyface.__version__}
+        made = {"settings": run.settings if run else None, "polyface": __version__}
         print_json({**report, "failed": failed, **dict.fromkeys(given), **places, **made})
     else:
         _print(title, curves, run, places)
@@ -144,7 +145,7 @@ def _refuse_with_predictions(options: Mapping[str, Any]) -> None:
 
 def _part(truth: Mapping[str, Truth], images: Path) -> dict[str, Truth]:
     """The ground truth of the pictures that are there, in its order."""
-    from polyface.evaluation.widerface import first_of
+    from polyface.measure.widerface import first_of
 
     there = _named(images, ".jpg")
     part = {name: one for name, one in truth.items() if name in there}
@@ -181,7 +182,7 @@ def _is_named(name: str, ending: str) -> bool:
 
 
 def _note_others(folder: Path, part: Mapping[str, Truth]) -> None:
-    from polyface.evaluation.widerface import first_of
+    from polyface.measure.widerface import first_of
 
     if others := sorted(_named(folder, ".txt") - part.keys()):
         _note(f"predictions for pictures that are not evaluated are left out, {first_of(others)}")
@@ -189,9 +190,9 @@ def _note_others(folder: Path, part: Mapping[str, Truth]) -> None:
 
 def _run(config: Config, images: Path, results: Path, names: list[str]) -> Run:
     """Predict what is not predicted yet."""
-    from polyface.detector import create_detector
-    from polyface.evaluation.predictions import ResultsFolder
-    from polyface.strategies import PRESETS
+    from polyface.measure.predictions import ResultsFolder
+    from polyface.pipeline.detector import create_detector
+    from polyface.pipeline.views import PRESETS
 
     lowest = PRESETS[PROTOCOL].score_threshold or 0.0
     if config.preset is None and config.score_threshold is None:
@@ -240,7 +241,7 @@ def _predict(detector: FaceDetector, images: Path, folder: ResultsFolder, names:
 
 def _problem(detector: FaceDetector, path: Path, folder: ResultsFolder, name: str) -> str | None:
     """Predict one picture, or return why that cannot be."""
-    from polyface.evaluation.predictions import as_rows
+    from polyface.measure.predictions import as_rows
 
     try:
         folder.add(name, as_rows(detector.detect(path)))
@@ -268,7 +269,7 @@ def _settings(detector: FaceDetector) -> dict[str, Any]:
         "providers": list(run.providers),
         "score_threshold": detector.score_threshold,
         "iou_threshold": detector.iou_threshold,
-        "versions": {"polyface": polyface.__version__, **run.versions},
+        "versions": {"polyface": __version__, **run.versions},
     }
 
 

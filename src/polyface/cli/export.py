@@ -10,13 +10,13 @@ import click
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table, say
-from polyface.config import load_config
-from polyface.plugins import installed_plugins
-from polyface.weights import expanded
+from polyface.plugins.manager import installed_plugins
+from polyface.settings.config import load_config
+from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.graphs import Export
-    from polyface.specs import DetectorSpec, TensorSpec
+    from polyface.graphs.resolve import Export
+    from polyface.plugins.records import DetectorSpec, TensorSpec
 
 
 @click.command("export", cls=Command, short_help="Export a network, to run it on machines without torch.")
@@ -36,11 +36,11 @@ def command(
     """
     from rich.console import Console
 
-    from polyface.graphs import export
+    from polyface.graphs.resolve import export
 
     config = load_config(config_file, source=SOURCE, **overrides)
     plugins = installed_plugins()
-    folder = None if output is None else expanded(output).absolute()
+    folder = None if output is None else expand_user(output).absolute()
     with Console(stderr=True).status(f"exporting {detector} to {kind}"):
         done = export(detector, kind, config.weights, plugins, folder)
     if as_json:

@@ -11,8 +11,8 @@ import click
 from polyface.cli.output import Command
 from polyface.cli.tables import printable, say, say_error
 from polyface.errors import PolyfaceError
-from polyface.plugins import installed_plugins
-from polyface.weights import Weights, choose
+from polyface.graphs.weights import Weights, choose
+from polyface.plugins.manager import installed_plugins
 
 
 @click.command("fetch", cls=Command, short_help="Download the weights of detectors.")
@@ -25,7 +25,7 @@ def command(ctx: click.Context, detectors: tuple[str, ...], weights: str | None,
 
     Exit status: 0 if all weights are there, 1 if some could not be fetched (the rest is), 2 for usage.
     """
-    from polyface.fetching import fetch
+    from polyface.graphs.fetch import fetch
 
     plugins = installed_plugins()
     failed = 0

@@ -10,9 +10,9 @@ from attrs import asdict, evolve, frozen
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table, say
-from polyface.config import Config, load_config
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
-from polyface.plugins import PluginManager, installed_plugins
+from polyface.plugins.manager import PluginManager, installed_plugins
+from polyface.settings.config import Config, load_config
 
 
 @frozen(kw_only=True)
@@ -89,7 +89,7 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
 
 def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
     """The backend that ``auto`` takes, by the name it is listed under, and why; nothing twice where it takes none."""
-    from polyface.detector import build, select
+    from polyface.pipeline.detector import build, select
 
     try:
         if probe:
@@ -115,7 +115,7 @@ def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
 
 
 def _route(config: Config, plugins: PluginManager) -> str:
-    from polyface.detector import select
+    from polyface.pipeline.detector import select
 
     selection = select(config, plugins)
     if selection.route.needs_weights:
@@ -126,7 +126,7 @@ def _route(config: Config, plugins: PluginManager) -> str:
 def _run_once(config: Config, plugins: PluginManager) -> str:
     import numpy as np
 
-    from polyface.detector import build
+    from polyface.pipeline.detector import build
 
     with build(config, plugins) as detector:
         detector.detect(np.zeros((64, 96, 3), np.uint8))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from polyface.config import settings
+from polyface.settings.config import settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,8 +13,8 @@ from attrs import frozen
 
 from polyface.cli.tables import say
 from polyface.errors import ConfigError, reason_of
-from polyface.formats import HEIC_SUFFIXES, suffixes
-from polyface.weights import expanded
+from polyface.machine.formats import HEIC_SUFFIXES, suffixes
+from polyface.settings.paths import expand_user
 
 SYSTEM_FOLDERS = {"#recycle", "$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
 """Folders of operating systems and storage servers: thumbnails of the pictures beside them, and what was deleted."""
@@ -105,7 +105,7 @@ def resolved(path: str | Path) -> Path:
     Raises:
         ConfigError: there cannot be such a path.
     """
-    whole = expanded(path)
+    whole = expand_user(path)
     try:
         return whole.resolve()
     except (OSError, RuntimeError, ValueError) as error:

@@ -7,8 +7,8 @@ import click
 from polyface.cli.options import json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
-from polyface.plugins import RECORDS, PluginInfo, installed_plugins
-from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec
+from polyface.plugins.manager import RECORDS, PluginInfo, installed_plugins
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
 
 
 @click.command("plugins", cls=Command, short_help="Installed plugins, the broken among them.")

@@ -15,10 +15,10 @@ from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, say
-from polyface.config import Config, load_config
 from polyface.errors import ConfigError, ImageError
-from polyface.plugins import installed_plugins
-from polyface.weights import expanded
+from polyface.plugins.manager import installed_plugins
+from polyface.settings.config import Config, load_config
+from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.cli.pictures import Job
@@ -64,13 +64,13 @@ def command(
     from rich.console import Console
 
     from polyface.cli.pictures import find_pictures, note_left_out
-    from polyface.quantizing import quantize
+    from polyface.graphs.quantize import quantize
 
     config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
     plugins = installed_plugins()
-    folder = None if output is None else expanded(output).absolute()
+    folder = None if output is None else expand_user(output).absolute()
     left_out: Counter[str] = Counter()
-    jobs = _spread(find_pictures([str(expanded(images))], formats=config.formats, left_out=left_out), count)
+    jobs = _spread(find_pictures([str(expand_user(images))], formats=config.formats, left_out=left_out), count)
     note_left_out(left_out)
     with quiet_pillow():
         pictures = _readable(jobs, config, as_json=as_json)
@@ -108,7 +108,7 @@ def _spread(jobs: Sequence[Job], count: int) -> list[Job]:
 
 def _readable(jobs: Sequence[Job], config: Config, *, as_json: bool) -> list[Path]:
     """The pictures that can be read; what is wrong with the others goes to standard error."""
-    from polyface.imaging import read_image
+    from polyface.images.reading import read_image
 
     paths = []
     with progress(len(jobs), as_json=as_json, doing="reading") as advance:

@@ -12,10 +12,10 @@ import click
 
 from polyface.cli.output import echo, results
 from polyface.errors import LONGEST, shortened
-from polyface.packed import install, is_frozen
+from polyface.optional import install, is_frozen
 
 if TYPE_CHECKING:
-    from polyface.plugins import PluginManager
+    from polyface.plugins.manager import PluginManager
 
 STYLES = {
     **dict.fromkeys(("ok", "ready", "verified"), "green"),

@@ -12,10 +12,10 @@ from polyface.cli.options import json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, WeightsNotFoundError
-from polyface.plugins import installed_plugins
-from polyface.specs import WeightsFile
-from polyface.specs import as_json as record_as_json
-from polyface.weights import Weights, choose, place
+from polyface.graphs.weights import Weights, choose, place
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import WeightsFile
+from polyface.plugins.records import as_json as record_as_json
 
 
 @frozen(kw_only=True)

@@ -9,20 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from polyface.measure.tolerances import TOLERANCES as TOLERANCES
+    from polyface.measure.tolerances import Tolerance as Tolerance
     from polyface.testing.conformance.backends import BackendConformance as BackendConformance
     from polyface.testing.conformance.detectors import DetectorConformance as DetectorConformance
     from polyface.testing.conformance.detectors import Golden as Golden
     from polyface.testing.conformance.plugins import PluginConformance as PluginConformance
-    from polyface.testing.tolerances import TOLERANCES as TOLERANCES
-    from polyface.testing.tolerances import Tolerance as Tolerance
 
 _HOME = {
-    "BackendConformance": "conformance.backends",
-    "DetectorConformance": "conformance.detectors",
-    "Golden": "conformance.detectors",
-    "PluginConformance": "conformance.plugins",
-    "TOLERANCES": "tolerances",
-    "Tolerance": "tolerances",
+    "BackendConformance": "testing.conformance.backends",
+    "DetectorConformance": "testing.conformance.detectors",
+    "Golden": "testing.conformance.detectors",
+    "PluginConformance": "testing.conformance.plugins",
+    "TOLERANCES": "measure.tolerances",
+    "Tolerance": "measure.tolerances",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - checked against the imports above by a test
@@ -31,7 +31,7 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 - checked against the imports above by 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'polyface.testing' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"polyface.testing.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"polyface.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

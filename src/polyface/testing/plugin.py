@@ -17,9 +17,9 @@ import pytest
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.planning import is_installed, missing
-from polyface.plugins import installed_plugins
-from polyface.specs import BackendSpec, DetectorSpec
+from polyface.graphs.plan import is_installed, missing
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.testing.conformance.base import PREFIX, Conformance
 from polyface.testing.report import CellRecord, aligned, write_report
 

@@ -9,14 +9,14 @@ import attrs
 import torch
 
 from polyface.errors import BackendUnavailableError
-from polyface.protocols import CompileRequest, Execution, Found, Graph
-from polyface.specs import DetectorSpec
+from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.records import DetectorSpec
 from polyface_cuda_fp16.captures import Captures
 from polyface_cuda_fp16.device import CudaDevice
 from polyface_torch.backend import TorchBackend, check_process, granted, heads, loaded, named_outputs, out_of_memory
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
     from polyface_cuda_fp16.device import Download
 
 PART_PIXELS = 2 * 1024 * 1024
@@ -59,7 +59,7 @@ class CudaFp16Backend:
 
 
 class CudaFp16Session:
-    """A module on a GPU; see :class:`polyface.protocols.Session`.
+    """A module on a GPU; see :class:`polyface.plugins.protocols.Session`.
 
     Args:
         module: in half precision and ``channels_last``, on the device.

@@ -17,7 +17,7 @@ from attrs import frozen
 from torch import Tensor, cuda
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 Network: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 

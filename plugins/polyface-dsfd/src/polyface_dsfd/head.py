@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.protocols import Candidates
+from polyface.plugins.protocols import Candidates
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray, IndexArray
+    from polyface.plugins.protocols import FloatArray, IndexArray
 
 LEVELS = ((4, 16), (8, 32), (16, 64), (32, 128), (64, 256), (128, 512))
 """Stride and prior size of each level, in pixels; the size is the square root of the prior's area."""
@@ -26,7 +26,10 @@ CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 
 
 class Head:
-    """A :class:`polyface.protocols.Head`; priors are kept as centre x, y, width and height in network pixels."""
+    """A :class:`polyface.plugins.protocols.Head`.
+
+    Priors are kept as centre x, y, width and height in network pixels.
+    """
 
     def priors(self, height: int, width: int) -> FloatArray:
         """Return the priors ``(P, 4)`` float32: centre x, centre y, width, height, in network pixels.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.protocols import CompileRequest, Execution, Found, Graph
-from polyface.specs import Ref
+from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.records import Ref
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 
 class NumpySession:

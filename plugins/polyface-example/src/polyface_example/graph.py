@@ -14,7 +14,7 @@ import numpy as np
 from polyface.errors import WeightsError
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 STRIDE = 8  # pixels: the side of a cell, and of its one anchor
 

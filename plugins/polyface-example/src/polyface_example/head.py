@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.protocols import Candidates
+from polyface.plugins.protocols import Candidates
 from polyface_example.graph import STRIDE
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray, IndexArray
+    from polyface.plugins.protocols import FloatArray, IndexArray
 
 
 class RedboxHead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyface.errors import BackendUnavailableError
-from polyface.protocols import CompileRequest, Found, Graph
+from polyface.plugins.protocols import CompileRequest, Found, Graph
 from polyface_onnxruntime.session import (
     CPU,
     CUDA,

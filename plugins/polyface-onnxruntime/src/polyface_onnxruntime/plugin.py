@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import polyface
-from polyface.specs import BackendSpec, Capability, ConverterSpec, OptionSpec, Ref, Requirement
+from polyface.plugins.records import BackendSpec, Capability, ConverterSpec, OptionSpec, Ref, Requirement
 
 CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
 UNPROVEN = "not yet run on a GPU"

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from polyface.errors import ContractError
-from polyface.protocols import Graph
+from polyface.plugins.protocols import Graph
 from polyface_onnxruntime.runtime import onnxruntime
 from polyface_onnxruntime.session import graph_file
 
@@ -24,7 +24,7 @@ from polyface_onnxruntime.session import graph_file
 from onnxruntime import quantization  # type: ignore[import-untyped]  # after `runtime`, which keeps it silent
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 LAYER = "Conv"
 PASSING = ("Add", "Concat", "LeakyRelu", "MaxPool", "Relu", "Resize")

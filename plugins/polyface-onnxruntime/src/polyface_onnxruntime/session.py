@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.gate import keep_in_children, refuse_in_child
-from polyface.protocols import CompileRequest, Execution, Graph
-from polyface.specs import DetectorSpec
+from polyface.machine.gate import keep_in_children, refuse_in_child
+from polyface.plugins.protocols import CompileRequest, Execution, Graph
+from polyface.plugins.records import DetectorSpec
 from polyface_onnxruntime.runtime import native, onnxruntime
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
     Providers: TypeAlias = list[tuple[str, dict[str, str]]]
 
@@ -43,7 +43,7 @@ IDENTITY = bytes.fromhex(
 
 
 class OnnxRuntimeSession:
-    """A network inside ONNX Runtime; see :class:`polyface.protocols.Session`."""
+    """A network inside ONNX Runtime; see :class:`polyface.plugins.protocols.Session`."""
 
     def __init__(self, session: onnxruntime.InferenceSession, detector: DetectorSpec, precision: str) -> None:
         self._session: onnxruntime.InferenceSession | None = session

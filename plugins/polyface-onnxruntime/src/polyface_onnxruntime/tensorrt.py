@@ -25,10 +25,10 @@ import numpy as np
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ConfigError
-from polyface.files import read_sealed, remove_abandoned, remove_abandoned_folders, write_sealed
-from polyface.protocols import CompileRequest, Execution, Found, Graph
-from polyface.specs import DetectorSpec
-from polyface.weights import home, sha256_of
+from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.records import DetectorSpec
+from polyface.settings.paths import home
+from polyface.storage.files import read_sealed, remove_abandoned, remove_abandoned_folders, sha256_of, write_sealed
 from polyface_onnxruntime.runtime import onnxruntime
 from polyface_onnxruntime.session import (
     IDENTITY,
@@ -43,7 +43,7 @@ from polyface_onnxruntime.session import (
 )
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
     Size: TypeAlias = tuple[int, int]
     """Height and width."""
@@ -230,7 +230,7 @@ class Engines:
 
 
 class TensorRTSession:
-    """An engine for a range of shapes; see :class:`polyface.protocols.Session`."""
+    """An engine for a range of shapes; see :class:`polyface.plugins.protocols.Session`."""
 
     def __init__(self, session: OnnxRuntimeSession, detector: DetectorSpec, profile: Profile, engines: Engines) -> None:
         self._session = session

@@ -15,17 +15,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from polyface.apart import try_first
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.files import read_sealed, remove_abandoned, write_sealed
-from polyface.gate import keep_in_children
-from polyface.protocols import CompileRequest, Execution, Found, Graph
-from polyface.specs import DetectorSpec
-from polyface.weights import home, sha256_of
+from polyface.graphs.trial import try_first
+from polyface.machine.gate import keep_in_children
+from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.records import DetectorSpec
+from polyface.settings.paths import home
+from polyface.storage.files import read_sealed, remove_abandoned, sha256_of, write_sealed
 from polyface_openvino.runtime import openvino as ov
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 DEVICE = "CPU"
 
@@ -143,7 +143,7 @@ class OpenVINOBackend:
 
 
 class OpenVINOSession:
-    """A network inside OpenVINO; see :class:`polyface.protocols.Session`."""
+    """A network inside OpenVINO; see :class:`polyface.plugins.protocols.Session`."""
 
     def __init__(self, compiled: ov.CompiledModel, detector: DetectorSpec, precision: str) -> None:
         self._input = detector.input.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import polyface
-from polyface.specs import BackendSpec, Capability, OptionSpec, Ref, Requirement
+from polyface.plugins.records import BackendSpec, Capability, OptionSpec, Ref, Requirement
 
 
 @polyface.hookimpl

@@ -1,4 +1,4 @@
-"""What a graph that a stranger made must stand in a process of its own; see :mod:`polyface.apart`."""
+"""What a graph that a stranger made must stand in a process of its own; see :mod:`polyface.graphs.trial`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polyface.protocols import CompileRequest
+from polyface.plugins.protocols import CompileRequest
 from polyface_openvino.backend import DEVICE, properties, read
 from polyface_openvino.runtime import openvino as ov
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.protocols import Candidates
+from polyface.plugins.protocols import Candidates
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray, IndexArray
+    from polyface.plugins.protocols import FloatArray, IndexArray
 
 LEVELS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 """Stride and prior sizes of each level, in pixels."""
@@ -23,7 +23,10 @@ CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 
 
 class Head:
-    """A :class:`polyface.protocols.Head`; priors are squares, kept as centre x, centre y and size in network pixels."""
+    """A :class:`polyface.plugins.protocols.Head`.
+
+    Priors are squares, kept as centre x, centre y and size in network pixels.
+    """
 
     def priors(self, height: int, width: int) -> FloatArray:
         """Return the priors ``(P, 3)`` float32: centre x, centre y, size, in network pixels.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import polyface
-from polyface.specs import (
+from polyface.plugins.records import (
     DetectDefaults,
     DetectorSpec,
     FileRef,

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.gate import refuse_in_child
-from polyface.protocols import CompileRequest, Execution, Found, Graph
-from polyface.specs import DetectorSpec, Ref
+from polyface.machine.gate import refuse_in_child
+from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.records import DetectorSpec, Ref
 from polyface_torch.precision import exact_float32
 from polyface_torch.threads import on_threads
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,7 +65,7 @@ class TorchBackend:
 
 
 class TorchSession:
-    """A module ready to run; see :class:`polyface.protocols.Session`."""
+    """A module ready to run; see :class:`polyface.plugins.protocols.Session`."""
 
     def __init__(
         self, module: torch.nn.Module, detector: DetectorSpec, device: str, precision: str, threads: int | None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from polyface.errors import WeightsError, WeightsMismatchError, WeightsNotFoundError
-from polyface.weights import SUFFIXES
+from polyface.settings.paths import CHECKPOINT_SUFFIXES
 from polyface_torch.backend import first_line
 
 M = TypeVar("M", bound=nn.Module)
@@ -90,8 +90,8 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise WeightsNotFoundError(f"{path} is not a file.", fix=_OTHER_WEIGHTS)
     try:
-        if path.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"its name ends in '{path.suffix}', not in {', '.join(SUFFIXES)}")
+        if path.suffix.lower() not in CHECKPOINT_SUFFIXES:
+            raise ValueError(f"its name ends in '{path.suffix}', not in {', '.join(CHECKPOINT_SUFFIXES)}")
         if path.suffix.lower() == ".safetensors":
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -14,13 +14,13 @@ import onnxscript
 import torch
 
 from polyface.errors import ContractError, WeightsError
-from polyface.protocols import Graph
-from polyface.specs import DetectorSpec
+from polyface.plugins.protocols import Graph
+from polyface.plugins.records import DetectorSpec
 from polyface_torch.backend import build, first_line, named_outputs
 from polyface_torch.precision import exact_float32
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 # ONNX Runtime tells its maker about its use unless this is set before its import; a value of the user's own wins.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import polyface
-from polyface.specs import BackendSpec, Capability, ConverterSpec, Ref, Requirement
+from polyface.plugins.records import BackendSpec, Capability, ConverterSpec, Ref, Requirement
 
 _TORCH = Requirement(module="torch", install="torch")
 _EVERY_PRECISION = ("fp32", "bf16", "fp16")

@@ -12,11 +12,11 @@ from PIL import Image
 
 import polyface
 from polyface.errors import ConfigError, ImageError, UnknownNameError, UnsupportedError, nearest, quoted
-from polyface.planning import Reason
+from polyface.graphs.plan import Reason
 
 if TYPE_CHECKING:
-    from polyface.imaging import Picture
-    from polyface.protocols import FloatArray
+    from polyface.images.reading import Picture
+    from polyface.plugins.protocols import FloatArray
 
 NAMES = {
     "DSFDDetector": "dsfd-resnet152",

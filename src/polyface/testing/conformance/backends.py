@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
-from polyface import gate
-from polyface.artifacts import ArtifactKey, ArtifactStore
-from polyface.config import Config
-from polyface.detector import Selection, select
 from polyface.errors import BackendUnavailableError, UnsupportedError, described
-from polyface.graphs import graph_of
-from polyface.planning import plan
-from polyface.plugins import PluginManager
-from polyface.protocols import Backend, Found, Graph, Session
-from polyface.specs import DetectorSpec, OptionValue, Ref
+from polyface.graphs.artifacts import ArtifactKey, ArtifactStore
+from polyface.graphs.plan import plan
+from polyface.graphs.resolve import graph_of
+from polyface.graphs.weights import choose
+from polyface.machine import gate
+from polyface.measure.tolerances import TOLERANCES
+from polyface.pipeline.detector import Selection, select
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Backend, Found, Graph, Session
+from polyface.plugins.records import DetectorSpec, OptionValue, Ref
+from polyface.settings.config import Config
 from polyface.testing.conformance.base import Conformance, fail
 from polyface.testing.conformance.forks import said_in_child
 from polyface.testing.conformance.networks import (
@@ -35,17 +37,15 @@ from polyface.testing.conformance.networks import (
     sizes,
 )
 from polyface.testing.conformance.reference import REFERENCE
-from polyface.testing.tolerances import TOLERANCES
-from polyface.weights import choose
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
     Opener = Callable[..., Session]
 
 
 class BackendConformance(Conformance):
-    """Whether a backend keeps the contract of :class:`polyface.protocols.Backend` and of its sessions.
+    """Whether a backend keeps the contract of :class:`polyface.plugins.protocols.Backend` and of its sessions.
 
     Attributes:
         backend: the backend's name.
@@ -356,7 +356,7 @@ class BackendConformance(Conformance):
             return said
 
         what = "In a child of a fork, a session that ran before"
-        fix = "raise BackendUnavailableError there (polyface.gate.refuse_in_child), or polyface.gate.keep_in_children"
+        fix = "raise BackendUnavailableError there (refuse_in_child in polyface.machine.gate, or keep_in_children)"
         said = said_in_child(what, work, self.child_seconds, fix)
         if said:
             fail(f"{what} neither runs as in the parent nor is refused with its reason.", why=[said], fix=fix)

@@ -9,7 +9,7 @@ from typing import ClassVar, NoReturn
 import pytest
 
 from polyface.errors import ConfigError, nearest
-from polyface.plugins import PluginManager, installed_plugins
+from polyface.plugins.manager import PluginManager, installed_plugins
 
 PREFIX = "test_"
 

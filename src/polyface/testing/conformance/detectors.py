@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from attrs import field, frozen
 
-from polyface.config import Config
-from polyface.detector import FaceDetector, build, select
 from polyface.errors import PolyfaceError, described
-from polyface.graphs import graph_of
-from polyface.planning import choose_device, missing
-from polyface.plugins import PluginManager
-from polyface.protocols import Candidates, Graph, Head, Session
+from polyface.graphs.plan import choose_device, missing
+from polyface.graphs.resolve import graph_of
+from polyface.graphs.weights import verified
+from polyface.measure.tolerances import TOLERANCES, Tolerance
+from polyface.pipeline.detector import FaceDetector, build, select
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Candidates, Graph, Head, Session
+from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref
 from polyface.results import Detections
-from polyface.specs import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref
+from polyface.settings.config import Config
 from polyface.testing.conformance.base import Conformance, fail
 from polyface.testing.conformance.networks import (
     check_growth,
@@ -34,12 +36,10 @@ from polyface.testing.conformance.networks import (
     run,
     sizes,
 )
-from polyface.testing.tolerances import TOLERANCES, Tolerance
-from polyface.weights import verified
 
 if TYPE_CHECKING:
-    from polyface.imaging import Picture
-    from polyface.protocols import FloatArray
+    from polyface.images.reading import Picture
+    from polyface.plugins.protocols import FloatArray
 
 SEED = 1
 BOUND = 1000.0
@@ -79,7 +79,7 @@ class Seeded(Ref):
 
 
 class DetectorConformance(Conformance):
-    """Whether a detector is what its record says, and its head what :class:`polyface.protocols.Head` promises.
+    """Whether a detector is what its record says, and its head what :class:`polyface.plugins.protocols.Head` promises.
 
     Attributes:
         detector: the detector's name.

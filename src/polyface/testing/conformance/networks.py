@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from polyface.detector import check_options
-from polyface.imaging import frame_of, prepare
-from polyface.protocols import CompileRequest, Graph, Session
-from polyface.specs import BackendSpec, DetectorSpec, OptionValue
+from polyface.images.reading import frame_of, prepare
+from polyface.pipeline.detector import check_options
+from polyface.plugins.protocols import CompileRequest, Graph, Session
+from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
 from polyface.testing.conformance.base import fail
 
 if TYPE_CHECKING:
-    from polyface.imaging import Picture
-    from polyface.protocols import FloatArray
+    from polyface.images.reading import Picture
+    from polyface.plugins.protocols import FloatArray
 
 SHAPES = 66
 """So many shapes a cache may hold: the memory checks let it fill with these, and then show it as many others."""
@@ -99,7 +99,7 @@ def differences(
 ) -> list[str]:
     """Return one line for each expected array that is missing, of another shape, or further off than allowed.
 
-    Raw heads are measured as :class:`polyface.testing.tolerances.Tolerance` says: relative to their largest magnitude.
+    Raw heads are measured as :class:`polyface.measure.tolerances.Tolerance` says: relative to their largest magnitude.
     """
     lines = []
     for name, wanted in expected.items():

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import pytest
 
 from polyface.errors import PolyfaceError, described, nearest
-from polyface.planning import missing
-from polyface.plugins import RECORDS, PluginInfo, PluginManager, Record
-from polyface.protocols import Backend, Converter, Head, Quantizer
-from polyface.specs import BackendSpec, ConverterSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
+from polyface.graphs.plan import missing
+from polyface.plugins.manager import RECORDS, PluginInfo, PluginManager, Record
+from polyface.plugins.protocols import Backend, Converter, Head, Quantizer
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.testing.conformance.base import Conformance, fail
 
 HEAVY = (
@@ -41,7 +41,7 @@ HEAVY = (
 
 _LOAD = """
 import importlib, json, sys
-from polyface.plugins import PluginManager
+from polyface.plugins.manager import PluginManager
 PluginManager().register(importlib.import_module(sys.argv[1]), name=sys.argv[1])
 print()
 print(json.dumps(sorted({*sys.argv[2:]} & {*sys.modules})))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.specs import DetectorSpec, FileRef, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.plugins.records import DetectorSpec, FileRef, GraphSource, Preprocess, Ref, TensorSpec
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 KERNEL = np.arange(30, dtype=np.float32).reshape(10, 3) / 8
 """Of the ten channels of ``loc``, ``landms`` and ``logits``; its products with pixels are exact in float32."""

@@ -12,7 +12,7 @@ from polyface.compat.face_detection.build import NAMES, as_pixels
 from polyface.errors import ImageError
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
 
 class TensorRTRetinaFace:

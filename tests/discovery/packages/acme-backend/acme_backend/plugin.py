@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import polyface
-from polyface.specs import BackendSpec, Capability, Ref
+from polyface.plugins.records import BackendSpec, Capability, Ref
 
 
 @polyface.hookimpl

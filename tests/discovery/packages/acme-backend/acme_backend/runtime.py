@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyface.errors import BackendUnavailableError
-from polyface.protocols import CompileRequest, Execution, Found, Graph
-from polyface.specs import Ref
+from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.records import Ref
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray
+    from polyface.plugins.protocols import FloatArray
 
     Network = Callable[[Mapping[str, FloatArray]], dict[str, FloatArray]]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import polyface
-from polyface.specs import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 
 @polyface.hookimpl

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.protocols import Candidates
+from polyface.plugins.protocols import Candidates
 
 if TYPE_CHECKING:
-    from polyface.protocols import FloatArray, IndexArray
+    from polyface.plugins.protocols import FloatArray, IndexArray
 
     Network = Callable[[Mapping[str, FloatArray]], dict[str, FloatArray]]
 

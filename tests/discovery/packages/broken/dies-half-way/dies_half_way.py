@@ -1,7 +1,7 @@
 """Yields one good record, and then fails."""
 
 import polyface
-from polyface.specs import BackendSpec, Capability, Ref
+from polyface.plugins.records import BackendSpec, Capability, Ref
 
 
 @polyface.hookimpl

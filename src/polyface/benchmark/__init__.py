@@ -1,1 +1,0 @@
-"""Times of detectors against each other: see :mod:`polyface.benchmark.rounds`."""

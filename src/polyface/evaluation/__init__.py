@@ -1,1 +1,0 @@
-"""Accuracy on a data set, by the data set's own protocol."""

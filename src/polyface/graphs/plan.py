@@ -1,0 +1,398 @@
+"""Which graph reaches which backend, and why not.
+
+Pure functions over records. What they must know of the machine is handed to them: ``installed`` answers for a module,
+``stored`` for an artifact, ``found`` is what a backend's probe returned. So a plan can be made, and tested, for a
+machine one does not have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from attrs import frozen
+
+from polyface.errors import BackendUnavailableError, UnsupportedError, nearest, quoted
+from polyface.graphs.weights import Weights
+from polyface.optional import install
+from polyface.plugins.protocols import Found
+from polyface.plugins.records import (
+    BackendSpec,
+    Capability,
+    ConverterSpec,
+    DetectorSpec,
+    FileRef,
+    GraphSource,
+    Ref,
+    Requirement,
+)
+
+HELPFUL = (
+    ConverterSpec(
+        source="torch-module",
+        target="onnx",
+        requires=[Requirement(module="polyface_torch", install="polyface-torch[export]")],
+        factory=Ref("polyface_torch.export:OnnxExporter"),
+    ),
+    ConverterSpec(
+        source="onnx",
+        target="onnx-int8",
+        calibrated=True,
+        requires=[Requirement(module="polyface_onnxruntime", install="polyface-onnxruntime[quantize]")],
+        factory=Ref("polyface_onnxruntime.quantize:Int8Quantizer"),
+    ),
+)
+"""Converters that may not be installed, in the order in which they follow each other; only ever read for a message."""
+
+
+@frozen(kw_only=True)
+class Reason:
+    """Why something cannot be done: about what, why, and the command that mends it."""
+
+    subject: str
+    why: str
+    fix: str = ""
+
+
+@frozen(kw_only=True)
+class Route:
+    """How a detector's network reaches a backend.
+
+    Args:
+        kind: the graph kind the backend is given.
+        source: the detector's published form that is used; ``None`` for an artifact.
+        artifact: the stored graph, when one is used.
+        converter: the converter to run on ``source`` first.
+    """
+
+    kind: str
+    source: GraphSource | None = None
+    artifact: Path | None = None
+    converter: ConverterSpec | None = None
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether a file of weights must be at hand: the graph is built here, not stored or packaged."""
+        return self.source is not None and not isinstance(self.source.ref, FileRef)
+
+    @property
+    def description(self) -> str:
+        """Such as ``"onnx, packaged"`` or ``"torch-module, converted to onnx"``."""
+        if self.source is None:
+            return f"{self.kind}, from the artifact folder"
+        if self.converter is not None:
+            return f"{self.source.kind}, converted to {self.kind}"
+        return f"{self.kind}, packaged" if isinstance(self.source.ref, FileRef) else self.kind
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a top-level module could be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def has_driver(capability: Capability) -> bool:
+    """Return whether a library of the device's driver can be loaded: a look, at next to no cost, before a probe."""
+    import ctypes
+
+    for name in capability.driver:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False
+
+
+def missing(
+    subject: str, requirements: Iterable[Requirement], installed: Callable[[str], bool] = is_installed
+) -> list[Reason]:
+    """Return one reason for each requirement that is not installed, each with the one command that installs all."""
+    needs = [need for need in requirements if not installed(need.module)]
+    fix = install(*(need.install for need in needs))
+    return [Reason(subject=subject, why=f"{need.module} is not installed", fix=fix) for need in needs]
+
+
+def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
+    """Return why the backend does not even claim to run on ``device`` (or ``"auto"``) in ``precision``."""
+    kind = device.partition(":")[0]
+    claimed = list(dict.fromkeys(claim.device for claim in backend.capabilities))
+    if kind != "auto" and kind not in claimed:
+        near = [*get_close_matches(device.lower(), claimed), *(claimed if len(claimed) == 1 else ()), "auto"]
+        return [
+            Reason(
+                subject=f"backend '{backend.name}'",
+                why=f"has no device {quoted(device)} (it has {', '.join(claimed)}){nearest(device, claimed)}",
+                fix=shlex.join(["--device", near[0]]),
+            )
+        ]
+    if not backend.claims(device, precision):
+        claims = [claim for claim in backend.capabilities if kind in ("auto", claim.device)]
+        precisions = list(dict.fromkeys(precision for claim in claims for precision in claim.precisions))
+        return [
+            Reason(
+                subject=f"backend '{backend.name}'",
+                why=f"does not run in {quoted(precision)} on device {quoted(device)} (it has {', '.join(precisions)})"
+                + nearest(precision, precisions),
+                fix=shlex.join(["--precision", precisions[0]]),
+            )
+        ]
+    return []
+
+
+def plan(
+    detector: DetectorSpec,
+    backend: BackendSpec,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    installed: Callable[[str], bool] = is_installed,
+    stored: Callable[[str], Path | Reason],
+) -> Route:
+    """Return the first route by which the backend can run the detector with these weights.
+
+    For each graph kind the backend accepts in that precision, in its order: a stored artifact, the detector's own
+    graph, a conversion.
+
+    Args:
+        detector: what to run.
+        backend: what to run it on.
+        converters: those installed, in the order in which to try them.
+        weights: the weights chosen.
+        device: ``"auto"``, or a device such as ``"cuda:1"``.
+        precision: such as ``"fp32"``.
+        installed: whether a module can be imported.
+        stored: the artifact of a graph kind, or why there is none.
+
+    Raises:
+        UnsupportedError: there is no route; ``reasons`` holds one for every route tried.
+    """
+    reasons = refusals(backend, device, precision) + missing(f"backend '{backend.name}'", backend.requires, installed)
+    kinds = () if reasons else backend.kinds(device, precision)
+    route = _route(detector, kinds, converters, weights, reasons, installed=installed, stored=stored)
+    if route is None:
+        raise UnsupportedError(f"'{detector.name}' cannot run on the backend '{backend.name}'.", reasons)
+    return route
+
+
+def plan_quantization(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    *,
+    installed: Callable[[str], bool] = is_installed,
+    stored: Callable[[str], Path | Reason],
+) -> tuple[ConverterSpec, Route]:
+    """Return the calibrated converter that makes ``kind``, and the route to the graph it starts from.
+
+    The arguments are those of :func:`plan`.
+
+    Raises:
+        UnsupportedError: there is none, or no such route; ``reasons`` holds why not.
+    """
+    able = [converter for converter in converters if converter.calibrated]
+    reasons: list[Reason] = []
+    for converter in able:
+        if converter.target == kind:
+            unmet = missing(f"converter '{converter.name}'", converter.requires, installed)
+            kinds = () if unmet else (converter.source,)
+            route = _route(detector, kinds, converters, weights, reasons, installed=installed, stored=stored)
+            if route is not None:
+                return converter, route
+            reasons += unmet
+    if not reasons:
+        made = sorted({converter.target for converter in able})
+        why = f"none that is installed quantizes to {kind}" + (f" (there is {', '.join(made)})" if made else "")
+        helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
+        fix = install(*helpful) if helpful else "".join(f"--to {target}" for target in made[:1])
+        reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
+    raise UnsupportedError(f"'{detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
+
+
+def making(detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights) -> list[str]:
+    """Return the command that stores a detector's graph of a kind, as its words."""
+    quantize = _is_calibrated(kind, converters)
+    command = ["quantize", detector.name, "--images", "DIR"] if quantize else ["export", detector.name]
+    return ["polyface", *command, "--to", kind, *weights.options]
+
+
+def _is_calibrated(kind: str, converters: Iterable[ConverterSpec]) -> bool:
+    """Whether graphs of this kind are made on pictures."""
+    return any(converter.calibrated for converter in (*converters, *HELPFUL) if converter.target == kind)
+
+
+def plan_conversion(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    *,
+    installed: Callable[[str], bool] = is_installed,
+) -> Route:
+    """Return the first conversion of what the detector publishes to ``kind``; the arguments are those of :func:`plan`.
+
+    Raises:
+        UnsupportedError: there is none; ``reasons`` holds one for every conversion tried.
+    """
+    made = sorted({converter.target for converter in converters})
+    reasons = []
+    if made and kind not in made:
+        why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
+        reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=shlex.join(["--to", made[0]])))
+    route = _first(_conversions(detector, kind, converters, weights, installed), installed, reasons)
+    if route is None:
+        raise UnsupportedError(f"'{detector.name}' cannot be exported to {quoted(kind)} here.", reasons)
+    return route
+
+
+def _first(
+    candidates: Iterable[Route | Reason], installed: Callable[[str], bool], reasons: list[Reason]
+) -> Route | None:
+    """The first route that lacks nothing on this machine; why those before it do is added to ``reasons``."""
+    for candidate in candidates:
+        unmet = [candidate] if isinstance(candidate, Reason) else _unmet(candidate, installed)
+        if isinstance(candidate, Route) and not unmet:
+            return candidate
+        reasons += unmet
+    return None
+
+
+def _route(
+    detector: DetectorSpec,
+    kinds: Iterable[str],
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    reasons: list[Reason],
+    *,
+    installed: Callable[[str], bool],
+    stored: Callable[[str], Path | Reason],
+) -> Route | None:
+    """The first route to a graph of one of these kinds; why those before it cannot be is added to ``reasons``."""
+    for kind in kinds:
+        routes = _routes(detector, kind, converters, weights, installed=installed, stored=stored)
+        route = _first(routes, installed, reasons)
+        if route is not None:
+            return route
+    return None
+
+
+def _routes(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    *,
+    installed: Callable[[str], bool],
+    stored: Callable[[str], Path | Reason],
+) -> Iterable[Route | Reason]:
+    """Every route to one graph kind, best first, with a reason in the place of each that cannot be.
+
+    What the user stored comes before what ships with the detector: it may be calibrated on pictures like theirs.
+    """
+    artifact = stored(kind)
+    yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
+    if isinstance(artifact, Reason) and artifact.fix and _is_calibrated(kind, converters):
+        return  # theirs is there, and damaged: one that was calibrated on other pictures is no substitute
+    for source in detector.graphs:
+        if source.kind == kind:
+            yield _if_weights_fit(source, weights) or Route(kind=kind, source=source)
+    yield from _conversions(detector, kind, converters, weights, installed)
+
+
+def _conversions(
+    detector: DetectorSpec,
+    kind: str,
+    converters: Sequence[ConverterSpec],
+    weights: Weights,
+    installed: Callable[[str], bool],
+) -> Iterable[Route | Reason]:
+    makers = [converter for converter in converters if converter.target == kind]
+    convertible = [
+        (source, converter)
+        for converter in makers
+        for source in detector.graphs
+        if converter.source == source.kind and not converter.calibrated
+    ]
+    for source, converter in convertible:
+        yield _if_weights_fit(source, weights) or Route(kind=kind, source=source, converter=converter)
+    for converter in makers:
+        if converter.calibrated:
+            make = shlex.join(making(detector, kind, converters, weights))
+            yield Reason(subject=f"converter '{converter.name}'", why="needs pictures to calibrate with", fix=make)
+    if not convertible and not any(converter.calibrated for converter in makers):
+        yield _no_converter(detector, kind, weights, installed)
+
+
+def _no_converter(detector: DetectorSpec, kind: str, weights: Weights, installed: Callable[[str], bool]) -> Reason:
+    published = dict.fromkeys(source.kind for source in detector.graphs)
+    reached = set(published)
+    wanted: list[str] = []
+    for helpful in HELPFUL:
+        if helpful.source in reached:
+            reached.add(helpful.target)
+            if helpful.target == kind:
+                sources = [source for source in detector.graphs if source.kind == helpful.source]
+                needs = [need for source in sources for need in source.requires if not installed(need.module)]
+                wanted += [need.install for need in (*needs, *helpful.requires)]
+    make = shlex.join([*making(detector, kind, (), weights), "--output", "DIR"])
+    return Reason(
+        subject="converters",
+        why=f"none that is installed makes {kind} from {', '.join(published)}",
+        fix=f"{install(*wanted)}, or on a machine that has it `{make}`, and here --artifacts DIR" if wanted else "",
+    )
+
+
+def _if_weights_fit(source: GraphSource, weights: Weights) -> Reason | None:
+    if source.weights is None or source.weights == weights.name:
+        return None
+    return Reason(
+        subject=f"packaged {source.kind} graph",
+        why=f"holds the weights '{source.weights}', not '{weights.label}'",
+        fix=shlex.join(["--weights", source.weights]),
+    )
+
+
+def _unmet(route: Route, installed: Callable[[str], bool]) -> list[Reason]:
+    """What a possible route still lacks on this machine."""
+    source = route.source.requires if route.source else ()
+    converter = route.converter.requires if route.converter else ()
+    return missing(route.description, (*source, *converter), installed)
+
+
+def choose_device(backend: BackendSpec, found: Sequence[Found], device: str, precision: str) -> str:
+    """Return the device to run on, among those a backend's probe found.
+
+    ``"auto"`` takes the first of the backend's capabilities, in its order, that was found with the precision;
+    ``"cuda"`` means ``"cuda:0"``; anything else is taken exactly or refused.
+
+    Raises:
+        BackendUnavailableError: it is not there, or not in that precision.
+    """
+    if device == "auto":
+        order = [capability.device for capability in backend.capabilities]
+        usable = [f.device for kind in order for f in found if _kind(f) == kind and precision in f.precisions]
+    else:
+        names = (device, f"{device}:0")
+        usable = [f.device for f in found if f.device in names and precision in f.precisions]
+    if usable:
+        return usable[0]
+    there = [
+        f"{f.device}: {', '.join(f.precisions) or 'not there'}" + (f" ({f.detail})" if f.detail else "") for f in found
+    ]
+    remedy = next((f.fix for f in found if f.fix and _kind(f) == device.partition(":")[0]), "")
+    raise BackendUnavailableError(
+        f"The backend '{backend.name}' cannot run on device {quoted(device)} in {quoted(precision)} on this machine.",
+        why=[f"found {line}" for line in there] or ["it found no device"],
+        fix=remedy or "choose --device and --precision among those found",
+    )
+
+
+def _kind(found: Found) -> str:
+    return found.device.partition(":")[0]

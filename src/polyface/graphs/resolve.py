@@ -1,0 +1,139 @@
+"""From a route to the graph itself: published by the detector, stored, or converted and then stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from polyface._version import __version__
+from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError, blaming
+from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, read_manifest
+from polyface.graphs.plan import Route, plan_conversion
+from polyface.graphs.weights import Weights, choose, verified
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Graph
+from polyface.plugins.records import ConverterSpec, DetectorSpec, FileRef, GraphSource
+from polyface.storage.files import sha256_of
+
+
+@frozen(kw_only=True)
+class Export:
+    """An exported graph.
+
+    Args:
+        path: the graph's file, in a folder with its ``manifest.json``.
+        manifest: what stands in that file.
+        new: whether it was made now; what is stored and whole is not made again.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    new: bool
+
+
+def export(name: str, kind: str, weights: str | None, plugins: PluginManager, output: Path | None = None) -> Export:
+    """Store a detector's graph of one kind in ``output``, by default the user's cache, unless it is there.
+
+    Raises:
+        UnknownNameError: no plugin provides the detector, or it has no such weights.
+        UnsupportedError: no converter that is installed makes that kind from what the detector publishes.
+        WeightsError: the weights are missing or damaged.
+        ArtifactError: the folder cannot be written to.
+        ContractError: the converter refused the network, or what it made of it.
+    """
+    detector = plugins.detector(name)
+    chosen = choose(detector, weights)
+    store = ArtifactStore(output)
+    stored = store.finder(detector, plugins.converters, chosen)(kind)
+    new = not isinstance(stored, Path)
+    path = (
+        stored
+        if isinstance(stored, Path)
+        else _converted(plan_conversion(detector, kind, plugins.converters, chosen), detector, chosen, store)
+    )
+    return Export(path=path, manifest=read_manifest(path.parent), new=new)
+
+
+def graph_of(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:
+    """Return the graph for the backend, converting and storing it first where the route says so.
+
+    Raises:
+        WeightsError: the weights the graph is built from are missing or damaged.
+        ArtifactError: a converted graph cannot be stored.
+    """
+    if route.source is not None and route.converter is None:
+        return _published(route.source, detector, weights)
+    store = ArtifactStore()
+    path = route.artifact or _converted(route, detector, weights, store)
+    return Graph(kind=route.kind, source=path, detector=detector, trusted=store.holds(path))
+
+
+def _published(source: GraphSource, detector: DetectorSpec, weights: Weights) -> Graph:
+    if isinstance(source.ref, FileRef):
+        return Graph(kind=source.kind, source=verified(source.ref.path(), source.sha256 or ""), detector=detector)
+    return Graph(kind=source.kind, source=source.ref, weights=weights.locate(), detector=detector)
+
+
+def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: ArtifactStore) -> Path:
+    if route.source is None or route.converter is None:
+        raise ValueError(f"not a conversion: {route.description}")
+    graph = _published(route.source, detector, weights)
+    converter = route.converter.factory.load()()
+    return stored_by(
+        route.converter,
+        detector,
+        weights,
+        store,
+        convert=lambda folder: converter.convert(graph, folder),
+        provenance=converter.provenance(),
+    )
+
+
+def stored_by(
+    converter: ConverterSpec,
+    detector: DetectorSpec,
+    weights: Weights,
+    store: ArtifactStore,
+    *,
+    convert: Callable[[Path], Path],
+    provenance: Mapping[str, str],
+    replace: bool = False,
+) -> Path:
+    """Store what ``convert`` writes into the empty folder it is given, under the converter's name; return its path.
+
+    Raises:
+        PluginError: the converter failed, whatever it raised.
+        WeightsMismatchError: the file of weights changed meanwhile.
+        ArtifactError: the folder cannot be written to.
+    """
+
+    def write(folder: Path) -> Path:
+        what = f"The converter '{converter.name}' failed on '{detector.name}'."
+        with blaming(what, "mend its installation", but=(OSError,)):  # the folder's, most likely: see below
+            path = Path(convert(folder))
+        # A training run may have saved its next checkpoint meanwhile; the key is the hash of what was there before.
+        if weights.own is not None and sha256_of(weights.own) != weights.sha256:
+            raise WeightsMismatchError(
+                f"{weights.own} changed while it was exported.", fix="export a copy that stays as it is"
+            )
+        return path
+
+    made = {
+        "weights": weights.own.name if weights.own else weights.label,
+        "polyface": __version__,
+        "converter": converter.name,
+        **provenance,
+    }
+    try:
+        return store.put(ArtifactKey.of(detector, weights.sha256, converter.target), write, made, replace=replace)
+    except OSError as error:
+        if isinstance(error, PolyfaceError):
+            raise
+        raise ArtifactError(
+            f"The exported graph of '{detector.name}' cannot be stored in {store.root}.",
+            why=[f"{type(error).__name__}: {error}"],
+            fix="choose a folder that can be written to: set POLYFACE_HOME, or --output DIR",
+        ) from error

@@ -1,0 +1,1 @@
+"""Pixels: reading, geometry, preparing and drawing."""

@@ -1,0 +1,518 @@
+"""Pictures: read, check, resize, pad and normalise them; and bring results back into their pixels.
+
+A picture is an RGB uint8 array ``(H, W, 3)`` here. Coordinates are measured from the outer edge of its top-left pixel,
+so a picture of width W spans x from 0 to W, and resizing by a factor multiplies coordinates by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from attrs import evolve, frozen
+from PIL import ExifTags, Image
+
+from polyface.errors import ImageError, PolyfaceError, quoted, reason_of
+from polyface.images.decoding import LONGEST, Opened, check_size, continuations, open_file, prepare_memory
+
+if TYPE_CHECKING:
+    from polyface.plugins.protocols import FloatArray
+    from polyface.plugins.records import Preprocess
+
+    Picture: TypeAlias = npt.NDArray[np.uint8]
+    ImageSource: TypeAlias = (
+        npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+    )
+
+LOG = logging.getLogger("polyface.images")
+
+# By EXIF orientation: of the turned picture the view that has the pixels where the file has them.
+_VIEWS: dict[int, Callable[[Picture], Picture]] = {
+    2: lambda turned: turned[:, ::-1],
+    3: lambda turned: turned[::-1, ::-1],
+    4: lambda turned: turned[::-1],
+    5: lambda turned: turned.transpose(1, 0, 2),
+    6: lambda turned: turned.transpose(1, 0, 2)[::-1],
+    7: lambda turned: turned.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda turned: turned.transpose(1, 0, 2)[:, ::-1],
+}
+_ON_ITS_SIDE = (5, 6, 7, 8)
+STRIP = 2**20
+"""Pixels that are copied out of a PIL image at a time."""
+
+PADDING = 2**24
+"""Pixels that padding may add to a network's input beside as many again as the picture has there: one that is a pixel
+wide would cost as much as one of 32 times its pixels."""
+
+DRAFT = 2
+"""A draft has at least so many times the width and height that are wanted; benchmarks/README.md has what that costs."""
+
+WANTED = "an RGB uint8 array (H, W, 3), a PIL image, a path, or the bytes of an image file or the file, open"
+
+
+@frozen(kw_only=True, eq=False)
+class Decoded:
+    """A picture as it was decoded: whole, or as a draft.
+
+    Args:
+        pixels: RGB uint8 ``(h, w, 3)``; of a draft fewer than the picture has.
+        shape: height and width of the whole picture as shown, in pixels.
+    """
+
+    pixels: Picture
+    shape: tuple[int, int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all of its pixels."""
+        return self.pixels.shape[:2] == self.shape
+
+
+def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> Picture:
+    """Return a picture as an RGB uint8 array ``(H, W, 3)``, turned as its EXIF orientation says.
+
+    Grey becomes RGB; 16-bit is scaled to 8; transparent pixels lie on white, but where all are transparent the alpha
+    means nothing and the colours are taken. Of an animation, or several pages, the first is taken. The logger
+    ``polyface.images`` warns of both. An array of another dtype, or with channels first, is refused, since its meaning
+    could only be guessed, and so is a TIFF that begins with a thumbnail. A JPEG that lacks its end marker is read, one
+    that lacks pixels is not. BGR arrays cannot be told from RGB: turn them with ``image[..., ::-1]``.
+
+    Args:
+        source: an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` of uint8 or uint16, a PIL image, a
+            path, the bytes of an image file, or such a file open in binary mode. One that can be sought is read from
+            its start and left where it was; any other from where it is to its end.
+        formats: names of Pillow's formats to read beside the usual, :data:`polyface.machine.formats.ENDINGS`.
+        max_pixels: the most pixels a file may be decoded to. ``None`` is
+            :data:`polyface.images.decoding.MAX_PIXELS`, and less for short files, so that they cannot fill the memory.
+
+    Raises:
+        ImageError: it is none of these, has too many pixels, or cannot be decoded; says what was passed and what is
+            wanted.
+    """
+    return decode(source, formats=formats, max_pixels=max_pixels).pixels
+
+
+def decode(
+    source: ImageSource,
+    scale: Callable[[int, int], float] | None = None,
+    *,
+    formats: Sequence[str] = (),
+    max_pixels: int | None = None,
+) -> Decoded:
+    """Return a picture as :func:`read_image` does; a JPEG file as a draft, where that will do.
+
+    A draft has 1/2, 1/4 or 1/8 of the width and height, rounded up: what the JPEG decoder gives for a part of the work.
+    They are never less than ``DRAFT`` times what is wanted.
+
+    Args:
+        source: as of :func:`read_image`.
+        scale: from the picture's height and width to the factor on them at which it is wanted; ``None`` wants it whole.
+        formats: as of :func:`read_image`.
+        max_pixels: as of :func:`read_image`; a draft counts by its own pixels.
+
+    Raises:
+        ImageError: as :func:`read_image`.
+    """
+    if isinstance(source, np.ndarray):
+        pixels = _from_array(source)
+    elif isinstance(source, Image.Image):
+        with _refusals("the PIL image", closed=getattr(source, "fp", source) is None):
+            pixels = _from_pil(source, "the PIL image", _orientation(source))
+    elif isinstance(source, str | os.PathLike):
+        label = quoted(os.fspath(source))
+        with _refusals(label), _opened(source, label) as file:
+            # A pipe, such as the shell's <(command), cannot be sought.
+            whole = file if file.seekable() else io.BytesIO(_read(file))
+            return _decode(whole, label, scale, formats, max_pixels)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        label = f"the file of {memoryview(source).nbytes} bytes"
+        with _refusals(label):
+            return _decode(io.BytesIO(bytes(source)), label, scale, formats, max_pixels)
+    elif hasattr(source, "read"):
+        with _refusals("the open file"):
+            return _decode(io.BytesIO(_read(source)), "the open file", scale, formats, max_pixels)
+    else:
+        raise ImageError(f"A {type(source).__name__} is not a picture; wanted: {WANTED}.")
+    return Decoded(pixels=pixels, shape=_shape(pixels))
+
+
+def _opened(path: str | os.PathLike[str], label: str) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise ImageError(f"{label} does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{label} cannot be opened.", why=[reason_of(error)]) from error
+
+
+def _read(file: Any) -> bytes:
+    """The bytes of an open file: all of one that can be sought, else those that are still to come."""
+    if isinstance(file, io.TextIOBase):
+        raise ImageError("The open file is a text file.", fix="open it in binary mode: open(path, 'rb')")
+    if hasattr(file, "readable") and not file.readable():
+        raise ImageError("The open file is not open for reading.", fix="open it in binary mode: open(path, 'rb')")
+    before = file.tell() if hasattr(file, "seekable") and file.seekable() else None
+    if before is not None:
+        file.seek(0)
+    try:
+        parts: list[bytes] = []
+        rest = LONGEST + 1
+        while rest > 0 and (part := file.read(min(rest, 2**20))):
+            if not isinstance(part, bytes | bytearray | memoryview):
+                raise ImageError(f"The open file gives {type(part).__name__}, not bytes.", fix="open it in binary mode")
+            parts.append(bytes(part))
+            rest -= len(part)
+    finally:
+        if before is not None:
+            file.seek(before)
+    if rest <= 0:
+        raise ImageError(f"The open file is too long: at most {LONGEST:,} bytes are read.", fix="pass its path")
+    return b"".join(parts)
+
+
+def _decode(
+    file: BinaryIO,
+    label: str,
+    scale: Callable[[int, int], float] | None,
+    formats: Sequence[str],
+    max_pixels: int | None,
+) -> Decoded:
+    opened = open_file(file, label, formats, max_pixels)
+    found = _pixels_of(opened, label, scale, max_pixels)
+    if not opened.ended:
+        # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
+        for rest in continuations(opened.jpeg):
+            if not np.array_equal(found.pixels, _pixels_of(_ended(opened, rest), label, scale, max_pixels).pixels):
+                raise ImageError(f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"])
+    if opened.note:
+        LOG.warning("%s is %s", label, opened.note)
+    return found
+
+
+def _pixels_of(
+    opened: Opened, label: str, scale: Callable[[int, int], float] | None, max_pixels: int | None
+) -> Decoded:
+    opened = opened if opened.ended else _ended(opened)
+    image = opened.image
+    if image.info.get("progressive"):  # it is held as a whole, whatever the draft
+        check_size(image.size, opened.length, label, max_pixels)
+    shape = _draft(image, opened.orientation, scale) if scale and opened.jpeg else None
+    check_size(image.size, opened.length, label, max_pixels)
+    drafted = shape is not None and shape != (image.height, image.width)
+    pixels = None if drafted else _by_simplejpeg(opened)
+    if pixels is None:
+        prepare_memory(image)
+        pixels = _from_pil(image, label, opened.orientation)
+    return Decoded(pixels=pixels, shape=shape or _shape(pixels))
+
+
+def _ended(opened: Opened, before: bytes = b"") -> Opened:
+    """The same JPEG with something and its end marker behind it."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    # A last FF is the first half of what was cut off, and would make a marker of what comes next.
+    jpeg = opened.jpeg.rstrip(b"\xff") + before + b"\xff\xd9"
+    return evolve(opened, image=JpegImageFile(io.BytesIO(jpeg), ""), jpeg=jpeg, ended=True)
+
+
+@functools.cache
+def _simplejpeg() -> Any:
+    """The module, which the extra ``fast-jpeg`` installs; ``None`` without it."""
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None
+
+
+def _by_simplejpeg(opened: Opened) -> Picture | None:
+    """The pixels of an upright RGB JPEG, without the copies that Pillow takes; they are the same.
+
+    ``None`` where Pillow has to do it, damaged files among them: it says what is wrong, or mends it.
+    """
+    image = opened.image
+    if _simplejpeg() is None or not opened.jpeg or image.mode != "RGB" or opened.orientation != 1:
+        return None
+    try:
+        pixels: Picture = _simplejpeg().decode_jpeg(opened.jpeg, "RGB", fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
+    return pixels if pixels.shape[:2] == (image.height, image.width) else None
+
+
+def _shape(pixels: Picture) -> tuple[int, int]:
+    return pixels.shape[0], pixels.shape[1]
+
+
+def _draft(image: Image.Image, orientation: int, scale: Callable[[int, int], float]) -> tuple[int, int]:
+    """Have a JPEG decoded as a draft, if one will do; return height and width of the whole as shown."""
+    shape = image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
+    least = scale(*shape) * DRAFT
+    image.draft(None, (max(1, math.ceil(image.width * least)), max(1, math.ceil(image.height * least))))
+    return shape
+
+
+@contextlib.contextmanager
+def _refusals(label: str, *, closed: bool = False) -> Iterator[None]:
+    """Turn whatever a decoder raises into an ``ImageError`` about the picture."""
+    try:
+        yield
+    except PolyfaceError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{label} does not fit into memory.", fix="shrink the picture first") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(
+            f"{label} has too many pixels for Pillow.",
+            why=[str(error)],
+            fix="shrink it, or, if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS in Python",
+        ) from error
+    except Exception as error:
+        why = "it was closed, or only verified, before its pixels were read" if closed else _message(error)
+        raise ImageError(f"{label} cannot be decoded.", why=[why]) from error
+
+
+def _message(error: Exception) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - a stranger's __str__ may raise anything
+        return type(error).__name__
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of somebody's PIL image; 1, upright, where the EXIF data are damaged: the pixels are not."""
+    if getattr(image, "tag_v2", None) is not None and getattr(image, "fp", None) is not None:
+        return 1  # Pillow turns a TIFF when it loads it
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - EXIF data may hold anything
+        return 1
+    return orientation if orientation in _VIEWS else 1
+
+
+def _from_pil(image: Image.Image, label: str, orientation: int) -> Picture:
+    """The pixels as RGB, copied in strips: converting and copying it whole holds a large picture four times over."""
+    if image.width < 1 or image.height < 1:
+        raise ImageError(f"{label} has no pixels: it is {image.width}x{image.height}.")
+    image.load()
+    # Pillow gives 16-bit PGM as 32-bit, scaled to 0-65535.
+    if image.mode in ("I", "F") and not (image.mode == "I" and image.format == "PPM"):
+        raise ImageError(
+            f"{label} has 32-bit pixels (mode {image.mode!r}), whose range is not known; wanted: {WANTED}.",
+            fix="scale it to 0-255 and convert it to uint8 first",
+        )
+    shape = image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
+    turned = np.empty((*shape, 3), np.uint8)
+    pixels = _VIEWS[orientation](turned) if orientation in _VIEWS else turned
+    if not image.has_transparency_data:
+        _copy(image, pixels, _sixteen_bits(image) if image.mode.startswith("I") else _rgb)
+    elif not _copy(image, pixels, _on_white):
+        LOG.warning("%s is transparent everywhere; its colours are read as they are", label)
+        _copy(image, pixels, lambda strip: (strip.convert("RGBA").convert("RGB"), 0))
+    return turned
+
+
+def _copy(image: Image.Image, pixels: Picture, convert: Callable[[Image.Image], tuple[Any, int]]) -> int:
+    """Copy an image strip by strip; return the highest of the numbers that came with the strips."""
+    width = min(image.width, STRIP)
+    height = max(1, STRIP // width)
+    highest = 0
+    for top in range(0, image.height, height):
+        for left in range(0, image.width, width):
+            box = (left, top, min(left + width, image.width), min(top + height, image.height))
+            strip, number = convert(image.crop(box))
+            pixels[top : top + height, left : left + width] = np.asarray(strip)
+            highest = max(highest, number)
+    return highest
+
+
+def _rgb(strip: Image.Image) -> tuple[Image.Image, int]:
+    return (strip if strip.mode == "RGB" else strip.convert("RGB")), 0  # converting what is RGB already would copy it
+
+
+def _on_white(strip: Image.Image) -> tuple[Image.Image, int]:
+    """The strip on white, and its highest alpha."""
+    rgba = strip.convert("RGBA")
+    highest: Any = rgba.getchannel("A").getextrema()[1]
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), highest
+
+
+def _sixteen_bits(image: Image.Image) -> Callable[[Image.Image], tuple[npt.NDArray[np.uint8], int]]:
+    """How a strip of 16-bit grey becomes 8-bit; of a TIFF also what Pillow leaves as it is in the file."""
+    tags = getattr(image, "tag_v2", {})
+    most = 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535
+    inverted = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # white is zero
+
+    def convert(strip: Image.Image) -> tuple[npt.NDArray[np.uint8], int]:
+        values = np.asarray(strip).astype(np.uint32)
+        grey = (_eight_bits(values) if most == 65535 else (values * 255 + most // 2) // most).astype(np.uint8)
+        return (255 - grey if inverted else grey)[:, :, None], 0
+
+    return convert
+
+
+def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """16-bit values as 8-bit: 257 of the one are 1 of the other."""
+    return (values.astype(np.uint32) + 128) // 257
+
+
+def _from_array(array: npt.NDArray[Any]) -> Picture:
+    was = f"an array of shape {array.shape} and dtype {array.dtype}"
+    if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        fix = "(image * 255).round().astype('uint8') for values in 0-1" if array.dtype.kind == "f" else ""
+        raise ImageError(f"Got {was}; wanted: {WANTED}.", why=["the dtype must be uint8 (or uint16)"], fix=fix)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        fix = "image.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        fix = fix or ("pass the pictures of a batch as a list to detect_batch" if array.ndim == 4 else "")
+        raise ImageError(f"Got {was}; wanted: {WANTED}.", fix=fix)
+    if 0 in array.shape:
+        raise ImageError(f"Got {was}, which has no pixels; wanted: {WANTED}.")
+    if array.dtype.itemsize == 2:
+        array = _eight_bits(array).astype(np.uint8)
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    if array.shape[2] == 4:
+        return _from_pil(Image.fromarray(array), "the array", 1)
+    return array
+
+
+@frozen(kw_only=True)
+class Frame:
+    """How a picture lies in the network's input: scaled to ``width`` by ``height``, at the top left of the padding.
+
+    Args:
+        picture_width: of the picture, in pixels; ``picture_height`` likewise.
+        width: of the picture after scaling; ``height`` likewise.
+        net_width: of the network's input, padding included; ``net_height`` likewise.
+    """
+
+    picture_width: int
+    picture_height: int
+    width: int
+    height: int
+    net_width: int
+    net_height: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the network's input, which pictures of one batch share."""
+        return self.net_height, self.net_width
+
+
+def frame_of(
+    picture_height: int,
+    picture_width: int,
+    preprocess: Preprocess,
+    *,
+    min_side: int,
+    pad_to: int,
+    scale: float = 1.0,
+    infer_size: tuple[int, int] | None = None,
+    fit: str = "letterbox",
+) -> Frame:
+    """Return how a picture of that size goes into the network.
+
+    Args:
+        picture_height: in pixels.
+        picture_width: in pixels.
+        preprocess: the detector's; its ``stride`` is kept whatever ``pad_to`` is.
+        min_side: the least height and width of the network's input, in pixels.
+        pad_to: height and width are padded to a multiple of this, in pixels.
+        scale: the factor on the picture's sides.
+        infer_size: height and width of the network's input, in pixels; decides alone, and enlarges small pictures.
+        fit: how the picture fills ``infer_size``: ``"letterbox"`` scales both sides alike and pads, ``"stretch"`` does
+            not.
+
+    Raises:
+        ImageError: padding would add more than the picture's own pixels and ``PADDING`` more.
+    """
+    if infer_size is not None:
+        return _fixed_frame(picture_height, picture_width, *infer_size, stretch=fit == "stretch")
+    width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
+    multiple = math.lcm(preprocess.stride, pad_to)
+    net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
+    if net_width * net_height > 2 * width * height + PADDING:
+        raise ImageError(
+            f"The picture, {width}x{height} pixels for the network, would be padded to {net_width}x{net_height}.",
+            why=[f"padding may add as many pixels as it has, and {PADDING:,} more"],
+            fix="lower pad_to or max_side, or cut a long thin picture into parts",
+        )
+    return Frame(
+        picture_width=picture_width,
+        picture_height=picture_height,
+        width=width,
+        height=height,
+        net_width=net_width,
+        net_height=net_height,
+    )
+
+
+def _fixed_frame(picture_height: int, picture_width: int, net_height: int, net_width: int, *, stretch: bool) -> Frame:
+    width, height = net_width, net_height
+    if not stretch:
+        scale = min(net_height / picture_height, net_width / picture_width)
+        width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
+    return Frame(
+        picture_width=picture_width,
+        picture_height=picture_height,
+        width=width,
+        height=height,
+        net_width=net_width,
+        net_height=net_height,
+    )
+
+
+def prepare(
+    pictures: Sequence[Picture], frames: Sequence[Frame], preprocess: Preprocess, out: FloatArray | None = None
+) -> FloatArray:
+    """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for pictures whose frames share one shape.
+
+    Shrinking is anti-aliased (Pillow's bilinear filter widens with the factor).
+
+    Args:
+        pictures: RGB uint8 arrays ``(h, w, 3)``.
+        frames: how each lies in the input.
+        preprocess: the detector's.
+        out: where to write it, every number of it; a new array by default.
+    """
+    batch = np.empty((len(pictures), 3, *frames[0].shape), np.float32) if out is None else out
+    order = (0, 1, 2) if preprocess.channels == "rgb" else (2, 1, 0)
+    for picture, frame, planes in zip(pictures, frames, batch, strict=True):
+        scaled = picture
+        if (frame.height, frame.width) != picture.shape[:2]:
+            size = (frame.width, frame.height)
+            scaled = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+        planes[:, frame.height :] = planes[:, : frame.height, frame.width :] = preprocess.pad_value
+        for plane, channel, mean, std in zip(planes, order, preprocess.mean, preprocess.std, strict=True):
+            inside = plane[: frame.height, : frame.width]
+            inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
+            inside -= np.float32(mean)
+            if std != 1:
+                inside /= np.float32(std)
+    return batch
+
+
+def restore(points: FloatArray, frame: Frame) -> FloatArray:
+    """Return network coordinates ``(..., 2k)`` or ``(..., 2)``, x and y in turn, in pixels of the picture.
+
+    Args:
+        points: boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32.
+        frame: how the picture lay in the network's input.
+    """
+    pairs = points.shape[-1] // 2
+    scale = np.array([frame.picture_width / frame.width, frame.picture_height / frame.height] * pairs, np.float32)
+    restored: FloatArray = points * scale
+    return restored

@@ -1,0 +1,1 @@
+"""Facts of this computer and of this process; nothing else reads /proc."""

@@ -1,0 +1,362 @@
+"""Contenders, each in a process of its own, timed in rounds that all of them take part in.
+
+A time of today says little about tomorrow, or about another machine; a ratio of two times taken side by side does. So
+all contenders live at once, take turns, and are compared round by round: what slows one turn down slows its neighbours
+down as well. Their own processes keep their threads, libraries and memory apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import platform
+import re
+import signal
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from attrs import field, frozen, mutable
+from PIL import Image
+
+from polyface._version import __version__
+from polyface.errors import PolyfaceError, UnsupportedError, described, fixes
+from polyface.images.reading import read_image
+from polyface.machine.cores import usable_cores
+from polyface.pipeline.detector import create_detector
+from polyface.settings.config import Config
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from polyface.images.reading import Picture
+
+    Call: TypeAlias = Callable[[list[Picture]], object]
+
+TURN = 0.1
+"""A turn is one call, or as many as fit into so many seconds; its time is their median."""
+
+THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that move times, and are recorded."""
+
+NEW_SHAPES = 3
+"""So many shapes that were not there before are tried, each this much wider than the last, in pixels:"""
+WIDER = 128
+
+
+@frozen(kw_only=True)
+class Samples:
+    """The pictures of each round.
+
+    Args:
+        size: height and width, in pixels; ``None`` leaves those of files as they are.
+        batch: how many pictures a call gets.
+        paths: files, taken in turn; without them it is random noise, the same in every round.
+        seed: of the noise.
+        formats: as of :func:`polyface.read_image`.
+        max_pixels: as of :func:`polyface.read_image`.
+    """
+
+    size: tuple[int, int] | None
+    batch: int
+    paths: tuple[Path, ...] = ()
+    seed: int = 0
+    formats: tuple[str, ...] = ()
+    max_pixels: int | None = None
+
+    def pictures(self, number: int) -> list[Picture]:
+        """Return the pictures of a round.
+
+        Raises:
+            ImageError: a file cannot be read.
+        """
+        if not self.paths:
+            shape = (self.batch, *(self.size or ()), 3)
+            return list(np.random.default_rng(self.seed).integers(0, 256, shape, np.uint8))
+        first = number * self.batch
+        paths = [self.paths[(first + place) % len(self.paths)] for place in range(self.batch)]
+        return [self._sized(read_image(path, formats=self.formats, max_pixels=self.max_pixels)) for path in paths]
+
+    def _sized(self, picture: Picture) -> Picture:
+        if self.size is None:
+            return picture
+        height, width = self.size
+        return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+
+
+@frozen(kw_only=True)
+class Contender:
+    """What is timed.
+
+    Args:
+        label: what it is called.
+        make: called in the process of its own, so it must pickle; returns the call to time, and facts about it for
+            the record.
+        samples: what the call is given.
+    """
+
+    label: str
+    make: Callable[[], tuple[Call, Mapping[str, Any]]]
+    samples: Samples
+
+
+@frozen(kw_only=True)
+class Measurement:
+    """What was found out about a contender; times are in seconds.
+
+    Args:
+        contender: whom it is about.
+        facts: what ``make`` said of it.
+        seconds: of a call, by round.
+        load: until it was ready for the first call; the import of its runtime is part of it.
+        first_call: of the first call.
+        new_shape: how much longer the first call at a new shape takes than the next; the median of several shapes.
+        peak_memory: most resident memory of its process up to the last round, in bytes; ``None`` where there is no
+            Linux to ask.
+        why: why it was not measured, or an empty text.
+        fix: what would mend that.
+    """
+
+    contender: Contender
+    facts: Mapping[str, Any] = field(factory=dict)
+    seconds: tuple[float, ...] = ()
+    load: float | None = None
+    first_call: float | None = None
+    new_shape: float | None = None
+    peak_memory: int | None = None
+    why: str = ""
+    fix: str = ""
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """The quartiles of the seconds of a call; the second is the median."""
+        low, median, high = np.percentile(self.seconds, (25, 50, 75)).tolist()
+        return low, median, high
+
+    @property
+    def pictures_per_second(self) -> float:
+        """From the median."""
+        return self.contender.samples.batch / self.quartiles[1]
+
+    def times_as_fast(self, other: Measurement) -> float:
+        """Return how many pictures this one does while the other does one: the median of the rounds they share."""
+        pairs = zip(self.seconds, other.seconds, strict=False)  # an interrupted round has not all
+        batches = self.contender.samples.batch / other.contender.samples.batch
+        return statistics.median(batches * theirs / ours for ours, theirs in pairs)
+
+
+def polyface_detector(config: Config) -> tuple[Call, dict[str, Any]]:
+    """Return the call of a detector, from arrays to ``Detections``, and what it runs on: ``make`` of a contender."""
+    detector = create_detector(config=config)
+    run = detector.execution
+    return detector.detect_batch, {
+        "backend": detector.backend.name,
+        "route": detector.route.description,
+        "device": run.device,
+        "precision": run.precision,
+        "threads": run.threads,
+        "providers": list(run.providers),
+        "versions": dict(run.versions),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on beside the contenders: when, on what, and how busy it is with other work."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "environment": {name: os.environ[name] for name in THREADS if name in os.environ},
+        "polyface": __version__,
+    }
+
+
+def _cpu() -> str:
+    found = re.search(r"^model name\s*: (.+)$", _proc("/proc/cpuinfo"), flags=re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _proc(path: str) -> str:
+    """What Linux says there, or nothing."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def measure(
+    contenders: Sequence[Contender], *, rounds: int, advance: Callable[[], None] = lambda: None
+) -> tuple[list[Measurement], bool]:
+    """Time the contenders, and return what was found out, in their order, and whether Ctrl-C cut it short.
+
+    One that cannot start, fails or dies is measured no further, and says why; the others go on. After Ctrl-C what was
+    measured until there comes back, without what is only looked at in the end.
+
+    Args:
+        contenders: all of them are in memory at once.
+        rounds: how many; every other one goes through the contenders backwards.
+        advance: called after each turn, ``len(contenders) * rounds`` times.
+    """
+    runners = [_Runner(contender) for contender in contenders]
+    interrupted = False
+    try:
+        # One after the other, so that each starts on a machine that the others leave alone.
+        for runner in runners:
+            runner.start()
+        for number in range(rounds):
+            for runner in runners if number % 2 == 0 else reversed(runners):
+                runner.turn(number)
+                advance()
+        for runner in runners:
+            runner.finish()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        for runner in runners:
+            runner.stop()
+    return [runner.measured() for runner in runners], interrupted
+
+
+@frozen
+class _Failure:
+    """Why a contender is out, and what would mend it."""
+
+    why: str
+    fix: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        if isinstance(error, UnsupportedError):
+            return cls("\n".join(error.why), fixes(error.reasons))
+        if isinstance(error, PolyfaceError):
+            return cls("\n".join([error.what, *error.why]), error.fix)
+        return cls(described(error))
+
+
+@mutable(eq=False)
+class _Runner:
+    """A contender's process, seen from the one that counts."""
+
+    contender: Contender
+    _seconds: list[float] = field(factory=list, init=False)
+    _found: dict[str, Any] = field(factory=dict, init=False)
+    _failure: _Failure | None = field(default=None, init=False)
+    _process: Any = field(default=None, init=False)
+    _connection: Any = field(default=None, init=False)
+
+    def start(self) -> None:
+        # Not forked: a copy of this process would have its memory, and locks that nobody opens.
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(self.contender, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._take()
+
+    def turn(self, number: int) -> None:
+        found = self._ask(number)
+        if found is not None:
+            self._seconds.append(found["seconds"])
+
+    def finish(self) -> None:
+        self._ask(None)
+
+    def measured(self) -> Measurement:
+        facts = {name: value for name, value in self._found.items() if name != "seconds"}
+        if not self._seconds and self._failure is None:
+            self._failure = _Failure("interrupted")
+        if self._failure is not None:
+            return Measurement(contender=self.contender, why=self._failure.why, fix=self._failure.fix, **facts)
+        return Measurement(contender=self.contender, seconds=tuple(self._seconds), **facts)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.join()
+            self._process.close()
+            self._connection.close()
+
+    def _ask(self, number: int | None) -> dict[str, Any] | None:
+        if self._failure is not None:
+            return None
+        with contextlib.suppress(OSError):  # where it is gone, _take finds out how
+            self._connection.send(number)
+        return self._take()
+
+    def _take(self) -> dict[str, Any] | None:
+        """Receive what the process found out."""
+        try:
+            found = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+            fix = "lower --sizes or --batches, or measure fewer at once, if memory ran out" if code == -9 else ""
+            found = _Failure(f"its process {how}", fix)
+        if isinstance(found, _Failure):
+            self._failure = found
+            return None
+        self._found.update(found)
+        return found  # type: ignore[no-any-return]
+
+
+def _work(contender: Contender, connection: Connection) -> None:
+    """Make a contender and do its turns: what runs in the process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that counts
+    os.dup2(2, 1)  # a runtime that prints must not print between the lines of --json
+    try:
+        _take_turns(contender, connection)
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is a row of the table
+        connection.send(_Failure.of(error))
+
+
+def _take_turns(contender: Contender, connection: Connection) -> None:
+    started = time.perf_counter()
+    call, facts = contender.make()
+    load = time.perf_counter() - started
+    pictures = contender.samples.pictures(0)
+    first_call = _seconds(call, pictures)
+    connection.send({"facts": dict(facts), "load": load, "first_call": first_call})
+    seen = {_shapes(pictures)}
+    while (number := connection.recv()) is not None:
+        pictures = contender.samples.pictures(number)
+        if _shapes(pictures) not in seen:  # what a new shape costs is a figure of its own
+            seen.add(_shapes(pictures))
+            call(pictures)
+        connection.send({"seconds": _turn(call, pictures)})
+    # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
+    new_shape = statistics.median(_extra(call, pictures, WIDER * (1 + place)) for place in range(NEW_SHAPES))
+    connection.send({"peak_memory": int(peak[1]) * 1024 if peak else None, "new_shape": new_shape})
+
+
+def _seconds(call: Call, pictures: list[Picture]) -> float:
+    started = time.perf_counter()
+    call(pictures)
+    return time.perf_counter() - started
+
+
+def _turn(call: Call, pictures: list[Picture]) -> float:
+    end = time.perf_counter() + TURN
+    seconds = [_seconds(call, pictures)]
+    while time.perf_counter() < end:
+        seconds.append(_seconds(call, pictures))
+    return statistics.median(seconds)
+
+
+def _shapes(pictures: list[Picture]) -> tuple[tuple[int, ...], ...]:
+    return tuple(picture.shape for picture in pictures)
+
+
+def _extra(call: Call, pictures: list[Picture], columns: int) -> float:
+    wider = [np.pad(picture, ((0, 0), (0, columns), (0, 0))) for picture in pictures]
+    return _seconds(call, wider) - _turn(call, wider)

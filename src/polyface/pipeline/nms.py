@@ -1,0 +1,96 @@
+"""The one NMS, clusters for voting, and top-k."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from polyface.plugins.protocols import FloatArray, IndexArray
+
+    Float64Array: TypeAlias = npt.NDArray[np.float64]
+
+
+BLOCK, PAIRS = 8, 8 * 1024
+"""Boxes and IoUs computed at a time, at most: enough to outweigh NumPy's calls, and few of them for nothing. Beyond
+128 KiB an array is fresh memory from the system."""
+
+
+def top_k(scores: FloatArray, k: int) -> IndexArray:
+    """Return the indices of the ``k`` highest of ``scores (N,)``, highest first; of equals the earlier comes first."""
+    chosen = np.arange(len(scores))
+    if 0 < k < len(scores):
+        # Only what reaches the k-th highest is sorted, with all its equals, so that the earlier of them still win.
+        chosen = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    order: IndexArray = chosen[np.argsort(-scores[chosen], kind="stable")[:k]]
+    return order
+
+
+def nms(boxes: FloatArray, iou_threshold: float, limit: int | None = None) -> IndexArray:
+    """Return the indices of the boxes that greedy non-maximum suppression keeps.
+
+    From the first box on, each box kept drops every later one whose IoU with it is greater than the threshold. Areas
+    are those of continuous coordinates (width is x2 - x1); a box without area overlaps nothing.
+
+    Args:
+        boxes: ``(N, 4)`` float32, xyxy, the highest score first.
+        iou_threshold: in [0, 1].
+        limit: keep at most so many.
+    """
+    corners, areas = _measured(boxes)
+    remaining = np.arange(len(boxes))
+    kept: list[int] = []
+    while remaining.size and (limit is None or len(kept) < limit):
+        first = remaining[: min(BLOCK, max(1, PAIRS // remaining.size))]
+        drops = _iou(corners, areas, first[:, None], remaining) > iou_threshold
+        stays = np.ones(remaining.size, bool)
+        for place, index in enumerate(first.tolist()):
+            if stays[place]:
+                kept.append(index)
+                stays[place + 1 :] &= ~drops[place, place + 1 :]
+        remaining = remaining[first.size :][stays[first.size :]]
+    return np.asarray(kept[:limit], dtype=np.intp)
+
+
+def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
+    """Yield the indices of boxes that belong together, each box once.
+
+    From the first box on, each one left takes with it every later one left whose IoU with it is at least the threshold.
+    It comes first in its cluster.
+
+    Args:
+        boxes: ``(N, 4)`` float32, xyxy, the highest score first.
+        iou_threshold: in [0, 1].
+    """
+    corners, areas = _measured(boxes)
+    remaining = np.arange(len(boxes))
+    while remaining.size:
+        best, rest = remaining[0], remaining[1:]
+        joins = _iou(corners, areas, best, rest) >= iou_threshold
+        yield np.concatenate([remaining[:1], rest[joins]])
+        remaining = rest[~joins]
+
+
+def iou(box: FloatArray, boxes: FloatArray) -> Float64Array:
+    """Return the IoU ``(N,)`` of a box ``(4,)`` with each of ``boxes (N, 4)``, all xyxy."""
+    corners, areas = _measured(np.concatenate([box[None], boxes]))
+    return _iou(corners, areas, np.intp(0), np.arange(1, len(boxes) + 1))
+
+
+def _measured(boxes: FloatArray) -> tuple[Float64Array, Float64Array]:
+    x1, y1, x2, y2 = corners = boxes.astype(np.float64).T
+    return corners, np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+
+
+def _iou(corners: Float64Array, areas: Float64Array, best: np.intp | IndexArray, rest: IndexArray) -> Float64Array:
+    x1, y1, x2, y2 = corners
+    width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
+    height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest])
+    intersection = np.maximum(width, 0) * np.maximum(height, 0)
+    union = areas[best] + areas[rest] - intersection
+    # The quotient is rounded as the threshold's literal was, so that IoU = threshold is met: 29 of 100 at 0.29.
+    iou: Float64Array = intersection / np.maximum(union, np.finfo(np.float64).tiny)
+    return iou

@@ -1,0 +1,347 @@
+"""Finding plugins, and surviving them.
+
+pluggy's own entry-point loader stops at the first plugin that raises, and leaves it half registered. Plugins are other
+people's code, so this loader guards every step: a plugin that fails is kept with its error, provides nothing, and
+disturbs no other.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import shlex
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import pluggy
+from attrs import field, frozen
+
+from polyface.errors import (
+    AmbiguousNameError,
+    ConfigError,
+    ContractError,
+    PluginError,
+    UnknownNameError,
+    described,
+    nearest,
+    quoted,
+)
+from polyface.optional import install
+from polyface.plugins import hookspecs
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
+from polyface.settings.environment import read_flag
+
+Record: TypeAlias = DetectorSpec | BackendSpec | ConverterSpec
+T = TypeVar("T", DetectorSpec, BackendSpec, ConverterSpec)
+
+RECORDS: dict[str, type[Record]] = {
+    "polyface_detectors": DetectorSpec,
+    "polyface_backends": BackendSpec,
+    "polyface_converters": ConverterSpec,
+}
+"""Each hook, and what it yields."""
+
+UNKNOWN = "unknown"
+_LABELS: dict[type[Record], str] = {DetectorSpec: "detector", BackendSpec: "backend", ConverterSpec: "converter"}
+
+
+@frozen(kw_only=True)
+class PluginInfo:
+    """What became of one plugin.
+
+    Args:
+        name: its entry point's name.
+        distribution: the installed package it came with, and ``version`` that package's version.
+        target: what the entry point names.
+        hooks: the hooks it implements.
+        records: what it provides.
+        error: why it provides nothing.
+        disabled: left out by ``POLYFACE_PLUGINS`` or ``POLYFACE_DISABLE_PLUGINS``.
+        clashes: names it shares with another distribution, one line each.
+    """
+
+    name: str
+    distribution: str
+    version: str = ""
+    target: str = ""
+    hooks: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
+    error: PluginError | None = field(default=None, eq=False)
+    disabled: bool = False
+    clashes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """``"ok"``, ``"failed"``, ``"disabled"`` or ``"clash"``."""
+        if self.disabled:
+            return "disabled"
+        if self.error is not None:
+            return "failed"
+        return "clash" if self.clashes else "ok"
+
+    def provided(self, kind: type[T]) -> tuple[T, ...]:
+        """Return the records of one kind."""
+        return tuple(record for record in self.records if isinstance(record, kind))
+
+
+class PluginManager:
+    """The plugins of a process, and lookup of what they provide by name."""
+
+    def __init__(self) -> None:
+        self._pluggy = pluggy.PluginManager(hookspecs.GROUP)
+        self._pluggy.add_hookspecs(hookspecs)
+        self._infos: list[PluginInfo] = []
+
+    @classmethod
+    def discover(cls, environ: Mapping[str, str] = os.environ) -> PluginManager:
+        """Load every plugin installed with an entry point in the group ``polyface``.
+
+        ``POLYFACE_PLUGINS=a,b`` loads only these, ``POLYFACE_DISABLE_PLUGINS=a,b`` all but these (each an entry point's
+        or a distribution's name), and ``POLYFACE_STRICT_PLUGINS=1`` raises the first failure instead of keeping it.
+
+        Raises:
+            ConfigError: one of these names a plugin that is not installed, or the last says neither yes nor no.
+            PluginError: a plugin failed, in strict mode.
+        """
+        manager = cls()
+        strict = read_flag("POLYFACE_STRICT_PLUGINS", environ)
+        found = sorted(_found(), key=lambda pair: (pair[0].distribution, pair[0].name))
+        names = {name for info, _ in found for name in (info.name, info.distribution)}
+        only = _listed(environ.get("POLYFACE_PLUGINS", ""))
+        without = _listed(environ.get("POLYFACE_DISABLE_PLUGINS", ""))
+        for variable, listed in (("POLYFACE_PLUGINS", only), ("POLYFACE_DISABLE_PLUGINS", without)):
+            for name in sorted(listed - names):
+                raise ConfigError(
+                    f"{variable} names {quoted(name)}, which is not installed{nearest(name, names) or '.'}",
+                    why=[f"installed: {', '.join(sorted(names)) or 'no plugins'}"],
+                )
+        for info, load in found:
+            own = {info.name, info.distribution}
+            if own & without or (only and not own & only):
+                manager._infos.append(attrs.evolve(info, disabled=True))
+                continue
+            manager._add(info, load)
+            error = manager._infos[-1].error
+            if error is not None and strict:
+                raise error
+        return manager
+
+    def register(self, plugin: object, *, name: str, distribution: str = "local") -> None:
+        """Add a module or object with hook implementations, without an entry point.
+
+        Raises:
+            PluginError: it does not load, or breaks the contract.
+        """
+        self._add(PluginInfo(name=name, distribution=distribution, target=repr(plugin)), lambda: plugin)
+        error = self._infos[-1].error
+        if error is not None:
+            raise error
+
+    def _add(self, info: PluginInfo, load: Callable[[], object]) -> None:
+        """Load one plugin and take its records; whatever goes wrong is kept, and the plugin then provides nothing."""
+        label = f"{info.distribution}:{info.name}"
+        plugin = None
+        try:
+            plugin = load()
+            hooks = self._hooks_of(plugin)
+            self._pluggy.register(plugin, name=label)
+            records = tuple(record for hook in hooks for record in self._records_of(hook, label))
+            self._check_names(info, records)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything: SystemExit, a Rust panic
+            if plugin is not None and self._pluggy.get_plugin(label) is plugin:
+                self._pluggy.unregister(name=label)
+            self._infos.append(attrs.evolve(info, error=_failure(info, error)))
+            return
+        self._infos.append(attrs.evolve(info, hooks=hooks, records=records))
+
+    def _hooks_of(self, plugin: object) -> tuple[str, ...]:
+        """The hooks the plugin implements; a name that is almost a hook is an error, not a plugin without hooks."""
+        hooks = []
+        for name in dir(plugin):
+            marked = self._pluggy.parse_hookimpl_opts(plugin, name) is not None
+            if marked and name not in RECORDS:
+                raise ContractError(
+                    f"{quoted(name)} is no hook of polyface{nearest(name, RECORDS) or '.'}",
+                    why=[f"the hooks: {', '.join(RECORDS)}"],
+                )
+            if name in RECORDS and not marked:
+                raise ContractError(
+                    f"'{name}' is not marked as a hook implementation.", fix=f"put @polyface.hookimpl above def {name}"
+                )
+            if marked:
+                hooks.append(name)
+        return tuple(hooks)
+
+    def _records_of(self, hook: str, label: str) -> tuple[Any, ...]:
+        """Call one plugin's implementation of one hook, to the end, and check what it gives."""
+        kind = RECORDS[hook]
+        [implementation] = [
+            impl for impl in getattr(self._pluggy.hook, hook).get_hookimpls() if impl.plugin_name == label
+        ]
+        records = implementation.function()
+        if not isinstance(records, Iterable):
+            raise ContractError(f"{hook} must yield {kind.__name__} records, not return {quoted(records)}.")
+        taken = tuple(records)
+        for record in taken:
+            if not isinstance(record, kind):
+                raise ContractError(f"{hook} must yield {kind.__name__} records, not {quoted(record)}.")
+        return taken
+
+    def _check_names(self, info: PluginInfo, records: Iterable[Record]) -> None:
+        """One distribution may not provide a name twice: nothing could tell the two apart."""
+        known = {
+            (type(record), record.name)
+            for other in self._infos
+            if other.distribution == info.distribution
+            for record in other.records
+        }
+        for record in records:
+            if (type(record), record.name) in known:
+                raise ContractError(f"{info.distribution} provides '{record.name}' twice.")
+            known.add((type(record), record.name))
+
+    @property
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        """Every plugin found, in the order of distribution and name, the broken and the disabled among them."""
+        return tuple(attrs.evolve(info, clashes=self._clashes(info)) for info in self._infos)
+
+    def _clashes(self, info: PluginInfo) -> tuple[str, ...]:
+        lines = []
+        for record in info.records:
+            others = [
+                other.distribution
+                for other in self._infos
+                if other.distribution != info.distribution
+                and any((type(r), r.name) == (type(record), record.name) for r in other.records)
+            ]
+            if others and not isinstance(record, ConverterSpec):
+                lines.append(f"{_LABELS[type(record)]} '{record.name}' is also provided by {', '.join(others)}")
+        return tuple(lines)
+
+    @property
+    def detectors(self) -> dict[str, DetectorSpec]:
+        """The detectors by the name that selects each: ``distribution/name`` where the bare name is ambiguous."""
+        return self._by_name(DetectorSpec)
+
+    @property
+    def backends(self) -> dict[str, BackendSpec]:
+        """The backends by the name that selects each, as :attr:`detectors`."""
+        return self._by_name(BackendSpec)
+
+    @property
+    def converters(self) -> tuple[ConverterSpec, ...]:
+        """The converters, in the order in which they are tried."""
+        return tuple(record for _, record in self._provided(ConverterSpec))
+
+    def detector(self, name: str) -> DetectorSpec:
+        """Return the detector that ``name`` or ``distribution/name`` selects.
+
+        Raises:
+            UnknownNameError: nobody provides it.
+            AmbiguousNameError: two distributions do.
+        """
+        return self._select(DetectorSpec, name)
+
+    def backend(self, name: str) -> BackendSpec:
+        """Return the backend that ``name`` or ``distribution/name`` selects; raises as :meth:`detector` does."""
+        return self._select(BackendSpec, name)
+
+    def _provided(self, kind: type[T]) -> list[tuple[str, T]]:
+        return [(info.distribution, record) for info in self._infos for record in info.provided(kind)]
+
+    def _by_name(self, kind: type[T]) -> dict[str, T]:
+        provided = sorted(self._provided(kind), key=lambda pair: (pair[1].name, pair[0]))
+        names = [record.name for _, record in provided]
+        return {
+            record.name if names.count(record.name) == 1 else f"{distribution}/{record.name}": record
+            for distribution, record in provided
+        }
+
+    def _select(self, kind: type[T], name: str) -> T:
+        what = _LABELS[kind]
+        matches = [pair for pair in self._provided(kind) if name in (pair[1].name, f"{pair[0]}/{pair[1].name}")]
+        if len(matches) == 1:
+            return matches[0][1]
+        if matches:
+            owners = [distribution for distribution, _ in matches]
+            raise AmbiguousNameError(
+                f"The {what} name {quoted(name)} is ambiguous.",
+                why=[f"'{name}' provided by: {', '.join(owners)}"],
+                fix=f"name one of {', '.join(f'{owner}/{name}' for owner in owners)}",
+            )
+        known = list(self._by_name(kind))
+        suspects: list[PluginInfo] = [info for info in self._infos if info.status != "ok"]
+        raise UnknownNameError(
+            f"There is no {what} named {quoted(name)}{nearest(name, known) or '.'}",
+            why=[
+                f"available: {', '.join(known) or 'none'}",
+                *(f"plugin '{i.name}' of {i.distribution}, which may provide it: {i.status}" for i in suspects),
+            ],
+            fix=f"see `polyface plugins` for what is installed and what failed, or {install('PLUGIN')}",
+        )
+
+
+@functools.cache
+def installed_plugins() -> PluginManager:
+    """The process's plugins, discovered once."""
+    return PluginManager.discover()
+
+
+def _found() -> Iterator[tuple[PluginInfo, Callable[[], object]]]:
+    """Yield every entry point of the group with what loads it, one distribution at a time.
+
+    ``importlib.metadata.entry_points`` would raise for all when one ``entry_points.txt`` is damaged, whoever's it is.
+    """
+    seen: set[tuple[str, str]] = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            points = [(p.name, p.value, p.load) for p in distribution.entry_points.select(group=hookspecs.GROUP)]
+        except Exception as error:  # noqa: BLE001 - anything may stand in the file
+            where = str(getattr(distribution, "_path", ""))
+            points = [("entry_points.txt", where, functools.partial(_raise, error, where))]
+        if points:
+            owner, version = _owner(distribution)
+            # The first distribution of a name on the path hides the others, as it does for imports.
+            fresh = [point for point in points if (owner, point[0]) not in seen or owner == UNKNOWN]
+            for name, target, load in fresh:
+                yield PluginInfo(name=name, distribution=owner, version=version, target=target), load
+            seen.update((owner, name) for name, _, _ in points)
+
+
+def _raise(error: Exception, where: str) -> object:
+    raise PluginError(f"entry_points.txt in {where} cannot be read: {described(error)}") from error
+
+
+def _owner(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Name and version of a distribution; an installation cut short leaves one without metadata."""
+    metadata: Any = getattr(distribution, "metadata", None) or {}
+    return metadata.get("Name") or UNKNOWN, metadata.get("Version") or ""
+
+
+def _listed(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}
+
+
+def _failure(info: PluginInfo, error: BaseException) -> PluginError:
+    """The error to keep for a plugin: what was raised, where, and how to go on without it."""
+    kind = ContractError if isinstance(error, ContractError) else PluginError
+    if isinstance(error, ContractError):
+        why = [error.what, *error.why, *([error.fix] if error.fix else [])]
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        why = [f"{described(error)}{where}"]
+    failure = kind(
+        f"The plugin '{info.name}' of {info.distribution} {info.version}".rstrip() + " could not be loaded.",
+        why=why,
+        fix=f"mend or `pip uninstall {shlex.quote(info.distribution)}`, "
+        f"or set POLYFACE_DISABLE_PLUGINS={shlex.quote(info.name)}",
+    )
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,220 @@
+"""What plugin authors implement, and the values that cross between their code and core.
+
+Only two things cross from a detector to a backend: a :class:`Graph` goes in, and named float32 NumPy arrays go through
+the :class:`Session` that comes out. Neither side knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from attrs import field, frozen
+
+from polyface.machine.cores import default_threads
+from polyface.plugins.records import DetectorSpec, OptionValue, Ref
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    FloatArray: TypeAlias = npt.NDArray[np.float32]
+    IndexArray: TypeAlias = npt.NDArray[np.intp]
+
+
+def _read_only(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(table))
+
+
+def _resolved(threads: int | None) -> int:
+    return default_threads() if threads is None else threads
+
+
+class Candidates(NamedTuple):
+    """Decoded anchors of one image, before NMS.
+
+    ``boxes`` is ``(K, 4)`` float32, xyxy in network pixels; ``landmarks`` is ``(K, L, 2)`` float32 in network pixels,
+    or ``None`` for a detector without landmarks.
+    """
+
+    boxes: FloatArray
+    landmarks: FloatArray | None
+
+
+@runtime_checkable
+class Head(Protocol):
+    """The detector's own arithmetic between raw heads and boxes: NumPy only, stateless, safe from many threads."""
+
+    def priors(self, height: int, width: int) -> FloatArray:
+        """Return the anchors of a network input of ``height`` by ``width`` pixels.
+
+        The first axis counts the P anchors; the rest is opaque to core, which caches the array per shape and passes
+        it back to :meth:`decode`.
+        """
+
+    def scores(self, outputs: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the face scores ``(N, P)``, float32 in [0, 1], from the raw heads of a batch of N."""
+
+    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, image: int, keep: IndexArray) -> Candidates:
+        """Decode the anchors ``keep`` (K indices) of the image at place ``image`` in the batch, and no others."""
+
+
+@frozen(kw_only=True)
+class Graph:
+    """A network on its way into a backend or a converter.
+
+    Args:
+        kind: the graph kind.
+        source: the builder's ``Ref``, or the graph's file.
+        weights: the checkpoint for the builder; ``None`` for a file, or for a builder that needs none.
+        detector: whose network it is; names the input and outputs.
+        trusted: whether a plugin brought it or this machine made it. Anybody may have made one from a folder that the
+            user named: a backend whose parser may hang or crash on it tries it first, by
+            :func:`polyface.graphs.trial.try_first`.
+    """
+
+    kind: str
+    source: Ref | Path
+    weights: Path | None = None
+    detector: DetectorSpec
+    trusted: bool = True
+
+
+@frozen(kw_only=True)
+class CompileRequest:
+    """How to run a graph: exactly so, or not at all.
+
+    Args:
+        device: such as ``"cpu"`` or ``"cuda:0"``; never ``"auto"``.
+        precision: such as ``"fp32"``.
+        infer_size: height and width of every input to come, in pixels, where that is known. A backend may make the
+            network faster for it; the numbers are the same.
+        threads: the most threads of the processor to run on; ``None`` becomes the cores this process may use. A runtime
+            may take fewer, and its session says so.
+        options: every option of the backend's record, checked, with defaults filled in; ``None`` where it has none.
+    """
+
+    device: str
+    precision: str
+    infer_size: tuple[int, int] | None = None
+    threads: int = field(default=None, converter=_resolved)
+    options: Mapping[str, OptionValue | None] = field(factory=dict, converter=_read_only)
+
+
+@frozen(kw_only=True)
+class Found:
+    """What became of a device.
+
+    Args:
+        device: with its index.
+        precisions: those that work on it; none for a claimed device that is not there.
+        detail: what it is, or why it is not there.
+        fix: the command that would bring it, where there is one.
+    """
+
+    device: str
+    precisions: tuple[str, ...]
+    detail: str = ""
+    fix: str = ""
+
+
+@frozen(kw_only=True)
+class Execution:
+    """What a session really runs on.
+
+    Args:
+        device: with its index.
+        precision: such as ``"fp32"``.
+        threads: of the processor, as the runtime says; ``None`` where it does not say, or they have no part in it.
+        providers: those of the runtime in use.
+        versions: by package.
+    """
+
+    device: str
+    precision: str
+    threads: int | None = None
+    providers: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(factory=dict, converter=_read_only)
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A compiled network.
+
+    In: the declared input, C-contiguous float32 on the host, any batch size, any height and width the detector allows.
+    Out: every declared output, float32, on the host, owned by the caller (no buffer is used again). Safe from two
+    threads. The input is never written to, nor read after the run: its memory is used again.
+
+    In a child of a fork, a session of the parent either works or refuses to run, with ``BackendUnavailableError`` and
+    the reason, and :meth:`close` returns; :mod:`polyface.machine.gate` helps with both. No detector compiles or runs a
+    network in the moment of a fork, nor when the process ends: both wait for it.
+    """
+
+    @property
+    def execution(self) -> Execution:
+        """What it really runs on, read back from the runtime."""
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the network; raises :class:`polyface.BackendUnavailableError` after :meth:`close`.
+
+        A :meth:`close` in another thread lets a run that has begun finish.
+        """
+
+    def close(self) -> None:
+        """Release what the session holds; closing twice is fine."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A runtime, loaded only once it is selected."""
+
+    def probe(self) -> tuple[Found, ...]:
+        """Return the devices this machine truly has; may import heavy libraries.
+
+        Raises:
+            BackendUnavailableError: it has none, and the backend can say why.
+        """
+
+    def compile(self, graph: Graph, request: CompileRequest) -> Session:
+        """Return a session that runs ``graph`` exactly as requested.
+
+        Raises:
+            BackendUnavailableError: it cannot be had exactly so. Never settle for another device or precision.
+        """
+
+
+@runtime_checkable
+class Converter(Protocol):
+    """A way from one graph kind to another, of a record that is not ``calibrated``."""
+
+    def convert(self, graph: Graph, directory: Path) -> Path:
+        """Write the converted graph into ``directory``, which is empty, and return its path.
+
+        Batch, height and width must stay free in what is written.
+        """
+
+    def provenance(self) -> dict[str, str]:
+        """Return versions and settings that shape the result, for the artifact's manifest."""
+
+
+@runtime_checkable
+class Quantizer(Protocol):
+    """A way from one graph kind to one of fewer bits, of a record that is ``calibrated``."""
+
+    def quantize(self, graph: Graph, pictures: Iterable[FloatArray], directory: Path) -> Path:
+        """Write the quantized graph into ``directory``, which is empty, and return its path.
+
+        Layers whose weights' names match one of ``graph.detector.keep_float`` stay in float. Batch, height and width
+        must stay free in what is written.
+
+        Args:
+            graph: what to quantize: a file.
+            pictures: what to calibrate with, which may be gone through more than once: network inputs
+                ``(1, 3, h, w)`` float32, of any sizes.
+            directory: where to write.
+        """
+
+    def provenance(self) -> dict[str, str]:
+        """Return versions and settings that shape the result, for the artifact's manifest."""

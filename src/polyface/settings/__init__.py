@@ -1,0 +1,1 @@
+"""What the user said: in files, the environment, keywords and options."""

@@ -1,0 +1,503 @@
+"""Settings: what they are, and where each value came from.
+
+From weakest to strongest: the detector's and polyface's own defaults, ``polyface.toml``, ``[tool.polyface]`` in
+``pyproject.toml``, ``POLYFACE_*`` in the environment, keywords and command-line options. The fields of :class:`Config`
+are the one list of settings: files, environment, keywords and options are all read off it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import logging
+import math
+import operator
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from polyface.errors import ConfigError, nearest, quoted, shortened
+from polyface.machine.formats import known
+from polyface.settings.environment import FALSE, TRUE, is_foreign
+from polyface.settings.files import Source, find_sources, read_named
+from polyface.settings.paths import expand_user, is_path
+
+LOG = logging.getLogger(__name__)
+"""Says as a warning what is left out, and as information which files take part; the command line prints both."""
+
+RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED", "STRICT_PLUGINS")
+"""``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data; OFFLINE
+forbids to fetch."""
+
+LARGEST = 65_536
+"""No setting that counts pixels or pictures, or scales them, means more than this; an input of that side fills any
+memory."""
+
+LEAST_RUN, MOST_RUN = 256 * 256, 2**29
+"""Pixels that one run of the network can be held to: less cuts images into tiles that show no face."""
+
+MOST_THREADS = 1024
+"""A count beyond it is a slip: no processor has so many cores, and each thread takes memory."""
+
+MOST_PIXELS = 999_999_999
+"""No picture file has more: Pillow takes four bytes for each."""
+
+CONTRADICTIONS = (
+    ("infer_size", "max_side"),
+    ("infer_size", "scales"),
+    *(("preset", name) for name in ("infer_size", "max_side", "scales", "flip", "tile", "merge")),
+)
+"""Pairs of settings of which at most one may differ from its default."""
+
+PATHS = ("artifacts", "output", "weights")
+"""Settings that name files; ``weights`` only where it is no name in a manifest."""
+
+GUARDS = {"formats": "some formats run a program", "max_pixels": "it keeps pictures from filling the memory"}
+"""Settings that only the user may change, since they guard against the pictures of others; and why."""
+
+COSTS = {"infer_size", "run_pixels", "view"}
+"""Settings by which a file may lift the bound on the memory of a run."""
+
+NEAR = 0.8
+"""From this likeness on (of :mod:`difflib`), an unknown variable is taken for a slip in the name of a known one."""
+
+
+def _text(value: object) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError("text that is not empty")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in (*TRUE, *FALSE):
+        return value.lower() in TRUE
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _count(value: Any, most: int = LARGEST) -> int:
+    text = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value)
+    try:
+        number = operator.index(int(value) if text else value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 1 <= number <= most:
+        raise ValueError(f"a whole number from 1 to {most}")
+    return number
+
+
+def _run_pixels(value: object) -> int:
+    pixels = _count(value, most=MOST_RUN)
+    if pixels < LEAST_RUN:
+        raise ValueError(f"a whole number from {LEAST_RUN} to {MOST_RUN}")
+    return pixels
+
+
+def _size(value: object) -> tuple[int, int]:
+    wanted = f"a height and a width from 1 to {LARGEST}, such as [480, 640] or 480x640"
+    if isinstance(value, str):
+        value = [int(side) if re.fullmatch(r"\s*\d{1,9}\s*", side) else 0 for side in value.lower().split("x")]
+    sides = value if isinstance(value, list | tuple) else ()
+    if [type(side) is int and 1 <= side <= LARGEST for side in sides] != [True, True]:
+        raise ValueError(wanted)
+    return sides[0], sides[1]
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(" or ".join(repr(choice) for choice in choices))
+        return value
+
+    return read
+
+
+def _number(value: Any) -> float:
+    """A number, or nan for what is none."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (OverflowError, TypeError, ValueError):
+        return math.nan
+
+
+def _fraction(value: object, most: float = 1.0) -> float:
+    number = _number(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"a number from 0 to {most:g}")
+    return number
+
+
+def _scales(value: object) -> tuple[float, ...]:
+    """One scale or several; as text, ``"0.5,1,2"``."""
+    parts = value.split(",") if isinstance(value, str) else value
+    numbers = tuple(map(_number, parts if isinstance(parts, list | tuple) else [parts]))
+    if not numbers or not all(0 < number <= LARGEST for number in numbers):
+        raise ValueError(f"numbers greater than 0 and at most {LARGEST}, such as [0.5, 1, 2] or 0.5,1,2")
+    return numbers
+
+
+def _formats(value: object) -> tuple[str, ...]:
+    """Names of Pillow's formats; as text, ``"EPS,SGI"``."""
+    wanted = "names of formats that Pillow reads, such as ['SGI', 'ICO'] or SGI,ICO"
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(name, str) for name in parts):
+        raise ValueError(wanted)
+    names = tuple(dict.fromkeys(name.strip().upper() for name in parts if name.strip()))
+    if names and not known().issuperset(names):
+        raise ValueError(wanted)
+    return names
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    """A table of scalars; as text, ``"streams=2,allow_spinning=false"``, each value read as TOML where it can be."""
+    wanted = "a table of names and single values, as in streams = 2"
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(equals and name.strip() for name, equals, _ in pairs):
+            raise ValueError("of the form name=value,name=value")
+        value = {name.strip(): _scalar(text.strip()) for name, _, text in pairs}
+    if not isinstance(value, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in value.items()
+    ):
+        raise ValueError(wanted)
+    if not all(-(2**63) <= v < 2**63 for v in value.values() if isinstance(v, int)):
+        raise ValueError("a table of names and single values, its whole numbers of 64 bits")
+    return MappingProxyType(dict(value))
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):  # no TOML, a number of 5,000 digits, brackets in brackets
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _setting(default: Any, read: Callable[[object], Any], wanted: str, help_text: str) -> Any:
+    return field(default=default, metadata={"read": read, "wanted": wanted, "help": help_text})
+
+
+@frozen(kw_only=True)
+class Config:
+    """The settings of a detector, checked; ``None`` leaves a value to the detector.
+
+    Args:
+        detector: the detector's name, or ``distribution/name``.
+        weights: a name in the detector's manifest, or a path; ``None`` is its default.
+        artifacts: a folder that ``polyface export --output`` filled, searched before the user's cache.
+        backend: the backend's name; ``"auto"`` takes the most preferred that can run the detector as asked.
+        device: such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` takes the first the backend has.
+        precision: such as ``"fp32"``.
+        score_threshold: a face must score at least this; in [0, 1].
+        iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
+        max_side: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
+        draft: a JPEG file that the network sees at a quarter of its sides or less is decoded at 1/2, 1/4 or 1/8 of
+            them, at least twice what the network sees: faster, and boxes and scores move a little.
+        formats: Pillow's names of formats to read beside the usual, which are
+            :data:`polyface.machine.formats.ENDINGS`; some of them run programs on what the file holds, as ``EPS`` runs
+            Ghostscript.
+        max_pixels: the most pixels a picture file may be decoded to; a draft counts by its own. ``None`` is
+            178,956,970, and for files that hold more than 250 pixels to a byte 16,000,000.
+        infer_size: height and width of the network's input, in pixels, whatever the picture's size; small pictures are
+            enlarged to it. ``pad_to`` has no part in it; ``max_side`` contradicts it.
+        fit: how a picture fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
+            ``"stretch"`` does not keep them.
+        pad_to: pictures are padded right and below to a multiple of this, in pixels; 1 is the exact size.
+        view: ``"auto"`` finds faces of every size in an image of any size: what the detector's network sees well
+            decides which shrunken views there are, and ``run_pixels`` which tiles. ``"plain"`` has the network see the
+            image once at each scale, whatever its size, and so do ``preset`` and ``infer_size``.
+        preset: a published protocol by its name, such as ``"widerface-1600"``: views, merging and thresholds; see
+            :data:`polyface.pipeline.views.PRESETS`. Thresholds that are set are stronger.
+        scales: the network sees the picture at each of these factors, after ``max_side``; more than 1 enlarges.
+        flip: see each view mirrored, too; left and right landmarks change places back.
+        tile: what is longer than this after scaling is seen in square tiles of this side, in pixels, and once as a
+            whole, shrunk to it.
+        tile_overlap: the part of their side that neighbouring tiles share; in [0, 0.9].
+        merge: how what the views show becomes one answer: ``"nms"``, or ``"vote"`` for the means of boxes that overlap,
+            weighted by score.
+        clip: clip boxes and landmarks to the picture.
+        batch_size: at most so many pictures go through the network at once.
+        run_pixels: a run of the network takes at most so many pixels of input, from 65,536 on; ``None`` is the
+            detector's. A larger view is seen in overlapping tiles, unless ``view`` is plain.
+        threads: how many threads of the processor the network runs on; ``None`` takes one for each core that this
+            process may use, as :func:`polyface.machine.cores.default_threads` counts them.
+        backend_options: the backend's own options.
+        timing: measure the seconds of each stage, for :attr:`polyface.Detections.timing` and ``polyface detect``.
+        output: where ``polyface detect`` writes; ``json`` has it print JSON lines.
+        sources: where each value that is not a default came from.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range, or two settings contradict each other.
+    """
+
+    detector: str = _setting("retinaface-mobilenet025", _text, "NAME", "Detector to use.")
+    weights: str | None = _setting(None, _text, "NAME|FILE", "Weights: a name of the detector's, or a checkpoint file.")
+    artifacts: str | None = _setting(None, _text, "DIR", "Folder of exported graphs, searched before the user's cache.")
+    backend: str = _setting("auto", _text, "NAME", "Backend to run it on, or auto.")
+    device: str = _setting("auto", _text, "DEVICE", "Device, such as cpu or cuda:1, or auto.")
+    precision: str = _setting("fp32", _text, "PRECISION", "Precision of the network, such as fp32.")
+    score_threshold: float | None = _setting(None, _fraction, "0-1", "Least score of a face.")
+    iou_threshold: float | None = _setting(None, _fraction, "0-1", "Overlap above which NMS drops a box.")
+    max_side: int | None = _setting(None, _count, "PIXELS", "Shrink pictures whose longer side is longer than this.")
+    draft: bool = _setting(False, _flag, "", "Decode JPEG files smaller, where they are shrunk to a quarter or less.")
+    formats: tuple[str, ...] = _setting((), _formats, "NAME,...", "Read these formats, too, by Pillow's names.")
+    max_pixels: int | None = _setting(
+        None, functools.partial(_count, most=MOST_PIXELS), "COUNT", "Refuse picture files of more pixels than this."
+    )
+    infer_size: tuple[int, int] | None = _setting(
+        None, _size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640."
+    )
+    fit: str = _setting(
+        "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring pictures to --infer-size by letterbox or stretch."
+    )
+    pad_to: int = _setting(32, _count, "PIXELS", "Pad pictures to a multiple of this; 1 is the exact size.")
+    view: str = _setting(
+        "auto", _one_of("auto", "plain"), "HOW", "Find faces of every size (auto), or see pictures once (plain)."
+    )
+    preset: str | None = _setting(
+        None, _text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
+    )
+    scales: tuple[float, ...] = _setting(
+        (1.0,), _scales, "FACTOR,...", "See pictures at these scales, such as 0.5,1,2."
+    )
+    flip: bool = _setting(False, _flag, "", "See pictures mirrored, too.")
+    tile: int | None = _setting(None, _count, "PIXELS", "See what is longer than this in tiles of this side.")
+    tile_overlap: float = _setting(
+        0.25, functools.partial(_fraction, most=0.9), "0-0.9", "Part of their side that neighbouring tiles share."
+    )
+    merge: str = _setting("nms", _one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
+    clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
+    batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
+    run_pixels: int | None = _setting(
+        None, _run_pixels, "COUNT", "Most pixels in one run of the network, which bound its memory."
+    )
+    threads: int | None = _setting(
+        None, functools.partial(_count, most=MOST_THREADS), "COUNT", "Threads the network runs on; default: one a core."
+    )
+    backend_options: Mapping[str, Any] = _setting(
+        MappingProxyType({}), _table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
+    )
+    timing: bool = _setting(
+        False, _flag, "", "Show the seconds of each stage: read, prepare, network, decode, NMS, draw."
+    )
+    output: str | None = _setting(None, _text, "DIR", "Folder for the drawn pictures and faces.jsonl.")
+    json: bool = _setting(False, _flag, "", "Write JSON to standard output, and nothing else there.")
+    sources: Mapping[str, str] = field(factory=dict, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        for key in settings():
+            value = getattr(self, key.name)
+            if value is not None or key.default is not None:
+                read = _read(key, value, self.sources.get(key.name, "keyword"))
+                object.__setattr__(self, key.name, read)
+        for first, second in CONTRADICTIONS:
+            if self._given(first) and self._given(second):
+                raise ConfigError(
+                    f"{first} and {second} contradict each other.",
+                    why=[f"{name} is set ({self.sources.get(name, 'keyword')})" for name in (first, second)],
+                    fix="set one of them",
+                )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.as_dict(), dict(self.sources))
+
+    def _given(self, name: str) -> bool:
+        return bool(getattr(self, name) != getattr(attrs.fields(Config), name).default)
+
+    def replace(self, **changes: Any) -> Config:
+        """Return a copy with these settings changed.
+
+        Raises:
+            ConfigError: there is no such setting, or the value is wrong.
+        """
+        _check_known(changes, "keyword")
+        sources = {**self.sources, **dict.fromkeys(changes, "keyword")}
+        return Config(**{**self.as_dict(), **changes}, sources=sources)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings by name, as plain values: ``Config(**config.as_dict()) == config``."""
+        return {key.name: _plain(getattr(self, key.name)) for key in settings()}
+
+    def as_toml(self) -> str:
+        """Return the text of a ``polyface.toml`` that gives the same settings, wherever the file lies.
+
+        Relative paths are written absolute: in a file they are meant from where the file lies.
+        """
+        values = {
+            # A current folder that was deleted matters only to a path.
+            name: _anchored(name, value, Path.cwd() if _names_file(name, value) else Path())
+            for name, value in self.as_dict().items()
+            if value is not None
+        }
+        options = values.pop("backend_options")
+        lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
+        if options:
+            lines += ["", "[backend_options]", *(f"{_toml(name)} = {_toml(value)}" for name, value in options.items())]
+        return "\n".join(lines) + "\n"
+
+
+def settings() -> tuple[attrs.Attribute[Any], ...]:
+    """Return the settings, as attrs describes them; ``metadata`` holds ``read``, ``wanted`` and ``help``."""
+    return tuple(key for key in attrs.fields(Config) if "read" in key.metadata)
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    source: str = "keyword",
+    **overrides: Any,
+) -> Config:
+    """Merge files, environment and keywords into one :class:`Config`.
+
+    A file that is named, by ``path`` or ``POLYFACE_CONFIG``, is read as it is. One that is found takes part only if it
+    and its folder belong to the user who runs this, or to root, and not everyone may write to them; the search goes
+    into no other folder. What it names (``artifacts``, ``output``, ``weights`` as a path) must lie below its own
+    folder, links resolved, and ``formats`` and ``max_pixels`` it cannot set.
+
+    The logger ``polyface.settings.config`` says as a warning what is left out, and as information when a file that was
+    found lies above the current folder, names files, or sets what bounds memory; the command line prints both.
+
+    Args:
+        path: the file to read; without it ``POLYFACE_CONFIG``, or the ``polyface.toml`` and ``pyproject.toml`` of the
+            nearest folder that has settings, from ``directory`` upwards.
+        environ: the environment; ``os.environ`` by default.
+        directory: where the search starts; the current folder by default.
+        source: what to call the overrides when one is wrong.
+        **overrides: the strongest values; ``None`` leaves a setting to the weaker sources.
+
+    Raises:
+        ConfigError: a file cannot be read, a key is unknown, or a value is wrong; says where it stands.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = path if path is not None else environ.get("POLYFACE_CONFIG") or None
+    found = read_named(Path(chosen)) if chosen is not None else find_sources(directory, environ, LOG.warning)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    _check_known(overrides, source)
+    for origin, table in (
+        *((source.origin, _from_file(source)) for source in found),
+        *_from_environment(environ),
+        (source, {key: value for key, value in overrides.items() if value is not None}),
+    ):
+        _check_known(table, origin)
+        for name, value in table.items():
+            values[name] = value
+            sources[name] = origin
+    return Config(**values, sources=sources)
+
+
+def one_view(config: Config) -> Config:
+    """Return the settings with a plain view, unless they say which: a network is measured, not a plan of views."""
+    return config if "view" in config.sources else config.replace(view="plain")
+
+
+def _check_known(table: Mapping[str, Any], origin: str) -> None:
+    names = [key.name for key in settings()]
+    for name in table:
+        if name not in names:
+            raise ConfigError(
+                f"There is no setting {quoted(name)} ({origin}){nearest(name, names) or '.'}",
+                why=[f"the settings: {', '.join(names)}"],
+            )
+
+
+def _read(key: attrs.Attribute[Any], value: object, origin: str) -> Any:
+    try:
+        return key.metadata["read"](value)
+    except ValueError as error:
+        raise ConfigError(f"{key.name} must be {error}, not {quoted(value)} ({origin}).") from None
+
+
+def _from_file(source: Source) -> dict[str, Any]:
+    """The settings of a file, its paths anchored to its folder; those of a file that was found lead nowhere else."""
+    table = {name: _anchored(name, value, source.folder) for name, value in source.table.items()}
+    named = [name for name, value in table.items() if _names_file(name, value)]
+    if source.found:
+        for name in named:
+            _check_inside(name, table[name], source)
+        for name, why in GUARDS.items():
+            if table.get(name):
+                raise _refused(f"{name} cannot be set by a file that was found", [why], source)
+        if source.above or named or not COSTS.isdisjoint(table):
+            LOG.info("settings from %s: %s", source.origin, ", ".join(source.table))
+    return table
+
+
+def _names_file(name: str, value: Any) -> bool:
+    return isinstance(value, str) and name in PATHS and (name != "weights" or is_path(value))
+
+
+def _anchored(name: str, value: Any, folder: Path) -> Any:
+    """Paths in a file are meant from where the file lies."""
+    return str(folder / expand_user(value)) if _names_file(name, value) else value
+
+
+def _check_inside(name: str, path: str, source: Source) -> None:
+    """Refuse what leads out of the folder of a file that was found: it may be a clone of a stranger's."""
+    try:
+        real = Path(path).resolve()
+        if real.is_relative_to(source.folder.resolve()):
+            return
+        why = f"it leads to {real}"
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
+        why = str(error)
+    what = f"{name} must lie below the folder of the file that sets it, not {quoted(path)}"
+    raise _refused(what, [why, "the file was found, not named, and may be a stranger's"], source)
+
+
+def _refused(what: str, why: Sequence[str], source: Source) -> ConfigError:
+    file = shlex.quote(str(source.path))
+    fix = f"if it is yours: --config {file}, or POLYFACE_CONFIG={file}"
+    return ConfigError(f"{what} ({source.origin}).", why=why, fix=fix)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    ours = [key.name.upper() for key in settings()]
+    names = [*ours, *RESERVED]
+    for variable, text in environ.items():
+        name = variable.removeprefix("POLYFACE_")
+        if name == variable or name in RESERVED or not text:
+            continue
+        if name in ours:
+            yield f"environment {variable}", {name.lower(): text}
+        elif is_foreign(name, text):
+            continue
+        elif len(name) < 100 and difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR):
+            raise ConfigError(
+                f"There is no setting {variable} (environment){nearest(name.upper(), names, prefix='POLYFACE_')}",
+                why=["an unknown variable is passed over, but this is nearly one that is known"],
+            )
+        else:
+            LOG.warning("%s is no setting, and is passed over (environment)", shortened(variable, 100))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, whole numbers and booleans are TOML's, but for DEL, which TOML wants escaped, and surrogate pairs.
+    # Python's floats are TOML's, inf and nan among them.
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _unpickle(values: dict[str, Any], sources: dict[str, str]) -> Config:
+    return Config(**values, sources=sources)

@@ -1,0 +1,54 @@
+"""Paths that the user gives, and polyface's home."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from polyface.errors import ConfigError, quoted
+
+
+def home() -> Path:
+    """Return polyface's folder for weights and artifacts: ``POLYFACE_HOME``, or the user's cache folder.
+
+    Raises:
+        ConfigError: neither is known: the user has no home, as under any user id in a container.
+    """
+    import platformdirs
+
+    chosen = os.environ.get("POLYFACE_HOME")
+    if chosen:
+        return expand_user(chosen)
+    try:
+        found = platformdirs.user_cache_path("polyface", appauthor=False)
+        if found.is_absolute():  # some versions leave the ~ that they cannot expand
+            return found
+        why = f"it would be {found}"
+    except (KeyError, RuntimeError) as error:
+        why = str(error)
+    raise ConfigError(
+        "It is not known where this user's files lie.",
+        why=[why],
+        fix="set POLYFACE_HOME to a folder that can be written to",
+    )
+
+
+def expand_user(path: str | Path) -> Path:
+    """Return the path with ``~`` expanded.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{quoted(str(path))} is no path.", why=[str(error)]) from error
+
+
+def is_path(choice: str) -> bool:
+    """Return whether a choice of weights is a path, not a name in a manifest."""
+    return Path(choice).suffix.lower() in CHECKPOINT_SUFFIXES or "/" in choice or os.sep in choice
+
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
+"""What a user's own checkpoint ends in; a choice without such an ending and without a slash is a manifest name."""

@@ -1,0 +1,148 @@
+"""Files that are whole or not there: written aside, in the same folder, and then moved into their place.
+
+The name aside is random and must be new, so neither another process, on this machine or another, nor a link that
+somebody laid there can meet it. Whoever is killed leaves it behind, and :func:`remove_abandoned` takes it away: a day
+later, or by the next who has the folder to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+ABANDONED = 24 * 3600.0
+"""Seconds after which what was written aside belongs to a process that was killed: none writes one file for a day."""
+
+ASIDE = f".{'[0-9a-f]' * 16}.part"
+"""What all names match that files are written aside under."""
+
+MOST_JSON = 1 << 20
+"""Bytes of the largest table that is read: those that polyface writes have a few thousand."""
+
+
+def aside_of(path: Path) -> Path:
+    """Return a new hidden name in the same folder; short, since the file's own may be as long as names can be."""
+    return path.with_name(f".{secrets.token_hex(8)}.part")
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its place when the block ends; an error in the block leaves all as it was.
+
+    A link at ``path`` is replaced, not followed.
+
+    Args:
+        path: where it belongs.
+        within: the descriptor of the folder that ``path`` is a name in, where there is one.
+
+    Raises:
+        OSError: it cannot be written, closed or moved.
+    """
+    aside = aside_of(path)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(aside, flags, 0o666, dir_fd=within)
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+        os.replace(aside, path, src_dir_fd=within, dst_dir_fd=within)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside, dir_fd=within)
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write bytes that decide what comes out, and their sha256 before them, for :func:`read_sealed`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_write(path) as stream:
+        stream.write(hashlib.sha256(data).digest())
+        stream.write(data)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what was written; ``None`` where there is no such file or it is not what it was."""
+    try:
+        sealed = path.read_bytes()
+    except OSError:
+        return None
+    digest, data = sealed[: hashlib.sha256().digest_size], sealed[hashlib.sha256().digest_size :]
+    return data if hashlib.sha256(data).digest() == digest else None
+
+
+def remove_abandoned(folder: Path | int, *, alone: bool = False) -> None:
+    """Remove what killed processes left in a folder, files and links and no folders; what cannot be removed stays.
+
+    Args:
+        folder: its path, or the descriptor of it.
+        alone: no other process writes to the folder, so that what polyface wrote aside there is left over, however
+            young.
+    """
+    within, parent = (folder, Path()) if isinstance(folder, int) else (None, folder)
+    with contextlib.suppress(OSError):
+        for name in fnmatch.filter(os.listdir(folder), ".*.part"):  # noqa: PTH208 - of a descriptor, too
+            age = 0.0 if alone and fnmatch.fnmatch(name, ASIDE) else ABANDONED
+            with contextlib.suppress(OSError):
+                status = os.stat(parent / name, dir_fd=within, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime >= age:
+                    os.unlink(parent / name, dir_fd=within)
+
+
+def remove_abandoned_folders(parent: Path, pattern: str) -> None:
+    """Remove the folders that killed processes left: those that nothing has been written into for a day."""
+    for folder in parent.glob(pattern):
+        with contextlib.suppress(OSError):
+            newest = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - newest > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file, whoever wrote it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds no table, or is too large, nested too deep, or has a number that is not finite.
+    """
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(f"there is no file {path}")
+    with path.open("rb") as stream:
+        data = stream.read(MOST_JSON + 1)
+    if len(data) > MOST_JSON:
+        raise ValueError(f"{path} is over {MOST_JSON >> 20} MiB")
+    try:
+        table = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{path} is not a table")
+    return table
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text[:40]} is not finite")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

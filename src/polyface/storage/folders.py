@@ -1,0 +1,219 @@
+"""Folders that are written to: by one process at a time, and never through a link that lies in them.
+
+A folder of a stranger may hold links that lead to the user's own files. So each folder below is opened by its name in
+the one above, without following links, and what is written goes into what was opened. The folder itself may be a link:
+the user named it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import BinaryIO, Self
+
+from polyface.errors import ConfigError
+from polyface.storage.files import atomic_write, remove_abandoned
+
+LOCK = ".polyface.lock"
+"""A file that is there, and locked, while a process writes to the folder."""
+
+_BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe waits for its other end
+# Windows has no descriptors of folders. There, whatever holds an open file can be neither moved nor removed.
+_BY_DESCRIPTOR = {os.open, os.mkdir, os.stat, os.unlink} <= os.supports_dir_fd and os.listdir in os.supports_fd
+
+
+class LockedFolder:
+    """A folder, made where there is none, that this process alone writes to until it is closed.
+
+    Args:
+        path: the folder.
+
+    Attributes:
+        locked: whether another process is kept out; some file systems cannot.
+
+    Raises:
+        ConfigError: another process writes to it.
+        OSError: it cannot be made or written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._swept: set[PurePath] = set()
+        self._within: int | None = None
+        path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            if _BY_DESCRIPTOR:
+                self._within = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, self._within)
+            self._status = path.stat() if self._within is None else os.fstat(self._within)
+            lock, self.locked = self._lock()
+            stack.callback(self._unlock, lock)
+            self._sweep(PurePath(), path if self._within is None else self._within)
+            self._held = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes write to it."""
+        self._held.close()
+
+    def check(self) -> None:
+        """Check that the folder is still where it was.
+
+        Raises:
+            OSError: it is not.
+        """
+        try:
+            same = os.path.samestat(self._status, self.path.stat())
+        except OSError:
+            same = False
+        if not same:
+            raise OSError(f"the folder {self.path} was removed, moved or replaced while it was written to")
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file that lies in the folder itself, and return its descriptor.
+
+        Args:
+            name: its name.
+            flags: as of :func:`os.open`.
+
+        Raises:
+            OSError: it cannot be opened, or is a link or anything else that is no file.
+        """
+        self._refuse_link(self._at / name, self._within)
+        descriptor = os.open(self._at / name, flags | _NO_LINK | _NO_WAIT | _BINARY, 0o666, dir_fd=self._within)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is no regular file", str(self.path / name))
+        return descriptor
+
+    def holds(self, name: str, descriptor: int) -> bool:
+        """Whether the file of that name in the folder is the open one."""
+        try:
+            there = os.stat(self._at / name, dir_fd=self._within, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(descriptor))
+
+    def make(self, name: PurePath) -> None:
+        """Make a folder below, and those above it, where there is none.
+
+        Raises:
+            OSError: as :meth:`atomic_write`.
+        """
+        with self._below(name):
+            pass
+
+    @contextlib.contextmanager
+    def atomic_write(self, name: PurePath) -> Iterator[BinaryIO]:
+        """Open a file below the folder for writing, which takes its place when the block ends; make its folders.
+
+        Args:
+            name: where it belongs, relative to the folder. A link there is replaced.
+
+        Raises:
+            OSError: it cannot be written, a link stands in the place of one of its folders, or it lies elsewhere.
+        """
+        with self._below(name.parent) as (folder, within):
+            self._sweep(name.parent, folder if within is None else within)
+            with atomic_write(folder / name.name, within=within) as stream:
+                yield stream
+
+    @property
+    def _at(self) -> Path:
+        """What a name in the folder is put after."""
+        return self.path if self._within is None else Path()
+
+    @contextlib.contextmanager
+    def _below(self, relative: PurePath) -> Iterator[tuple[Path, int | None]]:
+        """Make and open a folder below: what names in it are put after, and its descriptor."""
+        if relative.is_absolute() or ".." in relative.parts:
+            raise OSError(errno.EINVAL, "it leads out of the folder", str(relative))
+        place, within = self._at, self._within
+        try:
+            for part in relative.parts:
+                place, above = place / part, within
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(place, dir_fd=above)
+                self._refuse_link(place, above)
+                if above is not None:
+                    within = os.open(place, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK, dir_fd=above)
+                    place = Path()
+                    if above != self._within:
+                        os.close(above)
+            yield place, within
+        finally:
+            if within is not None and within != self._within:
+                os.close(within)
+
+    def _sweep(self, relative: PurePath, folder: Path | int) -> None:
+        """Remove what killed runs left aside, once in each folder."""
+        if relative not in self._swept:
+            self._swept.add(relative)
+            remove_abandoned(folder, alone=self.locked)
+
+    def _refuse_link(self, path: Path, within: int | None) -> None:
+        try:
+            status = os.stat(path, dir_fd=within, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        # Windows has junctions, too.
+        if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", False):
+            raise OSError(errno.ELOOP, "it is a link, and links in a folder of results are not followed", str(path))
+
+    def _lock(self) -> tuple[int, bool]:
+        """The locked file, and whether it could be locked; the lock goes with the process, however that ends."""
+        while True:
+            lock = self.open(LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_TEMPORARY", 0))
+            try:
+                locked = _lock(lock)
+            except BlockingIOError:
+                os.close(lock)
+                raise ConfigError(
+                    f"Another run writes to the folder {self.path}.",
+                    why=[f"it holds the lock of {self.path / LOCK}"],
+                    fix="wait until it has ended, or --output another-folder",
+                ) from None
+            if self.holds(LOCK, lock):
+                return lock, locked
+            os.close(lock)  # the one who held it has just removed it
+
+    def _unlock(self, lock: int) -> None:
+        with contextlib.suppress(OSError):
+            if self.holds(LOCK, lock):
+                os.unlink(self._at / LOCK, dir_fd=self._within)
+        os.close(lock)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file, and return whether the file system has locks.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            raise BlockingIOError(*error.args) from error
+        return False
+    return True
