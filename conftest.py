@@ -29,7 +29,7 @@ class Golden:
         spec = importlib.util.spec_from_file_location("golden_recipe", self.folder / "recipe.py")
         self.recipe = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.recipe)
-        self.picture = self.recipe.image
+        self.image = self.recipe.image
 
     def shapes(self, detector):
         """The shape of every entry of the original checkpoint, in its order."""

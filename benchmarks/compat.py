@@ -25,8 +25,8 @@ from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.results import Detections
 
-Picture: TypeAlias = npt.NDArray[np.uint8]
-Detect: TypeAlias = Callable[[Picture], Detections]
+ImageArray: TypeAlias = npt.NDArray[np.uint8]
+Detect: TypeAlias = Callable[[ImageArray], Detections]
 
 NAME = "retinaface-mobilenet025"
 COMMON = polyface.Config(backend="onnxruntime", device="cpu", view="plain")
@@ -56,16 +56,16 @@ def reversed_mean() -> polyface.PluginManager:
     return plugins
 
 
-def nearest(picture: Picture, max_side: int) -> Picture:
+def nearest(image: ImageArray, max_side: int) -> ImageArray:
     """Shrink by leaving out pixels: of each place the pixel at its upper left, as torch's ``nearest`` does."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = min(1.0, max_side / max(height, width))
     rows, columns = int(height * scale), int(width * scale)
-    return picture[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
+    return image[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
 
 
 def lowest_first(faces: Detections, threshold: float) -> Detections:
-    """Of boxes that overlap keep the one that reaches lowest in the picture, whatever it scores.
+    """Of boxes that overlap keep the one that reaches lowest in the image, whatever it scores.
 
     Overlap is the part of the other box that is covered, sides counting one pixel more.
     """
@@ -84,7 +84,7 @@ def lowest_first(faces: Detections, threshold: float) -> Detections:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help="mean, resizing or NMS; all by default")
-    parser.add_argument("--every", type=int, default=1, help="take every so many pictures")
+    parser.add_argument("--every", type=int, default=1, help="take every so many images")
     parser.add_argument("--weights", default=None)
     options = parser.parse_args()
     shared = Path(os.environ["POLYFACE_SHARED"]) / "widerface"
@@ -93,7 +93,7 @@ def main() -> None:
     every_truth = read_truth(shared / "ground_truth")
     truth = {name: every_truth[name] for name in names}
     make = functools.partial(polyface.create_detector, NAME, config=COMMON, weights=options.weights)
-    print(f"{NAME}, {len(paths)} pictures, {' / '.join(SUBSETS)}\n\n| | there | here | worth |\n|---|---|---|---|")
+    print(f"{NAME}, {len(paths)} images, {' / '.join(SUBSETS)}\n\n| | there | here | worth |\n|---|---|---|---|")
 
     def row(name: str, there: Detect, here: Detect) -> None:
         if options.rows and name.split(maxsplit=1)[0] not in options.rows:
@@ -113,10 +113,10 @@ def main() -> None:
 
     for side in (800, 640, 512):
 
-        def by_nearest(picture: Picture, side: int = side) -> Detections:
-            shrunk = nearest(picture, side)
+        def by_nearest(image: ImageArray, side: int = side) -> Detections:
+            shrunk = nearest(image, side)
             faces = exact.detect(shrunk)
-            factors = np.tile(np.array(picture.shape[1::-1]) / shrunk.shape[1::-1], 2)
+            factors = np.tile(np.array(image.shape[1::-1]) / shrunk.shape[1::-1], 2)
             return Detections(boxes=faces.boxes * factors, scores=faces.scores)
 
         row(f"resizing to {side}", by_nearest, make(pad_to=1, max_side=side, **CURVE).detect)

@@ -1,4 +1,4 @@
-"""Read damaged pictures: whatever is in a file, a picture or an ``ImageError`` comes of it, soon and in little memory.
+"""Read damaged images: whatever is in a file, an image or an ``ImageError`` comes of it, soon and in little memory.
 
 Makes small files of every format that is read, damages them, and reads them with ``polyface.read_image``: in processes
 that are killed where a file takes too long. Run from anywhere, on Linux: ``python benchmarks/fuzz.py --count 200000``.
@@ -79,7 +79,7 @@ NUMBERS = (
 
 
 class Outcome(NamedTuple):
-    """What came of a file: ``picture``, ``refused``, or a fault, with what it cost."""
+    """What came of a file: ``image``, ``refused``, or a fault, with what it cost."""
 
     number: int
     kind: str
@@ -91,7 +91,7 @@ class Outcome(NamedTuple):
     @property
     def fault(self) -> bool:
         """Whether it should not have happened."""
-        return self.what not in ("picture", "refused")
+        return self.what not in ("image", "refused")
 
 
 def samples() -> dict[str, list[bytes]]:
@@ -325,7 +325,7 @@ class Fuzzer:
         """Read a file and return what came of it."""
         kind, data = self.file(number)
         before, started = _start_memory(), time.process_time()
-        what, detail = "picture", ""
+        what, detail = "image", ""
         try:
             read(data)
         except PolyfaceError as error:
@@ -335,9 +335,9 @@ class Fuzzer:
         except Exception:  # noqa: BLE001 - what it is here to find
             what, detail = "exception", traceback.format_exc()
         seconds, memory = time.process_time() - started, _peak() - before
-        if what in ("picture", "refused") and seconds > MOST_SECONDS:
+        if what in ("image", "refused") and seconds > MOST_SECONDS:
             what = "slow"
-        elif what in ("picture", "refused") and memory > MOST_MEMORY:
+        elif what in ("image", "refused") and memory > MOST_MEMORY:
             what = "memory"
         return Outcome(number, kind, what, round(seconds, 3), round(memory, 1), detail)
 
@@ -433,14 +433,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {outcome.detail.strip()}".replace("\n", "\n  "))
         elif options.number is not None:
             print(outcome)
-    print(
-        f"{'format':10} {'pictures':>9} {'refused':>9} {'faults':>7}  slowest, and its number   most memory, likewise"
-    )
+    print(f"{'format':10} {'images':>9} {'refused':>9} {'faults':>7}  slowest, and its number   most memory, likewise")
     for kind, row in rows.items():
         slow, large = slowest[kind], largest[kind]
-        bad = row.total() - row["picture"] - row["refused"]
+        bad = row.total() - row["image"] - row["refused"]
         figures = f"{slow.seconds:8.2f} s {slow.number:12} {large.memory:11.0f} MB {large.number:12}"
-        print(f"{kind:10} {row['picture']:9} {row['refused']:9} {bad:7} {figures}")
+        print(f"{kind:10} {row['image']:9} {row['refused']:9} {bad:7} {figures}")
     print(f"{len(numbers)} files, seed {options.seed}: {len(faults)} faults")
     return 1 if faults else 0
 

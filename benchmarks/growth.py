@@ -1,4 +1,4 @@
-"""How the cost of a picture grows: with its area, with the batch that it is in, and with the faces that it shows.
+"""How the cost of an image grows: with its area, with the batch that it is in, and with the faces that it shows.
 
 Beside polyface-retinaface and the backends it needs the extra ``evaluate``. Run from here: ``python growth.py`` prints
 a table, and draws ``growth.png``. Each of the three is measured in interleaved rounds of its own.
@@ -23,7 +23,7 @@ from polyface.settings.config import Config
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 HEADS = {"astronaut": (146, 37, 302, 193), "grace_hopper": (124, 84, 406, 366)}
-"""Of the pictures of one person: a square around the head, xyxy, in pixels."""
+"""Of the images of one person: a square around the head, xyxy, in pixels."""
 
 DETECTOR = "retinaface-mobilenet025"
 BACKENDS = ("onnxruntime", "openvino", "openvino:bf16", "openvino:int8")
@@ -31,14 +31,14 @@ AREAS = ((240, 320), (480, 640), (720, 1280), (1080, 1920))
 BATCHES = (1, 2, 4, 8)
 FACES = (0, 1, 10, 100, 1000)
 SMALL, CANVAS = (480, 640), (1200, 1920)
-"""Height and width, in pixels: of the pictures of a batch, and of those with so many faces."""
+"""Height and width, in pixels: of the images of a batch, and of those with so many faces."""
 
 SIDE = 48
 """Of a head on the canvas, in pixels: a thousand fit, side by side."""
 
 
 class Point(NamedTuple):
-    """A row of the table, on every backend: where it lies on its panel's axis, and the pictures."""
+    """A row of the table, on every backend: where it lies on its panel's axis, and the images."""
 
     label: str
     place: float
@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
 
 def canvas(count: int) -> Image.Image:
-    """Return a grey picture with so many heads, spread over a grid."""
+    """Return a grey image with so many heads, spread over a grid."""
     height, width = CANVAS
     sheet = Image.new("RGB", (width, height), (128, 128, 128))
     heads = [
@@ -61,7 +61,7 @@ def canvas(count: int) -> Image.Image:
 
 
 def panels(folder: Path) -> dict[str, list[Point]]:
-    """Return the points of each panel by what its axis shows; the pictures with faces are written to ``folder``."""
+    """Return the points of each panel by what its axis shows; the images with faces are written to ``folder``."""
     faces = []
     for count in FACES:
         path = folder / f"{count}.png"
@@ -86,7 +86,7 @@ def make(backend: str, samples: Samples) -> Any:
         detector=DETECTOR, backend=name, precision=precision or "fp32", device="cpu", score_threshold=0.5, view="plain"
     )
     call, facts = polyface_detector(config)
-    return call, {**facts, "faces": sum(map(len, call(samples.pictures(0))))}
+    return call, {**facts, "faces": sum(map(len, call(samples.images(0))))}
 
 
 def cell(one: Measurement, first: Measurement) -> str:
@@ -98,14 +98,14 @@ def cell(one: Measurement, first: Measurement) -> str:
 
 
 def draw(axes: Any, points: Sequence[Point], found: Sequence[Sequence[Measurement]]) -> None:
-    """Draw a line for each backend: milliseconds for a picture, with the quartiles of the rounds."""
+    """Draw a line for each backend: milliseconds for an image, with the quartiles of the rounds."""
     for backend, row in zip(BACKENDS, zip(*found, strict=True), strict=True):
         drawn = [(point, one) for point, one in zip(points, row, strict=True) if not one.why]
         low, median, high = np.array([one.quartiles for _, one in drawn]).reshape(-1, 3).T * 1000
-        pictures = np.array([one.contender.samples.batch for _, one in drawn])
+        images = np.array([one.contender.samples.batch for _, one in drawn])
         places = [point.place for point, _ in drawn]
-        spread = np.stack([median - low, high - median]) / pictures
-        axes.errorbar(places, median / pictures, yerr=spread, capsize=3, marker="o", markersize=4, label=backend)
+        spread = np.stack([median - low, high - median]) / images
+        axes.errorbar(places, median / images, yerr=spread, capsize=3, marker="o", markersize=4, label=backend)
     axes.grid(alpha=0.3)
     axes.set_ylim(bottom=0)
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--plot", type=Path, metavar="FILE", default=Path(__file__).with_name("growth.png"))
     options = parser.parse_args()
-    drawing = figure(options.plot, "Benchmark pictures", (8, 2.8))
+    drawing = figure(options.plot, "Benchmark images", (8, 2.8))
     host = machine()
     title = f"{DETECTOR}, {host['cpu']}, {host['usable_cores']} of {host['cores']} cores"
     print(f"{title}, load {host['load']}, {host['date']}, {options.rounds} rounds\n")
@@ -141,7 +141,7 @@ def main() -> None:
     all_axes[2].set_xscale("symlog", linthresh=1)  # which has a place for 0
     all_axes[2].set_xlim(-0.3, 2 * FACES[-1])
     all_axes[2].set_xticks(FACES, map(str, FACES))
-    all_axes[0].set_ylabel("ms a picture")
+    all_axes[0].set_ylabel("ms an image")
     all_axes[0].legend(fontsize="small")
     drawing.suptitle(f"{title}: median and quartiles of {options.rounds} rounds", fontsize="small")
     save(drawing, options.plot)

@@ -1,6 +1,6 @@
 """Where two backends part: every tensor inside one ONNX graph, from the same input, layer by layer.
 
-Each float tensor that depends on the picture becomes an output of the graph, both backends run it, and the first layers
+Each float tensor that depends on the image becomes an output of the graph, both backends run it, and the first layers
 in the graph's order that lie apart are printed as a table in Markdown::
 
     python benchmarks/layers.py --detector dsfd-resnet152 --kind onnx-int8 --seeded --size 240x135 --pad-to 1
@@ -28,12 +28,15 @@ from onnx import numpy_helper
 from PIL import Image
 
 import polyface
-from polyface.graphs.plan import plan
+from polyface.building import check_options
+from polyface.graphs.artifacts import open_store
+from polyface.graphs.plan import plan_route
 from polyface.graphs.quantize import quantize
-from polyface.graphs.resolve import export, graph_of
-from polyface.graphs.weights import choose
-from polyface.images.reading import prepare, read_image
-from polyface.pipeline.detector import check_options, frame_for, store_of
+from polyface.graphs.resolve import export, load_graph
+from polyface.graphs.weights import select_weights
+from polyface.images.geometry import placement_for
+from polyface.images.preparing import prepare
+from polyface.images.reading import read_image
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.plugins.records import DetectorSpec, TensorSpec
@@ -214,13 +217,13 @@ def found(config: Config, kind: str, backend: str, precision: str | None) -> Pat
     """Return the graph that the backend would run: published by the detector, stored, or exported now."""
     plugins = installed_plugins()
     detector, spec = plugins.detector(config.detector), plugins.backend(backend)
-    weights = choose(detector, config.weights)
+    weights = select_weights(detector, config.weights)
     # The backend, as one that takes this kind and nothing else.
     only = attrs.evolve(spec, capabilities=[attrs.evolve(c, accepts=(kind,)) for c in spec.capabilities])
     fitting = precision or next(p for c in spec.capabilities for p in c.precisions if kind in spec.kinds("cpu", p))
-    stored = store_of(config).finder(detector, plugins.converters, weights)
-    route = plan(detector, only, plugins.converters, weights, device="cpu", precision=fitting, stored=stored)
-    source = graph_of(route, detector, weights).source
+    stored = open_store(config).lookup_for(detector, plugins.converters, weights)
+    route = plan_route(detector, only, plugins.converters, weights, device="cpu", precision=fitting, stored=stored)
+    source = load_graph(route, detector, weights).source
     if not isinstance(source, Path):
         raise SystemExit(f"a graph of the kind {kind} is no file")
     return source
@@ -286,9 +289,9 @@ def main(given: Sequence[str] | None = None) -> None:
             )
             model = onnx.load(path)
         height, width = map(int, options.size.split("x"))
-        picture = read_image(options.image or noise(height, width, seed=0))
-        frame = frame_for(config, detector, *picture.shape[:2], 1.0)
-        image = prepare([picture], [frame], detector.preprocess)
+        pixels = read_image(options.image or noise(height, width, seed=0))
+        frame = placement_for(config, detector, *pixels.shape[:2], 1.0)
+        image = prepare([pixels], [frame], detector.preprocess)
         taken = list(layers(model, image, *runs, border=options.border, alone=options.alone))
     except polyface.PolyfaceError as error:
         raise SystemExit(str(error)) from None

@@ -1,12 +1,12 @@
-"""How much memory detectors take on each backend, and whether it stays bounded over pictures of ever new sizes.
+"""How much memory detectors take on each backend, and whether it stays bounded over images of ever new sizes.
 
 Prints a table in Markdown, a row a detector, backend and precision, each in a process of its own::
 
-    python benchmarks/memory.py retinaface-mobilenet025 --backends onnxruntime,openvino:bf16 --pictures 500
+    python benchmarks/memory.py retinaface-mobilenet025 --backends onnxruntime,openvino:bf16 --images 500
 
 The sizes are all different: height and width are drawn evenly from ``--sides`` by a seeded generator, and the largest
-picture is among the first 50, so that what is larger afterwards is not owed to a larger picture. Resident memory is
-that of ``/proc`` after each picture, garbage collected; so it takes Linux.
+image is among the first 50, so that what is larger afterwards is not owed to a larger image. Resident memory is
+that of ``/proc`` after each image, garbage collected; so it takes Linux.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from polyface import Config
 
 FIRST = 50
-"""Pictures after which memory is held to what it has been."""
+"""Images after which memory is held to what it has been."""
 
 
 def sizes(count: int, low: int, high: int, seed: int = 0) -> list[tuple[int, int]]:
@@ -45,10 +45,10 @@ def sizes(count: int, low: int, high: int, seed: int = 0) -> list[tuple[int, int
 
 
 def watch(detect: Callable[[np.ndarray], object], shapes: Iterable[tuple[int, int]]) -> list[int]:
-    """Return resident memory in bytes: before the first picture of noise, and after each."""
+    """Return resident memory in bytes: before the first image of noise, and after each."""
     random = np.random.default_rng(0)
     gc.collect()
-    gc.freeze()  # what is loaded stays, and to look through it after each picture would take most of the time
+    gc.freeze()  # what is loaded stays, and to look through it after each image would take most of the time
     marks = [resident()]
     for height, width in shapes:
         detect(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -58,7 +58,7 @@ def watch(detect: Callable[[np.ndarray], object], shapes: Iterable[tuple[int, in
 
 
 def growth(marks: list[int]) -> float:
-    """Return the most after the first 50 pictures, as a multiple of the most after one of these, not of loading."""
+    """Return the most after the first 50 images, as a multiple of the most after one of these, not of loading."""
     return max(marks[FIRST + 1 :]) / max(marks[1 : FIRST + 1])
 
 
@@ -119,7 +119,7 @@ def line(label: str, row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    from polyface.cli.choices import chosen
+    from polyface.cli.choices import parse_backends
     from polyface.measure.rounds import machine
     from polyface.settings.config import load_config
 
@@ -128,17 +128,17 @@ def main() -> None:
     parser.add_argument("--backends", default=None, help="NAME[:PRECISION],...; default: all that are installed")
     parser.add_argument("--weights", default=None)
     parser.add_argument("--score-threshold", type=float, default=None)
-    parser.add_argument("--pictures", type=int, default=500, help=f"more than {FIRST}, each of another size")
-    parser.add_argument("--sides", default="160-1280", metavar="LOW-HIGH", help="of the pictures, in pixels")
+    parser.add_argument("--images", type=int, default=500, help=f"more than {FIRST}, each of another size")
+    parser.add_argument("--sides", default="160-1280", metavar="LOW-HIGH", help="of the images, in pixels")
     parser.add_argument("--seed", type=int, default=0, help="of the sizes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every mark there, in bytes")
     options = parser.parse_args()
     low, high = (int(side) for side in options.sides.split("-"))
-    if not FIRST < options.pictures <= (high - low + 1) ** 2:
-        parser.error(f"--pictures: more than {FIRST}, and no more than there are sizes")
-    shapes = sizes(options.pictures, low, high, options.seed)
+    if not FIRST < options.images <= (high - low + 1) ** 2:
+        parser.error(f"--images: more than {FIRST}, and no more than there are sizes")
+    shapes = sizes(options.images, low, high, options.seed)
     host = machine()
-    print(f"{options.pictures} pictures of as many sizes, sides {options.sides}, seed {options.seed}; {host['cpu']}\n")
+    print(f"{options.images} images of as many sizes, sides {options.sides}, seed {options.seed}; {host['cpu']}\n")
     print(f"| | loaded | after {FIRST} | most after | last | peak | growth |\n|---|---|---|---|---|---|---|")
     rows = {}
     for detector in options.detectors:
@@ -149,7 +149,7 @@ def main() -> None:
             "score_threshold": options.score_threshold,
         }
         config = load_config(device="cpu", **settings)
-        for label, one in chosen(options.backends or installed(), config).items():
+        for label, one in parse_backends(options.backends or installed(), config).items():
             name = f"{detector} on {label}"
             rows[name] = alone(one, shapes)
             print(line(name, rows[name]), flush=True)

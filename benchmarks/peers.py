@@ -1,7 +1,7 @@
-"""What users would pick instead of polyface, on the same pictures in the same rounds: `polyface bench` for strangers.
+"""What users would pick instead of polyface, on the same images in the same rounds: `polyface bench` for strangers.
 
 Install polyface with its plugins, then ``pip install --no-deps -r peers.txt``. Run from here: ``python peers.py``, or
-with names of rows, ``--pictures DIR`` and ``--rounds 30``; with ``--detector`` and ``--weights`` it takes other
+with names of rows, ``--images DIR`` and ``--rounds 30``; with ``--detector`` and ``--weights`` it takes other
 networks. A row that cannot run says why.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyface.graphs.weights import choose
+from polyface.graphs.weights import select_weights
 from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
 from polyface.plugins.manager import installed_plugins
 from polyface.settings.config import Config
@@ -49,11 +49,11 @@ def eager(config: Config) -> Made:
     levels, aspect = PRIORS[family]
     spec = installed_plugins().detector(config.detector)
     source = next(graph for graph in spec.graphs if graph.kind == "torch-module")
-    network = source.ref.load()(choose(spec, config.weights).locate()).eval()
+    network = source.ref.load()(select_weights(spec, config.weights).locate()).eval()
     mean = torch.tensor([104.0, 117.0, 123.0])
 
     def priors(height: int, width: int) -> torch.Tensor:
-        """(P, 4): centre x and y, width and height, as parts of the picture; made anew for each call, as there."""
+        """(P, 4): centre x and y, width and height, as parts of the image; made anew for each call, as there."""
         found = []
         for stride, sizes in levels:
             rows, columns = -(-height // stride), -(-width // stride)
@@ -66,9 +66,9 @@ def eager(config: Config) -> Made:
         return parts.clamp(0, 1) if family == "dsfd" else parts
 
     @torch.no_grad()
-    def call(pictures: list[np.ndarray]) -> list[np.ndarray]:
-        height, width = pictures[0].shape[:2]
-        bgr = torch.from_numpy(np.stack(pictures)[..., ::-1].astype(np.float32)) - mean
+    def call(images: list[np.ndarray]) -> list[np.ndarray]:
+        height, width = images[0].shape[:2]
+        bgr = torch.from_numpy(np.stack(images)[..., ::-1].astype(np.float32)) - mean
         loc, logits, *landms = network(bgr.permute(0, 3, 1, 2).contiguous())
         scores, anchors = logits.softmax(-1)[..., 1], priors(height, width)
         centre = anchors[:, :2] + loc[..., :2] * 0.1 * anchors[:, 2:]
@@ -88,13 +88,13 @@ def eager(config: Config) -> Made:
 
 
 def bgr(call: Callable[[np.ndarray], Any]) -> Call:
-    """Hand over BGR, as OpenCV reads it: turned round once for the pictures of a turn, which is no part of the call."""
+    """Hand over BGR, as OpenCV reads it: turned round once for the images of a turn, which is no part of the call."""
     last: list[Any] = [None, []]
 
-    def turned(pictures: list[np.ndarray]) -> list[Any]:
-        if last[0] is not pictures:
-            last[:] = pictures, [np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
-        return [call(picture) for picture in last[1]]
+    def turned(images: list[np.ndarray]) -> list[Any]:
+        if last[0] is not images:
+            last[:] = images, [np.ascontiguousarray(image[..., ::-1]) for image in images]
+        return [call(image) for image in last[1]]
 
     return turned
 
@@ -106,7 +106,7 @@ def only_mobilenet(config: Config) -> None:
 
 
 def uniface(config: Config) -> Made:
-    """The packaged weights on ONNX Runtime, each picture at its size."""
+    """The packaged weights on ONNX Runtime, each image at its size."""
     only_mobilenet(config)
     from retinaface.weights import WEIGHTS
 
@@ -144,7 +144,7 @@ def facenet_pytorch(config: Config) -> Made:  # noqa: ARG001
     from facenet_pytorch import MTCNN
 
     found = MTCNN(keep_all=True, device="cpu")
-    return lambda pictures: found.detect(np.stack(pictures), landmarks=True), {}
+    return lambda images: found.detect(np.stack(images), landmarks=True), {}
 
 
 def yunet(config: Config) -> Made:
@@ -156,9 +156,9 @@ def yunet(config: Config) -> Made:
         raise FileNotFoundError("YUNET must name opencv_zoo's face_detection_yunet_2023mar.onnx: no package ships it")
     found = cv2.FaceDetectorYN.create(model, "", (320, 320), config.score_threshold, IOU)
 
-    def call(picture: np.ndarray) -> Any:
-        found.setInputSize(picture.shape[1::-1])
-        return found.detect(picture)[1]
+    def call(image: np.ndarray) -> Any:
+        found.setInputSize(image.shape[1::-1])
+        return found.detect(image)[1]
 
     return bgr(call), {}
 
@@ -186,7 +186,7 @@ def row(name: str, found: Measurement, first: Measurement | None) -> str:
         return f"| {name} | not run: {found.why.replace(chr(10), '; ')} | | | | |"
     low, median, high = (f"{seconds * 1000:.1f}" for seconds in found.quartiles)
     memory = "-" if found.peak_memory is None else f"{found.peak_memory / 1e6:.0f} MB"
-    rate = f"{found.pictures_per_second:.1f}"
+    rate = f"{found.images_per_second:.1f}"
     return f"| {name} | {median} ms | {low}-{high} | {rate} | {found.times_as_fast(first):.2f} | {memory} |"
 
 
@@ -214,14 +214,14 @@ def main() -> None:
     parser.add_argument("--weights", metavar="NAME|FILE", help="of eager and polyface; default: the detector's own")
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="SCORE", help="of all; default: 0.5")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="a folder of .jpg; default: random noise")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="a folder of .jpg; default: random noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there, for regression.py")
-    parser.add_argument("--size", default="687x1024", metavar="HEIGHTxWIDTH", help="that of all pictures")
+    parser.add_argument("--size", default="687x1024", metavar="HEIGHTxWIDTH", help="that of all images")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in PEERS]
-    paths = tuple(sorted(options.pictures.rglob("*.jpg"))) if options.pictures else ()
-    if unknown or (options.pictures and not paths):
-        parser.error(f"no such row: {', '.join(unknown)}" if unknown else f"{options.pictures} has no .jpg")
+    paths = tuple(sorted(options.images.rglob("*.jpg"))) if options.images else ()
+    if unknown or (options.images and not paths):
+        parser.error(f"no such row: {', '.join(unknown)}" if unknown else f"{options.images} has no .jpg")
     height, width = (int(side) for side in options.size.split("x"))
     samples = Samples(size=(height, width), batch=1, paths=paths)
     names = options.names or list(PEERS)
@@ -237,10 +237,10 @@ def main() -> None:
     host = machine()
     found, _ = measure(contenders, rounds=options.rounds)
     first = next((one for one in found if not one.why), None)
-    source = f"{len(paths)} pictures of {options.pictures}" if paths else "random noise"
+    source = f"{len(paths)} images of {options.images}" if paths else "random noise"
     print(f"{options.detector}, {source}, {options.size}, {options.rounds} rounds")
     print(f"{host['cpu']}, {host['usable_cores']} of {host['cores']} cores, load {host['load']}, {host['date']}\n")
-    print("| | median | quartiles, ms | pictures/s | ratio | peak memory |\n|---|---|---|---|---|---|")
+    print("| | median | quartiles, ms | images/s | ratio | peak memory |\n|---|---|---|---|---|---|")
     for name, one in zip(names, found, strict=True):
         print(row(name, one, first))
     if options.json:
@@ -248,7 +248,7 @@ def main() -> None:
         report = {
             "machine": host,
             "settings": config.as_dict(),
-            "pictures": source,
+            "images": source,
             "rounds": options.rounds,
             "rows": rows,
         }

@@ -27,18 +27,18 @@ MARGIN = 0.15
 """What is pasted of a head beyond its face, as a part of the face's longer side; a hat's emblem looks like a face."""
 
 ROOM = 1.3
-"""The picture's sides, as a multiple of the head's."""
+"""The image's sides, as a multiple of the head's."""
 
 
 class Pasted(NamedTuple):
-    """A picture with one face, and its box."""
+    """An image with one face, and its box."""
 
     pixels: npt.NDArray[np.uint8]
     box: npt.NDArray[np.float64]
 
 
 def paste(head: str, size: float, background: str, seed: int = 0) -> Pasted:
-    """Return a picture with one of the heads, its face ``size`` pixels high, in front of a background.
+    """Return an image with one of the heads, its face ``size`` pixels high, in front of a background.
 
     Args:
         head: one of ``BOXES``.
@@ -72,7 +72,7 @@ def _background(kind: str, side: int, rng: np.random.Generator) -> npt.NDArray[n
         return np.full((side, side, 3), 128, np.uint8)
     if kind == "noise":
         return rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-    # The right of the astronaut's picture: a flag and a model of a rocket, no face.
+    # The right of the astronaut's image: a flag and a model of a rocket, no face.
     part = Image.open(EXAMPLES / "astronaut.jpg").convert("RGB").crop((300, 0, 512, 212))
     return np.asarray(part.resize((side, side), Image.Resampling.BICUBIC))
 

@@ -1,7 +1,7 @@
 """What each test-time strategy gains on WIDER FACE, and how many pixels the network sees for it.
 
 POLYFACE_SHARED names a folder with ``widerface/WIDER_val/images`` and ``widerface/ground_truth``. Run from here:
-``python strategies.py``, or with names of rows and ``--every 8`` for a part of the pictures.
+``python strategies.py``, or with names of rows and ``--every 8`` for a part of the images.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ THRESHOLDS = {"score_threshold": 0.02, "iou_threshold": 0.4}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"rows to run: {'; '.join(ROWS)}")
-    parser.add_argument("--every", type=int, default=1, help="take every so many pictures")
+    parser.add_argument("--every", type=int, default=1, help="take every so many images")
     parser.add_argument("--detector", default="retinaface-mobilenet025")
     parser.add_argument("--weights", default=None)
     options = parser.parse_args()
@@ -46,7 +46,7 @@ def main() -> None:
     paths = sorted((shared / "WIDER_val/images").rglob("*.jpg"))[:: options.every]
     every_truth = read_truth(shared / "ground_truth")
     truth = {name: every_truth[name] for name in (f"{path.parent.name}/{path.stem}" for path in paths)}
-    print(f"{options.detector}, {len(paths)} pictures\n")
+    print(f"{options.detector}, {len(paths)} images\n")
     print(f"| strategy | {' | '.join(SUBSETS)} | network pixels |\n|---|---|---|---|---|", flush=True)
     for row in options.names or ROWS:
         settings = ROWS[row] if "preset" in ROWS[row] else {**THRESHOLDS, **ROWS[row]}
@@ -55,13 +55,13 @@ def main() -> None:
         ) as detector:
             found, pixels, seen = {}, 0, 0.0
             for name, path in zip(truth, paths, strict=True):
-                picture = polyface.read_image(path)
-                height, width = picture.shape[:2]
+                image = polyface.read_image(path)
+                height, width = image.shape[:2]
                 pixels += height * width
                 for view in detector.strategy.views(height, width):
                     rows, columns = view.size
                     seen += rows * columns * view.scale**2
-                found[name] = as_rows(detector.detect(picture))
+                found[name] = as_rows(detector.detect(image))
         precision = average_precision(truth, found)
         print(f"| {row} | {' | '.join(f'{precision[s]:.2f}' for s in SUBSETS)} | x {seen / pixels:.1f} |", flush=True)
 

@@ -1,4 +1,4 @@
-"""Make the example pictures: ``pip install scikit-image matplotlib`` and ``python examples/make.py``.
+"""Make the example images: ``pip install scikit-image matplotlib`` and ``python examples/make.py``.
 
 Both portraits are works of the United States government and in the public domain, and both ship inside a wheel on
 PyPI, so nothing is fetched here:
@@ -27,7 +27,7 @@ ANGLES = (0, -18, 12, 30, -8, 22, -35, 5, -25, 35, -14)  # degrees, counter-cloc
 
 
 class Portrait(NamedTuple):
-    """A picture with one face: its centre and its height, from forehead to chin, in pixels of the picture."""
+    """An image with one face: its centre and its height, from forehead to chin, in pixels of the image."""
 
     image: Image.Image
     centre: tuple[int, int]
@@ -54,7 +54,7 @@ def face(portrait: Portrait, diameter: int, index: int) -> Image.Image:
     x, y = portrait.centre
     reach = round(portrait.height * RADIUS)
     turned = portrait.image.rotate(ANGLES[index % len(ANGLES)], Image.Resampling.BICUBIC, center=portrait.centre)
-    # The circle around the face lies inside the picture, so turning it brings no empty corner into the print.
+    # The circle around the face lies inside the image, so turning it brings no empty corner into the print.
     print_ = turned.resize((diameter, diameter), Image.Resampling.LANCZOS, (x - reach, y - reach, x + reach, y + reach))
     if index % 3 == 2:
         print_ = ImageOps.mirror(print_)
@@ -83,7 +83,7 @@ def collage(portraits: list[Portrait]) -> Image.Image:
 
 
 def main() -> None:
-    """Write the three pictures beside this file."""
+    """Write the three images beside this file."""
     astronaut = Image.open(packaged("skimage", "data/astronaut.png")).convert("RGB")
     hopper = packaged("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
     (FOLDER / "grace_hopper.jpg").write_bytes(hopper.read_bytes())

@@ -145,15 +145,15 @@ def cells(values):
 
 @pytest.fixture
 def write_mats(require):
-    """Write the four official .mat files; ``pictures`` has ``{event/name: (boxes, {subset: numbers from 1 on})}``."""
+    """Write the four official .mat files; ``images`` has ``{event/name: (boxes, {subset: numbers from 1 on})}``."""
     require("scipy", "matplotlib")
     from scipy import io
 
-    def write(folder, pictures):
+    def write(folder, images):
         folder.mkdir(parents=True, exist_ok=True)
-        events = list(dict.fromkeys(name.partition("/")[0] for name in pictures))
-        of = {event: [name for name in pictures if name.startswith(f"{event}/")] for event in events}
-        boxes = {name: np.array(pictures[name][0], np.int32).reshape(-1, 4) for name in pictures}
+        events = list(dict.fromkeys(name.partition("/")[0] for name in images))
+        of = {event: [name for name in images if name.startswith(f"{event}/")] for event in events}
+        boxes = {name: np.array(images[name][0], np.int32).reshape(-1, 4) for name in images}
         tables = {
             "event_list": cells(events),
             "file_list": cells([cells([name.partition("/")[2] for name in of[event]]) for event in events]),
@@ -161,7 +161,7 @@ def write_mats(require):
         }
         io.savemat(folder / "wider_face_val.mat", tables, do_compression=True)
         for subset in ("easy", "medium", "hard"):
-            numbers = {name: np.array(pictures[name][1].get(subset, []), np.uint16) for name in pictures}
+            numbers = {name: np.array(images[name][1].get(subset, []), np.uint16) for name in images}
             listed = cells([cells([numbers[name].reshape(-1, 1) for name in of[event]]) for event in events])
             io.savemat(folder / f"wider_{subset}_val.mat", {**tables, "gt_list": listed}, do_compression=True)
         return folder

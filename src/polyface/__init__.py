@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from polyface._version import __version__ as __version__
 
 if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read the computed __all__
+    from polyface.building import available_backends as available_backends
+    from polyface.building import available_detectors as available_detectors
+    from polyface.building import create_detector as create_detector
     from polyface.errors import AmbiguousNameError as AmbiguousNameError
     from polyface.errors import ArtifactError as ArtifactError
     from polyface.errors import BackendUnavailableError as BackendUnavailableError
@@ -29,9 +32,6 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.images.drawing import draw_faces as draw_faces
     from polyface.images.reading import read_image as read_image
     from polyface.pipeline.detector import FaceDetector as FaceDetector
-    from polyface.pipeline.detector import available_backends as available_backends
-    from polyface.pipeline.detector import available_detectors as available_detectors
-    from polyface.pipeline.detector import create_detector as create_detector
     from polyface.plugins.hookspecs import hookimpl as hookimpl
     from polyface.plugins.manager import PluginManager as PluginManager
     from polyface.results import Detections as Detections
@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.settings.config import load_config as load_config
 
 _HOME = {
+    "building": ("available_backends", "available_detectors", "create_detector"),
     "errors": (
         "AmbiguousNameError",
         "ArtifactError",
@@ -59,7 +60,7 @@ _HOME = {
     "graphs.fetch": ("fetch_weights",),
     "images.drawing": ("draw_faces",),
     "images.reading": ("read_image",),
-    "pipeline.detector": ("FaceDetector", "available_backends", "available_detectors", "create_detector"),
+    "pipeline.detector": ("FaceDetector",),
     "plugins.hookspecs": ("hookimpl",),
     "plugins.manager": ("PluginManager",),
     "results": ("Detections", "Face"),

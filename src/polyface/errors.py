@@ -9,14 +9,20 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from polyface.graphs.plan import Reason
-
+from attrs import frozen
 
 LONGEST = 2000
 """Characters of each part of a message."""
+
+
+@frozen(kw_only=True)
+class Reason:
+    """Why something cannot be done: about what, why, and the command that mends it."""
+
+    subject: str
+    why: str
+    fix: str = ""
 
 
 class PolyfaceError(Exception):
@@ -34,6 +40,12 @@ class PolyfaceError(Exception):
         self.why = tuple(shortened(reason, LONGEST) for reason in why)
         self.fix = shortened(fix, LONGEST)
         super().__init__(self.what)
+
+    @property
+    def summary(self) -> str:
+        """What happened and why, in one line; the remedy is for people who read the whole."""
+        parts = (self.what.rstrip("."), "; ".join(why.rstrip(".") for why in self.why))
+        return ": ".join(part for part in parts if part)
 
     def __str__(self) -> str:
         lines = [self.what, *(f"  - {reason}" for reason in self.why)]
@@ -96,7 +108,7 @@ class WeightsMismatchError(WeightsError, ValueError):
 
 
 class ImageError(PolyfaceError, ValueError):
-    """A picture cannot be read, or an array is not a picture."""
+    """An image cannot be read, or an array is not an image."""
 
 
 class EvaluationError(PolyfaceError, ValueError):
@@ -117,7 +129,7 @@ def reason_of(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def blaming(what: str, fix: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def plugin_errors(what: str, fix: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Name a plugin for whatever its own code raises, but for polyface's errors, which say it themselves.
 
     Args:

@@ -1,26 +1,41 @@
-"""What a detector returns."""
+"""What a detector returns, what goes into a job, and what comes out of it."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import attrs
 import numpy as np
 from attrs import field, frozen
 
+from polyface.errors import ImageError, PolyfaceError, quoted
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
+
+COLUMNS = ("boxes", "scores", "landmarks")
+"""The columns that :class:`Detections` always has, ``landmarks`` from a detector that gives them; others are extra."""
 
 
 def _float32(value: Any) -> FloatArray | None:
     return None if value is None else np.asarray(value, dtype=np.float32)
 
 
+def _arrays(extra: Mapping[str, Any]) -> Mapping[str, npt.NDArray[Any]]:
+    return {name: np.asarray(column) for name, column in extra.items()}
+
+
+def _equal_arrays(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
 _array_equal = attrs.cmp_using(eq=lambda a, b: bool(np.array_equal(a, b)))
+_extra_equal = attrs.cmp_using(eq=_equal_arrays)
 
 
 @frozen(kw_only=True)
@@ -31,40 +46,43 @@ class Face:
         box: ``(4,)`` float32: x1, y1, x2, y2, in the pixels of ``Detections.boxes``.
         score: in [0, 1].
         landmarks: ``(L, 2)`` float32: x, y in the same pixels; ``None`` from a detector that gives none.
+        extra: the face's value in each extra column, such as ``track_id``.
     """
 
     box: FloatArray = field(eq=_array_equal)
     score: float
     landmarks: FloatArray | None = field(default=None, eq=_array_equal)
+    extra: Mapping[str, Any] = field(factory=dict, eq=_extra_equal)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain dictionary: ``box``, ``score``, and ``landmarks`` where the detector gives them.
+        """Return a plain dictionary: ``box``, ``score``, ``landmarks`` where the detector gives them, and the extras.
 
         Pixels are rounded to 3 decimals and scores to 5.
         """
         face: dict[str, Any] = {"box": [round(v, 3) for v in self.box.tolist()], "score": round(self.score, 5)}
         if self.landmarks is not None:
             face["landmarks"] = [[round(x, 3), round(y, 3)] for x, y in self.landmarks.tolist()]
-        return face
+        return face | {name: np.asarray(value).tolist() for name, value in self.extra.items()}
 
 
 @frozen(kw_only=True)
 class Detections:
-    """The faces of one picture, the highest score first.
+    """The faces of one image, the highest score first.
 
     ``for face in faces`` and ``faces[0]`` give each :class:`Face`. A slice, a mask ``(N,)`` or an array of numbers of
-    faces gives the ``Detections`` of those, in the order asked for, with the picture's ``timing``: ``faces[:10]``,
+    faces gives the ``Detections`` of those, in the order asked for, with the image's ``timing``: ``faces[:10]``,
     ``faces[faces.scores > 0.9]``. As in NumPy, a face and a slice are views of the same memory.
 
     Args:
-        boxes: ``(N, 4)`` float32: x1, y1, x2, y2 in pixels of the picture as shown, measured from the outer edge of
-            its top-left pixel; may reach beyond the picture unless clipping was asked for.
+        boxes: ``(N, 4)`` float32: x1, y1, x2, y2 in pixels of the image as shown, measured from the outer edge of
+            its top-left pixel; may reach beyond the image unless clipping was asked for.
         scores: ``(N,)`` float32 in [0, 1].
         landmarks: ``(N, L, 2)`` float32: x, y in the same pixels, in the order of the detector's ``landmarks``;
             ``None`` from a detector that gives none.
-        timing: with the setting ``timing``, the seconds of this picture by stage: ``"read"``, ``"prepare"``,
-            ``"network"``, ``"decode"`` and ``"nms"``, over all its views. What was done for several pictures at once
-            counts in equal shares, so the timings of a batch add up to the call. No part of equality.
+        extra: further columns by name, each an array with a row a face, such as ``track_id`` ``(N,)``.
+        timing: with the setting ``timing``, the seconds of this image by stage: ``"read"``, ``"prepare"``,
+            ``"network"``, ``"trim"``, ``"decode"`` and ``"nms"``, over all its views. What was done for several images
+            at once counts in equal shares, so the timings of a batch add up to the call. No part of equality.
         truncated: there was more above the score threshold than a limit let through: ``pre_nms_top_k`` or
             ``post_nms_top_k`` of the detector, or that of a published protocol.
 
@@ -75,6 +93,7 @@ class Detections:
     boxes: FloatArray = field(converter=_float32, eq=_array_equal)
     scores: FloatArray = field(converter=_float32, eq=_array_equal)
     landmarks: FloatArray | None = field(default=None, converter=_float32, eq=_array_equal)
+    extra: Mapping[str, npt.NDArray[Any]] = field(factory=dict, converter=_arrays, eq=_extra_equal)
     timing: Mapping[str, float] | None = field(default=None, eq=False, repr=False)
     truncated: bool = False
 
@@ -86,8 +105,48 @@ class Detections:
                 "Detections wants boxes (N, 4), scores (N,) and landmarks (N, L, 2) or None, not "
                 f"{self.boxes.shape}, {self.scores.shape} and {None if marks is None else marks.shape}."
             )
+        for name, column in self.extra.items():
+            if name in (*COLUMNS, "box", "score") or column.shape[:1] != (count,):
+                raise ValueError(
+                    f"Detections wants extra columns of names of their own with a row for each of {count} faces, not "
+                    f"{name!r} {column.shape}."
+                )
         if not all(np.isfinite(a).all() for a in (self.boxes, self.scores, marks) if a is not None):
             raise ValueError("Detections wants finite numbers.")
+
+    def _with(self, **changes: Any) -> Detections:
+        """A copy with other columns, which fit together since they were made from checked ones."""
+        copy = object.__new__(Detections)
+        for attribute in attrs.fields(Detections):
+            value = changes[attribute.name] if attribute.name in changes else getattr(self, attribute.name)
+            object.__setattr__(copy, attribute.name, value)
+        return copy
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
+        """Return the faces of all parts, in their order, without ``timing``; truncated where one of them is.
+
+        Args:
+            parts: at least one; those that hold faces have the same columns.
+
+        Raises:
+            ValueError: there is none, or their columns differ.
+        """
+        full = [part for part in parts if len(part)] or list(parts[:1])
+        names = {tuple(sorted([*part.extra, *([] if part.landmarks is None else ["landmarks"])])) for part in full}
+        if len(names) != 1:
+            raise ValueError("Detections.concatenate wants parts with the same columns.")
+        first = full[0]
+        return first._with(  # noqa: SLF001 - of this class
+            boxes=np.concatenate([part.boxes for part in full]),
+            scores=np.concatenate([part.scores for part in full]),
+            landmarks=None
+            if first.landmarks is None
+            else np.concatenate([part.landmarks for part in full if part.landmarks is not None]),
+            extra=_arrays({name: np.concatenate([part.extra[name] for part in full]) for name in first.extra}),
+            timing=None,
+            truncated=any(part.truncated for part in parts),
+        )
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -96,7 +155,7 @@ class Detections:
         return (self[index] for index in range(len(self)))
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> Face: ...
+    def __getitem__(self, index: int | np.integer[Any]) -> Face: ...
     @overload
     def __getitem__(self, index: slice | npt.ArrayLike) -> Detections: ...
     def __getitem__(self, index: Any) -> Face | Detections:
@@ -105,10 +164,15 @@ class Detections:
             if not -len(self) <= number < len(self):
                 raise IndexError(f"There is no face {number} among {len(self)}.")
             marks = None if self.landmarks is None else self.landmarks[number]
-            return Face(box=self.boxes[number], score=float(self.scores[number]), landmarks=marks)
+            extra = {name: column[number] for name, column in self.extra.items()}
+            return Face(box=self.boxes[number], score=float(self.scores[number]), landmarks=marks, extra=extra)
         rows = index if isinstance(index, slice) else self._rows(index)
-        marks = None if self.landmarks is None else self.landmarks[rows]
-        return attrs.evolve(self, boxes=self.boxes[rows], scores=self.scores[rows], landmarks=marks)
+        return self._with(
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            landmarks=None if self.landmarks is None else self.landmarks[rows],
+            extra=_arrays({name: column[rows] for name, column in self.extra.items()}),
+        )
 
     def _rows(self, index: Any) -> npt.NDArray[Any]:
         """A mask or an array of numbers, checked."""
@@ -131,3 +195,110 @@ class Detections:
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one plain dictionary a face: see :meth:`Face.to_dict`."""
         return [face.to_dict() for face in self]
+
+    @classmethod
+    def from_dicts(cls, faces: Iterable[Mapping[str, Any]], *, truncated: bool = False) -> Detections:
+        """Return the faces that :meth:`to_dicts` wrote.
+
+        Raises:
+            ValueError: a face lacks a column that another has, or they are no faces.
+        """
+        rows = list(faces)
+        names = set(rows[0]) if rows else {"box", "score"}
+        if not {"box", "score"} <= names or any(set(row) != names for row in rows):
+            raise ValueError("Every face must have a box, a score, and the columns that the others have.")
+        marks = [row["landmarks"] for row in rows] if "landmarks" in names else None
+        return cls(
+            boxes=np.array([row["box"] for row in rows], np.float32).reshape(-1, 4),
+            scores=np.array([row["score"] for row in rows], np.float32),
+            landmarks=marks,
+            extra={name: np.array([row[name] for row in rows]) for name in names - {"box", "score", "landmarks"}},
+            truncated=truncated,
+        )
+
+
+@frozen(kw_only=True)
+class Item:
+    """What goes into a job: an image, and what it is called.
+
+    Args:
+        name: what it is called in results, such as its path as the user would write it.
+        image: what :func:`polyface.read_image` takes; ``None`` where there is none.
+        relative: its path below the folder that was given, for what is written about it; its file's name otherwise.
+        problem: why there is no image, when that is known already.
+        extra: further facts for the result, such as ``frame`` and ``time`` of a video's frame.
+    """
+
+    name: str
+    image: Any = field(default=None, repr=False)
+    relative: PurePath = field(default=attrs.Factory(lambda self: PurePath(PurePath(self.name).name), takes_self=True))
+    problem: str = ""
+    extra: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Result:
+    """One item of a job: its faces, or why there are none. What writers take, and a line of ``faces.jsonl``.
+
+    Args:
+        name: of the item.
+        width: of the image as shown, in pixels; ``None`` where it could not be read.
+        height: likewise.
+        faces: what was found; none where there is an error.
+        error: why the image could not be examined; ``None`` where it was.
+        timing: the seconds of each stage, where they were measured.
+        extra: further facts for the line, such as the ``drawing`` that a writer made.
+        item: what it came from; ``None`` from :meth:`from_dict`.
+        image: the decoded image, where the stream was asked to keep it.
+    """
+
+    name: str
+    width: int | None = None
+    height: int | None = None
+    faces: Detections = field(factory=lambda: Detections.from_dicts([]))
+    error: PolyfaceError | None = field(default=None, eq=lambda error: error and error.summary)
+    timing: Mapping[str, float] | None = field(default=None, eq=False)
+    extra: Mapping[str, Any] = field(factory=dict)
+    item: Item | None = field(default=None, eq=False, repr=False)
+    image: Any = field(default=None, eq=False, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the line of ``faces.jsonl`` as a plain dictionary; seconds are rounded to 6 decimals.
+
+        Keys: ``image`` (its name), ``width``, ``height``, ``faces`` (see :meth:`Face.to_dict`), ``truncated``,
+        ``error``, ``timing`` where it was measured, and what is in ``extra``.
+        """
+        line: dict[str, Any] = {
+            "image": self.name,
+            "width": self.width,
+            "height": self.height,
+            "faces": self.faces.to_dicts(),
+            "truncated": self.faces.truncated,
+            "error": self.error and self.error.summary.removeprefix(f"{quoted(self.name)} "),
+        }
+        if self.timing is not None:
+            line["timing"] = {stage: round(seconds, 6) for stage, seconds in self.timing.items()}
+        return line | dict(self.extra)
+
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any]) -> Result:
+        """Return the result that :meth:`to_dict` wrote, to the digits that it keeps.
+
+        Raises:
+            ValueError: it is no such line; says what is missing or wrong.
+        """
+        try:
+            known = {"image", "width", "height", "faces", "truncated", "error", "timing"}
+            return cls(
+                name=line["image"],
+                width=line["width"],
+                height=line["height"],
+                faces=Detections.from_dicts(line["faces"], truncated=line["truncated"]),
+                error=None if line["error"] is None else ImageError(line["error"]),
+                timing=line.get("timing"),
+                extra={key: value for key, value in line.items() if key not in known},
+            )
+        except KeyError as error:
+            raise ValueError(f"A line of results has no {error}.") from error
+        except TypeError as error:
+            raise ValueError(f"A line of results has a value of another kind: {error}.") from error

@@ -29,19 +29,23 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def polyface():
-    """Run a command in this process; its ``exit_code``, ``stdout`` and ``stderr`` come back."""
+    """Run a command in this process; its ``exit_code``, ``stdout`` and ``stderr`` come back.
+
+    A test that wants other plugins than the installed ones sets ``polyface.plugins``.
+    """
 
     def run(*arguments, **environ):
-        result = CliRunner().invoke(group, [str(argument) for argument in arguments], env=environ)
+        result = CliRunner().invoke(group, [str(argument) for argument in arguments], env=environ, obj=run.plugins)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         return result
 
+    run.plugins = None
     return run
 
 
 @pytest.fixture
-def picture(folder):
-    """Write a black picture with one bright red square of 8 pixels at (16, 8), whose face is ``FACE``."""
+def image(folder):
+    """Write a black image with one bright red square of 8 pixels at (16, 8), whose face is ``FACE``."""
 
     def write(name, width=64, height=48, **options):
         pixels = np.zeros((height, width, 3), np.uint8)

@@ -44,7 +44,7 @@ def test_each_combination_is_measured_and_recorded(polyface):
     result = polyface("bench", "--sizes", "16x24,32x32", "--batches", "1,2", "--rounds", "2", "--json")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
-    assert (report["pictures"], report["rounds"]) == ("random noise (seed 0)", 2)
+    assert (report["images"], report["rounds"]) == ("random noise (seed 0)", 2)
     assert {"date", "cpu", "cores", "usable_cores", "load", "polyface"} <= report["machine"].keys()
     rows = report["rows"]
     assert [(row["size"], row["batch"]) for row in rows] == [([16, 24], 1), ([16, 24], 2), ([32, 32], 1), ([32, 32], 2)]
@@ -82,12 +82,12 @@ def test_the_table_shows_ratios_to_the_first_row_of_the_size(polyface, seconds):
     assert result.exit_code == 0
     assert result.stdout.startswith("example-redbox, numpy, cpu, fp32, random noise (seed 7), 3 rounds\n")
     head, *rows = [line for line in map(cells, result.stdout.splitlines()) if len(line) > 5]
-    figures = ["Median", "Quartiles", "Pictures/s", "Ratio", "Load", "First call", "New shape", "Memory"]
+    figures = ["Median", "Quartiles", "Images/s", "Ratio", "Load", "First call", "New shape", "Memory"]
     assert head == ["Size", "Batch", *figures]
     rest = ["250 ms", "500 ms", "125 ms", "200.0 MB"]
     assert rows == [
         ["16x16", "1", "200.0 ms", "200.0-200.0", "5.0", "1.00 x", *rest],
-        # Two pictures a call: 4, 5 and 2.5 times as many.
+        # Two images a call: 4, 5 and 2.5 times as many.
         ["16x16", "2", "100.0 ms", "90.0-130.0", "20.0", "4.00 x", *rest],
         ["32x32", "1", "400.0 ms", "400.0-400.0", "2.5", "1.00 x", *rest],
         ["32x32", "2", "400.0 ms", "400.0-400.0", "5.0", "2.00 x", *rest],
@@ -111,27 +111,27 @@ def test_where_nothing_was_measured_there_is_no_empty_table(polyface, seconds):
     assert not Path("bench.png").exists()
 
 
-def test_given_pictures_are_taken_as_they_are_and_those_that_cannot_be_read_are_named(polyface, picture):
-    picture("shots/a.png")
-    picture("shots/c.png", 80, 56)
-    Path("shots/b.png").write_bytes(b"not a picture")
+def test_given_images_are_taken_as_they_are_and_those_that_cannot_be_read_are_named(polyface, image):
+    image("shots/a.png")
+    image("shots/c.png", 80, 56)
+    Path("shots/b.png").write_bytes(b"not an image")
     result = polyface("bench", "--images", "shots", "--rounds", "2", "--json")
     assert result.exit_code == 1
-    assert "left out: 'shots/b.png' is not a picture" in result.stderr
+    assert "left out: 'shots/b.png' is not an image" in result.stderr
     report = json.loads(result.stdout)
-    assert report["pictures"] == "2 pictures of shots"
+    assert report["images"] == "2 images of shots"
     assert [(row["size"], len(row["seconds"]), row["why"]) for row in report["rows"]] == [(None, 2, None)]
 
 
-def test_no_more_pictures_are_read_than_the_rounds_take(polyface, picture, seconds):
+def test_no_more_images_are_read_than_the_rounds_take(polyface, image, seconds):
     for name in "abc":
-        picture(f"shots/{name}.png")
+        image(f"shots/{name}.png")
     seconds([0.5], [0.5])
     result = polyface("bench", "--images", "shots", "--rounds", "1", "--batches", "1,2", "--sizes", "16x16", "--json")
-    assert json.loads(result.stdout)["pictures"] == "2 pictures of shots"
+    assert json.loads(result.stdout)["images"] == "2 images of shots"
 
 
-def test_the_plot_is_a_picture_of_that_kind(polyface, seconds, require):
+def test_the_plot_is_an_image_of_that_kind(polyface, seconds, require):
     require("matplotlib")
     seconds([0.5, 0.25], [])
     polyface("bench", "--batches", "1,2", "--plot", "new/bench.png")
@@ -147,7 +147,7 @@ def test_the_plot_is_a_picture_of_that_kind(polyface, seconds, require):
         (["--backends", "numpy,numpy"], "--backends names 'numpy' twice."),
         (["--sizes", "640"], "--sizes 640: each must be a height and a width from 1 to 65536"),
         (["--batches", "1,none"], "--batches 1,none: each must be a whole number from 1 to 65536"),
-        (["--images", "nowhere"], "--images nowhere: not one picture could be read."),
+        (["--images", "nowhere"], "--images nowhere: not one image could be read."),
         (
             ["--backends", "numpy", "--backend", "auto", "--backend-options", "threads=1"],
             "which --backends does not name.",

@@ -10,10 +10,10 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface.graphs.plan import is_installed
+from polyface.machine.drivers import is_installed
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Execution, Found
+from polyface.plugins.protocols import DeviceReport, Execution
 from polyface.plugins.records import BackendSpec, Capability, Ref
 
 pytestmark = pytest.mark.skipif(not is_installed("polyface_example"), reason="compares the toy of polyface-example")
@@ -39,7 +39,7 @@ class Session:
 def backend(errors):
     class Backend:
         def probe(self):
-            return (Found(device="cpu", precisions=("fp32", "bf16", "int4")),)
+            return (DeviceReport(device="cpu", precisions=("fp32", "bf16", "int4")),)
 
         def compile(self, graph, request):
             from polyface_example.backend import NumpyBackend
@@ -51,7 +51,7 @@ def backend(errors):
 
 
 @pytest.fixture(autouse=True)
-def strangers(monkeypatch):
+def strangers(polyface, monkeypatch):
     """A stranger's plugin whose backends run the toy, each with an error of its own."""
     fake = types.ModuleType("stranger_backends")
     plugin = types.ModuleType("plugin")
@@ -74,7 +74,7 @@ def strangers(monkeypatch):
 
     plugins.register(polyface_example.plugin, name="polyface-example")
     plugins.register(plugin, name="stranger")
-    monkeypatch.setattr("polyface.pipeline.detector.installed_plugins", lambda: plugins)
+    polyface.plugins = plugins
 
 
 def compared(polyface, backends, *options, code=0):
@@ -83,10 +83,10 @@ def compared(polyface, backends, *options, code=0):
     return json.loads(result.stdout)
 
 
-def test_equal_backends_differ_by_nothing(polyface, picture):
-    report = compared(polyface, "numpy,exact", "--images", picture("a.png"))
+def test_equal_backends_differ_by_nothing(polyface, image):
+    report = compared(polyface, "numpy,exact", "--images", image("a.png"))
     [entry] = report["backends"]
-    assert (report["reference"]["label"], report["pictures"], entry["label"]) == ("numpy", 1, "exact")
+    assert (report["reference"]["label"], report["images"], entry["label"]) == ("numpy", 1, "exact")
     assert [head["output"] for head in entry["heads"]] == ["loc", "logits"]
     assert all(head["absolute"] == {"max": 0, "mean": 0, "median": 0} for head in entry["heads"])
     assert [head["cosine"] for head in entry["heads"]] == pytest.approx([1, 1])
@@ -94,32 +94,32 @@ def test_equal_backends_differ_by_nothing(polyface, picture):
     assert entry["over"] == []
 
 
-def test_an_error_within_the_table_passes_and_is_shown_as_what_is_needed(polyface, picture):
-    [entry] = compared(polyface, "numpy,near", "--images", picture("a.png"), code=1)["backends"]
+def test_an_error_within_the_table_passes_and_is_shown_as_what_is_needed(polyface, image):
+    [entry] = compared(polyface, "numpy,near", "--images", image("a.png"), code=1)["backends"]
     assert entry["needed"]["heads"] == pytest.approx(5e-5, rel=0.05)
     assert entry["over"] == ["mean"]  # every number is off, which the mean sees and the largest does not
-    [entry] = compared(polyface, "numpy,near:bf16", "--images", picture("a.png"))["backends"]
+    [entry] = compared(polyface, "numpy,near:bf16", "--images", image("a.png"))["backends"]
     assert (entry["precision"], entry["over"], entry["allowed"]["mean"]) == ("bf16", [], 0.03)
 
 
-def test_a_backend_that_is_over_ends_with_status_1_and_the_others_are_shown_as_well(polyface, picture):
-    report = compared(polyface, "numpy,far,exact", "--images", picture("a.png"), code=1)
+def test_a_backend_that_is_over_ends_with_status_1_and_the_others_are_shown_as_well(polyface, image):
+    report = compared(polyface, "numpy,far,exact", "--images", image("a.png"), code=1)
     far, exact = report["backends"]
     assert far["needed"]["pixels"] == pytest.approx(1 + 4 * (np.exp(0.125) - 1), rel=1e-5)
     assert far["over"] == ["heads", "mean", "pixels"]
     assert exact["over"] == []
 
 
-def test_backend_options_go_to_the_backend_they_are_of(polyface, picture, monkeypatch):
+def test_backend_options_go_to_the_backend_they_are_of(polyface, image, monkeypatch):
     monkeypatch.setenv("POLYFACE_BACKEND", "near")
     monkeypatch.setenv("POLYFACE_BACKEND_OPTIONS", "threads=2")
-    result = polyface("compare", "example-redbox", "--backends", "exact,near", "--images", picture("a.png"))
+    result = polyface("compare", "example-redbox", "--backends", "exact,near", "--images", image("a.png"))
     assert (result.exit_code, "The backend 'near' has no option 'threads'" in result.stderr) == (2, True)
 
 
-def test_what_a_name_leaves_open_is_that_of_the_settings(polyface, picture, monkeypatch):
+def test_what_a_name_leaves_open_is_that_of_the_settings(polyface, image, monkeypatch):
     monkeypatch.setenv("POLYFACE_BACKEND_OPTIONS", "threads=2")  # of one backend, and no business of the others
-    options = ("--images", picture("a.png"), "--precision", "bf16")
+    options = ("--images", image("a.png"), "--precision", "bf16")
     report = compared(polyface, "exact,near,exact:fp32", *options)
     assert [report["reference"]["precision"], *(entry["precision"] for entry in report["backends"])] == [
         "bf16",
@@ -131,45 +131,45 @@ def test_what_a_name_leaves_open_is_that_of_the_settings(polyface, picture, monk
     assert "backend 'near': has no device 'cuda' (it has cpu)" in result.stderr
 
 
-def test_a_face_that_is_lost_is_an_error_and_not_a_smaller_number(polyface, picture):
-    [entry] = compared(polyface, "numpy,blind", "--images", picture("a.png"), code=1)["backends"]
+def test_a_face_that_is_lost_is_an_error_and_not_a_smaller_number(polyface, image):
+    [entry] = compared(polyface, "numpy,blind", "--images", image("a.png"), code=1)["backends"]
     assert (entry["faces"]["expected"], entry["faces"]["actual"], entry["faces"]["unmatched"]) == (1, 0, 1)
     assert "unmatched" in entry["over"]
 
 
-def test_noise_is_seeded_and_has_six_pictures_of_odd_and_even_sizes(polyface):
+def test_noise_is_seeded_and_has_six_images_of_odd_and_even_sizes(polyface):
     one, same, other = (compared(polyface, "numpy,far", "--seed", seed, code=1) for seed in (1, 1, 2))
     assert one == same
     cosines = [[head["cosine"] for head in report["backends"][0]["heads"]] for report in (one, other)]
     assert cosines[0] != cosines[1]
-    assert (one["pictures"], one["noise_seed"], other["noise_seed"]) == (6, 1, 2)
+    assert (one["images"], one["noise_seed"], other["noise_seed"]) == (6, 1, 2)
 
 
-def test_the_noise_has_a_name_and_a_folder_of_that_name_another(polyface, picture):
-    picture("random/a.png")
+def test_the_noise_has_a_name_and_a_folder_of_that_name_another(polyface, image):
+    image("random/a.png")
     assert compared(polyface, "numpy,exact", "--images", "random") == compared(polyface, "numpy,exact")
-    assert compared(polyface, "numpy,exact", "--images", "./random")["pictures"] == 1
+    assert compared(polyface, "numpy,exact", "--images", "./random")["images"] == 1
 
 
-def test_the_tables_show_all_levels_and_the_verdict(polyface, picture):
-    picture("in/a.png")
+def test_the_tables_show_all_levels_and_the_verdict(polyface, image):
+    image("in/a.png")
     result = polyface("compare", "example-redbox", "--backends", "numpy,far", "--images", "in")
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[0] == "example-redbox on 1 picture; the reference is numpy (cpu, fp32)"
+    assert lines[0] == "example-redbox on 1 image; the reference is numpy (cpu, fp32)"
     assert any(line.startswith("far loc 0.12 0.12 0.12 0.12 ") for line in lines)
     assert any(line.startswith("far 1 for 1 1 0 0 ") for line in lines)
     assert any(line.endswith("over: heads, mean, pixels") for line in lines)
 
 
-def test_a_picture_that_cannot_be_read_is_named_and_the_rest_is_done(polyface, picture, folder):
-    picture("in/a.png")
-    (folder / "in/b.png").write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_is_named_and_the_rest_is_done(polyface, image, folder):
+    image("in/a.png")
+    (folder / "in/b.png").write_bytes(b"no image")
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", "--images", "in", "--json")
     assert result.exit_code == 1
     [line] = result.stderr.splitlines()
-    assert line.startswith("left out: in/b.png: is not a picture in a format that is read: its 10 bytes do not begin")
+    assert line.startswith("left out: in/b.png: is not an image in a format that is read: its 8 bytes do not begin")
     report = json.loads(result.stdout)
-    assert (report["pictures"], report["failed"], report["backends"][0]["over"]) == (1, 1, [])
+    assert (report["images"], report["failed"], report["backends"][0]["over"]) == (1, 1, [])
 
 
 @pytest.mark.parametrize(
@@ -194,22 +194,22 @@ def test_what_cannot_be_compared_is_refused(polyface, backends, message):
 
 
 @pytest.mark.parametrize("images", ["nothing", "empty"])
-def test_without_a_picture_there_is_no_verdict(polyface, folder, images):
+def test_without_an_image_there_is_no_verdict(polyface, folder, images):
     (folder / "empty").mkdir()
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", "--images", images)
     assert result.exit_code == 2
-    assert f"--images {images}: not one picture could be read." in result.stderr
+    assert f"--images {images}: not one image could be read." in result.stderr
 
 
 TRUTH = "{name}\n1\n{box} 0 0 0 0 0 0\n"
-"""A picture of the data set's text file: its faces as x, y, width, height, and six marks, of which none is set."""
+"""An image of the data set's text file: its faces as x, y, width, height, and six marks, of which none is set."""
 
 
 @pytest.fixture
-def widerface(picture, folder):
-    """Two pictures in folders by event, and the text file that says where their faces are."""
+def widerface(image, folder):
+    """Two images in folders by event, and the text file that says where their faces are."""
     for name in ("0--Parade/a", "1--Rally/b"):
-        picture(f"images/{name}.jpg", quality=95, subsampling=0)
+        image(f"images/{name}.jpg", quality=95, subsampling=0)
     text = "".join(TRUTH.format(name=f"{name}.jpg", box="16 8 8 8") for name in ("0--Parade/a", "1--Rally/b"))
     (folder / "wider_face_val_bbx_gt.txt").write_text(text)
     return "--images", "images", "--ground-truth", "wider_face_val_bbx_gt.txt"
@@ -237,15 +237,15 @@ def test_a_subset_without_faces_has_no_average_precision_and_the_report_remains_
     assert {"numpy -", "exact -"} <= {*lines}
 
 
-def test_a_picture_that_the_ground_truth_does_not_know_is_refused(polyface, widerface, picture):
-    picture("images/elsewhere.jpg")
+def test_an_image_that_the_ground_truth_does_not_know_is_refused(polyface, widerface, image):
+    image("images/elsewhere.jpg")
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", *widerface)
     assert result.exit_code == 2
-    assert "wider_face_val_bbx_gt.txt has no picture 'elsewhere'." in result.stderr
+    assert "wider_face_val_bbx_gt.txt has no image 'elsewhere'." in result.stderr
 
 
 @pytest.mark.parametrize("images", [[], ["--images", "images/0--Parade/a.jpg"]])
-def test_ground_truth_wants_its_folder_of_pictures(polyface, widerface, images):
+def test_ground_truth_wants_its_folder_of_images(polyface, widerface, images):
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", *widerface[2:], *images)
     assert result.exit_code == 2
-    assert "--ground-truth wants the pictures that it is about." in result.stderr
+    assert "--ground-truth wants the images that it is about." in result.stderr

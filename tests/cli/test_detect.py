@@ -32,8 +32,8 @@ def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_picture_gives_one_line_with_these_keys_in_this_order(polyface, picture):
-    result = polyface("detect", picture("a.png"), "--json")
+def test_an_image_gives_one_line_with_these_keys_in_this_order(polyface, image):
+    result = polyface("detect", image("a.png"), "--json")
     assert result.exit_code == 0
     [line] = lines(result.stdout)
     assert list(line) == ["image", "width", "height", "faces", "truncated", "drawing", "error"]
@@ -41,26 +41,26 @@ def test_a_picture_gives_one_line_with_these_keys_in_this_order(polyface, pictur
     assert line == {"image": "a.png", "width": 64, "height": 48, **kept}
 
 
-def test_a_picture_without_faces_has_an_empty_list(polyface):
+def test_an_image_without_faces_has_an_empty_list(polyface):
     Image.new("RGB", (40, 30)).save("black.png")
     [line] = lines(polyface("detect", "black.png", "--json").stdout)
     nothing = {"faces": [], "truncated": False, "drawing": None, "error": None}
     assert line == {"image": "black.png", "width": 40, "height": 30, **nothing}
 
 
-def test_size_and_boxes_are_those_of_the_picture_as_it_is_shown(polyface, picture):
+def test_size_and_boxes_are_those_of_the_image_as_it_is_shown(polyface, image):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6  # shown after a quarter turn clockwise: (x, y) comes to (48 - y, x)
-    picture("turned.png", exif=exif)
+    image("turned.png", exif=exif)
     [line] = lines(polyface("detect", "turned.png", "--json").stdout)
     assert (line["width"], line["height"]) == (48, 64)
     assert [face["box"] for face in line["faces"]] == [[32, 16, 40, 24]]
 
 
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
-def test_at_a_fixed_size_boxes_stay_in_pixels_of_the_picture(polyface, picture, fit):
+def test_at_a_fixed_size_boxes_stay_in_pixels_of_the_image(polyface, image, fit):
     # 64x48 becomes 128x96, of the letterbox or of all: a face of four red cells for the one of before, twice as fine.
-    result = polyface("detect", picture("a.png"), "--json", "--infer-size", "96x128", "--fit", fit)
+    result = polyface("detect", image("a.png"), "--json", "--infer-size", "96x128", "--fit", fit)
     [line] = lines(result.stdout)
     assert (line["width"], line["height"]) == (64, 48)
     # Enlarging blurs the edges, which moves the boxes by a tenth of a pixel.
@@ -78,8 +78,8 @@ def test_at_a_fixed_size_boxes_stay_in_pixels_of_the_picture(polyface, picture, 
     ],
     ids=" ".join,
 )
-def test_a_test_time_strategy_finds_the_same_face(polyface, picture, options):
-    [line] = lines(polyface("detect", picture("a.png"), "--json", "--score-threshold", "0.9", *options).stdout)
+def test_a_test_time_strategy_finds_the_same_face(polyface, image, options):
+    [line] = lines(polyface("detect", image("a.png"), "--json", "--score-threshold", "0.9", *options).stdout)
     assert line["faces"] == [FACE]
 
 
@@ -92,26 +92,27 @@ def ticking(monkeypatch):
 
 
 # Reading is timed here and the check of the array by the detector; decoding and NMS have two laps each.
-SECONDS = {"read": 2, "prepare": 1, "network": 1, "decode": 2, "nms": 2, "draw": 1}
+SECONDS = {"read": 2, "prepare": 1, "network": 1, "trim": 0, "decode": 2, "nms": 2, "draw": 1}
 
 
-def test_with_timing_each_line_has_the_seconds_of_each_stage(polyface, picture, ticking):
-    result = polyface("detect", picture("a.png"), "broken.png", "--json", "--timing", "--output", "out")
+def test_with_timing_each_line_has_the_seconds_of_each_stage(polyface, image, ticking):
+    result = polyface("detect", image("a.png"), "broken.png", "--json", "--timing", "--output", "out")
     line, broken = lines(result.stdout)
     assert list(line) == ["image", "width", "height", "faces", "truncated", "drawing", "error", "timing"]
     assert list(line["timing"].items()) == list(SECONDS.items())
     assert "timing" not in broken
 
 
-def test_with_timing_a_table_says_where_the_time_went(polyface, picture, ticking):
-    result = polyface("detect", picture("a.png"), picture("b.png"), "broken.png", "--timing", "--output", "out")
+def test_with_timing_a_table_says_where_the_time_went(polyface, image, ticking):
+    result = polyface("detect", image("a.png"), image("b.png"), "broken.png", "--timing", "--output", "out")
     table = result.stdout[result.stdout.index("Where the time went") :]
     rows = [line.split() for line in table.splitlines() if " s " in line]
-    # Two pictures were read, with 9 seconds each.
+    # Two images were read, with 9 seconds each.
     assert rows == [
         ["read", "4.000", "s", "2000.00", "ms", "22.2%"],
         ["prepare", "2.000", "s", "1000.00", "ms", "11.1%"],
         ["network", "2.000", "s", "1000.00", "ms", "11.1%"],
+        ["trim", "0.000", "s", "0.00", "ms", "0.0%"],
         ["decode", "4.000", "s", "2000.00", "ms", "22.2%"],
         ["NMS", "4.000", "s", "2000.00", "ms", "22.2%"],
         ["draw", "2.000", "s", "1000.00", "ms", "11.1%"],
@@ -119,20 +120,20 @@ def test_with_timing_a_table_says_where_the_time_went(polyface, picture, ticking
     ]
 
 
-def test_without_timing_there_is_no_such_table(polyface, picture):
-    assert "Where the time went" not in polyface("detect", picture("a.png")).stdout
+def test_without_timing_there_is_no_such_table(polyface, image):
+    assert "Where the time went" not in polyface("detect", image("a.png")).stdout
 
 
-def test_an_unknown_preset_is_an_error_of_usage(polyface, picture):
-    result = polyface("detect", picture("a.png"), "--preset", "widerface")
+def test_an_unknown_preset_is_an_error_of_usage(polyface, image):
+    result = polyface("detect", image("a.png"), "--preset", "widerface")
     assert result.exit_code == 2
     assert "There is no preset 'widerface'; did you mean 'widerface-1600'" in result.stderr
 
 
-def test_folders_are_walked_in_order_and_files_are_taken_as_named(polyface, picture):
+def test_folders_are_walked_in_order_and_files_are_taken_as_named(polyface, image):
     for name in ("shots/b.png", "shots/a.PNG", "shots/sub/c.webp", "shots/sub/deep/d.bmp", "z.png", "y.dat"):
-        picture(name, format="PNG")
-    (picture("shots/notes.png").with_name("notes.txt")).write_text("not a picture")
+        image(name, format="PNG")
+    (image("shots/notes.png").with_name("notes.txt")).write_text("not an image")
     result = polyface("detect", "z.png", "shots", "y.dat", "--json")
     assert result.exit_code == 0
     assert [line["image"] for line in lines(result.stdout)] == [
@@ -146,9 +147,9 @@ def test_folders_are_walked_in_order_and_files_are_taken_as_named(polyface, pict
     ]
 
 
-def test_output_holds_a_drawing_of_each_picture_and_the_lines(polyface, picture, folder):
-    picture("shots/a.png")
-    picture("shots/sub/b.png", 80, 56)
+def test_output_holds_a_drawing_of_each_image_and_the_lines(polyface, image, folder):
+    image("shots/a.png")
+    image("shots/sub/b.png", 80, 56)
     result = polyface("detect", "shots", "--output", "out", "--json")
     assert result.exit_code == 0
     assert files(folder / "out") == ["a_out.jpg", "faces.jsonl", "sub/b_out.jpg"]
@@ -159,14 +160,14 @@ def test_output_holds_a_drawing_of_each_picture_and_the_lines(polyface, picture,
         assert green > red + 60
 
 
-def test_the_folder_of_the_output_is_made_with_its_parents(polyface, picture, folder):
-    assert polyface("detect", picture("a.png"), "--output", "some/where/new").exit_code == 0
+def test_the_folder_of_the_output_is_made_with_its_parents(polyface, image, folder):
+    assert polyface("detect", image("a.png"), "--output", "some/where/new").exit_code == 0
     assert files(folder / "some/where/new") == ["a_out.jpg", "faces.jsonl"]
 
 
-def test_pictures_of_one_name_lose_nothing(polyface, picture, folder):
+def test_images_of_one_name_lose_nothing(polyface, image, folder):
     for name in ("in/a.jpg", "in/a.png", "in/A.bmp", "in/a-2.png", "in/sub/a.jpg", "more/A.jpg"):
-        picture(name)
+        image(name)
     assert polyface("detect", "in", "more", "--output", "out").exit_code == 0
     drawings = [name for name in files(folder / "out") if name.endswith("_out.jpg")]
     assert len(drawings) == 6
@@ -175,25 +176,25 @@ def test_pictures_of_one_name_lose_nothing(polyface, picture, folder):
     assert len(lines((folder / "out/faces.jsonl").read_text())) == 6
 
 
-def test_an_output_folder_inside_the_input_is_not_read_again(polyface, picture):
-    picture("in/a.png")
+def test_an_output_folder_inside_the_input_is_not_read_again(polyface, image):
+    image("in/a.png")
     first = polyface("detect", "in", "--output", "in/out", "--json")
     second = polyface("detect", "in", "--output", "in/out", "--json")
     assert [line["image"] for line in lines(second.stdout)] == ["in/a.png"]
     assert second.stdout == first.stdout
 
 
-def test_json_prints_the_lines_and_nothing_else(polyface, picture):
-    broken = picture("b.png").with_name("broken.png")
+def test_json_prints_the_lines_and_nothing_else(polyface, image):
+    broken = image("b.png").with_name("broken.png")
     broken.write_bytes(b"no")
-    result = polyface("detect", picture("a.png"), broken, "--json")
+    result = polyface("detect", image("a.png"), broken, "--json")
     assert [line["image"] for line in lines(result.stdout)] == ["a.png", "broken.png"]
-    assert "2 pictures, 1 failed" in result.stderr
+    assert "2 images, 1 failed" in result.stderr
 
 
-def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(picture):
+def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(image):
     bar, terminal = pty.openpty()
-    command = [sys.executable, "-m", "polyface", "detect", str(picture("a.png")), "--json"]
+    command = [sys.executable, "-m", "polyface", "detect", str(image("a.png")), "--json"]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True)
     os.close(terminal)
     assert [line["faces"] for line in lines(result.stdout)] == [[FACE]]
@@ -201,9 +202,9 @@ def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(picture):
     os.close(bar)
 
 
-def test_where_the_json_is_on_the_terminal_there_is_no_progress_bar(picture):
+def test_where_the_json_is_on_the_terminal_there_is_no_progress_bar(image):
     screen, terminal = pty.openpty()
-    command = [sys.executable, "-m", "polyface", "detect", str(picture("a.png")), "--json"]
+    command = [sys.executable, "-m", "polyface", "detect", str(image("a.png")), "--json"]
     subprocess.run(command, stdout=terminal, stderr=terminal, check=True)
     os.close(terminal)
     shown = os.read(screen, 10_000)
@@ -212,35 +213,35 @@ def test_where_the_json_is_on_the_terminal_there_is_no_progress_bar(picture):
     assert b"1/1" not in shown
 
 
-def test_a_table_of_pictures_faces_and_time_ends_the_run(polyface, picture):
-    picture("shots/a.png")
+def test_a_table_of_images_faces_and_time_ends_the_run(polyface, image):
+    image("shots/a.png")
     Image.new("RGB", (40, 30)).save("shots/b.png")
     result = polyface("detect", "shots")
     table = [line.split() for line in result.stdout.splitlines() if line.strip(" ─")]
     assert table[0] == ["example-redbox", "on", "numpy,", "cpu,", "fp32"]
-    assert table[1] == ["Picture", "Faces", "Time"]
+    assert table[1] == ["Image", "Faces", "Time"]
     assert [(row[0], row[1], row[3]) for row in table[2:4]] == [("shots/a.png", "1", "ms"), ("shots/b.png", "0", "ms")]
-    assert (table[4][:3], table[4][-1]) == (["2", "pictures", "1"], "s")
+    assert (table[4][:3], table[4][-1]) == (["2", "images", "1"], "s")
     assert result.stderr == ""
 
 
-def test_a_table_that_is_piped_folds_nothing(polyface, picture):
+def test_a_table_that_is_piped_folds_nothing(polyface, image):
     name = "x" * 150 + ".png"
-    assert name in polyface("detect", picture(name)).stdout
+    assert name in polyface("detect", image(name)).stdout
 
 
-def test_a_long_run_is_summed_up(polyface, picture):
+def test_a_long_run_is_summed_up(polyface, image):
     for index in range(23):
-        picture(f"shots/{index:02}.png")
+        image(f"shots/{index:02}.png")
     output = polyface("detect", "shots").stdout
     assert "shots/19.png" in output
     assert "shots/20.png" not in output
     assert "... and 3 more" in output
-    assert "23 pictures" in output
+    assert "23 images" in output
 
 
-def test_boxes_reach_beyond_the_picture_unless_clip_is_asked_for(polyface, picture):
-    cut = picture("cut.png", width=20)
+def test_boxes_reach_beyond_the_image_unless_clip_is_asked_for(polyface, image):
+    cut = image("cut.png", width=20)
     # The left half of the cell at (16, 8) is red, the right half grey padding. So the logits are equal, and the box
     # moves left by 2 pixels, a quarter of a cell.
     plain = lines(polyface("detect", cut, "--json", "--score-threshold", "0.4").stdout)
@@ -249,13 +250,13 @@ def test_boxes_reach_beyond_the_picture_unless_clip_is_asked_for(polyface, pictu
     assert clipped[0]["faces"] == [{"box": [14, 8, 20, 16], "score": 0.5}]
 
 
-def test_a_score_threshold_above_every_score_leaves_no_face(polyface, picture):
-    [line] = lines(polyface("detect", picture("a.png"), "--json", "--score-threshold", "0.9999").stdout)
+def test_a_score_threshold_above_every_score_leaves_no_face(polyface, image):
+    [line] = lines(polyface("detect", image("a.png"), "--json", "--score-threshold", "0.9999").stdout)
     assert line["faces"] == []
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 4000), (4000, 1)])
-def test_a_picture_of_a_single_line_or_pixel_is_read(polyface, width, height, folder):
+def test_an_image_of_a_single_line_or_pixel_is_read(polyface, width, height, folder):
     Image.new("RGB", (width, height)).save("thin.png")
     result = polyface("detect", "thin.png", "--output", "out", "--json")
     assert result.exit_code == 0
@@ -265,10 +266,10 @@ def test_a_picture_of_a_single_line_or_pixel_is_read(polyface, width, height, fo
         assert drawing.size == (width, height)
 
 
-def test_a_name_that_is_not_utf8_is_escaped_in_json_and_drawn_under_its_own(polyface, picture, folder):
+def test_a_name_that_is_not_utf8_is_escaped_in_json_and_drawn_under_its_own(polyface, image, folder):
     name = os.fsdecode(b"caf\xe9-\xc3\xa9.png")
     try:
-        picture("plain.png").rename(name)
+        image("plain.png").rename(name)
     except OSError:
         pytest.skip("this file system wants names in UTF-8")
     result = polyface("detect", name, "--output", "out", "--json")
@@ -279,11 +280,11 @@ def test_a_name_that_is_not_utf8_is_escaped_in_json_and_drawn_under_its_own(poly
     assert "caf\\udce9-é.png" in polyface("detect", name).stdout
 
 
-def test_brackets_in_names_are_no_markup(polyface, picture):
-    assert "[red]a.png" in polyface("detect", picture("[red]a.png")).stdout
+def test_brackets_in_names_are_no_markup(polyface, image):
+    assert "[red]a.png" in polyface("detect", image("[red]a.png")).stdout
 
 
-def test_every_picture_is_read_with_exit_status_0_even_if_it_has_no_face(polyface):
+def test_every_image_is_read_with_exit_status_0_even_if_it_has_no_face(polyface):
     Image.new("L", (32, 32)).save("grey.png")
     assert polyface("detect", "grey.png").exit_code == 0
 
@@ -303,7 +304,7 @@ finally:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux's /proc")
-def test_a_picture_of_108_megapixels_takes_less_than_three_times_its_pixels(folder):
+def test_an_image_of_108_megapixels_takes_less_than_three_times_its_pixels(folder):
     Image.new("RGB", (12_000, 9_000), "navy").save("huge.jpg")
     command = [sys.executable, "-c", PEAK, "detect", "huge.jpg", "--max-side", "1024", "--output", "out", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -315,7 +316,7 @@ def test_a_picture_of_108_megapixels_takes_less_than_three_times_its_pixels(fold
 
 
 @pytest.mark.parametrize("output", [(), ("--output", "out")])
-def test_a_draft_is_looked_at_and_drawn_and_the_whole_picture_is_described(polyface, folder, monkeypatch, output):
+def test_a_draft_is_looked_at_and_drawn_and_the_whole_image_is_described(polyface, folder, monkeypatch, output):
     pixels = np.zeros((384, 512, 3), np.uint8)
     pixels[64:128, 128:192] = 255, 0, 0
     Image.fromarray(pixels).save("large.jpg", quality=100, subsampling=0)
@@ -326,7 +327,7 @@ def test_a_draft_is_looked_at_and_drawn_and_the_whole_picture_is_described(polyf
     assert seen == [(96, 128, 3)]
     assert (line["width"], line["height"], line["error"]) == (512, 384, None)
     [face] = line["faces"]
-    # The network's pixels are 8 of the picture's.
+    # The network's pixels are 8 of the image's.
     assert np.abs(np.subtract(face["box"], [128, 64, 192, 128])).max() <= 8
     if output:
         with Image.open(folder / "out/large_out.jpg") as drawn:
@@ -335,15 +336,15 @@ def test_a_draft_is_looked_at_and_drawn_and_the_whole_picture_is_described(polyf
             assert drawn.getpixel((round(face["box"][0] / 4), round(face["box"][3] / 4) - 4))[1] > 150
 
 
-def test_faces_that_a_limit_cut_are_told(polyface, picture, monkeypatch):
+def test_faces_that_a_limit_cut_are_told(polyface, image, monkeypatch):
     detect = FaceDetector.detect
     monkeypatch.setattr(FaceDetector, "detect", lambda *args: attrs.evolve(detect(*args), truncated=True))
-    result = polyface("detect", picture("a.png"), "--json")
+    result = polyface("detect", image("a.png"), "--json")
     assert lines(result.stdout)[0]["truncated"] is True
     assert "a.png: note: a limit cut the faces at 1; there were more over the threshold" in result.stderr
 
 
-def test_without_memory_for_one_picture_the_rest_is_done(polyface, picture, monkeypatch):
+def test_without_memory_for_one_image_the_rest_is_done(polyface, image, monkeypatch):
     detect = FaceDetector.detect
 
     def hungry(self, image):
@@ -352,7 +353,7 @@ def test_without_memory_for_one_picture_the_rest_is_done(polyface, picture, monk
         return detect(self, image)
 
     monkeypatch.setattr(FaceDetector, "detect", hungry)
-    result = polyface("detect", picture("a.png", 800), picture("b.png"), "--json")
+    result = polyface("detect", image("a.png", 800), image("b.png"), "--json")
     assert result.exit_code == 1
     first, second = lines(result.stdout)
     assert first["error"] == "does not fit into memory; to fix it: lower --max-side or --pad-to"

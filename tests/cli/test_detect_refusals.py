@@ -1,4 +1,4 @@
-"""``polyface detect`` on bad pictures and bad settings: what is said, what is still done, and the exit status."""
+"""``polyface detect`` on bad images and bad settings: what is said, what is still done, and the exit status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def truncated_jpeg():
 
 
 def text_file():
-    Path("bad.jpg").write_text("this is no picture")
+    Path("bad.jpg").write_text("this is no image")
 
 
 def empty_file():
@@ -34,7 +34,7 @@ def header_alone():
 
 def empty_folder():
     Path("bad.jpg").mkdir()
-    Path("bad.jpg/notes.txt").write_text("no picture here")
+    Path("bad.jpg/notes.txt").write_text("no image here")
 
 
 def nothing():
@@ -48,18 +48,18 @@ def dangling_link():
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (text_file, "is not a picture in a format that is read: its 18 bytes do not begin as a picture does"),
-        (empty_file, "is not a picture in a format that is read: it is empty (0 bytes)"),
+        (text_file, "is not an image in a format that is read: its 16 bytes do not begin as an image does"),
+        (empty_file, "is not an image in a format that is read: it is empty (0 bytes)"),
         (truncated_jpeg, "cannot be decoded: it is cut short: its last pixels are missing"),
         (header_alone, "cannot be decoded: "),
-        (empty_folder, "the folder has no pictures"),
+        (empty_folder, "the folder has no images"),
         (nothing, "there is no such file or folder"),
         (dangling_link, "there is no such file or folder"),
     ],
 )
-def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, picture, folder, make, reason):
+def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, image, folder, make, reason):
     make()
-    result = polyface("detect", "bad.jpg", picture("good.png"), "--output", "out", "--json")
+    result = polyface("detect", "bad.jpg", image("good.png"), "--output", "out", "--json")
     assert result.exit_code == 1
     bad, good = map(json.loads, result.stdout.splitlines())
     assert bad["error"].startswith(reason)
@@ -71,7 +71,7 @@ def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, pic
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["faces.jsonl", "good_out.jpg"]
 
 
-def test_a_picture_of_too_many_pixels_is_refused_with_the_option_that_reads_it(polyface):
+def test_an_image_of_too_many_pixels_is_refused_with_the_option_that_reads_it(polyface):
     Image.new("RGB", (50, 41)).save("bomb.png")
     result = polyface("detect", "bomb.png", "--json", "--max-pixels", "2049")
     assert result.exit_code == 1
@@ -88,16 +88,16 @@ def test_a_draft_within_the_limit_is_looked_at_and_drawn_where_the_whole_is_beyo
     assert (line["width"], line["height"], line["drawing"], line["error"]) == (512, 384, "large_out.jpg", None)
 
 
-def test_a_picture_that_pillow_only_warns_of_is_read_without_a_word(polyface, monkeypatch):
+def test_an_image_that_pillow_only_warns_of_is_read_without_a_word(polyface, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     Image.new("RGB", (40, 40)).save("large.png")
     result = polyface("detect", "large.png")
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_done(polyface, picture, monkeypatch):
-    picture("in/a.png")
-    picture("in/closed/b.png")
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_done(polyface, image, monkeypatch):
+    image("in/a.png")
+    image("in/closed/b.png")
     scandir = os.scandir
 
     def guarded(path):
@@ -114,9 +114,9 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_done(polyface, 
     ]
 
 
-def test_the_current_folder_without_pictures_is_named(polyface):
+def test_the_current_folder_without_images_is_named(polyface):
     result = polyface("detect", ".")
-    assert (result.exit_code, result.stderr) == (1, ".: the folder has no pictures\n")
+    assert (result.exit_code, result.stderr) == (1, ".: the folder has no images\n")
 
 
 def refuse(result, *words):
@@ -148,15 +148,15 @@ def refuse(result, *words):
         (["--detecter", "x"], ["No such option", "--detecter", "--detector"]),
     ],
 )
-def test_an_option_that_cannot_be_had_is_refused_and_the_nearest_offered(polyface, picture, arguments, words):
-    refuse(polyface("detect", picture("a.png"), *arguments), *words)
+def test_an_option_that_cannot_be_had_is_refused_and_the_nearest_offered(polyface, image, arguments, words):
+    refuse(polyface("detect", image("a.png"), *arguments), *words)
 
 
 def test_an_unknown_command_offers_the_nearest(polyface):
     refuse(polyface("detct", "a.png"), "No such command 'detct'; did you mean 'detect' or 'detectors' or 'fetch'?")
 
 
-def test_detect_without_a_picture_is_a_usage_error(polyface):
+def test_detect_without_an_image_is_a_usage_error(polyface):
     refuse(polyface("detect"), "Missing argument")
 
 
@@ -169,38 +169,38 @@ def test_detect_without_a_picture_is_a_usage_error(polyface):
         ("pyproject.toml", "[tool.polyface]\nbackends = 'numpy'", ["no setting 'backends'", "did you mean 'backend'"]),
     ],
 )
-def test_a_bad_key_in_a_file_is_refused_and_the_file_named(polyface, picture, name, text, words):
+def test_a_bad_key_in_a_file_is_refused_and_the_file_named(polyface, image, name, text, words):
     Path(name).write_text(text)
-    refuse(polyface("detect", picture("a.png")), name, *words)
+    refuse(polyface("detect", image("a.png")), name, *words)
 
 
-def test_a_bad_variable_is_refused_and_named(polyface, picture):
+def test_a_bad_variable_is_refused_and_named(polyface, image):
     refuse(
-        polyface("detect", picture("a.png"), POLYFACE_DETECTORS="x"),
+        polyface("detect", image("a.png"), POLYFACE_DETECTORS="x"),
         "no setting POLYFACE_DETECTORS (environment); did you mean 'POLYFACE_DETECTOR'",
     )
 
 
-def test_a_file_in_the_place_of_the_output_folder_is_refused_before_any_work(polyface, picture):
+def test_a_file_in_the_place_of_the_output_folder_is_refused_before_any_work(polyface, image):
     Path("out").write_text("in the way")
-    refuse(polyface("detect", picture("a.png"), "--output", "out"), "The output folder out cannot be written to.")
+    refuse(polyface("detect", image("a.png"), "--output", "out"), "The output folder out cannot be written to.")
     refuse(polyface("detect", "a.png", "--output", "out/below"), "The output folder out/below cannot be written to.")
     assert Path("out").read_text() == "in the way"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_output_folder_without_permission_is_refused(polyface, picture):
+def test_an_output_folder_without_permission_is_refused(polyface, image):
     Path("out").mkdir(mode=0o500)
-    refuse(polyface("detect", picture("a.png"), "--output", "out"), "The output folder out cannot be written to.")
+    refuse(polyface("detect", image("a.png"), "--output", "out"), "The output folder out cannot be written to.")
 
 
 def lines_of(folder):
     return [json.loads(line) for line in Path(folder, "faces.jsonl").read_text().splitlines()]
 
 
-def test_a_drawing_that_cannot_be_written_fails_its_picture_and_no_other(polyface, picture):
-    picture("in/a/z.png")
-    picture("in/b.png")
+def test_a_drawing_that_cannot_be_written_fails_its_image_and_no_other(polyface, image):
+    image("in/a/z.png")
+    image("in/b.png")
     Path("out").mkdir()
     Path("out/a").write_text("in the way")
     result = polyface("detect", "in", "--output", "out")
@@ -212,46 +212,44 @@ def test_a_drawing_that_cannot_be_written_fails_its_picture_and_no_other(polyfac
     assert bad["error"].startswith("its faces cannot be drawn: ")
 
 
-def test_a_name_as_long_as_names_can_be_is_drawn(polyface, picture):
-    picture(f"in/{'n' * 247}.png")
+def test_a_name_as_long_as_names_can_be_is_drawn(polyface, image):
+    image(f"in/{'n' * 247}.png")
     assert polyface("detect", "in", "--output", "out").exit_code == 0
     assert Path(f"out/{'n' * 247}_out.jpg").is_file()
 
 
-def test_a_full_disk_ends_the_run_with_its_reason(polyface, picture, monkeypatch):
-    picture("in/a.png")
+def test_a_full_disk_ends_the_run_with_its_reason(polyface, image, monkeypatch):
+    image("in/a.png")
 
-    def draw(self, job, picture, faces):
+    def draw(self, job, image, faces):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("polyface.cli.drawings.OutputFolder.draw", draw)
     refuse(polyface("detect", "in", "--output", "out"), "Cannot write to out.", "No space left on device")
 
 
-def test_a_drawing_never_takes_the_place_of_a_picture(polyface, picture):
-    picture("p/a.png")
-    picture("p/a_out.jpg")
+def test_a_drawing_never_takes_the_place_of_an_image(polyface, image):
+    image("p/a.png")
+    image("p/a_out.jpg")
     before = Path("p/a_out.jpg").read_bytes()
-    refuse(
-        polyface("detect", "p/a.png", "p/a_out.jpg", "--output", "p"), "would take the place of the picture", "/p/out"
-    )
+    refuse(polyface("detect", "p/a.png", "p/a_out.jpg", "--output", "p"), "would take the place of the image", "/p/out")
     assert Path("p/a_out.jpg").read_bytes() == before
 
 
-def test_a_pipe_in_a_folder_is_not_waited_on(polyface, picture):
-    picture("in/a.png")
+def test_a_pipe_in_a_folder_is_not_waited_on(polyface, image):
+    image("in/a.png")
     os.mkfifo("in/b.png")
     result = polyface("detect", "in", "--json")
     assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == ["in/a.png"]
 
 
 def test_an_empty_name_is_refused(polyface):
-    refuse(polyface("detect", ""), "An empty text names no picture.", "unset")
+    refuse(polyface("detect", ""), "An empty text names no image.", "unset")
 
 
 @pytest.mark.parametrize("output", ["loop", "~no-such-user/out", "a\0b"])
-def test_an_output_folder_that_cannot_be_is_refused(polyface, picture, output):
-    picture("a.png")
+def test_an_output_folder_that_cannot_be_is_refused(polyface, image, output):
+    image("a.png")
     Path("loop").symlink_to("loop")
     result = polyface("detect", "a.png", "--output", output)
     assert result.exit_code == 2
@@ -266,16 +264,16 @@ def test_control_characters_in_a_name_do_not_reach_the_terminal(polyface):
 
 
 @pytest.mark.parametrize("output", ["in", "in/", "./in", "in/../in", "link"])
-def test_the_input_folder_is_refused_as_the_output_folder(polyface, picture, output):
-    picture("in/a.png")
+def test_the_input_folder_is_refused_as_the_output_folder(polyface, image, output):
+    image("in/a.png")
     Path("link").symlink_to("in")
     refuse(polyface("detect", "in", "--output", output), "is the folder to read", "--output in/out")
     assert [path.name for path in Path("in").iterdir()] == ["a.png"]
 
 
-def test_a_plugin_that_breaks_its_contract_ends_the_run_at_once(polyface, picture, monkeypatch):
+def test_a_plugin_that_breaks_its_contract_ends_the_run_at_once(polyface, image, monkeypatch):
     def run(self, inputs):
         raise ContractError("The network returned nothing.")
 
     monkeypatch.setattr("polyface_example.backend.NumpySession.run", run)
-    refuse(polyface("detect", picture("a.png"), picture("b.png"), "--json"), "error: The network returned nothing.")
+    refuse(polyface("detect", image("a.png"), image("b.png"), "--json"), "error: The network returned nothing.")

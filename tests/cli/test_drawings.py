@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from polyface.cli.drawings import OutputFolder
-from polyface.cli.pictures import Job, find_pictures
 from polyface.errors import ConfigError
 from polyface.pipeline.detector import FaceDetector
+from polyface.sources.files import Job, find_images
 from polyface.storage.folders import LOCK, LockedFolder
 
 LINES = Path("out/faces.jsonl")
@@ -42,74 +42,74 @@ def detect(polyface, *inputs, status=0):
 
 
 class TestLinesOfEarlierRuns:
-    def test_stay_and_the_new_ones_follow(self, polyface, picture):
-        detect(polyface, picture("one/a.png"))
-        detect(polyface, picture("two/b.png"))
+    def test_stay_and_the_new_ones_follow(self, polyface, image):
+        detect(polyface, image("one/a.png"))
+        detect(polyface, image("two/b.png"))
         assert images() == ["one/a.png", "two/b.png"]
         assert files() == ["a_out.jpg", "b_out.jpg", "faces.jsonl"]
 
-    def test_stay_after_a_mistyped_name(self, polyface, picture):
-        detect(polyface, picture("a.png"))
+    def test_stay_after_a_mistyped_name(self, polyface, image):
+        detect(polyface, image("a.png"))
         detect(polyface, "a.pgn", status=1)
         assert [(line["image"], line["error"]) for line in lines()] == [
             ("a.png", None),
             ("a.pgn", "there is no such file or folder"),
         ]
 
-    def test_of_a_picture_that_is_done_again_give_way_to_the_new(self, polyface, picture):
-        detect(polyface, picture("a.png"), picture("b.png"))
-        picture("a.png", 80, 56)
+    def test_of_an_image_that_is_done_again_give_way_to_the_new(self, polyface, image):
+        detect(polyface, image("a.png"), image("b.png"))
+        image("a.png", 80, 56)
         detect(polyface, "a.png")
         assert [(line["image"], line["width"]) for line in lines()] == [("b.png", 64), ("a.png", 80)]
         assert files() == ["a_out.jpg", "b_out.jpg", "faces.jsonl"]
 
-    def test_stay_until_the_new_one_is_there_when_a_run_is_killed(self, polyface, picture, monkeypatch):
-        detect(polyface, picture("a.png"), picture("b.png"))
+    def test_stay_until_the_new_one_is_there_when_a_run_is_killed(self, polyface, image, monkeypatch):
+        detect(polyface, image("a.png"), image("b.png"))
         before = LINES.read_bytes()
-        picture("b.png", 80, 56)
+        image("b.png", 80, 56)
         with monkeypatch.context() as patch:
             patch.setattr(OutputFolder, "__exit__", lambda self, *_: self._place.close())
             detect(polyface, "b.png")
         assert LINES.read_bytes().startswith(before)
         assert [(line["image"], line["width"]) for line in lines()] == [("a.png", 64), ("b.png", 64), ("b.png", 80)]
 
-    def test_that_a_killed_run_left_twice_are_once_after_the_next(self, polyface, picture):
+    def test_that_a_killed_run_left_twice_are_once_after_the_next(self, polyface, image):
         Path("out").mkdir()
         kept = ['{"image": "a.png", "n": 1}', '{"image": "b.png", "n": 2}', '{"image": "a.png", "n": 3}']
         LINES.write_text("\n".join(kept) + "\n")
-        detect(polyface, picture("c.png"))
+        detect(polyface, image("c.png"))
         assert [(line["image"], line.get("n")) for line in lines()] == [("b.png", 2), ("a.png", 3), ("c.png", None)]
 
-    def test_a_half_line_of_a_killed_run_goes_and_a_whole_one_without_its_end_stays(self, polyface, picture):
+    def test_a_half_line_of_a_killed_run_goes_and_a_whole_one_without_its_end_stays(self, polyface, image):
         Path("out").mkdir()
         for rest, images_before in (('{"image": "b.p', ["a.png"]), ('{"image": "b.png"}', ["a.png", "b.png"])):
             LINES.write_text('{"image": "a.png"}\n' + rest)
-            detect(polyface, picture("c.png"))
+            detect(polyface, image("c.png"))
             assert images() == [*images_before, "c.png"]
 
     @pytest.mark.parametrize("line", ["precious", "[]", '{"file": "a.png"}', '{"image": 1}', "[" * 100_000, ""])
-    def test_of_somebody_else_are_not_touched(self, polyface, picture, line):
+    def test_of_somebody_else_are_not_touched(self, polyface, image, line):
         Path("out").mkdir()
         LINES.write_text(line + "\n")
-        result = detect(polyface, picture("a.png"), status=2)
+        result = detect(polyface, image("a.png"), status=2)
         assert f"Line 1 of {LINES.resolve()} is not one that polyface writes." in result.stderr
         assert LINES.read_text() == line + "\n"
         assert files() == ["faces.jsonl"]
 
-    def test_that_a_backup_shares_stay_in_the_backup(self, polyface, picture):
-        detect(polyface, picture("a.png"))
+    def test_that_a_backup_shares_stay_in_the_backup(self, polyface, image):
+        detect(polyface, image("a.png"))
         Path("backup").hardlink_to(LINES)
         before = LINES.read_bytes()
-        detect(polyface, picture("b.png"))
+        detect(polyface, image("b.png"))
         assert Path("backup").read_bytes() == before
         assert images() == ["a.png", "b.png"]
 
 
 class TestDrawings:
-    def test_each_line_names_its_own(self, polyface, picture):
-        picture("one/0001.jpg", 80, 56)
-        picture("two/0001.jpg", 96, 64)
-        picture("three/sub/0001.png")
+    def test_each_line_names_its_own(self, polyface, image):
+        image("one/0001.jpg", 80, 56)
+        image("two/0001.jpg", 96, 64)
+        image("three/sub/0001.png")
         detect(polyface, "one/0001.jpg", "two/0001.jpg", "three", "missing.png", status=1)
         assert [(line["image"], line["drawing"]) for line in lines()] == [
             ("one/0001.jpg", "0001_out.jpg"),
@@ -121,9 +121,9 @@ class TestDrawings:
             with Image.open(Path("out", line["drawing"])) as drawing:
                 assert drawing.size == (line["width"], line["height"])
 
-    def test_of_an_earlier_run_are_not_overwritten_by_another_picture_of_that_name(self, polyface, picture):
-        detect(polyface, picture("one/a.png", 80, 56))
-        detect(polyface, picture("two/a.png"))
+    def test_of_an_earlier_run_are_not_overwritten_by_another_image_of_that_name(self, polyface, image):
+        detect(polyface, image("one/a.png", 80, 56))
+        detect(polyface, image("two/a.png"))
         detect(polyface, "two/a.png")
         assert [(line["image"], line["drawing"]) for line in lines()] == [
             ("one/a.png", "a_out.jpg"),
@@ -133,15 +133,15 @@ class TestDrawings:
             assert drawing.size == (80, 56)
         assert files() == ["a-2_out.jpg", "a_out.jpg", "faces.jsonl"]
 
-    def test_go_where_this_run_says_whatever_a_line_claims(self, polyface, picture):
+    def test_go_where_this_run_says_whatever_a_line_claims(self, polyface, image):
         Path("out").mkdir()
         LINES.write_text('{"image": "a.png", "drawing": "../precious_out.jpg"}\n')
-        detect(polyface, picture("a.png"))
+        detect(polyface, image("a.png"))
         assert lines()[0]["drawing"] == "a_out.jpg"
         assert not Path("precious_out.jpg").exists()
 
-    def test_of_a_picture_that_is_named_twice_are_one(self, polyface, picture):
-        picture("a.png")
+    def test_of_an_image_that_is_named_twice_are_one(self, polyface, image):
+        image("a.png")
         detect(polyface, "a.png", "a.png")
         assert (images(), files()) == (["a.png"], ["a_out.jpg", "faces.jsonl"])
 
@@ -161,12 +161,12 @@ class TestDrawings:
         # With the square of their number it would be minutes.
         assert time.process_time() - started < 20
 
-    def test_do_not_take_the_place_of_a_picture_that_a_link_leads_to(self, polyface, picture):
-        picture("out/a_out.jpg")
+    def test_do_not_take_the_place_of_an_image_that_a_link_leads_to(self, polyface, image):
+        image("out/a_out.jpg")
         Path("link.png").symlink_to("out/a_out.jpg")
         before = Path("out/a_out.jpg").read_bytes()
-        result = detect(polyface, picture("a.png"), "link.png", status=2)
-        assert "The drawing of a.png would take the place of the picture" in result.stderr
+        result = detect(polyface, image("a.png"), "link.png", status=2)
+        assert "The drawing of a.png would take the place of the image" in result.stderr
         assert Path("out/a_out.jpg").read_bytes() == before
 
 
@@ -182,16 +182,16 @@ class TestLinksInIt:
         assert Path("precious").read_text() == "precious"
         assert list(Path("mine").iterdir()) == []
 
-    def test_lines_that_are_a_link_are_refused(self, polyface, picture):
+    def test_lines_that_are_a_link_are_refused(self, polyface, image):
         LINES.symlink_to("../precious")
-        result = detect(polyface, picture("a.png"), status=2)
+        result = detect(polyface, image("a.png"), status=2)
         assert "The output folder out cannot be written to." in result.stderr
         assert "it is a link" in result.stderr
 
-    def test_a_subfolder_that_is_a_link_fails_its_pictures_and_no_others(self, polyface, picture):
+    def test_a_subfolder_that_is_a_link_fails_its_images_and_no_others(self, polyface, image):
         Path("out/sub").symlink_to("../mine")
-        picture("in/a.png")
-        picture("in/sub/b.png")
+        image("in/a.png")
+        image("in/sub/b.png")
         result = detect(polyface, "in", status=1)
         assert "in/sub/b.png: its faces cannot be drawn: " in result.stderr
         assert [(line["image"], line["drawing"]) for line in lines()] == [
@@ -199,9 +199,9 @@ class TestLinksInIt:
             ("in/sub/b.png", None),
         ]
 
-    def test_a_drawing_that_is_a_link_is_replaced(self, polyface, picture):
+    def test_a_drawing_that_is_a_link_is_replaced(self, polyface, image):
         Path("out/a_out.jpg").symlink_to("../precious")
-        detect(polyface, picture("a.png"))
+        detect(polyface, image("a.png"))
         assert not Path("out/a_out.jpg").is_symlink()
 
 
@@ -218,7 +218,7 @@ class TestAFullDisk:
         )
 
     @pytest.fixture(autouse=True)
-    def pictures(self):
+    def images(self):
         for index in range(4):
             Path("in").mkdir(exist_ok=True)
             Image.effect_noise((300, 200), 80).convert("RGB").save(f"in/{index}.png")
@@ -237,12 +237,12 @@ class TestAFullDisk:
         assert result.returncode == 2
         assert LINES.read_bytes() == whole[0]
         assert "error: Cannot write to out." in result.stderr
-        assert "1 of 4 pictures were done; what was written is whole" in result.stderr
+        assert "1 of 4 images were done; what was written is whole" in result.stderr
         assert files() == ["faces.jsonl"]
 
 
-def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(polyface, picture, monkeypatch):
-    detect(polyface, picture("a.png"))
+def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(polyface, image, monkeypatch):
+    detect(polyface, image("a.png"))
     atomic_write = LockedFolder.atomic_write
 
     def full(self, name):
@@ -255,13 +255,13 @@ def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(p
         result = detect(polyface, "a.png", status=2)
     assert "still has the lines of before beside those of this run" in result.stderr
     assert images() == ["a.png", "a.png"]
-    detect(polyface, picture("b.png"))
+    detect(polyface, image("b.png"))
     assert images() == ["a.png", "b.png"]
 
 
 class TestAFolderThatGoesMeanwhile:
     def meanwhile(self, monkeypatch, act):
-        """Have something done to the folder while the second picture is looked at."""
+        """Have something done to the folder while the second image is looked at."""
         original, calls = FaceDetector.detect, []
 
         def acting(self, image):
@@ -273,30 +273,30 @@ class TestAFolderThatGoesMeanwhile:
         monkeypatch.setattr(FaceDetector, "detect", acting)
 
     @pytest.mark.parametrize("again", [False, True], ids=["gone", "another in its place"])
-    def test_moved_is_noticed_and_nothing_is_made_anew(self, polyface, picture, monkeypatch, again):
+    def test_moved_is_noticed_and_nothing_is_made_anew(self, polyface, image, monkeypatch, again):
         def act():
             Path("out").rename("there")
             if again:
                 Path("out").mkdir()
 
         self.meanwhile(monkeypatch, act)
-        result = detect(polyface, picture("a.png"), picture("b.png"), picture("c.png"), status=2)
+        result = detect(polyface, image("a.png"), image("b.png"), image("c.png"), status=2)
         assert "was removed, moved or replaced while it was written to" in result.stderr
-        assert "1 of 3 pictures were done" in result.stderr
+        assert "1 of 3 images were done" in result.stderr
         assert [json.loads(line)["image"] for line in Path("there/faces.jsonl").read_text().splitlines()] == ["a.png"]
         assert not Path("there", LOCK).exists()
         assert list(Path("out").iterdir()) == [] if again else not Path("out").exists()
 
     @pytest.mark.parametrize("act", [LINES.unlink, lambda: Path("new").touch() or Path("new").replace(LINES)])
-    def test_lines_that_are_removed_or_replaced_are_noticed(self, polyface, picture, monkeypatch, act):
+    def test_lines_that_are_removed_or_replaced_are_noticed(self, polyface, image, monkeypatch, act):
         self.meanwhile(monkeypatch, act)
-        result = detect(polyface, picture("a.png"), picture("b.png"), status=2)
+        result = detect(polyface, image("a.png"), image("b.png"), status=2)
         assert "faces.jsonl was removed or replaced while it was written to" in result.stderr
 
 
-def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(polyface, picture):
-    picture("a.png")
-    jobs = find_pictures(["b.png"])
+def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(polyface, image):
+    image("a.png")
+    jobs = find_images(["b.png"])
     with OutputFolder("out", jobs) as first:
         first.append("b.png", b'{"image": "b.png"}')
         result = detect(polyface, "a.png", status=2)
@@ -305,9 +305,9 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(polyface
     assert (images(), files()) == (["b.png", "c.png"], ["faces.jsonl"])
 
 
-def test_where_no_file_can_be_locked_that_is_said(polyface, picture, monkeypatch):
+def test_where_no_file_can_be_locked_that_is_said(polyface, image, monkeypatch):
     monkeypatch.setattr("polyface.storage.folders._lock", lambda _: False)
-    result = detect(polyface, picture("a.png"))
+    result = detect(polyface, image("a.png"))
     assert result.stderr == "note: out lies where no file can be locked; one run at a time!\n"
 
 

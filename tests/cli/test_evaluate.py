@@ -18,7 +18,7 @@ from polyface.pipeline.detector import FaceDetector
 from polyface.settings.config import settings
 from polyface.storage.folders import LockedFolder
 
-# Where the pictures of `picture` have their red square, and where they have nothing.
+# Where the images of `image` have their red square, and where they have nothing.
 SQUARE, NOTHING = (16, 8, 8, 8), (40, 24, 8, 8)
 TRUTH = {
     "0--Parade/a": ([SQUARE], {"easy": [1], "medium": [1], "hard": [1]}),
@@ -36,11 +36,11 @@ SUBSETS = {
 
 
 @pytest.fixture(autouse=True)
-def data_set(write_mats, picture, folder):
-    """Ground truth for four pictures, three of which are there."""
+def data_set(write_mats, image, folder):
+    """Ground truth for four images, three of which are there."""
     write_mats(folder / "ground_truth", TRUTH)
     for name in list(TRUTH)[:3]:
-        picture(f"images/{name}.jpg", quality=100, subsampling=0)
+        image(f"images/{name}.jpg", quality=100, subsampling=0)
 
 
 @pytest.fixture
@@ -59,11 +59,11 @@ def rows(text):
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
-def test_the_report_has_the_figures_over_the_pictures_that_are_there_and_how_they_were_made(report):
+def test_the_report_has_the_figures_over_the_images_that_are_there_and_how_they_were_made(report):
     actual = report()
-    assert {key: actual[key] for key in ("dataset", "pictures", "of", "subsets", "failed")} == {
+    assert {key: actual[key] for key in ("dataset", "evaluated", "of", "subsets", "failed")} == {
         "dataset": "WIDER FACE",
-        "pictures": 3,
+        "evaluated": 3,
         "of": 4,
         "subsets": SUBSETS,
         "failed": {},
@@ -94,7 +94,7 @@ def test_the_table_has_them_too(polyface):
     result = polyface(*RUN, "--max-side", "64")
     assert (result.exit_code, result.stderr) == (0, "")
     table = rows(result.stdout)
-    assert table[0] == "WIDER FACE, 3 of 4 pictures"
+    assert table[0] == "WIDER FACE, 3 of 4 images"
     for row in (
         "Subset Faces Average precision",
         "easy 1 50.00",
@@ -122,7 +122,7 @@ def test_predictions_are_kept_in_the_official_format_and_evaluate_alike(report, 
     assert (again["subsets"], again["settings"], again["plot"]) == (first["subsets"], None, None)
 
 
-def test_a_picture_of_the_curve_that_cannot_be_written_takes_no_figure_with_it(polyface, folder):
+def test_an_image_of_the_curve_that_cannot_be_written_takes_no_figure_with_it(polyface, folder):
     (folder / "file").write_text("in the way")
     result = polyface(*RUN, "--plot", "file/curve.png", "--json")
     assert (result.exit_code, json.loads(result.stdout)["subsets"]) == (2, SUBSETS)
@@ -130,7 +130,7 @@ def test_a_picture_of_the_curve_that_cannot_be_written_takes_no_figure_with_it(p
     assert result.stderr.endswith("\nTo fix it: --plot ANOTHER.png\n")
 
 
-def test_a_picture_of_the_curve_is_drawn_beside_them_or_where_it_is_told(report):
+def test_an_image_of_the_curve_is_drawn_beside_them_or_where_it_is_told(report):
     report()
     report(*RUN, "--predictions", "widerface-results/predictions", "--plot", "curves/mine.webp")
     for path, kind in (("widerface-results/precision_recall.png", "PNG"), ("curves/mine.webp", "WEBP")):
@@ -160,7 +160,7 @@ class TestThreshold:
 class TestInterruption:
     @pytest.fixture
     def detected(self, monkeypatch):
-        """The pictures that a detector sees; while it sees the second, somebody interrupts, once."""
+        """The images that a detector sees; while it sees the second, somebody interrupts, once."""
         detect, seen = FaceDetector.detect, []
 
         def interrupted(self, image):
@@ -176,7 +176,7 @@ class TestInterruption:
         result = polyface(*RUN, "--json")
         assert (result.exit_code, result.stdout) == (130, "")
         assert result.stderr == "interrupted after 1 of 3; the same command goes on from there\n"
-        assert report(*RUN, stderr="note: 1 of 3 pictures were done before\n")["subsets"] == SUBSETS
+        assert report(*RUN, stderr="note: 1 of 3 images were done before\n")["subsets"] == SUBSETS
         assert detected == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]
 
     def test_while_a_file_is_written_nothing_of_it_stays(self, polyface, report, folder, monkeypatch):
@@ -186,7 +186,7 @@ class TestInterruption:
         def interrupted(self, name):
             calls.append(name)
             with atomic_write(self, name) as stream:
-                if len(calls) == 3:  # settings, the first picture, the second
+                if len(calls) == 3:  # settings, the first image, the second
                     stream.write(b"b.jpg")
                     raise KeyboardInterrupt
                 yield stream
@@ -196,7 +196,7 @@ class TestInterruption:
             assert polyface(*RUN).exit_code == 130
         files = [path.name for path in (folder / "widerface-results").rglob("*") if path.is_file()]
         assert sorted(files) == ["a.txt", "settings.json"]
-        assert report(*RUN, stderr="note: 1 of 3 pictures were done before\n")["subsets"] == SUBSETS
+        assert report(*RUN, stderr="note: 1 of 3 images were done before\n")["subsets"] == SUBSETS
 
     def test_other_settings_do_not_go_on_with_these_predictions(self, polyface, report):
         report()
@@ -213,7 +213,7 @@ class TestInterruption:
 
     def test_what_moves_no_box_may_change(self, report):
         report()
-        report(*RUN, "--batch-size", "2", stderr="note: 3 of 3 pictures were done before\n")
+        report(*RUN, "--batch-size", "2", stderr="note: 3 of 3 images were done before\n")
 
 
 def test_a_fault_of_a_plugin_ends_the_run_and_keeps_what_was_done(polyface, report, monkeypatch):
@@ -228,16 +228,16 @@ def test_a_fault_of_a_plugin_ends_the_run_and_keeps_what_was_done(polyface, repo
         patch.setattr(FaceDetector, "detect", faulty)
         result = polyface(*RUN)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "error: The plugin is broken.\n")
-    assert report(*RUN, stderr="note: 2 of 3 pictures were done before\n")["subsets"] == SUBSETS
+    assert report(*RUN, stderr="note: 2 of 3 images were done before\n")["subsets"] == SUBSETS
 
 
-class TestPicturesThatCannotBeRead:
+class TestImagesThatCannotBeRead:
     def test_count_as_without_faces_are_named_and_end_with_status_1(self, polyface):
-        Path("images/0--Parade/a.jpg").write_bytes(b"no picture")
+        Path("images/0--Parade/a.jpg").write_bytes(b"no image")
         result = polyface(*RUN, "--json")
         assert result.exit_code == 1
         first, last = result.stderr.splitlines()
-        assert first.startswith("0--Parade/a: is not a picture in a format that is read: ")
+        assert first.startswith("0--Parade/a: is not an image in a format that is read: ")
         assert last == "note: counted as without faces, since they could not be read, 1: 0--Parade/a"
         actual = json.loads(result.stdout)
         assert list(actual["failed"]) == ["0--Parade/a"]
@@ -246,7 +246,7 @@ class TestPicturesThatCannotBeRead:
             "medium": 0,
             "hard": 0,
         }
-        assert rows(polyface(*RUN).stdout)[0] == "WIDER FACE, 3 of 4 pictures, 1 of them not read"
+        assert rows(polyface(*RUN).stdout)[0] == "WIDER FACE, 3 of 4 images, 1 of them not read"
 
     def test_are_tried_again(self, polyface, report):
         path = Path("images/0--Parade/a.jpg")
@@ -254,7 +254,7 @@ class TestPicturesThatCannotBeRead:
         path.write_bytes(whole[:200])
         assert polyface(*RUN).exit_code == 1
         path.write_bytes(whole)
-        assert report(*RUN, stderr="note: 2 of 3 pictures were done before\n")["subsets"] == SUBSETS
+        assert report(*RUN, stderr="note: 2 of 3 images were done before\n")["subsets"] == SUBSETS
 
     def test_that_do_not_fit_into_memory_are_among_them(self, polyface, monkeypatch):
         def detect(self, image):
@@ -271,7 +271,7 @@ class TestPicturesThatCannotBeRead:
 class TestPredictionsOfOthers:
     @pytest.fixture(autouse=True)
     def predictions(self):
-        """Somebody's files for every picture of the ground truth: all faces, exactly."""
+        """Somebody's files for every image of the ground truth: all faces, exactly."""
         for name, (boxes, _) in TRUTH.items():
             path = Path("theirs", f"{name}.txt")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,21 +281,21 @@ class TestPredictionsOfOthers:
 
     def test_are_evaluated_over_the_whole_ground_truth(self, report):
         actual = report(*self.EVERY)
-        assert (actual["pictures"], actual["of"]) == (4, 4)
+        assert (actual["evaluated"], actual["of"]) == (4, 4)
         assert actual["subsets"]["easy"] == {"faces": 2, "average_precision": 100}
 
-    def test_or_over_the_pictures_that_are_there_and_what_is_left_out_is_said(self, report):
-        note = "note: predictions for pictures that are not evaluated are left out, 1: 1--Handshaking/d\n"
+    def test_or_over_the_images_that_are_there_and_what_is_left_out_is_said(self, report):
+        note = "note: predictions for images that are not evaluated are left out, 1: 1--Handshaking/d\n"
         actual = report(*self.EVERY, "--images", "images", stderr=note)
-        assert (actual["pictures"], actual["of"]) == (3, 4)
+        assert (actual["evaluated"], actual["of"]) == (3, 4)
         assert actual["subsets"]["hard"] == {"faces": 2, "average_precision": 100}
 
     def test_that_are_missing_are_named(self, polyface):
         Path("theirs/0--Parade/b.txt").unlink()
         result = polyface(*self.EVERY)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "theirs has no predictions for 1 of 4 pictures.\n  - 1: 0--Parade/b\n" in result.stderr
-        assert "--images DIR with the pictures that have predictions" in result.stderr
+        assert "theirs has no predictions for 1 of 4 images.\n  - 1: 0--Parade/b\n" in result.stderr
+        assert "--images DIR with the images that have predictions" in result.stderr
 
     def test_that_are_damaged_are_named(self, polyface):
         Path("theirs/0--Parade/b.txt").write_text("b\n1\n1 2 3 4 nan\n")
@@ -317,13 +317,13 @@ class TestPredictionsOfOthers:
         assert f"--predictions runs no detector, so {flag} has no part in it." in result.stderr
 
 
-class TestBeforeTheFirstPicture:
+class TestBeforeTheFirstImage:
     @pytest.fixture(autouse=True)
     def no_detector(self, monkeypatch):
         def create(**options):
             raise AssertionError("the detector was made")
 
-        monkeypatch.setattr("polyface.pipeline.detector.create_detector", create)
+        monkeypatch.setattr("polyface.building.create_detector", create)
 
     def test_a_missing_package_is_named_with_its_command(self, polyface, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
@@ -338,9 +338,9 @@ class TestBeforeTheFirstPicture:
             (("--ground-truth", "ground_truth"), "There is nothing to evaluate."),
             (("--ground-truth", "nowhere", "--images", "images"), "nowhere is not there"),
             (("--ground-truth", "images", "--images", "images"), "images lacks wider_face_val.mat"),
-            (("--ground-truth", "ground_truth", "--images", "ground_truth"), "has none of the 4 pictures"),
-            ((*RUN[2:], "--plot", "x.xyz"), "matplotlib writes no picture named x.xyz"),
-            ((*RUN[2:], "--plot", "x"), "matplotlib writes no picture named x"),
+            (("--ground-truth", "ground_truth", "--images", "ground_truth"), "has none of the 4 images"),
+            ((*RUN[2:], "--plot", "x.xyz"), "matplotlib writes no image named x.xyz"),
+            ((*RUN[2:], "--plot", "x"), "matplotlib writes no image named x"),
         ],
     )
     def test_what_is_wrong_is_said(self, polyface, arguments, said):
@@ -349,20 +349,20 @@ class TestBeforeTheFirstPicture:
         assert said in result.stderr
 
 
-def test_pictures_without_ground_truth_are_named(report, picture):
-    picture("images/9--Other/x.jpg")
-    actual = report(*RUN, stderr="note: pictures without ground truth are left out, 1: 9--Other/x\n")
-    assert actual["pictures"] == 3
+def test_images_without_ground_truth_are_named(report, image):
+    image("images/9--Other/x.jpg")
+    actual = report(*RUN, stderr="note: images without ground truth are left out, 1: 9--Other/x\n")
+    assert actual["evaluated"] == 3
 
 
-def test_hidden_files_beside_the_pictures_are_nobodys(report):
+def test_hidden_files_beside_the_images_are_nobodys(report):
     for name in ("images/0--Parade/._a.jpg", "images/.git/b.jpg"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(b"of a file system that has no place for it")
     assert report()["subsets"] == SUBSETS
 
 
-def test_a_folder_of_pictures_that_cannot_be_listed_ends_the_evaluation(polyface, monkeypatch):
+def test_a_folder_of_images_that_cannot_be_listed_ends_the_evaluation(polyface, monkeypatch):
     listdir = os.listdir
 
     def guarded(path):

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 import polyface as package
-from polyface.graphs.plan import is_installed
+from polyface.machine.drivers import is_installed
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import BackendSpec, Capability, ConverterSpec, Ref
@@ -34,9 +34,9 @@ class Writer:
 
 class Reader:
     def probe(self):
-        from polyface.plugins.protocols import Found
+        from polyface.plugins.protocols import DeviceReport
 
-        return (Found(device="cpu", precisions=("fp32",)),)
+        return (DeviceReport(device="cpu", precisions=("fp32",)),)
 
     def compile(self, graph, request):
         from polyface_example.backend import NumpyBackend
@@ -46,7 +46,7 @@ class Reader:
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(polyface, monkeypatch):
     """Become a machine with the reader, and with the writer or without."""
     fake = types.ModuleType("written_graphs")
     fake.Writer, fake.Reader = Writer, Reader
@@ -66,8 +66,7 @@ def machine(monkeypatch):
         plugin.polyface_converters = hookimpl(lambda: [writes] if writer else [])
         plugins = PluginManager.discover({"POLYFACE_PLUGINS": "polyface-example"})
         plugins.register(plugin, name="written")
-        for module in ("polyface.cli.export", "polyface.cli.matrix", "polyface.pipeline.detector"):
-            monkeypatch.setattr(f"{module}.installed_plugins", lambda: plugins)
+        polyface.plugins = plugins
 
     return machine
 
@@ -124,23 +123,23 @@ def test_the_table_says_what_was_made_and_how_to_run_it(polyface, machine, folde
     assert "input image (n, 3, h, w)" in rows
     assert "outputs loc (n, p, 4), logits (n, p, 2)" in rows
     assert "ink blue" in rows
-    assert rows[-1] == f"polyface detect PICTURE --detector example-redbox --artifacts '{folder / 'my graphs'}'"
+    assert rows[-1] == f"polyface detect IMAGE --detector example-redbox --artifacts '{folder / 'my graphs'}'"
     again = polyface("export", "example-redbox", "--to", "written", "--output", "my graphs")
     assert again.stdout.startswith("example-redbox as written, exported before\n")
 
 
-def test_without_output_it_goes_to_the_cache_and_is_found_there(polyface, machine, picture, folder):
+def test_without_output_it_goes_to_the_cache_and_is_found_there(polyface, machine, image, folder):
     machine(writer=True)
     assert polyface("export", "example-redbox", "--to", "written").exit_code == 0
     machine(writer=False)
-    [[face]] = detected(polyface("detect", picture("a.png"), "--backend", "reader", "--json"))
+    [[face]] = detected(polyface("detect", image("a.png"), "--backend", "reader", "--json"))
     assert face["box"] == [16, 8, 24, 16]
     assert len(list((folder / ".home/artifacts").iterdir())) == 1
 
 
 @pytest.mark.parametrize("how", ["option", "environment", "file"])
-def test_a_folder_runs_where_no_converter_is(polyface, exported, picture, how):
-    path = picture("a.png")
+def test_a_folder_runs_where_no_converter_is(polyface, exported, image, how):
+    path = image("a.png")
     if how == "file":
         Path("polyface.toml").write_text('artifacts = "graphs"')
     options = ["--artifacts", "graphs"] if how == "option" else []
@@ -149,9 +148,9 @@ def test_a_folder_runs_where_no_converter_is(polyface, exported, picture, how):
     assert face["box"] == [16, 8, 24, 16]
 
 
-def test_a_damaged_artifact_is_refused_with_the_reason_and_the_command(polyface, exported, picture, folder):
+def test_a_damaged_artifact_is_refused_with_the_reason_and_the_command(polyface, exported, image, folder):
     exported.write_text("else")
-    result = polyface("detect", picture("a.png"), "--backend", "reader", "--artifacts", "graphs")
+    result = polyface("detect", image("a.png"), "--backend", "reader", "--artifacts", "graphs")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: The exported graph of 'example-redbox' cannot be used.\n"
@@ -160,10 +159,10 @@ def test_a_damaged_artifact_is_refused_with_the_reason_and_the_command(polyface,
     )
 
 
-def test_an_artifact_of_another_detector_under_this_name_is_refused(polyface, exported, picture):
+def test_an_artifact_of_another_detector_under_this_name_is_refused(polyface, exported, image):
     manifest = exported.parent / "manifest.json"
     manifest.write_text(manifest.read_text().replace("example-redbox", "example-bluebox"))
-    result = polyface("detect", picture("a.png"), "--backend", "reader", "--artifacts", "graphs")
+    result = polyface("detect", image("a.png"), "--backend", "reader", "--artifacts", "graphs")
     assert result.exit_code == 2
     assert "is refused: it is of another detector: 'example-bluebox', not 'example-redbox'" in result.stderr
 
@@ -178,8 +177,8 @@ def test_matrix_knows_the_folder(polyface, exported):
     assert (ready["status"], ready["detail"]) == ("ready", "written, from the artifact folder")
 
 
-def test_a_folder_that_is_not_there_is_refused(polyface, exported, picture, folder):
-    result = polyface("detect", picture("a.png"), "--backend", "reader", "--artifacts", "grahps")
+def test_a_folder_that_is_not_there_is_refused(polyface, exported, image, folder):
+    result = polyface("detect", image("a.png"), "--backend", "reader", "--artifacts", "grahps")
     assert result.exit_code == 2
     assert f"artifacts must name a folder that exists, not {folder}/grahps." in result.stderr
 

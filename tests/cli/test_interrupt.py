@@ -1,4 +1,4 @@
-"""A run that is interrupted leaves whole lines and whole pictures."""
+"""A run that is interrupted leaves whole lines and whole images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polyface.storage.folders import LockedFolder
 
 
 def check_whole(out):
-    """Check that every line and drawing is whole, and return the pictures of the lines."""
+    """Check that every line and drawing is whole, and return the images of the lines."""
     text = (out / "faces.jsonl").read_text()
     assert text.endswith("\n")
     names = [json.loads(line)["image"] for line in text.splitlines()]
@@ -31,11 +31,11 @@ def check_whole(out):
 
 
 @pytest.fixture
-def five(picture):
-    return [picture(f"in/{index}.png") for index in range(5)]
+def five(image):
+    return [image(f"in/{index}.png") for index in range(5)]
 
 
-def test_while_the_third_picture_is_detected(polyface, five, folder, monkeypatch):
+def test_while_the_third_image_is_detected(polyface, five, folder, monkeypatch):
     detect, calls = FaceDetector.detect, []
 
     def interrupted(self, image):
@@ -67,11 +67,11 @@ def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch)
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
 
 
-def test_by_a_signal_to_a_real_process(picture, folder):
+def test_by_a_signal_to_a_real_process(image, folder):
     # The lines are more than a pipe holds, so the process cannot be done before the signal: nobody reads the rest.
     count = 400
     for index in range(count):
-        picture(f"in/{index:03}{'x' * 200}.png")
+        image(f"in/{index:03}{'x' * 200}.png")
     # A shell's background jobs ignore the signal, and hand that down.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import polyface.cli as c;"
     command = [sys.executable, "-c", f"{code} c.main(sys.argv[1:])", "detect", "in", "--output", "out", "--json"]

@@ -105,7 +105,7 @@ class TestAuto:
     WHY = "of the backends that could run it, it has the highest preference (7)"
 
     @pytest.fixture(autouse=True)
-    def three(self, monkeypatch):
+    def three(self, polyface):
         """The toy's backend, one that is preferred to it, and one for a GPU, whose driver is not here."""
         gpu = Capability(device="cuda", driver=["libno-such-driver.so"])
         plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
@@ -118,7 +118,7 @@ class TestAuto:
             ]
         )
         plugins.register(plugin, name="three")
-        monkeypatch.setattr("polyface.cli.matrix.installed_plugins", lambda: plugins)
+        polyface.plugins = plugins
 
     @pytest.mark.parametrize("options", [[], ["--probe"]])
     def test_the_one_it_picks_has_the_reason_and_no_other(self, polyface, options):
@@ -134,7 +134,7 @@ class TestAuto:
         assert table[table.index("example-redbox preferred ready numpy") + 1] == f"auto picks it: {self.WHY}"
 
     def test_a_gpu_comes_first_where_its_driver_is_here(self, polyface, monkeypatch):
-        monkeypatch.setattr("polyface.pipeline.detector.has_driver", lambda claim: claim.device == "cuda")
+        monkeypatch.setattr("polyface.building.has_driver", lambda libraries: "libno-such-driver.so" in libraries)
         assert listed(polyface("matrix", "--json"), backend="preferred")["auto"] == ""
         why = "of the backends with cuda, whose driver is here, it has the highest preference (3)"
         assert listed(polyface("matrix", "--json"), backend="gpu")["auto"] == why
@@ -151,7 +151,7 @@ class TestNotes:
     """What to know before relying on a device stands beside it: on a backend that works and on one that is refused."""
 
     @pytest.fixture(autouse=True)
-    def noted(self, monkeypatch):
+    def noted(self, polyface):
         """Backends like the toy's: on a GPU alone, and on either."""
         gpu, cpu = Capability(device="cuda", note="never tried"), Capability(device="cpu")
         plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
@@ -164,8 +164,7 @@ class TestNotes:
             ]
         )
         plugins.register(plugin, name="noted")
-        for command in ("matrix", "backends"):
-            monkeypatch.setattr(f"polyface.cli.{command}.installed_plugins", lambda: plugins)
+        polyface.plugins = plugins
 
     @pytest.mark.parametrize(
         ("backend", "device", "shown"),
@@ -188,10 +187,10 @@ class TestNotes:
 
 class TestProbe:
     @pytest.fixture(autouse=True)
-    def only_the_toy(self, monkeypatch):
+    def only_the_toy(self, polyface):
         """Probing runs what it probes; the other plugins are no concern of these tests."""
         plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
-        monkeypatch.setattr("polyface.cli.matrix.installed_plugins", lambda: plugins)
+        polyface.plugins = plugins
 
     def test_a_pair_that_ran_says_on_what(self, polyface):
         entry = listed(polyface("matrix", "--probe", "--json"), **TOY)
@@ -212,8 +211,8 @@ class TestProbe:
 
 
 @pytest.mark.parametrize("command", ["plugins", "detectors", "backends", "matrix"])
-def test_where_nothing_is_installed_the_way_to_have_something_is_shown(polyface, monkeypatch, command):
-    monkeypatch.setattr(f"polyface.cli.{command}.installed_plugins", PluginManager)
+def test_where_nothing_is_installed_the_way_to_have_something_is_shown(polyface, command):
+    polyface.plugins = PluginManager()
     result = polyface(command)
     assert result.exit_code == 0
     assert "pip install polyface-retinaface 'polyface-onnxruntime[cpu]'" in result.stderr

@@ -48,15 +48,15 @@ def chatty():
 SAID = [f"{how} in {place}" for place in ("probe", "compile", "run") for how in ("printed", "written")]
 
 
-def test_what_a_backend_prints_is_not_among_the_json(chatty, picture):
-    done = chatty("detect", picture("é.png"), "--json")
+def test_what_a_backend_prints_is_not_among_the_json(chatty, image):
+    done = chatty("detect", image("é.png"), "--json")
     assert done.returncode == 0
     assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == ["é.png"]
     assert sorted(line for line in done.stderr.splitlines() if " in " in line) == sorted(SAID)
 
 
-def test_what_a_backend_prints_is_not_in_the_table(chatty, picture):
-    done = chatty("detect", picture("a.png"))
+def test_what_a_backend_prints_is_not_in_the_table(chatty, image):
+    done = chatty("detect", image("a.png"))
     assert done.returncode == 0
     assert "a.png" in done.stdout
     assert " in " not in done.stdout
@@ -69,8 +69,8 @@ def test_standard_output_keeps_its_encoding_and_what_it_does_with_other_letters(
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\xe9 \\u4e00\n", b"")
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(picture):
-    command = [sys.executable, "-m", "polyface", "detect", picture("a.png"), "--json"]
+def test_a_reader_that_goes_away_ends_the_command_quietly(image):
+    command = [sys.executable, "-m", "polyface", "detect", image("a.png"), "--json"]
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True)
@@ -79,8 +79,8 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(picture):
     assert "BrokenPipe" not in done.stderr
 
 
-def test_a_process_without_standard_output_works(picture):
-    command = [sys.executable, "-m", "polyface", "detect", picture("a.png"), "--json"]
+def test_a_process_without_standard_output_works(image):
+    command = [sys.executable, "-m", "polyface", "detect", image("a.png"), "--json"]
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))
     assert done.returncode == 0
 

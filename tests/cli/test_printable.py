@@ -105,7 +105,7 @@ class TestNotes:
         polyface("config", "--detector", "")
         assert [(logger.handlers, logger.level) for logger in loggers] == before
 
-    def test_what_is_said_of_a_picture_is_a_note_and_printable(self, polyface):
+    def test_what_is_said_of_an_image_is_a_note_and_printable(self, polyface):
         blank = Image.new("RGBA", (64, 64))
         blank.save(f"{STEERING}.png")
         result = polyface("detect", f"{STEERING}.png", "--json")

@@ -15,9 +15,9 @@ ENCODINGS = ["ascii:strict", "cp1252:strict", "latin-1:strict", "utf-8:strict", 
 
 
 @pytest.fixture
-def names(picture):
+def names(image):
     try:
-        return [str(picture("a.png").rename(name)) for name in NAMES]
+        return [str(image("a.png").rename(name)) for name in NAMES]
     except OSError:
         pytest.skip("this file system wants names in UTF-8")
 
@@ -36,7 +36,7 @@ def test_the_table_of_detect(names, encoding):
     result = run(encoding, "detect", *names, "--timing", "--output", "out")
     assert result.returncode == 0
     table = result.stdout.decode(encoding.partition(":")[0])
-    assert "4 pictures" in table
+    assert "4 images" in table
     assert "Where the time went" in table
     assert len(Path("out/faces.jsonl").read_bytes().splitlines()) == 4
 

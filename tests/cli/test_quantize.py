@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from polyface.graphs.plan import is_installed
+from polyface.machine.drivers import is_installed
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import ConverterSpec, Ref
@@ -28,8 +28,8 @@ class Converter:
 
 
 class Quantizer:
-    def quantize(self, _graph, pictures, directory):
-        sizes = [f"{picture.shape[3]}x{picture.shape[2]}" for picture in pictures]
+    def quantize(self, _graph, images, directory):
+        sizes = [f"{image.shape[3]}x{image.shape[2]}" for image in images]
         (directory / "graph.int8").write_text(" ".join(sizes))
         return directory / "graph.int8"
 
@@ -38,7 +38,7 @@ class Quantizer:
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch):
+def machine(polyface, monkeypatch):
     fake = types.ModuleType("toy_bits")
     fake.Converter, fake.Quantizer = Converter, Quantizer
     monkeypatch.setitem(sys.modules, "toy_bits", fake)
@@ -51,14 +51,13 @@ def machine(monkeypatch):
     )
     plugins = PluginManager.discover({"POLYFACE_PLUGINS": "polyface-example"})
     plugins.register(plugin, name="bits")
-    for module in ("polyface.cli.quantize", "polyface.cli.export"):
-        monkeypatch.setattr(f"{module}.installed_plugins", lambda: plugins)
+    polyface.plugins = plugins
 
 
 @pytest.fixture
 def quantize(polyface):
     def quantize(*options):
-        result = polyface("quantize", "example-redbox", "--images", "pictures", "--json", *options)
+        result = polyface("quantize", "example-redbox", "--images", "images", "--json", *options)
         return result, json.loads(result.stdout) if result.stdout else None
 
     return quantize
@@ -68,61 +67,61 @@ def sizes(entry):
     return Path(entry["path"]).read_text().split()
 
 
-def test_it_goes_through_the_pictures_of_the_folder_in_order_and_says_what_it_made(quantize, picture, folder):
-    picture("pictures/b.png", 100, 40)
-    picture("pictures/below/c.jpg", 20, 20)
-    picture("pictures/a.png", 64, 48)
+def test_it_goes_through_the_images_of_the_folder_in_order_and_says_what_it_made(quantize, image, folder):
+    image("images/b.png", 100, 40)
+    image("images/below/c.jpg", 20, 20)
+    image("images/a.png", 64, 48)
     result, entry = quantize("--output", "graphs")
     assert (result.exit_code, result.stderr) == (0, "")
     assert sizes(entry) == ["64x64", "128x64", "32x32"]  # a, b, below/c: padded to multiples of 32
     assert Path(entry["path"]).is_relative_to(folder / "graphs")
     assert (entry["kind"], entry["new"]) == ("onnx-int8", True)
-    assert entry["provenance"]["calibration"].startswith("3 pictures, max_side=None")
+    assert entry["provenance"]["calibration"].startswith("3 images, max_side=None")
     assert quantize("--output", "graphs")[1]["new"] is False
 
 
-def test_sizes_are_those_it_will_detect_at(quantize, picture):
-    picture("pictures/a.png", 400, 200)
+def test_sizes_are_those_it_will_detect_at(quantize, image):
+    image("images/a.png", 400, 200)
     assert sizes(quantize("--max-side", "100", "--pad-to", "8")[1]) == ["104x56"]
     assert sizes(quantize("--infer-size", "64x96")[1]) == ["96x64"]
 
 
-def test_of_many_pictures_a_few_are_taken_from_everywhere(quantize, picture):
+def test_of_many_images_a_few_are_taken_from_everywhere(quantize, image):
     for number in range(10):
-        picture(f"pictures/{number}.png", 32 * (number + 1), 32)
+        image(f"images/{number}.png", 32 * (number + 1), 32)
     assert sizes(quantize("--count", "3")[1]) == ["32x32", "128x32", "224x32"]  # 0, 3 and 6
     assert len(sizes(quantize("--count", "10")[1])) == 10
 
 
-def test_a_picture_that_cannot_be_read_is_named_and_the_rest_is_used(quantize, picture, folder):
-    picture("pictures/a.png")
-    (folder / "pictures" / "b.jpg").write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_is_named_and_the_rest_is_used(quantize, image, folder):
+    image("images/a.png")
+    (folder / "images" / "b.jpg").write_bytes(b"no image")
     result, entry = quantize()
     assert result.exit_code == 1
-    assert result.stderr.startswith("pictures/b.jpg: is not a picture in a format that is read")
+    assert result.stderr.startswith("images/b.jpg: is not an image in a format that is read")
     assert sizes(entry) == ["64x64"]
 
 
-def test_without_a_picture_there_is_nothing_to_calibrate_with(quantize, folder):
-    (folder / "pictures").mkdir()
+def test_without_an_image_there_is_nothing_to_calibrate_with(quantize, folder):
+    (folder / "images").mkdir()
     result, _ = quantize()
     assert result.exit_code == 2
-    assert "pictures: the folder has no pictures\n" in result.stderr
+    assert "images: the folder has no images\n" in result.stderr
     assert "error: There is nothing to calibrate 'example-redbox' with." in result.stderr
 
 
-def test_the_table_ends_with_the_commands_that_run_and_compare_it(polyface, picture):
-    picture("my pictures/a.png")
-    result = polyface("quantize", "example-redbox", "--images", "my pictures", "--output", "graphs", COLUMNS="200")
+def test_the_table_ends_with_the_commands_that_run_and_compare_it(polyface, image):
+    image("my images/a.png")
+    result = polyface("quantize", "example-redbox", "--images", "my images", "--output", "graphs", COLUMNS="200")
     assert result.exit_code == 0
     assert "example-redbox as onnx-int8, quantized" in result.stdout
     run, compare = [shlex.split(line) for line in result.stdout.splitlines() if line.startswith("  polyface ")]
     there = ["--artifacts", str(Path("graphs").absolute())]
-    assert run == ["polyface", "detect", "PICTURE", "--detector", "example-redbox", "--precision", "int8", *there]
+    assert run == ["polyface", "detect", "IMAGE", "--detector", "example-redbox", "--precision", "int8", *there]
     assert compare[:6] == [
         "polyface", "compare", "example-redbox", "--backends", "onnxruntime,onnxruntime:int8", "--images",
     ]  # fmt: skip
-    assert compare[6:] == ["my pictures", *there]
+    assert compare[6:] == ["my images", *there]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +131,8 @@ def test_the_table_ends_with_the_commands_that_run_and_compare_it(polyface, pict
         (["--count", "0"], "0 is not in the range x>=1"),
     ],
 )
-def test_what_cannot_be_made_is_refused(quantize, picture, options, message):
-    picture("pictures/a.png")
+def test_what_cannot_be_made_is_refused(quantize, image, options, message):
+    image("images/a.png")
     result, _ = quantize(*options)
     assert result.exit_code == 2
     assert message in result.stderr

@@ -39,6 +39,7 @@ VALUES = {
     "batch_size": (3, "3"),
     "run_pixels": (2_000_000, "2000000"),
     "threads": (2, "2"),
+    "trim": (False, "false"),
     "backend_options": ({"threads": 2, "spin": False, "mode": "fast"}, "threads=2,spin=false,mode=fast"),
     "timing": (True, "true"),
     "output": ("faces", "faces"),
@@ -79,7 +80,9 @@ def test_a_setting_is_an_environment_variable(polyface, name):
 def test_a_setting_is_an_option(polyface, name):
     value, text = VALUES[name]
     option = f"--{name.replace('_', '-')}"
-    entry = shown(polyface("config", "--json", *([option] if value is True else [option, text])))[name]
+    flags = {True: [option], False: [option.replace("--", "--no-")]}
+    given = flags[value] if isinstance(value, bool) else [option, text]
+    entry = shown(polyface("config", "--json", *given))[name]
     assert entry == {"value": value, "source": "option"}
 
 

@@ -37,7 +37,7 @@ def weights(name, *urls, **changes):
 
 
 @pytest.fixture
-def install(monkeypatch):
+def install(polyface):
     """Have nothing installed but the toy's backend and these detectors, with weights by the detector's name."""
 
     def install(**detectors):
@@ -58,8 +58,7 @@ def install(monkeypatch):
 
         plugins = PluginManager()
         plugins.register(Plugin, name="toys")
-        for module in ("cli.fetch", "cli.weights", "cli.matrix", "pipeline.detector"):
-            monkeypatch.setattr(f"polyface.{module}.installed_plugins", lambda: plugins)
+        polyface.plugins = plugins
 
     return install
 
@@ -153,10 +152,10 @@ def test_nothing_is_fetched_for_a_detector_without_weights_and_for_those_of_a_pl
     ]
 
 
-def test_the_command_that_detect_and_matrix_print_is_the_one_that_helps(polyface, install, server, answer, picture):
+def test_the_command_that_detect_and_matrix_print_is_the_one_that_helps(polyface, install, server, answer, image):
     url = server.url("/w", answer.whole(CONTENT))
     install(toy=[weights("wider", url), weights("crowd", url)])
-    refused = polyface("detect", picture("a.png"), "--detector", "toy", "--weights", "crowd")
+    refused = polyface("detect", image("a.png"), "--detector", "toy", "--weights", "crowd")
     assert refused.exit_code == 2
     assert refused.stderr.endswith("To fix it: polyface fetch toy --weights crowd\n")
     (cell,) = json.loads(polyface("matrix", "--json").stdout)

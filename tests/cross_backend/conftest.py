@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import polyface
-from polyface.graphs.plan import is_installed
 from polyface.graphs.quantize import quantize
+from polyface.machine.drivers import is_installed
 from polyface.plugins.manager import installed_plugins
 from polyface.settings.config import Config
 
@@ -74,12 +74,12 @@ def calibrate(weights_of, tmp_path_factory):
 
 @pytest.fixture
 def examples(pytestconfig):
-    """The repository's example pictures, of three sizes."""
+    """The repository's example images, of three sizes."""
     return sorted((pytestconfig.rootpath / "examples").glob("*.jpg"))
 
 
 def noise(height, width, seed=0):
-    """A picture of random pixels: no network was trained on it, so that every layer gets odd input."""
+    """An image of random pixels: no network was trained on it, so that every layer gets odd input."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 

@@ -43,7 +43,7 @@ def detector(build):
 
 @pytest.fixture
 def sample(cell, weights_of, examples, noise):
-    """Pictures to look at: the examples for a trained network, small noise for random weights, which may be slow."""
+    """Images to look at: the examples for a trained network, small noise for random weights, which may be slow."""
     return examples if weights_of(cell.detector.name) is None else [noise(72, 104), noise(56, 80)]
 
 
@@ -58,26 +58,26 @@ def assert_same(actual, expected, tolerance):
 
 
 def test_a_batch_of_n_gives_the_raw_heads_of_n_singles(cell, detector, noise):
-    pictures = [noise(72, 104, seed) for seed in range(3)]
-    together = detector.raw_heads(pictures)
-    for place, picture in enumerate(pictures):
-        differences = compare_heads(detector.raw_heads([picture]), {n: head[[place]] for n, head in together.items()})
+    images = [noise(72, 104, seed) for seed in range(3)]
+    together = detector.raw_heads(images)
+    for place, image in enumerate(images):
+        differences = compare_heads(detector.raw_heads([image]), {n: head[[place]] for n, head in together.items()})
         assert max(head.relative.max for head in differences) <= TOLERANCES[cell.precision].heads
 
 
-def test_pictures_of_mixed_sizes_give_the_faces_of_single_ones(cell, detector, weights_of, examples):
+def test_images_of_mixed_sizes_give_the_faces_of_single_ones(cell, detector, weights_of, examples):
     if weights_of(cell.detector.name) is not None:
         pytest.skip("random weights see faces everywhere, in an order that rounding decides; see the raw heads")
-    pictures = [polyface.read_image(path) for path in examples]
-    pictures += [pictures[0][:200, :301], pictures[1][:200, :301], pictures[2][::-1]]
-    singles = [detector.detect(picture) for picture in pictures]
-    assert_same(detector.detect_batch(pictures), singles, TOLERANCES[cell.precision])
+    images = [polyface.read_image(path) for path in examples]
+    images += [images[0][:200, :301], images[1][:200, :301], images[2][::-1]]
+    singles = [detector.detect(image) for image in images]
+    assert_same(detector.detect_batch(images), singles, TOLERANCES[cell.precision])
 
 
 def test_two_threads_on_one_detector_give_the_results_of_one(detector, sample):
-    alone = [detector.detect(picture) for picture in sample]
+    alone = [detector.detect(image) for image in sample]
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: [detector.detect(picture) for picture in sample], range(4)))
+        runs = list(pool.map(lambda _: [detector.detect(image) for image in sample], range(4)))
     for run in runs:
         assert run == alone
 

@@ -89,19 +89,19 @@ def test_a_process_without_torch_finds_the_faces_that_torch_finds(exported, make
 
 def test_a_process_without_torch_runs_dsfd_from_the_users_cache(require, weights_of, noise, make_detector, tmp_path):
     require("torch", "torchvision", "onnxscript", "onnxruntime", "polyface_dsfd")
-    name, picture = "dsfd-resnet152", tmp_path / "noise.png"
-    Image.fromarray(noise(72, 104)).save(picture)
+    name, image = "dsfd-resnet152", tmp_path / "noise.png"
+    Image.fromarray(noise(72, 104)).save(image)
     settings = {"weights": weights_of(name), "score_threshold": 0.3, "iou_threshold": 1}
     options = [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", value)]
     done = CliRunner().invoke(group, ["export", name, "--weights", str(settings["weights"])])
     assert done.exit_code == 0, done.output
 
     done = run_without_torch(
-        home(), "detect", picture, "--detector", name, "--backend", "onnxruntime", "--json", *options
+        home(), "detect", image, "--detector", name, "--backend", "onnxruntime", "--json", *options
     )
     assert done.returncode == 0, done.stderr
 
-    expected = make_detector(name, backend="torch", device="cpu", **settings).detect(picture).boxes
+    expected = make_detector(name, backend="torch", device="cpu", **settings).detect(image).boxes
     assert_same_boxes([face["box"] for face in json.loads(done.stdout)["faces"]], expected)
 
 

@@ -1,4 +1,4 @@
-"""RetinaFace on real pictures against what the original gave, end to end; test_matrix.py has the raw heads."""
+"""RetinaFace on real images against what the original gave, end to end; test_matrix.py has the raw heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKENDS = ["torch", "onnxruntime", "openvino"]
 
 @pytest.mark.parametrize("weights", ["yakhyo", "pytorch-retinaface"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_real_pictures_give_the_same_faces_as_the_original(shared, require, make_detector, backend, weights):
+def test_real_images_give_the_same_faces_as_the_original(shared, require, make_detector, backend, weights):
     require(backend, f"polyface_{backend}")
     choice = weights
     if weights == "pytorch-retinaface":

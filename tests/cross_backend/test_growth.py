@@ -1,4 +1,4 @@
-"""``benchmarks/growth.py``: its pictures have as many faces as they say, and no other size."""
+"""``benchmarks/growth.py``: its images have as many faces as they say, and no other size."""
 
 from __future__ import annotations
 

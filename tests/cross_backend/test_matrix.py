@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import polyface
-from polyface.graphs.plan import is_installed
-from polyface.images.reading import frame_of
+from polyface.images.geometry import place_image
+from polyface.machine.drivers import is_installed
 from polyface.measure.differences import (
     compare_faces,
     compare_heads,
@@ -75,7 +75,7 @@ EXPECTED = (
 
 
 class Decoded(NamedTuple):
-    """What a head makes of every anchor of a picture; boxes within the picture, and landmarks, in pixels."""
+    """What a head makes of every anchor of an image; boxes within the image, and landmarks, in pixels."""
 
     scores: np.ndarray
     boxes: np.ndarray
@@ -83,37 +83,37 @@ class Decoded(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A picture, the raw heads it must give, and what is to be made of them."""
+    """An image, the raw heads it must give, and what is to be made of them."""
 
-    picture: np.ndarray
+    image: np.ndarray
     heads: dict[str, np.ndarray]
     decoded: Decoded
 
 
-def decoded(spec, heads, picture):
-    height, width = picture.shape[:2]
+def decoded(spec, heads, image):
+    height, width = image.shape[:2]
     head = spec.head.load()()
-    priors = head.priors(*frame_of(height, width, spec.preprocess, min_side=spec.min_side, pad_to=1).shape)
+    priors = head.priors(*place_image(height, width, spec.preprocess, min_side=spec.min_side, pad_to=1).shape)
     boxes, landmarks = head.decode(heads, priors, 0, np.arange(len(priors)))
     return Decoded(head.scores(heads)[0], boxes.clip(0, np.float32([width, height] * 2)), landmarks)
 
 
 def of_original(golden, spec):
-    """What the original network gave for the goldens' pictures; of some it was kept as scores, not logits."""
+    """What the original network gave for the goldens' images; of some it was kept as scores, not logits."""
     for height, width, seed in GOLDEN_SIZES:
         kept = golden.outputs(spec.name, height, width, seed)
         size = np.float32([width, height])
         boxes = (kept["boxes"] * np.tile(size, 2)).clip(0, np.tile(size, 2))
         landmarks = kept["landmarks"].reshape(-1, 5, 2) * size if "landmarks" in kept else None
         heads = {output.name: kept[output.name][None] for output in spec.outputs if output.name in kept}
-        yield Wanted(golden.picture(height, width, seed), heads, Decoded(kept["scores"], boxes, landmarks))
+        yield Wanted(golden.image(height, width, seed), heads, Decoded(kept["scores"], boxes, landmarks))
 
 
 def of_backend(detector, noise):
     for size in SIZES:
-        picture = noise(*size)
-        heads = detector.raw_heads([picture])
-        yield Wanted(picture, heads, decoded(detector.detector, heads, picture))
+        image = noise(*size)
+        heads = detector.raw_heads([image])
+        yield Wanted(image, heads, decoded(detector.detector, heads, image))
 
 
 def reason_of(error, device):
@@ -209,11 +209,11 @@ def test_a_cell_gives_the_numbers_it_must_or_is_refused_with_reasons(
         return
     parts, score, pixels, anchors = [], 0.0, 0.0, 0
     for wanted in of_original(golden, cell.detector) if golden else of_backend(other, noise):
-        heads = detector.raw_heads([wanted.picture])
+        heads = detector.raw_heads([wanted.image])
         parts.append(compare_heads(wanted.heads, {name: heads[name] for name in wanted.heads}))
         # In half precision, what random weights make of an anchor is far from any face, and its error from any face's.
         if cell.precision == "fp32":
-            made = decoded(cell.detector, heads, wanted.picture)
+            made = decoded(cell.detector, heads, wanted.image)
             score = max(score, largest(wanted.decoded.scores, made.scores))
             pixels = max(pixels, *(largest(a, b) for a, b in zip(wanted.decoded[1:], made[1:], strict=True)))
             anchors += len(made.scores)

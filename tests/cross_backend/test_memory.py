@@ -1,4 +1,4 @@
-"""Memory over pictures of ever new sizes, on every backend, each in a process of its own."""
+"""Memory over images of ever new sizes, on every backend, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polyface.testing.plugin import cells
 
 DETECTOR = "retinaface-mobilenet025"
 CELLS = [cell for cell in cells() if (cell.detector.name, cell.device) == (DETECTOR, "cpu")]
-SIZES = ["--pictures", "150", "--sides", "96-640"]
+SIZES = ["--images", "150", "--sides", "96-640"]
 
 LEAK = """
 import numpy as np
@@ -23,7 +23,7 @@ kept = []
 
 def leaking(run):
     def leak(self, inputs):
-        kept.append(np.ones(300_000))  # 2.4 MB a picture
+        kept.append(np.ones(300_000))  # 2.4 MB an image
         return run(self, inputs)
     return leak
 

@@ -30,17 +30,17 @@ def test_the_eager_pipeline_finds_the_faces_that_polyface_finds(
     detector, height, width, least, peers, pytestconfig, make_detector, weights_of, require
 ):
     require("torch", "torchvision", "polyface_torch", "polyface_dsfd", "polyface_retinaface", "safetensors")
-    picture = np.ascontiguousarray(read_image(pytestconfig.rootpath / "examples/collage.jpg")[:height, :width])
+    image = np.ascontiguousarray(read_image(pytestconfig.rootpath / "examples/collage.jpg")[:height, :width])
     thresholds = {"score_threshold": 0.5, "iou_threshold": peers.IOU}
     config = Config(
         detector=detector, weights=weights_of(detector), backend="torch", device="cpu", view="plain", **thresholds
     )
 
-    (rows,) = peers.eager(config)[0]([picture])
+    (rows,) = peers.eager(config)[0]([image])
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     landmarks = rows[:, 5:].reshape(-1, 5, 2) if rows.shape[1] > 5 else None
     eager = Detections(boxes=rows[:, :4], scores=rows[:, 4], landmarks=landmarks)
-    found = make_detector(detector, config=config).detect(picture)
+    found = make_detector(detector, config=config).detect(image)
 
     difference = compare_faces(found, eager, TOLERANCES["fp32"], **thresholds)
     assert difference.unmatched == 0

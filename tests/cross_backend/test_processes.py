@@ -41,7 +41,7 @@ def detector(backend):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
 
 
@@ -65,45 +65,45 @@ def refused(work):
     return False
 
 
-def test_the_first_run_may_be_in_many_threads_at_once(detector, picture):
+def test_the_first_run_may_be_in_many_threads_at_once(detector, image):
     start = threading.Barrier(8)
 
     def detect():
         start.wait(LONG)
-        return detector.raw_heads([picture])
+        return detector.raw_heads([image])
 
     with ThreadPoolExecutor(8) as threads:
         results = [job.result() for job in [threads.submit(detect) for _ in range(8)]]
-    expected = detector.raw_heads([picture])
+    expected = detector.raw_heads([image])
     for result in results:
         for name, heads in expected.items():
             np.testing.assert_array_equal(result[name], heads)
 
 
-def test_detectors_may_be_made_in_many_threads_at_once(backend, picture):
+def test_detectors_may_be_made_in_many_threads_at_once(backend, image):
     start, before = threading.Barrier(4), sys.stdout
 
     def make():
         start.wait(LONG)
         with polyface.create_detector(NETWORK, backend=backend, device="cpu", threads=1) as detector:
-            return len(detector.detect(picture))
+            return len(detector.detect(image))
 
     with ThreadPoolExecutor(4) as threads:
         assert len({job.result() for job in [threads.submit(make) for _ in range(4)]}) == 1
     assert sys.stdout is before
 
 
-def test_closing_lets_the_runs_of_other_threads_finish_and_no_other_begin(backend, picture):
+def test_closing_lets_the_runs_of_other_threads_finish_and_no_other_begin(backend, image):
     detector = polyface.create_detector(NETWORK, backend=backend, device="cpu", threads=1)
-    expected = detector.raw_heads([picture])
+    expected = detector.raw_heads([image])
     running = threading.Barrier(4)
 
     def until_closed():
-        detector.raw_heads([picture])
+        detector.raw_heads([image])
         running.wait(LONG)
         while True:
             try:
-                heads = detector.raw_heads([picture])
+                heads = detector.raw_heads([image])
             except BackendUnavailableError as error:
                 return error.what
             for name, wanted in expected.items():
@@ -116,13 +116,13 @@ def test_closing_lets_the_runs_of_other_threads_finish_and_no_other_begin(backen
         assert all("closed" in job.result(LONG) for job in jobs)
 
 
-def test_a_detector_may_be_dropped_while_another_thread_runs_it(backend, picture):
+def test_a_detector_may_be_dropped_while_another_thread_runs_it(backend, image):
     detectors = [polyface.create_detector(NETWORK, backend=backend, device="cpu", threads=1)]
-    expected, inside = len(detectors[0].detect(picture)), threading.Event()
+    expected, inside = len(detectors[0].detect(image)), threading.Event()
 
     def detect(detector):
         inside.set()
-        return len(detector.detect(picture))
+        return len(detector.detect(image))
 
     with ThreadPoolExecutor(1) as threads:
         job = threads.submit(detect, detectors[0])
@@ -132,22 +132,22 @@ def test_a_detector_may_be_dropped_while_another_thread_runs_it(backend, picture
 
 
 @forks
-def test_children_that_are_forked_off_while_other_threads_detect_run_or_are_refused(backend, detector, picture):
-    expected = detector.raw_heads([picture])
+def test_children_that_are_forked_off_while_other_threads_detect_run_or_are_refused(backend, detector, image):
+    expected = detector.raw_heads([image])
     done = threading.Event()
 
     def busy():
         while not done.is_set():
-            detector.raw_heads([picture])
+            detector.raw_heads([image])
 
     def runs():
-        heads = [detector.raw_heads([picture]) for _ in range(5)]
+        heads = [detector.raw_heads([image]) for _ in range(5)]
         detector.close()
         return all(np.array_equal(one[name], expected[name]) for one in heads for name in expected)
 
     with ThreadPoolExecutor(3) as threads:
         jobs = [threads.submit(busy) for _ in range(3)]
-        work = (lambda: refused(lambda: detector.detect(picture))) if backend == "torch" else runs
+        work = (lambda: refused(lambda: detector.detect(image))) if backend == "torch" else runs
         try:
             assert [child(work) for _ in range(5)] == [0] * 5
         finally:
@@ -157,13 +157,13 @@ def test_children_that_are_forked_off_while_other_threads_detect_run_or_are_refu
 
 
 @forks
-def test_a_detector_made_in_a_child_runs_or_is_refused(backend, detector, picture):
-    count = len(detector.detect(picture))
+def test_a_detector_made_in_a_child_runs_or_is_refused(backend, detector, image):
+    count = len(detector.detect(image))
 
     def make():
         return polyface.create_detector(NETWORK, backend=backend, device="cpu", threads=1)
 
-    assert child(lambda: refused(make) if backend == "torch" else len(make().detect(picture)) == count) == 0
+    assert child(lambda: refused(make) if backend == "torch" else len(make().detect(image)) == count) == 0
 
 
 @forks
@@ -191,13 +191,13 @@ def test_a_child_that_has_its_parents_detector_ends(backend, uses):
 import os, signal, sys
 import numpy as np
 import polyface
-picture = np.zeros((96, 128, 3), np.uint8)
+image = np.zeros((96, 128, 3), np.uint8)
 detector = polyface.create_detector("{NETWORK}", backend="{backend}", device="cpu", threads=2)
-detector.detect(picture)
+detector.detect(image)
 if (child := os.fork()) == 0:
     signal.alarm({LONG})
     try:
-        {uses} and detector.detect(picture)
+        {uses} and detector.detect(image)
     except polyface.BackendUnavailableError:
         pass
     sys.exit(0)

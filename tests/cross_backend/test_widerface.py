@@ -1,4 +1,4 @@
-"""Average precision on real pictures, as the original evaluation gave it for the original networks."""
+"""Average precision on real images, as the original evaluation gave it for the original networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from polyface.cli import group
 from polyface.measure.widerface import SUBSETS
 
-# The table of README.md beside the pictures: all 400, at the exact size.
+# The table of README.md beside the images: all 400, at the exact size.
 ORIGINAL = {"yakhyo": (90.85, 88.04, 73.67), "pytorch-retinaface": (90.98, 88.33, 73.94)}
 
 
@@ -42,7 +42,7 @@ def evaluated(shared, folder, weights, backend, precision):
     result = CliRunner().invoke(group, ["evaluate", "widerface", *options, "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert (report["pictures"], report["of"]) == (400, 3226)
+    assert (report["images"], report["of"]) == (400, 3226)
     return [report["subsets"][subset]["average_precision"] for subset in SUBSETS]
 
 

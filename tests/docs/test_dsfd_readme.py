@@ -34,7 +34,7 @@ def redbox(_):
     ids=["retinaface", "redbox"],
 )
 def face(request, require, pytestconfig, tmp_path, monkeypatch):
-    """Put the picture where the README has it, OpenCV's reader in the place of OpenCV, and the detector in DSFD's."""
+    """Put the image where the README has it, OpenCV's reader in the place of OpenCV, and the detector in DSFD's."""
     make, modules = request.param
     require(*modules)
     image, box, name, backend = make(pytestconfig)
@@ -91,7 +91,7 @@ def test_the_tensorrt_wrapper_runs_on_another_backend(width, tolerance, require,
     image, face, name, backend = retinaface(pytestconfig)
     monkeypatch.setitem(NAMES, "RetinaNetResNet50", name)
     detector = face_detection.TensorRTRetinaFace((512, width), (512, 512), backend=backend, precision="fp32")
-    # The network sees the face in its true proportions; the picture may be squeezed to half its width.
+    # The network sees the face in its true proportions; the image may be squeezed to half its width.
     boxes, landmarks, scores = detector.infer(np.asarray(image.resize((width, 512)))[:, :, ::-1])
 
     scale = width / 512

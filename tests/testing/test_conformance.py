@@ -51,20 +51,20 @@ class TestDetector(DetectorConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def goldens(cls):
-        picture = np.random.default_rng(5).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+        image = np.random.default_rng(5).integers(0, 256, (16, 24, 3), dtype=np.uint8)
         faces = []
         for row, column in [(0, 0), (0, 8), (0, 16), (8, 0), (8, 8), (8, 16)]:
             sums = [0.0, 0.0, 0.0]
             for y in range(row, row + 8):
                 for x in range(column, column + 8):
                     for channel in range(3):
-                        sums[channel] += picture[y, x, channel]
+                        sums[channel] += image[y, x, channel]
             red, green, blue = (total / 64 for total in sums)
             excess = 0.5 * (blue - 104) - 0.25 * (green - 117) - 0.25 * (red - 123)
             faces.append(-4 + 8 * excess / 127.5)
         logits = np.array([[-face, face] for face in faces], np.float32)
         scores = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-        return [Golden(picture=picture, heads={"logits": logits}, scores=scores)]
+        return [Golden(image=image, heads={"logits": logits}, scores=scores)]
 """
 
 
@@ -235,7 +235,7 @@ BROKEN = {
     ),
     "a batch that mixes its images": (
         ("backend.py", RUN, "outputs = {name: array[::-1] for name, array in network(inputs).items()}"),
-        ("a_batch_equals_singles", "Picture 0 of a batch gives other numbers than by itself"),
+        ("a_batch_equals_singles", "Image 0 of a batch gives other numbers than by itself"),
     ),
     "a session that survives close": (
         ("backend.py", "self._network = None", "pass"),
@@ -320,7 +320,7 @@ def test_an_entry_point_without_hooks_is_named(toy):
     assert "The plugin 'toy' (toy_faces) provides nothing: no hook of it yields a record." in report.longreprtext
 
 
-LOC = 'loc = outputs["loc"][image, keep]'
+LOC = 'loc = outputs["loc"][index, keep]'
 CHILD = "__import__('multiprocessing').parent_process()"
 
 DETECTORS = [
@@ -352,11 +352,11 @@ DETECTORS = [
     (("head.py", LOC, f"keep = np.sort(keep); {LOC}"), ("decode_keeps_to_keep", "boxes: up to")),
     (
         ("head.py", LOC, 'loc = outputs["loc"][0, keep]'),
-        ("decode_takes_the_picture_asked_for", "Picture 1 of a batch decodes otherwise"),
+        ("decode_takes_the_image_asked_for", "Image 1 of a batch decodes otherwise"),
     ),
     (
         ("head.py", 'logits = outputs["logits"]', 'logits = outputs["logits"][::-1]'),
-        ("decode_takes_the_picture_asked_for", "Picture 0 of a batch scores otherwise than by itself"),
+        ("decode_takes_the_image_asked_for", "Image 0 of a batch scores otherwise than by itself"),
     ),
     (("head.py", LOC, f"outputs['loc'][:] = 0; {LOC}"), ("head_writes_to_nothing", "read-only")),
     (

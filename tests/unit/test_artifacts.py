@@ -17,9 +17,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyface.errors import ArtifactError, ConfigError
+from polyface.errors import ArtifactError, ConfigError, Reason
 from polyface.graphs.artifacts import MANIFEST, ArtifactKey, ArtifactStore, read_manifest
-from polyface.graphs.plan import Reason
 from polyface.plugins.records import Ref
 
 KEY = ArtifactKey(detector="toy", network="toy_faces.net:build", graph_version=1, weights_sha256="ab" * 32, kind="onnx")

@@ -15,7 +15,7 @@ from polyface.pipeline.buffers import KEPT, KEPT_BYTES, Buffers
 
 def lent(buffers, *shape):
     """An array after it was given back."""
-    with buffers.lent(shape) as array:
+    with buffers.lease(shape) as array:
         return array
 
 
@@ -46,7 +46,7 @@ def test_memory_given_back_is_lent_again_as_far_as_it_reaches():
 def test_two_at_a_time_never_share_memory():
     buffers = Buffers()
     for _ in range(3):
-        with buffers.lent((4,)) as one, buffers.lent((4,)) as other:
+        with buffers.lease((4,)) as one, buffers.lease((4,)) as other:
             assert not np.shares_memory(one, other)
 
 
@@ -57,7 +57,7 @@ def test_threads_that_borrow_at_the_same_time_each_have_their_own():
         kept = []
         for turn in range(20):
             together.wait(60)
-            with buffers.lent((1 + (number + turn) % 5, 1000)) as array:
+            with buffers.lease((1 + (number + turn) % 5, 1000)) as array:
                 array[...] = number
                 together.wait(60)  # now all eight have written
                 kept.append((array == number).all())
@@ -70,7 +70,7 @@ def test_threads_that_borrow_at_the_same_time_each_have_their_own():
 
 def test_what_an_error_left_in_use_is_not_lent_again():
     buffers = Buffers()
-    with pytest.raises(KeyError), buffers.lent((8,)) as left:
+    with pytest.raises(KeyError), buffers.lease((8,)) as left:
         raise KeyError
     assert not np.shares_memory(lent(buffers, 8), left)
 
@@ -84,7 +84,7 @@ def test_of_five_hundred_sizes_one_buffer_is_kept():
 def test_of_many_at_a_time_only_so_many_are_kept():
     buffers = Buffers()
     with ExitStack() as stack:
-        owners = [memory(stack.enter_context(buffers.lent((8,)))) for _ in range(KEPT + 3)]
+        owners = [memory(stack.enter_context(buffers.lease((8,)))) for _ in range(KEPT + 3)]
         assert all(owner() is not None for owner in owners)
     assert [owner() is not None for owner in owners].count(True) == KEPT
 
@@ -100,5 +100,5 @@ def test_a_buffer_larger_than_what_is_kept_is_freed():
 
 @pytest.mark.parametrize("shape", [(1, 3, 10**7, 10**7), (1, 3, 10**9, 10**9)])  # too much memory, too large a number
 def test_what_no_memory_holds_is_a_memory_error(shape):
-    with pytest.raises(MemoryError), Buffers().lent(shape):
+    with pytest.raises(MemoryError), Buffers().lease(shape):
         pass

@@ -183,7 +183,7 @@ class TestFaces:
         assert 2 * result.matched + result.near + result.unmatched == len(one) + len(other)
         assert (result.matched, result.iou) == (reverse.matched, reverse.iou)
 
-    def test_several_pictures_merge_by_hand(self):
+    def test_several_images_merge_by_hand(self):
         box = (0, 0, 10, 10, 0.9)
         pair, none = difference(faces(box, box), faces(box, (0, 0, 10, 8, 0.9))), difference(faces(box), faces())
         merged = merge_faces([pair, none])

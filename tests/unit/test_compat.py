@@ -1,6 +1,6 @@
 """The interface of DSFD-Pytorch-Inference on the real pipeline, with detectors and backends of the test's.
 
-The network reads its answer off the picture. A picture of one colour ``(red, score, 0)`` has one face: a box of side 10
+The network reads its answer off the image. An image of one colour ``(red, score, 0)`` has one face: a box of side 10
 at (red, red), with the score ``score / 255``, and five landmarks on the box's upper left corner.
 """
 
@@ -19,12 +19,12 @@ from polyface.compat import face_detection
 from polyface.errors import BackendUnavailableError, ConfigError, ImageError, UnknownNameError, UnsupportedError
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Candidates, Execution, Found
+from polyface.plugins.protocols import Candidates, DeviceReport, Execution
 from polyface.plugins.records import Capability, GraphSource, Ref
 from polyface.settings.config import Config
 
 
-def picture(red, score=255, *, height=20, width=20):
+def make_image(red, score=255, *, height=20, width=20):
     return np.broadcast_to(np.array([red, score, 0], np.uint8), (height, width, 3)).copy()
 
 
@@ -34,7 +34,7 @@ def one_face(batch):
 
 
 def faces(*rows):
-    """A network that finds these faces ``(x1, y1, x2, y2, score)`` in every picture."""
+    """A network that finds these faces ``(x1, y1, x2, y2, score)`` in every image."""
     return lambda batch: np.array([rows] * len(batch), np.float32).reshape(len(batch), -1, 5)
 
 
@@ -45,14 +45,14 @@ class Head:
     def scores(self, outputs):
         return outputs["heads"][:, :, 4]
 
-    def decode(self, outputs, priors, image, keep):  # noqa: ARG002
-        boxes = outputs["heads"][image, keep, :4]
+    def decode(self, outputs, priors, index, keep):  # noqa: ARG002
+        boxes = outputs["heads"][index, keep, :4]
         return Candidates(boxes, np.repeat(boxes[:, None, :2], 5, axis=1))
 
 
 class BareHead(Head):
-    def decode(self, outputs, priors, image, keep):  # noqa: ARG002
-        return Candidates(outputs["heads"][image, keep, :4], None)
+    def decode(self, outputs, priors, index, keep):  # noqa: ARG002
+        return Candidates(outputs["heads"][index, keep, :4], None)
 
 
 class Session:
@@ -78,7 +78,10 @@ def world(monkeypatch, detector_spec, backend_spec):
     """The three detectors, a backend ``fast`` on CUDA and CPU, and one named ``tensorrt``."""
     world = types.SimpleNamespace(
         sessions=[],
-        found=[Found(device="cuda:0", precisions=("fp32", "fp16")), Found(device="cpu", precisions=("fp32", "fp16"))],
+        found=[
+            DeviceReport(device="cuda:0", precisions=("fp32", "fp16")),
+            DeviceReport(device="cpu", precisions=("fp32", "fp16")),
+        ],
     )
 
     class Backend:
@@ -113,13 +116,13 @@ def world(monkeypatch, detector_spec, backend_spec):
     fake.polyface_backends = hookimpl(lambda: [fast, attrs.evolve(fast, name="tensorrt", preference=-1)])
     manager = PluginManager()
     manager.register(fake, name="standin")
-    monkeypatch.setattr("polyface.pipeline.detector.installed_plugins", lambda: manager)
+    monkeypatch.setattr("polyface.building.installed_plugins", lambda: manager)
     return world
 
 
 @pytest.fixture
 def finds(monkeypatch):
-    """Have the network find the given faces, whatever the picture."""
+    """Have the network find the given faces, whatever the image."""
     return lambda *rows: monkeypatch.setattr(Session, "network", staticmethod(faces(*rows)))
 
 
@@ -147,7 +150,7 @@ class TestBuildDetector:
     )
     def test_each_name_is_a_detector_of_polyface(self, name, ours, world):
         detector = face_detection.build_detector(name)
-        assert detector.detect(picture(3)).tolist() == [[3, 3, 13, 13, 1]]
+        assert detector.detect(make_image(3)).tolist() == [[3, 3, 13, 13, 1]]
         assert world.sessions[0].detector == ours
 
     def test_order_and_defaults_of_the_arguments_are_the_originals(self):
@@ -190,20 +193,20 @@ class TestBuildDetector:
         assert caught.value.why == ("available: DSFDDetector, RetinaNetResNet50, RetinaNetMobileNetV1",)
 
     def test_a_detector_that_is_not_installed_is_named(self, monkeypatch):
-        monkeypatch.setattr("polyface.pipeline.detector.installed_plugins", PluginManager)
+        monkeypatch.setattr("polyface.building.installed_plugins", PluginManager)
         with pytest.raises(UnknownNameError, match="no detector named 'dsfd-resnet152'"):
             face_detection.build_detector()
 
     def test_a_face_scores_the_confidence_threshold_at_least(self, finds):
         finds((0, 0, 5, 5, 0.5), (10, 0, 15, 5, 0.4375), (0, 10, 5, 15, 0.25))
-        assert build().detect(picture(0))[:, 4].tolist() == [0.5]
-        assert build(confidence_threshold=0.4).detect(picture(0))[:, 4].tolist() == [0.5, 0.4375]
+        assert build().detect(make_image(0))[:, 4].tolist() == [0.5]
+        assert build(confidence_threshold=0.4).detect(make_image(0))[:, 4].tolist() == [0.5, 0.4375]
 
     def test_boxes_that_overlap_more_than_the_threshold_are_one_face(self, finds):
         # 10x10 boxes shifted by 5: IoU 1/3.
         finds((0, 0, 10, 10, 0.75), (5, 0, 15, 10, 0.875))
-        assert build().detect(picture(0)).tolist() == [[5, 0, 15, 10, 0.875]]
-        assert len(build(nms_iou_threshold=0.4).detect(picture(0))) == 2
+        assert build().detect(make_image(0)).tolist() == [[5, 0, 15, 10, 0.875]]
+        assert len(build(nms_iou_threshold=0.4).detect(make_image(0))) == 2
 
     @pytest.mark.parametrize("as_object", [False, True])
     def test_the_device_may_be_a_text_or_what_prints_as_one(self, as_object, world):
@@ -246,29 +249,29 @@ class TestBuildDetector:
         assert build(device=device).face_detector.execution.precision == "fp32"
 
     def test_half_precision_that_cuda_lacks_is_refused(self, world):
-        world.found = [Found(device="cuda:0", precisions=("fp32",))]
+        world.found = [DeviceReport(device="cuda:0", precisions=("fp32",))]
         with pytest.raises(BackendUnavailableError, match="in 'fp16'"):
             build(fp16_inference=True, backend="fast")
         assert [session.closed for session in world.sessions] == [True]
 
-    def test_a_larger_picture_is_shrunk_to_the_max_resolution(self, world):
+    def test_a_larger_image_is_shrunk_to_the_max_resolution(self, world):
         # 200x100 is shrunk to 50x25: 4 pixels to one, both ways.
-        wide = picture(5, height=100, width=200)
+        wide = make_image(5, height=100, width=200)
         assert build(max_resolution=50).detect(wide).tolist() == [[20, 20, 60, 60, 1]]
         assert build().detect(wide).tolist() == [[5, 5, 15, 15, 1]]
         assert [session.shapes for session in world.sessions] == [[(1, 3, 32, 64)], [(1, 3, 128, 224)]]
 
     def test_boxes_and_landmarks_are_clipped_on_request(self, finds):
         finds((-5, -6, 30, 7, 1))
-        [boxes], [landmarks] = build().batched_detect_with_landmarks(picture(0))
+        [boxes], [landmarks] = build().batched_detect_with_landmarks(make_image(0))
         assert (boxes.tolist(), landmarks[0, 0].tolist()) == ([[-5, -6, 30, 7, 1]], [-5, -6])
-        [boxes], [landmarks] = build(clip_boxes=True).batched_detect_with_landmarks(picture(0))
+        [boxes], [landmarks] = build(clip_boxes=True).batched_detect_with_landmarks(make_image(0))
         assert (boxes.tolist(), landmarks[0, 0].tolist()) == ([[0, 0, 20, 7, 1]], [0, 0])
 
     def test_polyface_s_own_settings_are_taken_as_well(self, world):
-        build(backend="tensorrt", pad_to=1).detect(picture(5))
+        build(backend="tensorrt", pad_to=1).detect(make_image(5))
         assert world.sessions[0].shapes == [(1, 3, 32, 32)]
-        build(pad_to=1).detect(picture(5, height=40, width=50))
+        build(pad_to=1).detect(make_image(5, height=40, width=50))
         assert world.sessions[1].shapes == [(1, 3, 40, 50)]
         with pytest.raises(ConfigError, match="no setting 'pad_too'"):
             build(pad_too=1)
@@ -285,7 +288,7 @@ class TestBuildDetector:
 
 class TestDetect:
     def test_no_face_is_an_array_without_rows(self):
-        found = build().detect(picture(5, score=0))
+        found = build().detect(make_image(5, score=0))
         assert (found.shape, found.dtype) == ((0, 5), np.float32)
 
     @pytest.mark.parametrize(
@@ -298,71 +301,71 @@ class TestDetect:
             (0.5, 150, 0.5, (1, 3, 64, 128)),
         ],
     )
-    def test_shrink_scales_the_picture_within_the_max_resolution(self, shrink, max_resolution, scale, shape, world):
-        found = build(max_resolution=max_resolution).detect(picture(5, height=100, width=200), shrink=shrink)
+    def test_shrink_scales_the_image_within_the_max_resolution(self, shrink, max_resolution, scale, shape, world):
+        found = build(max_resolution=max_resolution).detect(make_image(5, height=100, width=200), shrink=shrink)
         assert world.sessions[0].shapes == [shape]
         np.testing.assert_allclose(found, [[5 / scale, 5 / scale, 15 / scale, 15 / scale, 1]], rtol=1e-6)
 
     def test_each_side_is_restored_by_its_own_factor(self):
         # 30x21 becomes 15x10: 2 pixels to one across, 2.1 down.
-        found = build().detect(picture(5, height=21, width=30), shrink=0.5)
+        found = build().detect(make_image(5, height=21, width=30), shrink=0.5)
         np.testing.assert_allclose(found, [[10, 10.5, 30, 31.5, 1]], rtol=1e-6)
 
     def test_shrinking_is_anti_aliased(self):
-        stripes = picture(0, height=64, width=64)
+        stripes = make_image(0, height=64, width=64)
         stripes[:, ::2, 1] = 0
         # Every other column is black: they become half of 255, rounded up. The nearest neighbour would give 0 or 255.
         found = build().detect(stripes, shrink=0.5)
         assert found[:, 4].tolist() == [np.float32(128 / 255)]
 
-    def test_the_picture_is_scaled_once(self):
-        stripes = picture(0, height=64, width=64)
+    def test_the_image_is_scaled_once(self):
+        stripes = make_image(0, height=64, width=64)
         stripes[:, 1::2, 1] = 0
         # Enlarged, then shrunk again, the white columns would have taken from the black ones.
         assert build(max_resolution=64).detect(stripes, shrink=2)[:, 4].tolist() == [1]
 
-    def test_a_shrunk_picture_s_boxes_are_clipped_to_it(self, finds):
+    def test_a_shrunk_image_s_boxes_are_clipped_to_it(self, finds):
         finds((-5, -5, 40, 40, 1))
-        tall = picture(0, height=31, width=30)
+        tall = make_image(0, height=31, width=30)
         assert build(clip_boxes=True).detect(tall, shrink=0.5).tolist() == [[0, 0, 30, 31, 1]]
 
     @pytest.mark.parametrize("shrink", [0, -0.5, float("inf"), float("nan"), "2", None])
-    def test_a_shrink_that_leaves_no_picture_is_refused(self, shrink):
+    def test_a_shrink_that_leaves_no_image_is_refused(self, shrink):
         with pytest.raises(ConfigError, match=r"^shrink must be a number greater than 0, not "):
-            build().detect(picture(5), shrink=shrink)
+            build().detect(make_image(5), shrink=shrink)
 
     @pytest.mark.parametrize("shrink", [1e5, 1e9, 1e300])
     def test_a_shrink_that_no_memory_holds_is_refused(self, shrink):
-        with pytest.raises(ImageError, match=r"^A picture of 20x20 pixels has too many once it is scaled by 1"):
-            build().detect(picture(5), shrink=shrink)
+        with pytest.raises(ImageError, match=r"^An image of 20x20 pixels has too many once it is scaled by 1"):
+            build().detect(make_image(5), shrink=shrink)
 
-    def test_a_picture_may_be_a_reversed_view(self):
+    def test_an_image_may_be_a_reversed_view(self):
         # As the README turns BGR into RGB.
-        assert build().detect(picture(5)[:, :, ::-1][:, :, ::-1], shrink=2)[:, 4].tolist() == [1]
+        assert build().detect(make_image(5)[:, :, ::-1][:, :, ::-1], shrink=2)[:, 4].tolist() == [1]
         assert build().detect(np.array([[[0, 255, 7]] * 9] * 9, np.uint8)[:, :, ::-1]).tolist() == [[7, 7, 17, 17, 1]]
 
-    def test_a_batch_is_not_a_picture(self):
+    def test_a_batch_is_not_an_image(self):
         with pytest.raises(ImageError, match=r"shape \(1, 20, 20, 3\)"):
-            build().detect(picture(5)[None])
+            build().detect(make_image(5)[None])
 
 
 class TestBatchedDetect:
     @pytest.mark.parametrize("shrink", [1, 0.5])
     def test_a_batch_of_n_equals_n_singles(self, shrink):
         detector = build()
-        batch = np.stack([picture(5), picture(6, score=0), picture(7, score=204)])
+        batch = np.stack([make_image(5), make_image(6, score=0), make_image(7, score=204)])
         found = detector.batched_detect(batch, shrink)
         assert [len(boxes) for boxes in found] == [1, 0, 1]
         for boxes, single in zip(found, batch, strict=True):
             np.testing.assert_array_equal(boxes, detector.detect(single, shrink))
             assert (boxes.shape[1], boxes.dtype) == (5, np.float32)
 
-    def test_one_picture_is_a_batch_of_one(self):
-        assert [boxes.tolist() for boxes in build().batched_detect(picture(5))] == [[[5, 5, 15, 15, 1]]]
-        assert len(build().batched_detect_with_landmarks(picture(5))[0]) == 1
+    def test_one_image_is_a_batch_of_one(self):
+        assert [boxes.tolist() for boxes in build().batched_detect(make_image(5))] == [[[5, 5, 15, 15, 1]]]
+        assert len(build().batched_detect_with_landmarks(make_image(5))[0]) == 1
 
     def test_landmarks_come_with_their_boxes(self):
-        batch = np.stack([picture(5), picture(6, score=0), picture(7, score=204)])
+        batch = np.stack([make_image(5), make_image(6, score=0), make_image(7, score=204)])
         boxes, landmarks = build().batched_detect_with_landmarks(batch)
         np.testing.assert_array_equal(boxes[2], np.array([[7, 7, 17, 17, 204 / 255]], np.float32))
         assert [array.tolist() for array in landmarks] == [[[[5, 5]] * 5], [], [[[7, 7]] * 5]]
@@ -370,7 +373,7 @@ class TestBatchedDetect:
 
     def test_a_detector_without_landmarks_says_so(self):
         with pytest.raises(UnsupportedError) as caught:
-            face_detection.build_detector("DSFDDetector").batched_detect_with_landmarks(picture(5))
+            face_detection.build_detector("DSFDDetector").batched_detect_with_landmarks(make_image(5))
         assert caught.value.what == "'dsfd-resnet152' gives no landmarks."
         assert caught.value.fix == "build_detector('RetinaNetResNet50')"
 
@@ -378,7 +381,7 @@ class TestBatchedDetect:
 class TestFloatPixels:
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
     def test_whole_numbers_are_pixels(self, dtype):
-        detector, batch = build(), np.stack([picture(5), picture(6, score=204)])
+        detector, batch = build(), np.stack([make_image(5), make_image(6, score=204)])
         expected = [boxes.tolist() for boxes in detector.batched_detect(batch)]
         assert [len(boxes) for boxes in expected] == [1, 1]
         assert [boxes.tolist() for boxes in detector.batched_detect(batch.astype(dtype))] == expected
@@ -418,12 +421,12 @@ class TestTensorRT:
         detector.infer(np.zeros((1080, 1920, 3), np.uint8))
         assert world.sessions[0].shapes == [(1, 3, 480, 640)]
 
-    def test_a_bgr_picture_gives_boxes_landmarks_and_scores_in_its_pixels(self):
+    def test_a_bgr_image_gives_boxes_landmarks_and_scores_in_its_pixels(self):
         detector = face_detection.TensorRTRetinaFace(
             [100, 200], [32, 64], backend="fast", precision="fp32", device="cpu"
         )
         assert detector.face_detector.execution == Execution(device="cpu", precision="fp32")
-        bgr = picture(8, score=204, height=100, width=200)[:, :, ::-1]
+        bgr = make_image(8, score=204, height=100, width=200)[:, :, ::-1]
         boxes, landmarks, scores = detector.infer(bgr)
         # 200x100 is stretched to 64x32: 3.125 pixels to one, both ways.
         assert boxes.tolist() == [[25, 25, 56.25, 56.25]]
@@ -433,7 +436,7 @@ class TestTensorRT:
 
     def test_the_sides_are_stretched_each_by_its_own_factor(self):
         detector = face_detection.TensorRTRetinaFace((64, 96), (32, 32))
-        assert detector.infer(picture(8, height=64, width=96)[:, :, ::-1])[0].tolist() == [[24, 16, 54, 36]]
+        assert detector.infer(make_image(8, height=64, width=96)[:, :, ::-1])[0].tolist() == [[24, 16, 54, 36]]
 
     def test_no_face_is_three_arrays_without_rows(self):
         detector = face_detection.TensorRTRetinaFace((32, 32), (32, 32))
@@ -453,7 +456,7 @@ class TestTensorRT:
         assert detector.infer(black)[2].tolist() == [0.875, 0.75, 0.625, 0.375]
 
     @pytest.mark.parametrize("shape", [(32, 31, 3), (32, 32), (1, 32, 32, 3), (3, 32, 32)])
-    def test_a_picture_of_another_size_is_refused(self, shape):
+    def test_an_image_of_another_size_is_refused(self, shape):
         detector = face_detection.TensorRTRetinaFace((32, 32), (32, 32))
         with pytest.raises(ImageError) as caught:
             detector.infer(np.zeros(shape, np.uint8))

@@ -54,12 +54,13 @@ VALUES = {
     "backend_options": st.dictionaries(texts, scalars, max_size=3),
     "artifacts": texts,
     "timing": st.booleans(),
+    "trim": st.booleans(),
     "output": texts,
     "json": st.booleans(),
 }
 PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
 PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
-# A file that is found anchors paths, and cannot set what guards against pictures.
+# A file that is found anchors paths, and cannot set what guards against images.
 for name in ("artifacts", "output", "formats", "max_pixels"):
     del PLAIN[name]
 

@@ -1,6 +1,6 @@
 """Files that somebody else wrote, or that a disk half lost: what comes out is a result or an error of polyface's.
 
-Pictures are in test_imaging.py, checkpoints in the tests of polyface-torch.
+Images are in test_imaging.py, checkpoints in the tests of polyface-torch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyface.errors import ArtifactError, ConfigError
+from polyface.errors import ArtifactError, ConfigError, Reason
 from polyface.graphs.artifacts import MANIFEST, ArtifactKey, ArtifactStore
-from polyface.graphs.plan import Reason
 from polyface.settings.config import Config, load_config
 
 SETTINGS = b"""# polyface.toml

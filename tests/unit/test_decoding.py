@@ -1,4 +1,4 @@
-"""Files of pictures: which decoders may see them, within what bounds, and what is said of those that are refused."""
+"""Files of images: which decoders may see them, within what bounds, and what is said of those that are refused."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class TestFormats:
 
     @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TGA", "TIFF"])
     def test_the_usual_formats_are_told_by_what_is_in_the_file(self, tmp_path, kind):
-        path = tmp_path / "picture.eps"
+        path = tmp_path / "image.eps"
         path.write_bytes(encoded(Image.fromarray(noise()), kind))
         np.testing.assert_array_equal(read_image(path), noise())
 
@@ -125,7 +125,7 @@ class TestFormats:
     def test_heic_names_the_package_that_reads_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pillow_heif", None)
         error = refusal(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400))
-        assert error.why == ("it is a HEIC picture, which Pillow alone does not read",)
+        assert error.why == ("it is a HEIC image, which Pillow alone does not read",)
         assert error.fix == "pip install pillow-heif"
 
     def test_heic_is_read_by_that_package_and_pillow_does_not_learn_it(self, require):
@@ -134,24 +134,24 @@ class TestFormats:
 
         stream = io.BytesIO()
         pillow_heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(stream)
-        picture = read_image(stream.getvalue())
-        assert picture.shape == (48, 64, 3)
-        assert np.abs(picture.astype(int) - (200, 100, 50)).max() <= 12
+        image = read_image(stream.getvalue())
+        assert image.shape == (48, 64, 3)
+        assert np.abs(image.astype(int) - (200, 100, 50)).max() <= 12
         assert "HEIF" not in Image.OPEN
 
     @pytest.mark.parametrize(
         ("data", "why"),
         [
             (b"%PDF-1.7\n", "it is a PDF document"),
-            (b"<!DOCTYPE html><html>", "it is an HTML page, not the picture it may link to"),
+            (b"<!DOCTYPE html><html>", "it is an HTML page, not the image it may link to"),
             (b"<?xml version='1.0'?><svg/>", "it is XML or SVG, which is text"),
             (b"PK\3\4" + bytes(40), "it is a ZIP archive"),
             (b"\0\0\0\x20ftypisom" + bytes(40), "it is a video"),
-            (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS, not the picture itself"),
-            (b"\1\2\3\4" * 10, "its 40 bytes do not begin as a picture does"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS, not the image itself"),
+            (b"\1\2\3\4" * 10, "its 40 bytes do not begin as an image does"),
         ],
     )
-    def test_what_is_no_picture_is_named_where_it_can_be_known(self, data, why):
+    def test_what_is_no_image_is_named_where_it_can_be_known(self, data, why):
         assert refusal(data).why == (why,)
 
 
@@ -161,7 +161,7 @@ class TestWhateverADecoderRaises:
         read_image(png(3, chunk(b"PLTE", b"\0" * 3)))
 
     @pytest.mark.parametrize("error", [AssertionError(), AttributeError("x"), RecursionError(), ZeroDivisionError("0")])
-    def test_any_exception_becomes_the_pictures_error(self, monkeypatch, error):
+    def test_any_exception_becomes_the_images_error(self, monkeypatch, error):
         def fail(*_):
             raise error
 
@@ -186,7 +186,7 @@ class TestWhateverADecoderRaises:
                 pass
         assert refusal(image).why == ("it was closed, or only verified, before its pixels were read",)
 
-    def test_a_pil_image_that_was_loaded_and_closed_is_a_picture(self, tmp_path):
+    def test_a_pil_image_that_was_loaded_and_closed_is_an_image(self, tmp_path):
         (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(noise())))
         with Image.open(tmp_path / "a.png") as image:
             image.load()
@@ -362,7 +362,7 @@ class TestWorkThatFewBytesBuy:
             "it is packed by run lengths; at most 8,000,000 pixels are unpacked, not 8x1000001",
         )
 
-    def test_a_long_narrow_lab_picture_is_converted_at_once_and_not_by_the_strip(self, monkeypatch):
+    def test_a_long_narrow_lab_image_is_converted_at_once_and_not_by_the_strip(self, monkeypatch):
         strips = []
         convert = Image.Image.convert
         monkeypatch.setattr(
@@ -407,7 +407,7 @@ class TestWhatIsNotPixels:
         data = with_chunk(encoded(Image.fromarray(noise(12, 16))), b"zTXt" if packed else b"tEXt", body)
         np.testing.assert_array_equal(read_image(data), np.rot90(noise(12, 16), -1))
 
-    def test_a_picture_is_turned_as_its_xmp_says_where_it_has_no_exif(self):
+    def test_an_image_is_turned_as_its_xmp_says_where_it_has_no_exif(self):
         xmp = b'<rdf tiff:Orientation="3"/>'
         data = with_chunk(encoded(Image.fromarray(noise())), b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
         np.testing.assert_array_equal(read_image(data), np.rot90(noise(), 2))
@@ -528,7 +528,7 @@ class TestSilentMisreadings:
     def test_the_raw_data_of_a_camera_are_refused(self):
         assert refusal(grey_tiff((50706, 1, 4, 0x0401))).why == ("it is the raw data of a camera (DNG)",)
 
-    def test_a_copy_of_a_larger_picture_below_it_is_refused_and_copies_below_the_picture_are_not(self):
+    def test_a_copy_of_a_larger_image_below_it_is_refused_and_copies_below_the_image_are_not(self):
         def holding(width):
             below = len(data := grey_tiff((330, 4, 1, 0)))
             return grey_tiff((330, 4, 1, below)) + data[8:].replace(
@@ -543,7 +543,7 @@ class TestSilentMisreadings:
         read_image(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
         assert caplog.records[0].getMessage().endswith("of which the first is read, though another is larger")
 
-    def test_a_picture_that_is_transparent_everywhere_shows_its_colours_and_a_warning(self, caplog):
+    def test_an_image_that_is_transparent_everywhere_shows_its_colours_and_a_warning(self, caplog):
         rgba = np.dstack([noise(), np.zeros((12, 16), np.uint8)])
         for source in (rgba, Image.fromarray(rgba), encoded(Image.fromarray(rgba))):
             caplog.clear()
@@ -567,15 +567,15 @@ class TestSilentMisreadings:
             ("TIFF", "a file of several pages, of which the first is read"),
         ],
     )
-    def test_one_picture_of_several_is_read_and_the_log_says_so(self, caplog, kind, note):
+    def test_one_image_of_several_is_read_and_the_log_says_so(self, caplog, kind, note):
         options = {"lossless": True} if kind == "WEBP" else {}
         data = self.frames(3, kind, **options)
-        picture = read_image(data)
+        image = read_image(data)
         [record] = caplog.records
         assert (record.name, record.levelno) == ("polyface.images", logging.WARNING)
         assert record.getMessage() == f"the file of {len(data)} bytes is {note}"
         if kind != "GIF":
-            np.testing.assert_array_equal(picture, noise())
+            np.testing.assert_array_equal(image, noise())
         caplog.clear()
         read_image(self.frames(1, kind, **options))
         assert not caplog.records

@@ -1,6 +1,6 @@
 """The pipeline, with a network made of NumPy: what goes in, what comes out, and in which order.
 
-The network here reads its answer off the picture. A picture of one colour ``(red, score, 0)`` has one face: a box of
+The network here reads its answer off the image. An image of one colour ``(red, score, 0)`` has one face: a box of
 side 10 at (red, red), with the score ``score / 255``, and two landmarks on the box's upper corners.
 """
 
@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from polyface.building import build, check_infer_size, check_options, create_detector, plan, rebuild, resolve
 from polyface.errors import (
     ArtifactError,
     BackendUnavailableError,
@@ -33,24 +34,15 @@ from polyface.errors import (
     WeightsMismatchError,
 )
 from polyface.graphs.artifacts import ArtifactKey
-from polyface.graphs.plan import Route
-from polyface.graphs.resolve import graph_of
-from polyface.graphs.weights import Weights
+from polyface.graphs.resolve import load_graph
 from polyface.machine import gate
-from polyface.pipeline import detector as module
 from polyface.pipeline import timing
-from polyface.pipeline.detector import (
-    FaceDetector,
-    Selection,
-    build,
-    check_infer_size,
-    check_options,
-    create_detector,
-    select,
-)
+from polyface.pipeline.detector import FaceDetector
+from polyface.pipeline.presets import select_strategy
+from polyface.pipeline.stages import Network
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Candidates, CompileRequest, Execution, Found
+from polyface.plugins.protocols import Candidates, CompileRequest, DeviceReport, Execution
 from polyface.plugins.records import (
     Capability,
     ConverterSpec,
@@ -66,7 +58,7 @@ from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
 
 
-def picture(red, score=255, *, height=20, width=20):
+def make_image(red, score=255, *, height=20, width=20):
     return np.broadcast_to(np.array([red, score, 0], np.uint8), (height, width, 3)).copy()
 
 
@@ -77,7 +69,7 @@ def one_face(batch):
 
 
 def faces(*rows):
-    """A network that finds these faces ``(x1, y1, x2, y2, score)`` in every picture."""
+    """A network that finds these faces ``(x1, y1, x2, y2, score)`` in every image."""
 
     def network(batch):
         return {"heads": np.array([rows] * len(batch), np.float32).reshape(len(batch), -1, 5)}
@@ -98,16 +90,16 @@ class Head:
     def scores(self, outputs):
         return outputs["heads"][:, :, 4]
 
-    def decode(self, outputs, priors, image, keep):  # noqa: ARG002
-        boxes = outputs["heads"][image, keep, :4]
+    def decode(self, outputs, priors, index, keep):  # noqa: ARG002
+        boxes = outputs["heads"][index, keep, :4]
         return Candidates(boxes, np.stack([boxes[:, [0, 1]], boxes[:, [2, 1]]], axis=1))
 
 
 class BareHead(Head):
     """A head without landmarks."""
 
-    def decode(self, outputs, priors, image, keep):  # noqa: ARG002
-        return Candidates(outputs["heads"][image, keep, :4], None)
+    def decode(self, outputs, priors, index, keep):  # noqa: ARG002
+        return Candidates(outputs["heads"][index, keep, :4], None)
 
 
 class Session:
@@ -132,69 +124,68 @@ class Session:
 def make(detector_spec, backend_spec):
     """Build a FaceDetector around a network, without a plugin."""
 
-    def make(network=one_face, *, head=None, spec=detector_spec, **settings):
-        selection = Selection(
-            detector=spec,
-            backend=backend_spec,
-            weights=Weights(detector="toy"),
-            route=Route(kind="onnx", source=spec.graphs[0]),
-        )
-        return FaceDetector(
-            Config(**settings), selection, head or Head(getattr(network, "anchors", 1)), Session(network)
-        )
+    def make(network=one_face, *, head=None, spec=detector_spec, on=(), **settings):
+        config, head = Config(**settings), head or Head(getattr(network, "anchors", 1))
+        session = Session(network, *on)
+        network = Network(spec=spec, backend=backend_spec, head=head, session=session)
+        return FaceDetector(config, network, select_strategy(config, spec), route="onnx", rebuild=rebuild)
 
     return make
 
 
+def select(config, plugins):
+    return plan(resolve(config, plugins)).first
+
+
 def shapes(detector):
-    return detector._session.shapes
+    return detector._network.session.shapes
 
 
 class TestRawHeads:
-    def test_they_are_what_the_network_gave_for_each_picture_in_one_run(self, make):
+    def test_they_are_what_the_network_gave_for_each_image_in_one_run(self, make):
         detector = make()
-        heads = detector.raw_heads([picture(5), picture(7, score=51)])
+        heads = detector.raw_heads([make_image(5), make_image(7, score=51)])
         assert heads.keys() == {"heads"}
         np.testing.assert_allclose(heads["heads"], [[[5, 5, 15, 15, 1]], [[7, 7, 17, 17, 0.2]]])
         assert shapes(detector) == [(2, 3, 32, 32)]
 
     def test_sizes_of_one_padded_shape_go_together(self, make):
         detector = make()
-        detector.raw_heads([picture(1, height=20, width=33), picture(1, height=32, width=64)])
+        detector.raw_heads([make_image(1, height=20, width=33), make_image(1, height=32, width=64)])
         assert shapes(detector) == [(2, 3, 32, 64)]
 
-    def test_the_picture_is_shrunk_and_seen_once_whatever_the_views_are_for_detecting(self, make):
+    def test_the_image_is_shrunk_and_seen_once_whatever_the_views_are_for_detecting(self, make):
         detector = make(max_side=64, scales=(0.5, 2), flip=True)
-        detector.raw_heads([picture(1, height=96, width=128)])
+        detector.raw_heads([make_image(1, height=96, width=128)])
         assert shapes(detector) == [(1, 3, 64, 64)]
 
     @pytest.mark.parametrize(
-        ("pictures", "message"),
+        ("images", "message"),
         [
-            ([picture(1), picture(1, width=40)], "of one padded shape, not 32x32, 64x32"),
+            ([make_image(1), make_image(1, width=40)], "of one padded shape, not 32x32, 64x32"),
             ([], "of one padded shape, not none"),
-            ([picture(1), "missing.png"], "Picture 1 of the batch: 'missing.png' does not exist"),
+            ([make_image(1), "missing.png"], "Image 1 of the batch: 'missing.png' does not exist"),
         ],
     )
-    def test_what_makes_no_batch_is_refused(self, make, pictures, message):
+    def test_what_makes_no_batch_is_refused(self, make, images, message):
         with pytest.raises(ImageError, match=message):
-            make().raw_heads(pictures)
+            make().raw_heads(images)
 
     def test_numbers_that_are_not_finite_are_refused_with_the_remedy(self, make):
         with pytest.raises(BackendUnavailableError, match="not finite") as caught:
-            make(faces((0, 0, np.inf, 1, 1))).raw_heads([picture(1)])
+            make(faces((0, 0, np.inf, 1, 1))).raw_heads([make_image(1)])
         assert caught.value.fix == "choose other --weights"
 
 
-class TestOnePicture:
-    def test_the_face_of_a_picture_comes_back_in_its_pixels(self, make):
-        found = make().detect(picture(5))
+class TestOneImage:
+    def test_the_face_of_an_image_comes_back_in_its_pixels(self, make):
+        found = make().detect(make_image(5))
         expected = Detections(boxes=[[5, 5, 15, 15]], scores=[1], landmarks=[[[5, 5], [15, 5]]])
         assert found == expected
 
-    def test_a_shrunk_picture_has_its_faces_in_full_size(self, make):
+    def test_a_shrunk_image_has_its_faces_in_full_size(self, make):
         detector = make(max_side=50)
-        found = detector.detect(picture(5, height=100, width=200))
+        found = detector.detect(make_image(5, height=100, width=200))
         # 200x100 is shrunk to 50x25: 4 pixels to one, both ways.
         assert found.boxes.tolist() == [[20, 20, 60, 60]]
         assert found.landmarks.tolist() == [[[20, 20], [60, 20]]]
@@ -209,24 +200,24 @@ class TestOnePicture:
             ("stretch", [10, 5, 30, 15], [[10, 5], [30, 5]]),
         ],
     )
-    def test_at_a_fixed_size_faces_stay_in_pixels_of_the_picture(self, make, fit, box, marks):
+    def test_at_a_fixed_size_faces_stay_in_pixels_of_the_image(self, make, fit, box, marks):
         detector = make(infer_size=(100, 100), fit=fit)
-        found = detector.detect(picture(5, height=100, width=200))
+        found = detector.detect(make_image(5, height=100, width=200))
         assert (found.boxes.tolist(), found.landmarks.tolist()) == ([box], [marks])
         assert shapes(detector) == [(1, 3, 100, 100)]
 
-    def test_at_a_fixed_size_pictures_of_all_sizes_share_a_batch(self, make):
+    def test_at_a_fixed_size_images_of_all_sizes_share_a_batch(self, make):
         detector = make(infer_size=(64, 96))
-        detector.detect_batch([picture(1, height=h, width=w) for h, w in ((20, 20), (500, 30), (64, 96))])
+        detector.detect_batch([make_image(1, height=h, width=w) for h, w in ((20, 20), (500, 30), (64, 96))])
         assert shapes(detector) == [(3, 3, 64, 96)]
 
     @pytest.mark.parametrize("kind", ["array", "pil", "path", "text", "bytes"])
-    def test_every_kind_of_picture_gives_the_same(self, make, tmp_path, kind):
-        path = tmp_path / "picture.png"
-        Image.fromarray(picture(5)).save(path)
+    def test_every_kind_of_image_gives_the_same(self, make, tmp_path, kind):
+        path = tmp_path / "image.png"
+        Image.fromarray(make_image(5)).save(path)
         source = {
-            "array": picture(5),
-            "pil": Image.fromarray(picture(5)),
+            "array": make_image(5),
+            "pil": Image.fromarray(make_image(5)),
             "path": path,
             "text": str(path),
             "bytes": path.read_bytes(),
@@ -235,13 +226,13 @@ class TestOnePicture:
 
     def test_faces_are_ordered_by_score_and_the_earlier_of_equals_first(self, make):
         rows = [(0, 0, 5, 5, 0.7), (10, 0, 15, 5, 0.9), (0, 10, 5, 15, 0.7), (10, 10, 15, 15, 0.95)]
-        found = make(faces(*rows)).detect(picture(0))
+        found = make(faces(*rows)).detect(make_image(0))
         np.testing.assert_array_equal(found.to_array(), np.array([rows[3], rows[1], rows[0], rows[2]], np.float32))
 
     def test_a_score_of_exactly_the_threshold_is_a_face(self, make):
         network = faces((0, 0, 5, 5, 0.5), (10, 0, 15, 5, 0.4999))
-        assert make(network).detect(picture(0)).scores.tolist() == [0.5]
-        assert len(make(network, score_threshold=0.25).detect(picture(0))) == 2
+        assert make(network).detect(make_image(0)).scores.tolist() == [0.5]
+        assert len(make(network, score_threshold=0.25).detect(make_image(0))) == 2
 
     def test_thresholds_come_from_the_detector_unless_given(self, make, detector_spec):
         defaults = DetectDefaults(score_threshold=0.125, iou_threshold=0.75)
@@ -253,24 +244,24 @@ class TestOnePicture:
 
     def test_every_face_of_a_crowd_comes_back(self, make):
         apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(800)]
-        found = make(faces(*apart)).detect(picture(0))
+        found = make(faces(*apart)).detect(make_image(0))
         assert (len(found), found.truncated) == (800, False)
 
     def test_a_preset_limits_the_faces_and_says_that_there_were_more(self, make):
         apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(751)]
         for count, truncated in ((750, False), (751, True)):
-            found = make(faces(*apart[:count]), preset="widerface-original").detect(picture(0))
+            found = make(faces(*apart[:count]), preset="widerface-original").detect(make_image(0))
             assert (len(found), found.truncated) == (750, truncated)
 
     def test_overlapping_faces_lose_to_the_better_one(self, make):
         # 10x10 boxes shifted by 5: IoU 1/3.
         network = faces((0, 0, 10, 10, 0.6), (5, 0, 15, 10, 0.9))
-        assert make(network, iou_threshold=0.3).detect(picture(0)).boxes.tolist() == [[5, 0, 15, 10]]
-        assert len(make(network, iou_threshold=0.4).detect(picture(0))) == 2
+        assert make(network, iou_threshold=0.3).detect(make_image(0)).boxes.tolist() == [[5, 0, 15, 10]]
+        assert len(make(network, iou_threshold=0.4).detect(make_image(0))) == 2
 
     def test_a_face_keeps_its_own_score_and_landmarks_when_one_before_it_is_dropped(self, make):
         rows = [(0, 0, 10, 10, 0.875), (1, 0, 11, 10, 0.75), (40, 0, 50, 10, 0.625)]
-        found = make(faces(*rows)).detect(picture(0))
+        found = make(faces(*rows)).detect(make_image(0))
         assert found.to_array().tolist() == [list(rows[0]), list(rows[2])]
         assert found.landmarks.tolist() == [[[0, 0], [10, 0]], [[40, 0], [50, 0]]]
 
@@ -278,43 +269,43 @@ class TestOnePicture:
         rows = [(20 * i, 0, 20 * i + 10, 10, 0.9 - 0.1 * i) for i in range(4)]
         for limits, count in (({"pre_nms_top_k": 3}, 3), ({"post_nms_top_k": 2}, 2)):
             spec = attrs.evolve(detector_spec, defaults=DetectDefaults(**limits))
-            found = make(faces(*rows), spec=spec).detect(picture(0))
+            found = make(faces(*rows), spec=spec).detect(make_image(0))
             np.testing.assert_array_equal(found.to_array(), np.array(rows[:count], np.float32))
             assert found.truncated
 
     def test_what_is_under_the_threshold_is_not_cut_off(self, make, detector_spec):
         rows = [(20 * i, 0, 20 * i + 10, 10, 0.9 - 0.3 * i) for i in range(3)]  # 0.9, 0.6, 0.3
         spec = attrs.evolve(detector_spec, defaults=DetectDefaults(pre_nms_top_k=2, post_nms_top_k=2))
-        assert not make(faces(*rows), spec=spec).detect(picture(0)).truncated
+        assert not make(faces(*rows), spec=spec).detect(make_image(0)).truncated
 
     def test_only_what_passes_the_threshold_is_decoded(self, make):
         decoded = []
 
         class Watching(Head):
-            def decode(self, outputs, priors, image, keep):
+            def decode(self, outputs, priors, index, keep):
                 decoded.append(keep.tolist())
-                return super().decode(outputs, priors, image, keep)
+                return super().decode(outputs, priors, index, keep)
 
         network = faces((0, 0, 5, 5, 0.1), (9, 0, 12, 5, 0.8), (20, 0, 25, 5, 0.2), (30, 0, 35, 5, 0.9))
-        make(network, head=Watching(4)).detect(picture(0))
+        make(network, head=Watching(4)).detect(make_image(0))
         assert decoded == [[3, 1]]
 
-    def test_boxes_reach_beyond_the_picture_unless_clipped(self, make):
+    def test_boxes_reach_beyond_the_image_unless_clipped(self, make):
         network = faces((-5, -5, 30, 30, 0.9))
-        assert make(network).detect(picture(0)).boxes.tolist() == [[-5, -5, 30, 30]]
-        clipped = make(network, clip=True).detect(picture(0))
+        assert make(network).detect(make_image(0)).boxes.tolist() == [[-5, -5, 30, 30]]
+        clipped = make(network, clip=True).detect(make_image(0))
         assert clipped.boxes.tolist() == [[0, 0, 20, 20]]
         assert clipped.landmarks.tolist() == [[[0, 0], [20, 0]]]
 
     def test_no_faces_still_have_the_shape_of_landmarks(self, make):
-        found = make().detect(picture(5, score=0))
+        found = make().detect(make_image(5, score=0))
         assert (found.boxes.shape, found.scores.shape, found.landmarks.shape) == ((0, 4), (0,), (0, 2, 2))
 
     def test_a_detector_without_landmarks_gives_none(self, make):
-        assert make(head=BareHead()).detect(picture(5)).landmarks is None
-        assert make(head=BareHead()).detect(picture(5, score=0)).landmarks is None
+        assert make(head=BareHead()).detect(make_image(5)).landmarks is None
+        assert make(head=BareHead()).detect(make_image(5, score=0)).landmarks is None
 
-    def test_the_picture_is_prepared_as_the_detector_says(self, make, detector_spec):
+    def test_the_image_is_prepared_as_the_detector_says(self, make, detector_spec):
         batches = []
 
         def network(batch):
@@ -323,7 +314,7 @@ class TestOnePicture:
 
         record = Preprocess(channels="bgr", mean=(1, 2, 3), stride=16)
         spec = attrs.evolve(detector_spec, preprocess=record, min_side=40)
-        make(network, spec=spec, pad_to=1).detect(picture(5, 7))
+        make(network, spec=spec, pad_to=1).detect(make_image(5, 7))
         [batch] = batches
         assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((1, 3, 48, 48), np.float32, True)
         assert batch[0, :, 0, 0].tolist() == [0 - 1, 7 - 2, 5 - 3]
@@ -332,70 +323,69 @@ class TestOnePicture:
     def test_a_head_with_another_number_of_scores_than_anchors_is_refused(self, make):
         network = faces((0, 0, 5, 5, 0.9), (9, 0, 12, 5, 0.8))
         with pytest.raises(ContractError) as caught:
-            make(network, head=Head(3)).detect(picture(0))
-        assert caught.value.what == (
-            "'toy' gave scores (1, 2) for 1 pictures and 3 anchors of a network input of 32x32."
-        )
+            make(network, head=Head(3)).detect(make_image(0))
+        assert caught.value.what == ("'toy' gave scores (1, 2) for 1 images and 3 anchors of a network input of 32x32.")
 
 
 class TestBatch:
-    def test_results_are_in_the_order_of_the_pictures_whatever_their_sizes(self, make):
+    def test_results_are_in_the_order_of_the_images_whatever_their_sizes(self, make):
         sizes = [(20, 20), (40, 20), (20, 20), (70, 90), (40, 20), (20, 20)]
-        pictures = [picture(index, height=h, width=w) for index, (h, w) in enumerate(sizes)]
+        images = [make_image(index, height=h, width=w) for index, (h, w) in enumerate(sizes)]
         detector = make()
-        together = detector.detect_batch(pictures)
+        together = detector.detect_batch(images)
         assert [found.boxes[0, 0] for found in together] == [0, 1, 2, 3, 4, 5]
-        assert together == [detector.detect(one) for one in pictures]
+        assert together == [detector.detect(one) for one in images]
 
-    def test_pictures_of_one_padded_shape_go_together(self, make):
+    def test_images_of_one_padded_shape_go_together(self, make):
         detector = make()
         sizes = [(20, 20), (40, 20), (31, 32), (33, 5)]
-        detector.detect_batch([picture(1, height=h, width=w) for h, w in sizes])
+        detector.detect_batch([make_image(1, height=h, width=w) for h, w in sizes])
         assert shapes(detector) == [(2, 3, 32, 32), (2, 3, 64, 32)]
 
-    def test_at_most_batch_size_pictures_go_together(self, make):
+    def test_at_most_batch_size_images_go_together(self, make):
         detector = make(batch_size=2)
-        found = detector.detect_batch([picture(index) for index in range(5)])
+        found = detector.detect_batch([make_image(index) for index in range(5)])
         assert [shape[0] for shape in shapes(detector)] == [2, 2, 1]
         assert [one.boxes[0, 0] for one in found] == [0, 1, 2, 3, 4]
 
     @pytest.mark.parametrize(("pixels", "runs"), [(3 * 32 * 32, [3, 2]), (3 * 32 * 32 - 1, [2, 2, 1]), (1, [1] * 5)])
-    def test_at_most_so_many_pixels_go_together_but_always_one_picture(self, make, monkeypatch, pixels, runs):
-        monkeypatch.setattr(detector := make(), "_run_pixels", pixels)
-        detector.detect_batch([picture(index) for index in range(5)])
+    def test_at_most_so_many_pixels_go_together_but_always_one_image(self, make, pixels, runs):
+        detector = make()
+        detector.strategy = attrs.evolve(detector.strategy, run_pixels=pixels)
+        detector.detect_batch([make_image(index) for index in range(5)])
         assert [shape[0] for shape in shapes(detector)] == runs
 
     def test_an_array_of_four_axes_is_a_batch(self, make):
-        found = make().detect_batch(np.stack([picture(3), picture(4)]))
+        found = make().detect_batch(np.stack([make_image(3), make_image(4)]))
         assert [one.boxes[0, 0] for one in found] == [3, 4]
 
-    def test_an_iterator_of_pictures_is_a_batch(self, make):
-        assert len(make().detect_batch(picture(index) for index in range(3))) == 3
+    def test_an_iterator_of_images_is_a_batch(self, make):
+        assert len(make().detect_batch(make_image(index) for index in range(3))) == 3
 
-    def test_no_pictures_give_no_results(self, make):
+    def test_no_images_give_no_results(self, make):
         detector = make()
         assert detector.detect_batch([]) == []
         assert shapes(detector) == []
 
-    def test_no_more_pictures_are_held_than_memory_is_meant_to_hold(self, make, monkeypatch):
+    def test_no_more_images_are_held_than_memory_is_meant_to_hold(self, make, monkeypatch):
         monkeypatch.setattr("polyface.pipeline.detector.HELD_PIXELS", 2 * 20 * 20)
         detector, held = make(), []
 
-        def pictures():
+        def images():
             for index in range(5):
                 held.append(len(shapes(detector)))
-                yield picture(index, height=20, width=20)
+                yield make_image(index, height=20, width=20)
 
-        found = detector.detect_batch(pictures())
+        found = detector.detect_batch(images())
         assert held == [0, 0, 1, 1, 2]  # two are read, then run, before the next
         assert [shape[0] for shape in shapes(detector)] == [2, 2, 1]
         assert [one.boxes[0, 0] for one in found] == [0, 1, 2, 3, 4]
 
-    def test_a_bad_picture_is_named_by_its_place_and_nothing_is_run(self, make):
+    def test_a_bad_image_is_named_by_its_place_and_nothing_is_run(self, make):
         detector = make()
         with pytest.raises(ImageError) as caught:
-            detector.detect_batch([picture(0), picture(1), np.zeros((4, 4, 3))])
-        assert caught.value.what.startswith("Picture 2 of the batch: Got an array of shape (4, 4, 3) and dtype float64")
+            detector.detect_batch([make_image(0), make_image(1), np.zeros((4, 4, 3))])
+        assert caught.value.what.startswith("Image 2 of the batch: Got an array of shape (4, 4, 3) and dtype float64")
         assert caught.value.fix == "(image * 255).round().astype('uint8') for values in 0-1"
         assert shapes(detector) == []
 
@@ -408,15 +398,15 @@ class TestBatch:
             memoryview(b"12"),
             Path("a.jpg"),
             Image.new("RGB", (4, 4)),
-            picture(0),
+            make_image(0),
             None,
         ],
         ids=lambda single: type(single).__name__,
     )
-    def test_one_picture_is_no_batch(self, make, single):
+    def test_one_image_is_no_batch(self, make, single):
         with pytest.raises(ImageError) as caught:
             make().detect_batch(single)
-        assert caught.value.what == "detect_batch wants a sequence of pictures."
+        assert caught.value.what == "detect_batch wants a sequence of images."
         assert caught.value.fix == "detector.detect(image) for one"
 
 
@@ -435,7 +425,7 @@ by_colour.anchors = 3
 
 
 def coloured(*boxes, height=200, width=300):
-    """A black picture with these boxes, the first red, the second green, the third blue."""
+    """A black image with these boxes, the first red, the second green, the third blue."""
     pixels = np.zeros((height, width, 3), np.uint8)
     for channel, (x1, y1, x2, y2) in enumerate(boxes):
         pixels[y1:y2, x1:x2, channel] = 255
@@ -455,9 +445,9 @@ class TestStrategies:
         assert shapes(detector) == [(2, 3, 224, 320)]
 
     @pytest.mark.parametrize("flip", [False, True])
-    def test_tiles_of_a_picture_give_the_faces_of_the_whole(self, make, flip):
+    def test_tiles_of_an_image_give_the_faces_of_the_whole(self, make, flip):
         found = make(by_colour, tile=100, tile_overlap=0.4, flip=flip).detect(coloured(*self.BOXES))
-        # The small ones come from a tile that holds them whole, and exactly; the large one from the picture shrunk to
+        # The small ones come from a tile that holds them whole, and exactly; the large one from the image shrunk to
         # a third, within a pixel of that.
         assert found.boxes[:2].tolist() == [list(box) for box in self.BOXES[:2]]
         np.testing.assert_allclose(found.boxes[2:], [self.BOXES[2]], atol=3)
@@ -469,23 +459,23 @@ class TestStrategies:
         np.testing.assert_allclose(found.boxes, self.BOXES, atol=1)
 
     def test_voting_over_scales_takes_the_mean(self, make):
-        # One colour all over: the face lies at (8, 8) to (18, 18) of every network input. In the picture that is
+        # One colour all over: the face lies at (8, 8) to (18, 18) of every network input. In the image that is
         # (8, 8, 18, 18) at scale 1 and (4, 4, 9, 9) at scale 2, which overlap by 1 of 124; scores are equal.
-        found = make(scales=(1, 2), merge="vote", iou_threshold=0.0).detect(picture(8))
+        found = make(scales=(1, 2), merge="vote", iou_threshold=0.0).detect(make_image(8))
         assert found == Detections(boxes=[[6, 6, 13.5, 13.5]], scores=[1], landmarks=[[[6, 6], [13.5, 6]]])
 
     @pytest.mark.parametrize("preset", [None, "dsfd-multiscale", "widerface-1600"])
-    def test_what_is_found_in_a_picture_never_depends_on_its_neighbours(self, make, preset):
+    def test_what_is_found_in_an_image_never_depends_on_its_neighbours(self, make, preset):
         own = {"preset": preset} if preset else {"scales": (0.5, 1), "flip": True, "tile": 100, "merge": "vote"}
         detector = make(by_colour, batch_size=3, **own)
-        pictures = [
+        images = [
             coloured(*self.BOXES),
             coloured((5, 5, 60, 60), height=80, width=70),
             coloured(height=200, width=300),
             coloured((100, 30, 130, 70), self.BOXES[1]),
         ]
-        together = detector.detect_batch(pictures)
-        assert together == [detector.detect(one) for one in pictures]
+        together = detector.detect_batch(images)
+        assert together == [detector.detect(one) for one in images]
         assert [len(found) for found in together] == [3, 1, 0, 2]
 
     def test_thresholds_come_from_the_user_then_the_preset_then_the_detector(self, make):
@@ -518,12 +508,12 @@ class TestDrafts:
             ({"max_side": 100, "scales": (0.25, 2)}, 400),
             ({"infer_size": (100, 50)}, 400 // 4),  # by letterbox 50x50
             ({"infer_size": (100, 50), "fit": "stretch"}, 200),
-            ({"max_side": 100, "tile": 64}, 400),  # its crops are of the whole picture
+            ({"max_side": 100, "tile": 64}, 400),  # its crops are of the whole image
             ({}, 400),
         ],
     )
     def test_a_jpeg_is_read_at_twice_the_largest_that_a_view_shows_and_boxes_are_of_the_whole(self, make, views, side):
-        data = self.jpeg(picture(10, height=400, width=400))
+        data = self.jpeg(make_image(10, height=400, width=400))
         draft, whole = make(draft=True, **views), make(**views)
         assert (draft.read(data).pixels.shape, draft.read(data).shape) == ((side, side, 3), (400, 400))
         assert whole.read(data).whole
@@ -531,7 +521,7 @@ class TestDrafts:
         assert draft.detect(draft.read(data)) == draft.detect_batch([data])[0] == whole.detect(data)
 
     def test_clipping_is_to_the_whole(self, make):
-        data = self.jpeg(picture(0, height=400, width=400))
+        data = self.jpeg(make_image(0, height=400, width=400))
         found = make(faces((80, 90, 120, 95, 0.9)), draft=True, max_side=100, clip=True).detect(data)
         assert found.boxes.tolist() == [[320, 360, 400, 380]]
 
@@ -544,9 +534,9 @@ class TestDrafts:
         actual = make(corner, max_side=100, draft=True).raw_heads([data])["heads"]
         np.testing.assert_array_equal(actual, expected)
 
-    def test_what_is_wrong_with_a_picture_of_a_batch_is_said_with_its_number(self, make):
-        with pytest.raises(ImageError, match=r"^Picture 1 of the batch: the file of 2 bytes"):
-            make(draft=True, max_side=9).detect_batch([picture(0), b"12"])
+    def test_what_is_wrong_with_an_image_of_a_batch_is_said_with_its_number(self, make):
+        with pytest.raises(ImageError, match=r"^Image 1 of the batch: the file of 2 bytes"):
+            make(draft=True, max_side=9).detect_batch([make_image(0), b"12"])
 
 
 class TestTiming:
@@ -566,41 +556,41 @@ class TestTiming:
 
     def test_unless_asked_for_there_is_none_and_nobody_looks_at_the_clock(self, make, looks):
         detector = make()
-        assert detector.detect(picture(5)).timing is None
-        assert [found.timing for found in detector.detect_batch([picture(5)] * 2)] == [None, None]
+        assert detector.detect(make_image(5)).timing is None
+        assert [found.timing for found in detector.detect_batch([make_image(5)] * 2)] == [None, None]
         assert looks == []
 
-    def test_the_stages_of_one_picture_add_up_to_the_call(self, make, looks):
-        found = make(timing=True).detect(picture(5))
-        # Scores are made before candidates are decoded; a view's own NMS comes before that of the picture.
-        assert found.timing == {"read": 1, "prepare": 1, "network": 1, "decode": 2, "nms": 2}
+    def test_the_stages_of_one_image_add_up_to_the_call(self, make, looks):
+        found = make(timing=True).detect(make_image(5))
+        # Scores are made before candidates are decoded; a view's own NMS comes before that of the image.
+        assert found.timing == {"read": 1, "prepare": 1, "network": 1, "trim": 0, "decode": 2, "nms": 2}
         assert list(found.timing) == list(timing.STAGES)
-        assert sum(found.timing.values()) == looks[-1]
+        assert sum(found.timing.values()) == len(looks) / 2
 
-    def test_pictures_that_share_a_run_of_the_network_share_its_seconds(self, make, looks):
-        found = make(timing=True).detect_batch([picture(5), picture(6), picture(7, height=90)])
-        shared = {"read": 1, "prepare": 0.5, "network": 0.5, "decode": 1.5, "nms": 2}
-        alone = {"read": 1, "prepare": 1, "network": 1, "decode": 2, "nms": 2}
+    def test_images_that_share_a_run_of_the_network_share_its_seconds(self, make, looks):
+        found = make(timing=True).detect_batch([make_image(5), make_image(6), make_image(7, height=90)])
+        shared = {"read": 1, "prepare": 0.5, "network": 0.5, "trim": 0, "decode": 1.5, "nms": 2}
+        alone = {"read": 1, "prepare": 1, "network": 1, "trim": 0, "decode": 2, "nms": 2}
         assert [faces.timing for faces in found] == [shared, shared, alone]
-        assert sum(sum(faces.timing.values()) for faces in found) == looks[-1]
+        assert sum(sum(faces.timing.values()) for faces in found) == len(looks) / 2
 
     @pytest.mark.usefixtures("looks")
-    def test_the_views_of_a_picture_add_up_to_its_seconds(self, make):
+    def test_the_views_of_an_image_add_up_to_its_seconds(self, make):
         # Both views go through the network together; a run of the next shape is another.
-        found = make(timing=True, flip=True, clip=True).detect(picture(5))
-        assert found.timing == {"read": 1, "prepare": 1, "network": 1, "decode": 3, "nms": 3}
-        found = make(timing=True, scales=(1, 4)).detect(picture(5))
-        assert found.timing == {"read": 1, "prepare": 2, "network": 2, "decode": 4, "nms": 3}
+        found = make(timing=True, flip=True, clip=True).detect(make_image(5))
+        assert found.timing == {"read": 1, "prepare": 1, "network": 1, "trim": 0, "decode": 3, "nms": 3}
+        found = make(timing=True, scales=(1, 4)).detect(make_image(5))
+        assert found.timing == {"read": 1, "prepare": 2, "network": 2, "trim": 0, "decode": 4, "nms": 3}
 
     def test_what_is_found_is_the_same(self, make):
-        assert make(timing=True).detect(picture(5)) == make().detect(picture(5))
+        assert make(timing=True).detect(make_image(5)) == make().detect(make_image(5))
 
     def test_calls_in_threads_do_not_count_each_others_seconds(self, make):
         detector = make(timing=True)
 
         def call(_):
             started = time.perf_counter()
-            faces = detector.detect(picture(5))
+            faces = detector.detect(make_image(5))
             return sum(faces.timing.values()), time.perf_counter() - started
 
         with ThreadPoolExecutor(4) as pool:
@@ -613,19 +603,19 @@ class TestPriors:
         head = Head()
         detector = make(head=head)
         for height in (20, 25, 40, 20, 60):
-            detector.detect(picture(1, height=height))
+            detector.detect(make_image(1, height=height))
         assert head.asked == [(32, 32), (64, 32)]
 
 
-def test_a_network_input_that_no_memory_holds_is_an_error_of_that_picture(make, monkeypatch):
+def test_a_network_input_that_no_memory_holds_is_an_error_of_that_image(make, monkeypatch):
     detector = make()
 
     def no_memory(shape):
         raise MemoryError
 
-    monkeypatch.setattr(detector._buffers, "lent", no_memory)
+    monkeypatch.setattr(detector._network.buffers, "lease", no_memory)
     with pytest.raises(ImageError, match="network inputs of 32x32 pixels do not fit into memory") as caught:
-        detector.detect(picture(1))
+        detector.detect(make_image(1))
     assert caught.value.fix == "lower run_pixels, scales, infer_size, max_side, pad_to or batch_size"
 
 
@@ -639,14 +629,14 @@ class TestBounds:
             ({"view": "plain"}, 40_000, "1,600,000,000"),
         ],
     )
-    def test_more_pixels_than_any_picture_needs_are_refused_with_the_settings_that_ask_for_them(
+    def test_more_pixels_than_any_image_needs_are_refused_with_the_settings_that_ask_for_them(
         self, make, settings, side, pixels
     ):
         endless = np.broadcast_to(np.uint8(0), (side, side, 3))
         with pytest.raises(ImageError) as caught:
             make(**settings).detect(endless)
         assert caught.value.what == (
-            f"The views of the picture have {pixels} pixels; at most 1,073,741,824 go through the network."
+            f"The views of the image have {pixels} pixels; at most 1,073,741,824 go through the network."
         )
         assert caught.value.fix == "lower scales, tile_overlap, pad_to, infer_size or max_side"
 
@@ -655,51 +645,49 @@ class TestBounds:
         ("height", "width", "pad_to", "padded"),
         [(1, 16_000_000, 32, "16000000x32"), (16_000_000, 1, 32, "32x16000000"), (400, 400, 65536, "65536x65536")],
     )
-    def test_a_picture_that_is_mostly_padding_is_refused(self, make, height, width, pad_to, padded, view):
+    def test_an_image_that_is_mostly_padding_is_refused(self, make, height, width, pad_to, padded, view):
         thin = np.broadcast_to(np.uint8(0), (height, width, 3))
         with pytest.raises(ImageError) as caught:
             make(view=view, pad_to=pad_to).detect(thin)
-        assert (
-            caught.value.what == f"The picture, {width}x{height} pixels for the network, would be padded to {padded}."
-        )
+        assert caught.value.what == f"The image, {width}x{height} pixels for the network, would be padded to {padded}."
 
-    def test_more_tiles_than_any_picture_needs_are_refused(self, make):
+    def test_more_tiles_than_any_image_needs_are_refused(self, make):
         with pytest.raises(ImageError) as caught:
-            make(tile=10, tile_overlap=0.9).detect(picture(1, height=200, width=200))
+            make(tile=10, tile_overlap=0.9).detect(make_image(1, height=200, width=200))
         # Steps of a pixel: 191 places down, 191 across.
-        assert caught.value.what == "The picture would be seen in 36,481 tiles; at most 4,096 are taken."
+        assert caught.value.what == "The image would be seen in 36,481 tiles; at most 4,096 are taken."
         assert caught.value.fix == "raise tile, or lower tile_overlap, scales or max_side"
 
     def test_no_run_has_more_pixels_than_it_may(self, make):
         detector = make(run_pixels=256 * 256)
-        detector.detect(picture(1, height=1000, width=1500))
+        detector.detect(make_image(1, height=1000, width=1500))
         assert len(shapes(detector)) > 1
         assert all(n * height * width <= 256 * 256 for n, _, height, width in shapes(detector))
 
     def test_a_plain_view_is_one_run_whatever_its_size(self, make):
         detector = make(run_pixels=256 * 256, view="plain")
-        detector.detect(picture(1, height=960, width=1504))
+        detector.detect(make_image(1, height=960, width=1504))
         assert shapes(detector) == [(1, 3, 960, 1504)]
 
     def test_a_fixed_size_is_one_run_whatever_its_size(self, make):
         detector = make(run_pixels=256 * 256, infer_size=(960, 1504))
-        detector.detect(picture(1, height=40, width=40))
+        detector.detect(make_image(1, height=40, width=40))
         assert shapes(detector) == [(1, 3, 960, 1504)]
 
     @pytest.mark.parametrize("far", [2e9, -2e9, 3e38])
-    def test_a_box_farther_away_than_any_picture_is_not_finite(self, make, far):
+    def test_a_box_farther_away_than_any_image_is_not_finite(self, make, far):
         # 3e38 times the 4 pixels that one of the network stands for would be infinite.
         with pytest.raises(BackendUnavailableError, match="not finite, or far too large"):
-            make(faces((0, 0, far, 1, 1)), max_side=50).detect(picture(0, height=100, width=200))
+            make(faces((0, 0, far, 1, 1)), max_side=50).detect(make_image(0, height=100, width=200))
 
 
-def test_the_padding_shows_nothing_of_the_picture_before(make):
+def test_the_padding_shows_nothing_of_the_image_before(make):
     def brightest(batch):
         place = batch.max(axis=(1, 2, 3))
         return {"heads": np.stack([place, place, place + 1, place + 1, place * 0 + 1], axis=1)[:, None]}
 
     detector = make(brightest)
-    found = [detector.detect(picture(red, 0, height=side, width=side)) for red, side in ((200, 30), (9, 20), (7, 5))]
+    found = [detector.detect(make_image(red, 0, height=side, width=side)) for red, side in ((200, 30), (9, 20), (7, 5))]
     assert [faces.boxes[0, 0] for faces in found] == [200, 9, 7]
     assert len(set(shapes(detector))) == 1
 
@@ -709,7 +697,7 @@ class TestBadOutputs:
         detector = make(lambda batch: {"heads": batch[:, 0, :1, :5]})
         for run in (detector.detect, lambda image: detector.raw_heads([image])):
             with pytest.raises(ContractError, match="gave memory of its input for the output 'heads'"):
-                run(picture(0))
+                run(make_image(0))
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     @pytest.mark.parametrize("place", [0, 4], ids=["box", "score"])
@@ -717,22 +705,21 @@ class TestBadOutputs:
         row = [0, 0, 5, 5, 0.9]
         row[place] = bad
         with pytest.raises(BackendUnavailableError) as caught:
-            make(faces(row)).detect(picture(0))
+            make(faces(row)).detect(make_image(0))
         assert caught.value.what == "'toy' on 'fast' gave numbers that are not finite, or far too large."
         assert (caught.value.why, caught.value.fix) == (("the weights may be damaged",), "choose other --weights")
 
     def test_numbers_that_are_not_finite_in_half_precision_suggest_full_precision(self, make):
-        detector = make(faces([0, 0, 5, 5, np.nan]))
-        detector.execution = Execution(device="cuda:0", precision="fp16")
+        detector = make(faces([0, 0, 5, 5, np.nan]), on=("cuda:0", "fp16"))
         with pytest.raises(BackendUnavailableError) as caught:
-            detector.detect(picture(0))
+            detector.detect(make_image(0))
         assert (caught.value.why, caught.value.fix) == (
             ("precision fp16 on cuda:0 may be too narrow for these weights",),
             "--precision fp32",
         )
 
     def test_a_box_below_the_threshold_may_hold_anything(self, make):
-        assert len(make(faces((np.nan, 0, 5, 5, 0.1))).detect(picture(0))) == 0
+        assert len(make(faces((np.nan, 0, 5, 5, 0.1))).detect(make_image(0))) == 0
 
     @pytest.mark.parametrize(
         ("outputs", "got"),
@@ -748,7 +735,7 @@ class TestBadOutputs:
     )
     def test_outputs_other_than_declared_are_the_backends_breach(self, make, outputs, got):
         with pytest.raises(ContractError) as caught:
-            make(lambda _: outputs).detect(picture(0))
+            make(lambda _: outputs).detect(make_image(0))
         assert caught.value.what == (
             f"The backend 'fast' gave {got} for the output 'heads' of 'toy'; wanted: float32 with 1 rows."
         )
@@ -758,7 +745,7 @@ class TestBadOutputs:
             raise KeyError("conv1")
 
         with pytest.raises(PluginError) as caught:
-            make(broken).detect(picture(0))
+            make(broken).detect(make_image(0))
         assert caught.value.what == "The backend 'fast' failed while it ran 'toy'."
         assert caught.value.why == ("KeyError: 'conv1'",)
         assert isinstance(caught.value.__cause__, KeyError)
@@ -773,7 +760,7 @@ class TestBadOutputs:
 
         setattr(Broken, method, fail)
         with pytest.raises(PluginError) as caught:
-            make(head=Broken()).detect(picture(0))
+            make(head=Broken()).detect(make_image(0))
         assert caught.value.what == "The head of 'toy' failed."
         assert caught.value.why == ("ZeroDivisionError: no anchors",)
 
@@ -784,12 +771,12 @@ class TestClose:
         detector.close()
         detector.close()
         with pytest.raises(BackendUnavailableError, match="closed"):
-            detector.detect(picture(0))
+            detector.detect(make_image(0))
 
     def test_a_with_block_closes_even_after_an_error(self, make):
         with pytest.raises(ImageError), make() as detector:
             detector.detect(None)
-        assert detector._session.closed == 1
+        assert detector._network.session.closed == 1
 
     def test_closing_frees_the_memory_of_the_inputs(self, make):
         owners = []
@@ -802,7 +789,7 @@ class TestClose:
             return {"heads": np.zeros((1, 1, 5), np.float32)}
 
         detector = make(network)
-        detector.detect(picture(0))
+        detector.detect(make_image(0))
         (owner,) = owners
         assert owner() is not None
         detector.close()
@@ -823,7 +810,10 @@ class TestBuild:
         compiled, converted = [], []
 
         class Backend:
-            found = (Found(device="cpu", precisions=("fp32",)), Found(device="cuda:0", precisions=("fp32", "fp16")))
+            found = (
+                DeviceReport(device="cpu", precisions=("fp32",)),
+                DeviceReport(device="cuda:0", precisions=("fp32", "fp16")),
+            )
 
             def probe(self):
                 return self.found
@@ -872,7 +862,7 @@ class TestBuild:
 
     def test_names_become_a_detector_that_runs(self, world):
         with create_detector("toy", config=Config(backend="fast", device="cpu"), plugins=world.plugins()) as detector:
-            assert detector.detect(picture(7)).boxes.tolist() == [[7, 7, 17, 17]]
+            assert detector.detect(make_image(7)).boxes.tolist() == [[7, 7, 17, 17]]
         [(graph, request)] = world.compiled
         assert (graph.kind, graph.source, graph.weights, graph.detector) == (
             "onnx",
@@ -883,7 +873,7 @@ class TestBuild:
         assert request == CompileRequest(device="cpu", precision="fp32", options={})
 
     def test_the_backend_is_told_how_many_threads_or_else_of_the_cores_there_are(self, world, monkeypatch):
-        monkeypatch.setattr("polyface.plugins.protocols.default_threads", lambda: 7)
+        monkeypatch.setattr("polyface.building.default_threads", lambda: 7)
         build(Config(detector="toy", threads=3), world.plugins())
         build(Config(detector="toy"), world.plugins())
         assert [request.threads for _, request in world.compiled] == [3, 7]
@@ -1000,7 +990,7 @@ class TestBuild:
 
         world.backend.compile = compiled
         detector = create_detector("toy", config=Config(backend="fast", device="cpu"), plugins=world.plugins())
-        detector.detect(picture(7))
+        detector.detect(make_image(7))
         assert seen == {"load": True, "probe": True, "compile": True, "run": True}
         assert not gate.runs._inside
 
@@ -1017,7 +1007,7 @@ class TestBuild:
         claims = [Capability(device="cuda", driver=("libcuda.so.1",)), Capability(device="cpu")]
 
         class ProcessorOnly(world.backend):
-            found = (Found(device="cpu", precisions=("fp32",)),)
+            found = (DeviceReport(device="cpu", precisions=("fp32",)),)
 
         world.module.ProcessorOnly = ProcessorOnly
         ours = Ref("toy_faces:ProcessorOnly")
@@ -1026,9 +1016,7 @@ class TestBuild:
             attrs.evolve(fast, name="wheel-without-gpu", preference=9, capabilities=claims, factory=ours),
         ]
         world.drivers = {"libcuda.so.1"}
-        monkeypatch.setattr(
-            "polyface.pipeline.detector.has_driver", lambda claim: bool({*claim.driver} & world.drivers)
-        )
+        monkeypatch.setattr("polyface.building.has_driver", lambda libraries: bool({*libraries} & world.drivers))
         return world
 
     def test_with_everything_on_auto_a_gpu_is_looked_for_on_every_backend(self, gpu_machine):
@@ -1044,7 +1032,7 @@ class TestBuild:
         assert (detector.backend.name, detector.execution.device) == ("wheel-without-gpu", "cpu")
 
     def test_a_driver_without_its_device_leaves_the_processor(self, gpu_machine, monkeypatch):
-        monkeypatch.setattr(gpu_machine.backend, "found", (Found(device="cpu", precisions=("fp32",)),))
+        monkeypatch.setattr(gpu_machine.backend, "found", (DeviceReport(device="cpu", precisions=("fp32",)),))
         detector = build(Config(detector="toy"), gpu_machine.plugins())
         assert (detector.backend.name, detector.execution.device) == ("wheel-without-gpu", "cpu")
 
@@ -1119,12 +1107,12 @@ class TestBuild:
         world.converters = [attrs.evolve(converter_spec, requires=())]
         first = select(Config(detector="toy"), world.plugins())
         assert first.route.description == "torch-module, converted to onnx"
-        graph = graph_of(first.route, first.detector, first.weights)
+        graph = load_graph(first.route, first.detector, first.weights)
         assert (graph.kind, graph.source.read_bytes()) == ("onnx", b"converted")
         assert graph.source.is_relative_to(home / "artifacts")
         second = select(Config(detector="toy"), world.plugins())
         assert second.route.artifact == graph.source
-        assert graph_of(second.route, second.detector, second.weights) == graph
+        assert load_graph(second.route, second.detector, second.weights) == graph
         assert len(world.converted) == 1
 
     def test_a_folder_of_artifacts_that_is_not_there_is_refused_with_the_command_that_makes_it(self, world, tmp_path):
@@ -1168,10 +1156,10 @@ class TestBuild:
         packaged = GraphSource(kind="onnx", ref=FileRef("toy_graphs:toy.onnx"), sha256=sha256_of(folder / "toy.onnx"))
         world.detector = attrs.evolve(world.detector, graphs=[packaged])
         selection = select(Config(detector="toy"), world.plugins())
-        assert graph_of(selection.route, selection.detector, selection.weights).source == folder / "toy.onnx"
+        assert load_graph(selection.route, selection.detector, selection.weights).source == folder / "toy.onnx"
         (folder / "toy.onnx").write_bytes(b"grape")
         with pytest.raises(WeightsMismatchError):
-            graph_of(selection.route, selection.detector, selection.weights)
+            load_graph(selection.route, selection.detector, selection.weights)
         sys.modules.pop("toy_graphs", None)
 
     def test_the_backend_gets_every_option_checked_and_filled_in(self, world):
@@ -1183,11 +1171,11 @@ class TestBuild:
 
     def test_a_pickled_detector_is_built_again_from_its_config(self, world, monkeypatch):
         manager = world.plugins()
-        monkeypatch.setattr(module, "installed_plugins", lambda: manager)
+        monkeypatch.setattr("polyface.building.installed_plugins", lambda: manager)
         detector = build(Config(detector="toy", score_threshold=0.25), manager)
         again = pickle.loads(pickle.dumps(detector))  # noqa: S301
         assert again.config == detector.config
-        assert again.detect(picture(3)) == detector.detect(picture(3))
+        assert again.detect(make_image(3)) == detector.detect(make_image(3))
 
 
 class TestInferSize:

@@ -171,7 +171,7 @@ class TestWhereTheyMayLead:
     @pytest.mark.parametrize(
         ("name", "text", "value"), [("formats", "['EPS']", ("EPS",)), ("max_pixels", "999_999_999", 999_999_999)]
     )
-    def test_a_file_that_was_found_cannot_lift_what_guards_against_pictures(self, tmp_path, name, text, value):
+    def test_a_file_that_was_found_cannot_lift_what_guards_against_images(self, tmp_path, name, text, value):
         path = tmp_path / "polyface.toml"
         path.write_text(f"{name} = {text}\n")
         with pytest.raises(ConfigError, match=rf"^{name} cannot be set by a file that was found"):

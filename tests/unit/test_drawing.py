@@ -1,4 +1,4 @@
-"""Faces drawn on pictures."""
+"""Faces drawn on images."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def test_a_box_is_drawn_on_its_edges_and_a_landmark_at_its_place():
     assert drawn.getpixel((150, 140)) == (90, 90, 90)
 
 
-def test_without_faces_the_copy_equals_the_picture():
+def test_without_faces_the_copy_equals_the_image():
     np.testing.assert_array_equal(np.asarray(draw_faces(GREY, NONE)), GREY)
 
 
-def test_the_picture_itself_is_left_alone():
-    picture = GREY.copy()
-    draw_faces(picture, Detections(boxes=[[50, 60, 250, 180]], scores=[0.875]))
-    np.testing.assert_array_equal(picture, GREY)
+def test_the_image_itself_is_left_alone():
+    image = GREY.copy()
+    draw_faces(image, Detections(boxes=[[50, 60, 250, 180]], scores=[0.875]))
+    np.testing.assert_array_equal(image, GREY)
 
 
 @pytest.mark.parametrize("box", [[-50, -60, 400, 300], [500, 500, 600, 600], [90, 90, 10, 10], [5, 5, 5, 5]])
-def test_a_box_beyond_the_picture_inside_out_or_of_no_size_can_be_drawn(box):
+def test_a_box_beyond_the_image_inside_out_or_of_no_size_can_be_drawn(box):
     faces = Detections(boxes=[box], scores=[0.5], landmarks=[[[-5, 1000]] * 5])
     assert draw_faces(GREY, faces).size == (300, 200)
 
 
-def test_a_picture_of_one_pixel_can_be_drawn_on():
+def test_an_image_of_one_pixel_can_be_drawn_on():
     faces = Detections(boxes=[[0, 0, 1, 1]], scores=[0.5])
     assert draw_faces(np.zeros((1, 1, 3), np.uint8), faces).size == (1, 1)

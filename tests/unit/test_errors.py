@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from polyface import errors
-from polyface.graphs.plan import Reason
+from polyface.errors import Reason
 
 BASES = {
     "ConfigError": ("PolyfaceError", ValueError),

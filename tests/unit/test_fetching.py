@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import socket
@@ -18,7 +19,7 @@ import pytest
 import polyface
 from polyface.errors import UnknownNameError, WeightsError, WeightsMismatchError, WeightsNotFoundError
 from polyface.graphs import fetch as fetching
-from polyface.graphs.weights import choose
+from polyface.graphs.weights import select_weights
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import FileRef
 
@@ -43,7 +44,7 @@ def weights(detector_spec, weights_file):
     def make(*urls, **changes):
         digest = hashlib.sha256(CONTENT).hexdigest()
         file = attrs.evolve(weights_file, sha256=digest, size=len(CONTENT), urls=urls, **changes)
-        return choose(attrs.evolve(detector_spec, weights=[file]), None)
+        return select_weights(attrs.evolve(detector_spec, weights=[file]), None)
 
     return make
 
@@ -410,7 +411,15 @@ class TestDisk:
 
 class TestFetchWeights:
     @pytest.fixture
-    def install(self, monkeypatch):
+    def plugins(self):
+        return PluginManager()
+
+    @pytest.fixture
+    def fetch_weights(self, plugins):
+        return functools.partial(polyface.fetch_weights, plugins=plugins)
+
+    @pytest.fixture
+    def install(self, plugins):
         def install(detector):
             class Plugin:
                 @staticmethod
@@ -418,9 +427,7 @@ class TestFetchWeights:
                 def polyface_detectors():
                     yield detector
 
-            plugins = PluginManager()
-            plugins.register(Plugin, name="toy")
-            monkeypatch.setattr(fetching, "installed_plugins", lambda: plugins)
+            plugins.register(Plugin, name=detector.name)
 
         return install
 
@@ -436,52 +443,56 @@ class TestFetchWeights:
 
         return make
 
-    def test_the_default_is_fetched_by_the_detectors_name_and_its_licence_told_once(self, server, answer, toy, folder):
+    def test_the_default_is_fetched_by_the_detectors_name_and_its_licence_told_once(
+        self, fetch_weights, server, answer, toy, folder
+    ):
         toy(server.url("/w", answer.whole(CONTENT)))
         with pytest.warns(UserWarning, match="research only") as told:
-            assert polyface.fetch_weights("toy") == folder / "wider.pth"
+            assert fetch_weights("toy") == folder / "wider.pth"
         assert [str(warning.message) for warning in told] == [
             "The weights 'wider' of 'toy' are for research only. Licence: See T"
         ]
         assert told[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert polyface.fetch_weights("local/toy", "wider") == folder / "wider.pth"
+            assert fetch_weights("local/toy", "wider") == folder / "wider.pth"
 
-    def test_the_licence_is_told_once_although_every_mirror_fails(self, server, answer, toy):
+    def test_the_licence_is_told_once_although_every_mirror_fails(self, fetch_weights, server, answer, toy):
         toy(server.url("/w", answer.status(404)))
         with pytest.warns(UserWarning, match="research only") as told, pytest.raises(WeightsNotFoundError):
-            polyface.fetch_weights("toy")
+            fetch_weights("toy")
         assert (len(told), server.asked) == (1, ["/w", "/w"])
 
-    def test_other_weights_are_fetched_by_their_name(self, server, answer, toy, folder):
+    def test_other_weights_are_fetched_by_their_name(self, fetch_weights, server, answer, toy, folder):
         toy(server.url("/w", answer.whole(CONTENT)))
-        assert polyface.fetch_weights("toy", weights="crowd") == folder / "crowd.pth"
+        assert fetch_weights("toy", weights="crowd") == folder / "crowd.pth"
         assert files(folder) == {"crowd.pth": CONTENT}
 
-    def test_an_unknown_name_is_refused_before_any_transfer(self, server, answer, toy):
+    def test_an_unknown_name_is_refused_before_any_transfer(self, fetch_weights, server, answer, toy):
         toy(server.url("/w", answer.whole(CONTENT)))
         with pytest.raises(UnknownNameError, match="no weights named 'croud'; did you mean 'crowd'"):
-            polyface.fetch_weights("toy", "croud")
+            fetch_weights("toy", "croud")
         with pytest.raises(UnknownNameError, match="no detector named 'tyo'"):
-            polyface.fetch_weights("tyo")
+            fetch_weights("tyo")
         assert server.asked == []
 
-    def test_the_command_in_an_error_names_weights_that_are_not_the_default(self, server, answer, toy):
+    def test_the_command_in_an_error_names_weights_that_are_not_the_default(self, fetch_weights, server, answer, toy):
         toy(server.url("/w", answer.status(404)))
         with pytest.raises(WeightsNotFoundError, match="repeat: polyface fetch toy --weights crowd;"):
-            polyface.fetch_weights("toy", "crowd")
+            fetch_weights("toy", "crowd")
 
-    def test_a_detector_without_weights_has_nothing_to_fetch(self, install, detector_spec):
+    def test_a_detector_without_weights_has_nothing_to_fetch(self, fetch_weights, install, detector_spec):
         install(detector_spec)
-        assert polyface.fetch_weights("toy") is None
+        assert fetch_weights("toy") is None
 
-    def test_the_users_own_file_is_returned(self, install, detector_spec, tmp_path):
+    def test_the_users_own_file_is_returned(self, fetch_weights, install, detector_spec, tmp_path):
         install(detector_spec)
         (tmp_path / "mine.pth").write_bytes(CONTENT)
-        assert polyface.fetch_weights("toy", str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"
+        assert fetch_weights("toy", str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"
 
-    def test_packaged_weights_are_found_and_never_fetched(self, server, answer, install, detector_spec, weights_file):
+    def test_packaged_weights_are_found_and_never_fetched(
+        self, fetch_weights, server, answer, install, detector_spec, weights_file
+    ):
         # Any file of an installed package will do; click's marker for type checkers is empty.
         packed = attrs.evolve(
             weights_file,
@@ -490,9 +501,9 @@ class TestFetchWeights:
             urls=[server.url("/w", answer.whole(b""))],
         )
         install(attrs.evolve(detector_spec, weights=[packed]))
-        assert polyface.fetch_weights("toy") == packed.ref.path()
+        assert fetch_weights("toy") == packed.ref.path()
         damaged = attrs.evolve(packed, sha256="ab" * 32)
-        install(attrs.evolve(detector_spec, weights=[damaged]))
+        install(attrs.evolve(detector_spec, name="damaged", weights=[damaged]))
         with pytest.raises(WeightsMismatchError):
-            polyface.fetch_weights("toy")
+            fetch_weights("damaged")
         assert server.asked == []

@@ -14,14 +14,14 @@ from polyface.machine.formats import ENDINGS, HEIC_SUFFIXES, known, suffixes
     "ending",
     [".jpg", ".jpeg", ".mpo", ".png", ".apng", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".tga", ".avif", ".webp"],
 )
-def test_the_endings_of_pictures_are_known(ending):
+def test_the_endings_of_images_are_known(ending):
     assert ending in suffixes()
 
 
 @pytest.mark.parametrize(
     "ending", [".eps", ".ps", ".pdf", ".wmf", ".emf", ".h5", ".grib", ".mpg", ".psd", ".ico", ".pfm"]
 )
-def test_what_is_no_picture_or_runs_a_program_is_none_of_them(ending):
+def test_what_is_no_image_or_runs_a_program_is_none_of_them(ending):
     assert ending not in suffixes()
 
 

@@ -25,7 +25,7 @@ def fuzz(benchmark_script):
     return benchmark_script("fuzz")
 
 
-def test_nothing_but_a_picture_or_a_refusal_comes_of_a_damaged_file(script):
+def test_nothing_but_an_image_or_a_refusal_comes_of_a_damaged_file(script):
     done = subprocess.run(
         [sys.executable, script, "--count", "6000", "--seed", "1", "--workers", "2"],
         capture_output=True,
@@ -51,7 +51,7 @@ def test_a_number_and_a_seed_make_the_same_file_again(fuzz):
 @pytest.mark.parametrize(
     ("come", "what"),
     [
-        (lambda: np.zeros((1, 1, 3), np.uint8), "picture"),
+        (lambda: np.zeros((1, 1, 3), np.uint8), "image"),
         (lambda: raised(ImageError("refused")), "refused"),
         (lambda: raised(KeyError("a decoder's")), "exception"),
         (lambda: np.ones(60_000_000, np.uint8), "memory"),
@@ -60,10 +60,10 @@ def test_a_number_and_a_seed_make_the_same_file_again(fuzz):
 def test_what_comes_of_a_file_is_told_apart(fuzz, monkeypatch, come, what):
     monkeypatch.setattr(fuzz, "MOST_MEMORY", 40)
     outcome = fuzz.Fuzzer(0, ["PNG"]).read(0, lambda _: come())
-    assert (outcome.what, outcome.fault) == (what, what not in ("picture", "refused"))
+    assert (outcome.what, outcome.fault) == (what, what not in ("image", "refused"))
 
 
-@pytest.mark.parametrize(("seconds", "what"), [(2.0, "picture"), (2.1, "slow")])
+@pytest.mark.parametrize(("seconds", "what"), [(2.0, "image"), (2.1, "slow")])
 def test_a_file_that_takes_more_than_two_seconds_of_the_processor_is_slow(fuzz, monkeypatch, seconds, what):
     clock = [0.0]
     monkeypatch.setattr(fuzz, "time", types.SimpleNamespace(process_time=lambda: clock[0]))

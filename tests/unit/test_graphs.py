@@ -11,11 +11,11 @@ import attrs
 import pytest
 
 import polyface
+from polyface.building import plan, resolve
 from polyface.errors import ArtifactError, PluginError, WeightsMismatchError, WeightsNotFoundError
 from polyface.graphs.artifacts import MANIFEST
-from polyface.graphs.resolve import export, graph_of
-from polyface.graphs.weights import place
-from polyface.pipeline.detector import select
+from polyface.graphs.resolve import export, load_graph
+from polyface.graphs.weights import path_of
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.settings.config import Config
@@ -69,8 +69,8 @@ def checkpoint(tmp_path):
 
 def routed(plugins, **settings):
     """The graph that a detector with these settings would give its backend."""
-    selection = select(Config(detector="toy", backend="fast", **settings), plugins)
-    return graph_of(selection.route, selection.detector, selection.weights)
+    selection = plan(resolve(Config(detector="toy", backend="fast", **settings), plugins)).first
+    return load_graph(selection.route, selection.detector, selection.weights)
 
 
 def test_an_export_says_what_it_is_and_where_it_came_from(plugins, checkpoint, home):
@@ -151,7 +151,7 @@ def test_an_artifact_of_named_weights_needs_no_file_of_weights(plugins, weights_
     with pytest.raises(WeightsNotFoundError):
         export("toy", "onnx", None, plugins, tmp_path / "graphs")
     # On the machine that has them: the manifest's hash is that of the file.
-    fetched = place(weights_file)
+    fetched = path_of(weights_file)
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"wider")
     monkeypatch.setattr("polyface.graphs.weights.sha256_of", lambda _: weights_file.sha256)

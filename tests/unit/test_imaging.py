@@ -1,4 +1,4 @@
-"""Pictures: what is accepted and how it comes out, what is refused, and the way into the network and back."""
+"""Images: what is accepted and how it comes out, what is refused, and the way into the network and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from PIL import Image
 
 from polyface.errors import ImageError
 from polyface.images import reading as imaging
-from polyface.images.reading import Frame, decode, frame_of, prepare, read_image, restore
+from polyface.images.geometry import Placement, place_image, restore
+from polyface.images.preparing import prepare
+from polyface.images.reading import decode, read_image
 from polyface.plugins.records import Preprocess
 
 PLAIN = Preprocess(channels="rgb", mean=(0, 0, 0))
@@ -29,7 +31,7 @@ def encoded(image, kind="PNG", **options):
 
 
 def filled(*values, height=2, width=3):
-    """A picture of one colour."""
+    """An image of one colour."""
     return np.broadcast_to(np.array(values, np.uint8), (height, width, len(values))).copy()
 
 
@@ -37,14 +39,14 @@ def noise(height=12, width=16, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def assert_same(picture, expected):
-    np.testing.assert_array_equal(picture, np.array(expected, np.uint8), strict=True)
+def assert_same(image, expected):
+    np.testing.assert_array_equal(image, np.array(expected, np.uint8), strict=True)
 
 
 class TestArrays:
     def test_an_rgb_array_is_taken_as_it_is(self):
-        picture = noise()
-        assert_same(read_image(picture), picture)
+        image = noise()
+        assert_same(read_image(image), image)
 
     @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1)])
     def test_grey_is_repeated_in_three_channels(self, shape):
@@ -90,7 +92,7 @@ class TestArrays:
         [
             ((3, 40, 50), "image.transpose(1, 2, 0)"),
             ((1, 40, 50), "image.transpose(1, 2, 0)"),
-            ((2, 40, 50, 3), "pass the pictures of a batch as a list to detect_batch"),
+            ((2, 40, 50, 3), "pass the images of a batch as a list to detect_batch"),
             ((40, 50, 2), ""),
             ((40, 50, 5), ""),
             ((40,), ""),
@@ -116,7 +118,7 @@ class TestFormats:
 
     @pytest.mark.parametrize("wrap", [lambda p: p, str], ids=["path", "text"])
     def test_a_path_is_read(self, tmp_path, wrap):
-        path = tmp_path / "picture.png"
+        path = tmp_path / "image.png"
         path.write_bytes(encoded(Image.fromarray(noise())))
         assert_same(read_image(wrap(path)), noise())
 
@@ -159,8 +161,8 @@ class TestFormats:
     def test_a_cmyk_jpeg_has_the_right_colours(self):
         # No cyan, full magenta and yellow: red. JPEG is lossy, by a level or two on a plain colour.
         image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-        picture = read_image(encoded(image, "JPEG", quality=100))
-        assert np.abs(picture.astype(int) - (255, 0, 0)).max() <= 2
+        pixels = read_image(encoded(image, "JPEG", quality=100))
+        assert np.abs(pixels.astype(int) - (255, 0, 0)).max() <= 2
 
     @pytest.mark.parametrize("mode", ["L", "YCbCr", "HSV"])
     def test_other_modes_of_pil_become_rgb(self, mode):
@@ -180,7 +182,7 @@ class TestFormats:
         ],
     )
     @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-    def test_a_picture_is_turned_as_its_exif_orientation_says(self, orientation, expected, kind):
+    def test_an_image_is_turned_as_its_exif_orientation_says(self, orientation, expected, kind):
         image = Image.fromarray(np.array([[10, 20, 30], [40, 50, 60]], np.uint8))
         exif = image.getexif()
         exif[0x0112] = orientation
@@ -188,7 +190,7 @@ class TestFormats:
         assert_same(read_image(data), [[[v] * 3 for v in row] for row in expected])
         assert_same(read_image(Image.open(io.BytesIO(data))), [[[v] * 3 for v in row] for row in expected])
 
-    def test_a_picture_is_turned_even_if_another_exif_tag_is_of_the_wrong_type(self):
+    def test_an_image_is_turned_even_if_another_exif_tag_is_of_the_wrong_type(self):
         image = Image.fromarray(noise(12, 16))
         exif = image.getexif()
         exif[0x0112] = 6
@@ -199,7 +201,7 @@ class TestFormats:
         assert read_image(wrong).shape == (16, 12, 3)
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])
-    def test_the_thinnest_pictures_are_pictures(self, size):
+    def test_the_thinnest_images_are_images(self, size):
         assert read_image(encoded(Image.new("RGB", size))).shape == (size[1], size[0], 3)
 
     @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM", "TGA"])
@@ -211,8 +213,8 @@ class TestFormats:
 
 class TestRefusals:
     @pytest.mark.parametrize("thing", [None, 3, [[0, 1]], object(), {"image": 1}])
-    def test_what_is_no_picture_at_all_is_named_by_its_type(self, thing):
-        with pytest.raises(ImageError, match=f"^A {type(thing).__name__} is not a picture; wanted: an RGB uint8 array"):
+    def test_what_is_no_image_at_all_is_named_by_its_type(self, thing):
+        with pytest.raises(ImageError, match=f"^A {type(thing).__name__} is not an image; wanted: an RGB uint8 array"):
             read_image(thing)
 
     def test_a_missing_path_does_not_exist(self, tmp_path):
@@ -233,7 +235,7 @@ class TestRefusals:
             read_image(file)
         assert caught.value.fix == "open it in binary mode: open(path, 'rb')"
 
-    def test_a_directory_is_not_a_picture(self, tmp_path):
+    def test_a_directory_is_not_an_image(self, tmp_path):
         with pytest.raises(ImageError, match=re.escape(f"'{tmp_path}' cannot be opened.")) as caught:
             read_image(tmp_path)
         assert "directory" in caught.value.why[0]
@@ -242,16 +244,16 @@ class TestRefusals:
         ("content", "why"),
         [
             (b"", "it is empty (0 bytes)"),
-            (b"this is no picture\n", "its 19 bytes do not begin as a picture does"),
+            (b"this is no image\n", "its 17 bytes do not begin as an image does"),
         ],
     )
-    def test_a_file_that_is_no_picture_says_so_whatever_its_name(self, tmp_path, content, why):
-        path = tmp_path / "picture.jpg"
+    def test_a_file_that_is_no_image_says_so_whatever_its_name(self, tmp_path, content, why):
+        path = tmp_path / "image.jpg"
         path.write_bytes(content)
         for source, label in ((path, f"'{path}'"), (content, f"the file of {len(content)} bytes")):
             with pytest.raises(ImageError) as caught:
                 read_image(source)
-            assert caught.value.what == f"{label} is not a picture in a format that is read."
+            assert caught.value.what == f"{label} is not an image in a format that is read."
             assert caught.value.why == (why,)
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -304,7 +306,7 @@ class TestRefusals:
 
 
 def ramp(height, width):
-    """A smooth picture: red grows downwards, green to the right, from 0 to 255."""
+    """A smooth image: red grows downwards, green to the right, from 0 to 255."""
     red, green = (np.linspace(0, 255, side) for side in (height, width))
     return np.stack(np.broadcast_arrays(red[:, None], green, 90.0), axis=2).round().astype(np.uint8)
 
@@ -323,7 +325,7 @@ class TestDrafts:
         ],
     )
     def test_a_draft_has_twice_what_is_wanted_and_knows_the_size_of_the_whole(self, tmp_path, scale, shape):
-        path = tmp_path / "picture.jpg"
+        path = tmp_path / "image.jpg"
         path.write_bytes(encoded(Image.fromarray(ramp(640, 800)), "JPEG"))
         for source in (path, path.read_bytes()):
             draft = decode(source, lambda *_: scale)
@@ -337,7 +339,7 @@ class TestDrafts:
         assert np.abs(draft - means).max() < 4
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_the_scale_is_asked_for_the_picture_as_it_is_shown(self, orientation):
+    def test_the_scale_is_asked_for_the_image_as_it_is_shown(self, orientation):
         image = Image.fromarray(ramp(320, 480))
         exif = image.getexif()
         exif[0x0112] = orientation
@@ -406,7 +408,7 @@ def damaged_files(draw, files=FUZZED):
 
 
 def with_and_without_simplejpeg(data):
-    """What comes of the file: the picture, or what the error says."""
+    """What comes of the file: the image, or what the error says."""
     found = []
     for module in (imaging._simplejpeg(), None):
         with pytest.MonkeyPatch.context() as patch:
@@ -451,7 +453,7 @@ class TestFastJpeg:
     )
     @pytest.mark.parametrize("side", [37, 64])
     def test_the_pixels_are_pillows(self, tmp_path, taken, options, side):
-        path = tmp_path / "picture.jpg"
+        path = tmp_path / "image.jpg"
         path.write_bytes(encoded(Image.fromarray(noise(side, side + 3)), "JPEG", **options))
         for source in (path, path.read_bytes()):
             mine, pillows = with_and_without_simplejpeg(source)
@@ -464,7 +466,7 @@ class TestFastJpeg:
         assert_same(mine, pillows)
         assert taken == []
 
-    def test_a_picture_that_lies_on_its_side_is_left_to_pillow(self, taken):
+    def test_an_image_that_lies_on_its_side_is_left_to_pillow(self, taken):
         image = Image.fromarray(noise(12, 16))
         exif = image.getexif()
         exif[0x0112] = 6
@@ -480,7 +482,7 @@ class TestFastJpeg:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_damaged_file_gives_the_same_picture_or_error_with_simplejpeg(require, monkeypatch):
+def test_a_damaged_file_gives_the_same_image_or_error_with_simplejpeg(require, monkeypatch):
     require("simplejpeg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
 
@@ -501,17 +503,17 @@ def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)  # a changed header may ask for gigabytes
         try:
-            picture = read_image(data)
+            image = read_image(data)
         except ImageError:
             return
-    assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 3)
+    assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
 
 
 class TestPrepare:
     def frame(self, height, width, net_height, net_width):
-        return Frame(
-            picture_height=height,
-            picture_width=width,
+        return Placement(
+            image_height=height,
+            image_width=width,
             height=height,
             width=width,
             net_height=net_height,
@@ -519,28 +521,28 @@ class TestPrepare:
         )
 
     def test_pixels_lose_the_mean_are_divided_by_the_std_and_padded_right_and_below(self):
-        picture = np.array([[[10, 20, 30], [40, 50, 60]]], np.uint8)
+        image = np.array([[[10, 20, 30], [40, 50, 60]]], np.uint8)
         record = Preprocess(channels="rgb", mean=(1, 2, 3), std=(1, 2, 9), pad_value=-7)
         expected = [[[[9, 39, -7], [-7] * 3], [[9, 24, -7], [-7] * 3], [[3, 57 / 9, -7], [-7] * 3]]]
-        batch = prepare([picture], [self.frame(1, 2, 2, 3)], record)
+        batch = prepare([image], [self.frame(1, 2, 2, 3)], record)
         np.testing.assert_array_equal(batch, np.array(expected, np.float32), strict=True)
 
     def test_mean_and_std_are_in_the_order_of_the_channels(self):
-        picture = np.array([[[10, 20, 30]]], np.uint8)
+        image = np.array([[[10, 20, 30]]], np.uint8)
         record = Preprocess(channels="bgr", mean=(104, 117, 123), std=(2, 1, 1))
-        batch = prepare([picture], [self.frame(1, 1, 1, 1)], record)
+        batch = prepare([image], [self.frame(1, 1, 1, 1)], record)
         assert batch[0, :, 0, 0].tolist() == [(30 - 104) / 2, 20 - 117, 10 - 123]
 
-    def test_the_batch_is_contiguous_float32_and_leaves_the_pictures_alone(self):
-        pictures = [noise(6, 4, seed) for seed in range(3)]
+    def test_the_batch_is_contiguous_float32_and_leaves_the_images_alone(self):
+        images = [noise(6, 4, seed) for seed in range(3)]
         frames = [self.frame(6, 4, 8, 8)] * 3
-        batch = prepare(pictures, frames, PLAIN)
+        batch = prepare(images, frames, PLAIN)
         assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((3, 3, 8, 8), np.float32, True)
         for seed, planes in enumerate(batch):
             np.testing.assert_array_equal(planes[:, :6, :4], noise(6, 4, seed).transpose(2, 0, 1))
-            assert_same(pictures[seed], noise(6, 4, seed))
+            assert_same(images[seed], noise(6, 4, seed))
 
-    def test_pictures_of_different_sizes_may_share_a_padded_shape(self):
+    def test_images_of_different_sizes_may_share_a_padded_shape(self):
         small, large = prepare(
             [filled(5, 5, 5, height=1, width=1), filled(7, 7, 7, height=2, width=2)],
             [self.frame(1, 1, 2, 2), self.frame(2, 2, 2, 2)],
@@ -552,19 +554,19 @@ class TestPrepare:
         # One-pixel stripes: without the filter, every second column would come out all black or all white.
         stripes = np.zeros((32, 32, 3), np.uint8)
         stripes[:, ::2] = 255
-        frame = frame_of(32, 32, PLAIN, min_side=1, pad_to=1, scale=0.5)
+        frame = place_image(32, 32, PLAIN, min_side=1, pad_to=1, scale=0.5)
         inside = prepare([stripes], [frame], PLAIN)[0, 0, :, 2:-2]
         assert np.abs(inside - 127.5).max() < 1
 
     def test_a_view_of_an_array_can_be_shrunk(self):
         view = noise(20, 30)[:, ::-1, ::-1]
-        frame = frame_of(20, 30, PLAIN, min_side=1, pad_to=1, scale=0.5)
+        frame = place_image(20, 30, PLAIN, min_side=1, pad_to=1, scale=0.5)
         np.testing.assert_array_equal(prepare([view], [frame], PLAIN), prepare([view.copy()], [frame], PLAIN))
 
 
 @st.composite
 def used_again(draw):
-    """Heights and widths of pictures, batch by batch, that all go into one padded shape."""
+    """Heights and widths of images, batch by batch, that all go into one padded shape."""
     net = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     size = st.tuples(st.integers(1, net[0]), st.integers(1, net[1]))
     return net, draw(st.lists(st.lists(size, min_size=1, max_size=3), min_size=1, max_size=4))
@@ -576,15 +578,15 @@ def test_a_buffer_that_is_used_again_holds_what_a_loop_over_the_pixels_puts_ther
     record = Preprocess(channels=channels, mean=(104, 117, 123), std=(1, 2, 0.25), pad_value=pad_value)
     memory = np.full(3 * 3 * net[0] * net[1], np.nan, np.float32)
     for group in sizes:
-        pictures = [noise(*size, seed=seed + place) for place, size in enumerate(group)]
+        images = [noise(*size, seed=seed + place) for place, size in enumerate(group)]
         frames = [TestPrepare().frame(*size, *net) for size in group]
         shape = (len(group), 3, *net)
         out = memory[: math.prod(shape)].reshape(shape)
-        assert prepare(pictures, frames, record, out=out) is out
+        assert prepare(images, frames, record, out=out) is out
         for n, channel, y, x in np.ndindex(shape):
             expected = pad_value
             if y < group[n][0] and x < group[n][1]:
-                value = int(pictures[n][y, x, channel if channels == "rgb" else 2 - channel])
+                value = int(images[n][y, x, channel if channels == "rgb" else 2 - channel])
                 expected = (value - (104, 117, 123)[channel]) / (1, 2, 0.25)[channel]
             assert out[n, channel, y, x] == expected
 
@@ -602,14 +604,14 @@ def test_a_frame_keeps_every_promise(height, width, stride, min_side, scale, pad
     padded = [math.lcm(stride, pad_to) * -(-max(side, min_side) // math.lcm(stride, pad_to)) for side in scaled]
     if math.prod(padded) > 2 * math.prod(scaled) + 2**24:
         with pytest.raises(ImageError, match=f"would be padded to {padded[1]}x{padded[0]}"):
-            frame_of(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
+            place_image(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
         return
-    frame = frame_of(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
-    assert (frame.picture_height, frame.picture_width) == (height, width)
+    frame = place_image(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
+    assert (frame.image_height, frame.image_width) == (height, width)
     multiple = math.lcm(stride, pad_to)
-    for net, side, picture in ((frame.net_height, frame.height, height), (frame.net_width, frame.width, width)):
+    for net, side, image in ((frame.net_height, frame.height, height), (frame.net_width, frame.width, width)):
         assert side >= 1
-        assert abs(side - max(1, picture * scale)) <= 0.5 + 1e-9
+        assert abs(side - max(1, image * scale)) <= 0.5 + 1e-9
         assert net % stride == 0
         assert net % pad_to == 0
         assert max(side, min_side) <= net < max(side, min_side) + multiple
@@ -618,14 +620,14 @@ def test_a_frame_keeps_every_promise(height, width, stride, min_side, scale, pad
 
 def test_a_frame_by_hand():
     record = Preprocess(channels="rgb", mean=(0, 0, 0), stride=8)
-    frame = frame_of(900, 1200, record, min_side=32, pad_to=12, scale=8 / 15)
+    frame = place_image(900, 1200, record, min_side=32, pad_to=12, scale=8 / 15)
     # 1200 -> 640 and 900 -> 480; then to multiples of lcm(8, 12) = 24.
     assert (frame.height, frame.width, frame.net_height, frame.net_width) == (480, 640, 480, 648)
 
 
 class TestFixedSize:
     def frame(self, height, width, infer_size, fit):
-        return frame_of(height, width, PLAIN, min_side=1, pad_to=32, infer_size=infer_size, fit=fit)
+        return place_image(height, width, PLAIN, min_side=1, pad_to=32, infer_size=infer_size, fit=fit)
 
     @pytest.mark.parametrize(
         ("height", "width", "infer_size", "scaled"),
@@ -641,7 +643,7 @@ class TestFixedSize:
         frame = self.frame(height, width, infer_size, "letterbox")
         assert (frame.height, frame.width) == scaled
         assert frame.shape == infer_size
-        assert (frame.picture_height, frame.picture_width) == (height, width)
+        assert (frame.image_height, frame.image_width) == (height, width)
 
     @pytest.mark.parametrize(("height", "width"), [(1080, 1920), (1920, 1080), (3, 5)])
     def test_stretching_fills_the_size(self, height, width):
@@ -655,7 +657,7 @@ class TestFixedSize:
             ("stretch", [300, 112.5, 600, 337.5]),  # to 640x480: 3 across, 2.25 down
         ],
     )
-    def test_boxes_come_back_into_the_picture(self, fit, expected):
+    def test_boxes_come_back_into_the_image(self, fit, expected):
         frame = self.frame(1080, 1920, (480, 640), fit)
         boxes = restore(np.array([[100, 50, 200, 150]], np.float32), frame)
         assert boxes.tolist() == [expected]
@@ -672,14 +674,14 @@ def framings(draw):
 
 @settings(max_examples=80, deadline=None)
 @given(st.data(), st.integers(60, 300), st.integers(60, 300), framings())
-def test_what_is_found_in_the_network_lies_within_half_a_pixel_in_the_picture(data, height, width, framing):
+def test_what_is_found_in_the_network_lies_within_half_a_pixel_in_the_image(data, height, width, framing):
     """A bright rectangle goes through prepare; its centroid, measured there, comes back through restore."""
     x1, y1 = data.draw(st.integers(10, width - 30)), data.draw(st.integers(10, height - 30))
     x2, y2 = data.draw(st.integers(x1 + 10, width - 10)), data.draw(st.integers(y1 + 10, height - 10))
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[y1:y2, x1:x2] = 255
-    frame = frame_of(height, width, PLAIN, min_side=1, pad_to=32, **framing)
-    plane = prepare([picture], [frame], PLAIN)[0, 0].astype(np.float64)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y1:y2, x1:x2] = 255
+    frame = place_image(height, width, PLAIN, min_side=1, pad_to=32, **framing)
+    plane = prepare([image], [frame], PLAIN)[0, 0].astype(np.float64)
     # Pixel i covers i to i + 1, so its centre is i + 0.5.
     centre_y, centre_x = (((np.indices(plane.shape) + 0.5) * plane).sum(axis=(1, 2)) / plane.sum()).tolist()
     found = restore(np.array([[centre_x, centre_y]], np.float32), frame)[0]
@@ -687,8 +689,8 @@ def test_what_is_found_in_the_network_lies_within_half_a_pixel_in_the_picture(da
 
 
 class TestRestore:
-    # A picture of 200x100 shrunk to 100x25: x by 2, y by 4.
-    frame = Frame(picture_width=200, picture_height=100, width=100, height=25, net_width=128, net_height=32)
+    # An image of 200x100 shrunk to 100x25: x by 2, y by 4.
+    frame = Placement(image_width=200, image_height=100, width=100, height=25, net_width=128, net_height=32)
 
     def test_each_axis_has_its_own_scale(self):
         boxes = restore(np.array([[1, 2, 3, 4]], np.float32), self.frame)

@@ -8,21 +8,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from polyface.errors import BackendUnavailableError, UnsupportedError
-from polyface.graphs.plan import (
-    Reason,
-    Route,
-    choose_device,
-    has_driver,
-    is_installed,
-    missing,
-    plan,
-    plan_conversion,
-    plan_quantization,
-    refusals,
-)
+from polyface.errors import BackendUnavailableError, Reason, UnsupportedError
+from polyface.graphs.plan import Route, missing, plan_conversion, plan_quantization, plan_route, refusals, select_device
 from polyface.graphs.weights import Weights
-from polyface.plugins.protocols import Found
+from polyface.machine.drivers import has_driver, is_installed
+from polyface.plugins.protocols import DeviceReport
 from polyface.plugins.records import Capability, ConverterSpec, FileRef, GraphSource, Ref, Requirement
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
@@ -58,7 +48,7 @@ def attempt(detector, backend_spec, converter_spec, wider):
             "weights": wider,
             **changes,
         }
-        return plan(**arguments, installed=lambda module: module not in without, stored=lambda _: stored)
+        return plan_route(**arguments, installed=lambda module: module not in without, stored=lambda _: stored)
 
     return attempt
 
@@ -215,7 +205,7 @@ class TestPrecisionsOfAKindOfTheirOwn:
             NOTHING_STORED,
             Reason(
                 subject="converter 'onnx-to-onnx-int8'",
-                why="needs pictures to calibrate with",
+                why="needs images to calibrate with",
                 fix="polyface quantize toy --images DIR --to onnx-int8",
             ),
         ]
@@ -338,9 +328,9 @@ def test_missing_names_each_requirement_that_is_not_there():
 
 class TestChooseDevice:
     HERE = (
-        Found(device="cuda:0", precisions=("fp32",), detail="old card"),
-        Found(device="cuda:1", precisions=("fp32", "fp16")),
-        Found(device="cpu", precisions=("fp32",)),
+        DeviceReport(device="cuda:0", precisions=("fp32",), detail="old card"),
+        DeviceReport(device="cuda:1", precisions=("fp32", "fp16")),
+        DeviceReport(device="cpu", precisions=("fp32",)),
     )
 
     @pytest.mark.parametrize(
@@ -355,7 +345,7 @@ class TestChooseDevice:
         ],
     )
     def test_a_device_is_taken_exactly_and_auto_in_the_backends_order(self, backend_spec, device, precision, chosen):
-        assert choose_device(backend_spec, self.HERE, device, precision) == chosen
+        assert select_device(backend_spec, self.HERE, device, precision) == chosen
 
     @pytest.mark.parametrize(
         ("device", "precision"),
@@ -363,7 +353,7 @@ class TestChooseDevice:
     )
     def test_what_is_not_there_is_refused_never_replaced(self, backend_spec, device, precision):
         with pytest.raises(BackendUnavailableError) as caught:
-            choose_device(backend_spec, self.HERE, device, precision)
+            select_device(backend_spec, self.HERE, device, precision)
         assert caught.value.what == (
             f"The backend 'fast' cannot run on device '{device}' in '{precision}' on this machine."
         )
@@ -375,25 +365,25 @@ class TestChooseDevice:
 
     def test_a_machine_with_nothing_says_so(self, backend_spec):
         with pytest.raises(BackendUnavailableError) as caught:
-            choose_device(backend_spec, (), "auto", "fp32")
+            select_device(backend_spec, (), "auto", "fp32")
         assert caught.value.why == ("it found no device",)
 
     def test_auto_follows_the_order_of_the_claims_not_of_the_alphabet(self, backend_spec):
         spec = attrs.evolve(backend_spec, capabilities=[Capability(device="cuda"), Capability(device="cpu")])
-        found = (Found(device="cpu", precisions=("fp32",)), Found(device="cuda:0", precisions=("fp32",)))
-        assert choose_device(spec, found, "auto", "fp32") == "cuda:0"
+        found = (DeviceReport(device="cpu", precisions=("fp32",)), DeviceReport(device="cuda:0", precisions=("fp32",)))
+        assert select_device(spec, found, "auto", "fp32") == "cuda:0"
 
     def test_a_device_that_is_not_there_says_why_and_what_would_bring_it(self, backend_spec):
-        absent = Found(device="cuda", precisions=(), detail="no driver", fix="install the driver")
+        absent = DeviceReport(device="cuda", precisions=(), detail="no driver", fix="install the driver")
         with pytest.raises(BackendUnavailableError) as caught:
-            choose_device(backend_spec, (absent, Found(device="cpu", precisions=("fp32",))), "cuda:1", "fp32")
+            select_device(backend_spec, (absent, DeviceReport(device="cpu", precisions=("fp32",))), "cuda:1", "fp32")
         assert caught.value.why == ("found cuda: not there (no driver)", "found cpu: fp32")
         assert caught.value.fix == "install the driver"
 
     def test_auto_takes_only_what_the_backend_claims(self, backend_spec):
-        found = (Found(device="tpu", precisions=("fp32",)),)
+        found = (DeviceReport(device="tpu", precisions=("fp32",)),)
         with pytest.raises(BackendUnavailableError):
-            choose_device(backend_spec, found, "auto", "fp32")
+            select_device(backend_spec, found, "auto", "fp32")
 
 
 def test_a_graph_without_baked_weights_fits_any(attempt, detector):
@@ -408,4 +398,4 @@ def test_a_graph_without_baked_weights_fits_any(attempt, detector):
     [((), False), (("libno-such-driver.so.1",), False), (("libno-such-driver.so.1", "libc.so.6"), True)],
 )
 def test_a_driver_is_there_if_one_of_its_libraries_can_be_loaded(driver, there):
-    assert has_driver(Capability(device="cuda", driver=driver)) is there
+    assert has_driver(driver) is there

@@ -22,7 +22,7 @@ def prediction(tmp_path):
     """Write a file, and read it."""
 
     def read(text):
-        path = tmp_path / "picture.txt"
+        path = tmp_path / "image.txt"
         path.write_bytes(text.encode())
         return read_prediction(path)
 
@@ -37,7 +37,7 @@ def test_a_file_is_written_as_the_official_evaluation_reads_it(tmp_path):
     assert text == "0_Parade_marchingband_1_465\n2\n1.0 2.0 10.5 20.0 0.75\n-3.0 0.0 7.0 5.0 0.5\n"
 
 
-def test_a_picture_without_faces_has_a_file_that_says_0(tmp_path):
+def test_an_image_without_faces_has_a_file_that_says_0(tmp_path):
     with ResultsFolder(tmp_path, {}) as folder:
         folder.add(NAME, as_rows(Detections(boxes=np.empty((0, 4)), scores=[])))
     assert (tmp_path / f"predictions/{NAME}.txt").read_text() == "0_Parade_marchingband_1_465\n0\n"
@@ -86,7 +86,7 @@ def test_what_others_write_is_read(prediction, text):
     ],
 )
 def test_a_file_that_is_not_in_the_format_is_refused_by_its_name(prediction, text, why):
-    with pytest.raises(EvaluationError, match=r"picture\.txt does not hold predictions") as raised:
+    with pytest.raises(EvaluationError, match=r"image\.txt does not hold predictions") as raised:
         prediction(text)
     assert why in raised.value.why[0]
 
@@ -103,11 +103,11 @@ def test_a_file_of_anything_is_refused_or_read(tmp_path_factory, data):
     assert np.isfinite(rows).all()
 
 
-def test_pictures_without_a_file_are_counted_and_the_first_five_named(tmp_path):
+def test_images_without_a_file_are_counted_and_the_first_five_named(tmp_path):
     names = [f"e/{index}" for index in range(8)]
     with ResultsFolder(tmp_path, {}) as folder:
         folder.add("e/0", np.empty((0, 5)))
-    with pytest.raises(EvaluationError, match="has no predictions for 7 of 8 pictures") as raised:
+    with pytest.raises(EvaluationError, match="has no predictions for 7 of 8 images") as raised:
         read_predictions(tmp_path / "predictions", names)
     assert raised.value.why == ("7: e/1, e/2, e/3, e/4, e/5 and 2 more",)
 
@@ -116,7 +116,7 @@ SETTINGS = {"detector": "toy", "scales": (0.5, 1.0), "score_threshold": 0.02}
 
 
 def run(folder, settings=SETTINGS, names=()):
-    """A run into the folder that predicts those pictures."""
+    """A run into the folder that predicts those images."""
     with ResultsFolder(folder, settings) as results:
         for name in names:
             results.add(name, np.empty((0, 5)))
@@ -176,7 +176,7 @@ class TestFolderOfARun:
                 folder.add("e/a", np.empty((0, 5)))
         assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
-    def test_a_picture_whose_name_is_not_utf8_is_written_and_read(self, tmp_path):
+    def test_an_image_whose_name_is_not_utf8_is_written_and_read(self, tmp_path):
         name = os.fsdecode(b"e/caf\xe9")
         run(tmp_path, names=[name])
         assert read_predictions(tmp_path / "predictions", [name])[name].shape == (0, 5)

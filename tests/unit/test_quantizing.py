@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from polyface.building import plan, resolve
 from polyface.errors import ImageError, PluginError, UnsupportedError
 from polyface.graphs.quantize import Calibration, quantize
-from polyface.graphs.resolve import graph_of
-from polyface.pipeline.detector import select
+from polyface.graphs.resolve import load_graph
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import Capability, ConverterSpec, Preprocess, Ref
@@ -41,10 +41,10 @@ class Quantizer:
     version = "1"
     runs = 0
 
-    def quantize(self, graph, pictures, directory):
+    def quantize(self, graph, images, directory):
         type(self).runs += 1
-        shapes = [picture.shape for picture in pictures]
-        assert shapes == [picture.shape for picture in pictures]  # a quantizer may want to see them twice
+        shapes = [image.shape for image in images]
+        assert shapes == [image.shape for image in images]  # a quantizer may want to see them twice
         seen = {"graph": graph.source.read_text(), "keep_float": graph.detector.keep_float, "shapes": shapes}
         (directory / "toy.int8").write_text(json.dumps(seen))
         return directory / "toy.int8"
@@ -78,7 +78,7 @@ def plugins(quantizer, detector_spec, backend_spec, converter_spec):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """A red one of 40x30 and a green one of 100x20."""
     paths = [tmp_path / "red.png", tmp_path / "green.png"]
     for path, size, colour in zip(paths, [(40, 30), (100, 20)], ["red", "lime"], strict=True):
@@ -94,12 +94,12 @@ def config(tmp_path):
 
 def routed(config, plugins):
     """The graph that the backend would be given in int8."""
-    selection = select(config.replace(backend="fast", precision="int8"), plugins)
-    return graph_of(selection.route, selection.detector, selection.weights)
+    selection = plan(resolve(config.replace(backend="fast", precision="int8"), plugins)).first
+    return load_graph(selection.route, selection.detector, selection.weights)
 
 
-def test_it_is_made_of_the_graph_a_backend_would_get_and_of_prepared_pictures(config, plugins, pictures, home):
-    done = quantize(config, plugins, pictures, KIND)
+def test_it_is_made_of_the_graph_a_backend_would_get_and_of_prepared_images(config, plugins, images, home):
+    done = quantize(config, plugins, images, KIND)
     assert done.new
     assert done.path.is_relative_to(home / "artifacts")
     assert json.loads(done.path.read_text()) == {
@@ -107,45 +107,45 @@ def test_it_is_made_of_the_graph_a_backend_would_get_and_of_prepared_pictures(co
         "keep_float": ["head.*"],
         "shapes": [[1, 3, 32, 64], [1, 3, 32, 128]],  # padded to multiples of 32
     }
-    both = "".join(map(sha256_of, pictures))
+    both = "".join(map(sha256_of, images))
     provenance = done.manifest["provenance"]
     assert provenance["converter"] == "onnx-to-onnx-int8"
     assert provenance["toy"] == "1"
-    assert provenance["calibration"] == "2 pictures, max_side=None, infer_size=None, fit=letterbox, pad_to=32"
+    assert provenance["calibration"] == "2 images, max_side=None, infer_size=None, fit=letterbox, pad_to=32"
     assert provenance["calibration_sha256"] == hashlib.sha256(both.encode()).hexdigest()
     assert provenance["keep_float"] == "head.*"
     assert provenance["source"] == hashlib.sha256(b"mine").hexdigest()
 
 
-def test_a_backend_finds_it_by_the_precision(config, plugins, pictures):
-    with pytest.raises(UnsupportedError, match="needs pictures to calibrate with"):
+def test_a_backend_finds_it_by_the_precision(config, plugins, images):
+    with pytest.raises(UnsupportedError, match="needs images to calibrate with"):
         routed(config, plugins)
-    done = quantize(config, plugins, pictures, KIND)
+    done = quantize(config, plugins, images, KIND)
     graph = routed(config, plugins)
     assert (graph.kind, graph.source) == (KIND, done.path)
 
 
-def test_it_is_found_in_a_folder_too_and_its_source_need_not_lie_there(config, plugins, pictures, tmp_path):
-    done = quantize(config, plugins, pictures, KIND, tmp_path / "graphs")
+def test_it_is_found_in_a_folder_too_and_its_source_need_not_lie_there(config, plugins, images, tmp_path):
+    done = quantize(config, plugins, images, KIND, tmp_path / "graphs")
     assert [path.name for path in (tmp_path / "graphs").iterdir()] == [done.path.parent.name]
     assert routed(config.replace(artifacts=str(tmp_path / "graphs")), plugins).source == done.path
 
 
-def test_the_same_again_is_kept(config, plugins, pictures, quantizer):
-    first, second = quantize(config, plugins, pictures, KIND), quantize(config, plugins, pictures, KIND)
+def test_the_same_again_is_kept(config, plugins, images, quantizer):
+    first, second = quantize(config, plugins, images, KIND), quantize(config, plugins, images, KIND)
     assert (second.path, second.manifest, second.new) == (first.path, first.manifest, False)
     assert quantizer.runs == 1
 
 
-@pytest.mark.parametrize("other", ["pictures", "their order", "a size", "a version", "layers kept in float"])
-def test_what_was_made_of_something_else_is_replaced(config, plugins, pictures, quantizer, monkeypatch, other):
-    quantize(config, plugins, pictures, KIND)
+@pytest.mark.parametrize("other", ["images", "their order", "a size", "a version", "layers kept in float"])
+def test_what_was_made_of_something_else_is_replaced(config, plugins, images, quantizer, monkeypatch, other):
+    quantize(config, plugins, images, KIND)
     if other == "a version":
         monkeypatch.setattr(quantizer, "version", "2")
     if other == "layers kept in float":
         detector = attrs.evolve(plugins.detector("toy"), keep_float=())
         monkeypatch.setattr(plugins, "detector", lambda _: detector)
-    chosen = {"pictures": pictures[:1], "their order": pictures[::-1]}.get(other, pictures)
+    chosen = {"images": images[:1], "their order": images[::-1]}.get(other, images)
     sized = config.replace(max_side=50) if other == "a size" else config
     done = quantize(sized, plugins, chosen, KIND)
     assert done.new
@@ -153,31 +153,31 @@ def test_what_was_made_of_something_else_is_replaced(config, plugins, pictures, 
     assert routed(config, plugins).source == done.path
 
 
-def test_settings_of_size_hold_for_the_pictures_as_for_detecting(detector_spec, config, pictures):
-    shapes = [picture.shape for picture in Calibration(config.replace(max_side=50, pad_to=1), detector_spec, pictures)]
+def test_settings_of_size_hold_for_the_images_as_for_detecting(detector_spec, config, images):
+    shapes = [image.shape for image in Calibration(config.replace(max_side=50, pad_to=1), detector_spec, images)]
     assert shapes == [(1, 3, 32, 40), (1, 3, 32, 50)]  # never enlarged; never less than the detector's least side
-    shapes = [picture.shape for picture in Calibration(config.replace(infer_size=(64, 96)), detector_spec, pictures)]
+    shapes = [image.shape for image in Calibration(config.replace(infer_size=(64, 96)), detector_spec, images)]
     assert shapes == [(1, 3, 64, 96)] * 2
 
 
-def test_pictures_go_through_the_detectors_own_preprocessing(detector_spec, config, pictures):
+def test_images_go_through_the_detectors_own_preprocessing(detector_spec, config, images):
     spec = attrs.evolve(detector_spec, preprocess=Preprocess(channels="bgr", mean=(1, 2, 3), std=(2, 2, 2)))
-    red = next(iter(Calibration(config, spec, pictures)))
+    red = next(iter(Calibration(config, spec, images)))
     np.testing.assert_array_equal(red[0, :, 0, 0], [-0.5, -1, 126])  # (0 - 1) / 2, (0 - 2) / 2, (255 - 3) / 2
 
 
-def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_stored(config, plugins, pictures, home):
-    pictures[1].write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_is_named_and_nothing_is_stored(config, plugins, images, home):
+    images[1].write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"green\.png"):
-        quantize(config, plugins, pictures, KIND)
+        quantize(config, plugins, images, KIND)
     assert not list((home / "artifacts").rglob("*int8*"))
 
 
-def test_whatever_a_quantizer_raises_is_named_as_its(config, plugins, pictures, quantizer, monkeypatch):
+def test_whatever_a_quantizer_raises_is_named_as_its(config, plugins, images, quantizer, monkeypatch):
     def quantize_(*_):
         raise KeyError("Conv_7")
 
     monkeypatch.setattr(quantizer, "quantize", quantize_)
     with pytest.raises(PluginError, match="The converter 'onnx-to-onnx-int8' failed on 'toy'") as caught:
-        quantize(config, plugins, pictures, KIND)
+        quantize(config, plugins, images, KIND)
     assert caught.value.why == ("KeyError: 'Conv_7'",)

@@ -30,8 +30,8 @@ class TestArithmetic:
         assert measurement(5.0, 1.0, 4.0, 2.0, 3.0).quartiles == (2, 3, 4)
         assert measurement(0.5).quartiles == (0.5, 0.5, 0.5)
 
-    def test_a_batch_gives_as_many_pictures_a_call(self):
-        assert measurement(0.5, 0.25, 2.0, batch=4).pictures_per_second == 8
+    def test_a_batch_gives_as_many_images_a_call(self):
+        assert measurement(0.5, 0.25, 2.0, batch=4).images_per_second == 8
 
     def test_a_ratio_is_taken_round_by_round(self):
         slow_machine = 10
@@ -41,7 +41,7 @@ class TestArithmetic:
         assert second.times_as_fast(first) == 2
         assert first.times_as_fast(second) == 0.5
 
-    def test_a_ratio_is_of_pictures_not_of_calls(self):
+    def test_a_ratio_is_of_images_not_of_calls(self):
         assert measurement(2.0, batch=8).times_as_fast(measurement(1.0, batch=2)) == 2
 
     def test_rounds_that_only_one_has_do_not_count(self):
@@ -51,13 +51,13 @@ class TestArithmetic:
 class TestSamples:
     def test_noise_has_the_size_and_the_batch_and_is_the_same_every_round(self):
         samples = Samples(size=(20, 30), batch=2, seed=5)
-        assert [picture.shape for picture in samples.pictures(0)] == [(20, 30, 3)] * 2
-        np.testing.assert_array_equal(samples.pictures(0), samples.pictures(3))
-        assert not np.array_equal(samples.pictures(0), Samples(size=(20, 30), batch=2, seed=6).pictures(0))
+        assert [image.shape for image in samples.images(0)] == [(20, 30, 3)] * 2
+        np.testing.assert_array_equal(samples.images(0), samples.images(3))
+        assert not np.array_equal(samples.images(0), Samples(size=(20, 30), batch=2, seed=6).images(0))
 
     @pytest.fixture
     def paths(self, tmp_path):
-        """Five grey pictures of 10 by 8 pixels; the number is the grey."""
+        """Five grey images of 10 by 8 pixels; the number is the grey."""
         paths = tuple(tmp_path / f"{grey}.png" for grey in range(5))
         for grey, path in enumerate(paths):
             Image.new("RGB", (10, 8), (grey, grey, grey)).save(path)
@@ -65,12 +65,12 @@ class TestSamples:
 
     def test_files_come_in_turn_and_again_from_the_first(self, paths):
         samples = Samples(size=None, batch=2, paths=paths)
-        greys = [[int(picture[0, 0, 0]) for picture in samples.pictures(number)] for number in range(4)]
+        greys = [[int(image[0, 0, 0]) for image in samples.images(number)] for number in range(4)]
         assert greys == [[0, 1], [2, 3], [4, 0], [1, 2]]
 
     def test_files_are_brought_to_a_size_or_left_as_they_are(self, paths):
-        assert Samples(size=None, batch=1, paths=paths).pictures(0)[0].shape == (8, 10, 3)
-        assert Samples(size=(16, 5), batch=1, paths=paths).pictures(0)[0].shape == (16, 5, 3)
+        assert Samples(size=None, batch=1, paths=paths).images(0)[0].shape == (8, 10, 3)
+        assert Samples(size=(16, 5), batch=1, paths=paths).images(0)[0].shape == (16, 5, 3)
 
 
 class TestProcesses:
@@ -84,7 +84,7 @@ class TestProcesses:
 
     def test_all_take_turns_and_every_other_round_goes_backwards(self, tmp_path):
         path = tmp_path / "calls"
-        code = "(lambda pictures: open({!r}, 'a').write({!r}), {{}})"
+        code = "(lambda images: open({!r}, 'a').write({!r}), {{}})"
         measure([contender(code.format(str(path), letter)) for letter in "ab"], rounds=3)
         # First calls ab; the rounds ab, ba, ab; the new shapes ab. A turn is many calls, which count as one here.
         assert re.sub(r"(.)\1+", r"\1", path.read_text()) == "ab" + "a" + "b" + "a" + "b" + "ab"
@@ -93,7 +93,7 @@ class TestProcesses:
         ("code", "why"),
         [
             ("1 / 0", "ZeroDivisionError: division by zero"),
-            ("(lambda pictures: pictures[1], {})", "IndexError: list index out of range"),
+            ("(lambda images: images[1], {})", "IndexError: list index out of range"),
             ("__import__('os')._exit(3)", "its process ended with status 3"),
             ("__import__('os').kill(__import__('os').getpid(), 9)", "its process was killed by SIGKILL"),
             # The third call fails: that is in the first turn.
@@ -115,7 +115,7 @@ class TestProcesses:
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux's /proc")
     def test_peak_memory_is_that_of_each_alone(self):
-        hungry = contender("(lambda pictures: len(bytearray(b'x') * 400_000_000), {})")
+        hungry = contender("(lambda images: len(bytearray(b'x') * 400_000_000), {})")
         (much, little), _ = measure([hungry, contender("(len, {})")], rounds=1)
         assert 400e6 < much.peak_memory < 600e6
         assert little.peak_memory < 300e6

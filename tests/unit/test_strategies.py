@@ -13,24 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError, ContractError
-from polyface.images.reading import Frame, frame_of
-from polyface.pipeline.views import (
-    EDGE,
+from polyface.images.geometry import Placement, place_image
+from polyface.pipeline.merging import (
     MOST_MERGED,
-    PRESETS,
-    View,
-    clipped,
-    confirmed,
-    counted,
-    cut,
-    in_picture,
-    merged,
+    clip,
+    drop_pieces,
+    filter_by_size,
+    keep_confirmed,
+    merge_faces,
     mirrored_order,
-    strategy_of,
-    tiles,
-    views_of,
-    without_pieces,
+    to_image,
 )
+from polyface.pipeline.presets import PRESETS, select_strategy
+from polyface.pipeline.views import EDGE, NetworkView, View, crop, make_views, tiles
+from polyface.plugins.protocols import Candidates
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 from polyface.results import Detections
 from polyface.settings.config import Config, load_config
@@ -49,26 +45,26 @@ def shapes_of(views):
 
 
 class TestViews:
-    def test_the_plain_call_is_one_view_of_the_whole_picture(self):
-        assert shapes_of(views_of(100, 200)) == [((0, 0, 200, 100), 1.0, False)]
+    def test_the_plain_call_is_one_view_of_the_whole_image(self):
+        assert shapes_of(make_views(100, 200)) == [((0, 0, 200, 100), 1.0, False)]
 
     def test_max_side_shrinks_before_the_scales_and_never_enlarges(self):
-        views = views_of(100, 200, max_side=50, scales=(1, 2))
+        views = make_views(100, 200, max_side=50, scales=(1, 2))
         assert [view.scale for view in views] == [0.25, 0.5]
-        assert [view.scale for view in views_of(10, 20, max_side=50)] == [1.0]
+        assert [view.scale for view in make_views(10, 20, max_side=50)] == [1.0]
 
     def test_flip_adds_the_mirrored_look_of_every_view(self):
         whole = (0, 0, 20, 10)
-        assert shapes_of(views_of(10, 20, scales=(1, 2), flip=True)) == [
+        assert shapes_of(make_views(10, 20, scales=(1, 2), flip=True)) == [
             (whole, 1, False),
             (whole, 2, False),
             (whole, 1, True),
             (whole, 2, True),
         ]
 
-    def test_a_large_picture_is_seen_in_tiles_and_once_as_a_whole(self):
+    def test_a_large_image_is_seen_in_tiles_and_once_as_a_whole(self):
         # Tiles of 100 that share 20 advance by at most 80: from 0 to 150 in two steps of 75.
-        assert shapes_of(views_of(60, 250, tile=100, tile_overlap=0.2)) == [
+        assert shapes_of(make_views(60, 250, tile=100, tile_overlap=0.2)) == [
             ((0, 0, 100, 60), 1.0, False),
             ((75, 0, 175, 60), 1.0, False),
             ((150, 0, 250, 60), 1.0, False),
@@ -76,27 +72,27 @@ class TestViews:
         ]
 
     def test_tiles_are_measured_after_scaling(self):
-        # Twice as large, 60x50 is 120x100: tiles of 100 are 50 pixels of the picture.
-        assert shapes_of(views_of(60, 50, scales=(2,), tile=100)) == [
+        # Twice as large, 60x50 is 120x100: tiles of 100 are 50 pixels of the image.
+        assert shapes_of(make_views(60, 50, scales=(2,), tile=100)) == [
             ((0, 0, 50, 50), 2, False),
             ((0, 10, 50, 60), 2, False),
             ((0, 0, 50, 60), 100 / 60, False),
         ]
 
     def test_what_fits_into_a_tile_is_not_cut(self):
-        assert shapes_of(views_of(100, 100, tile=100)) == [((0, 0, 100, 100), 1.0, False)]
+        assert shapes_of(make_views(100, 100, tile=100)) == [((0, 0, 100, 100), 1.0, False)]
 
     def test_no_view_is_taken_twice(self):
-        # The whole picture, shrunk to a tile, is the same view for both scales.
-        views = views_of(100, 200, scales=(1, 2, 1), tile=100)
+        # The whole image, shrunk to a tile, is the same view for both scales.
+        views = make_views(100, 200, scales=(1, 2, 1), tile=100)
         assert len(set(views)) == len(views)
         assert [view.scale for view in views if view.crop == (0, 0, 200, 100)] == [0.5]
 
     def test_a_view_is_cut_out_and_mirrored_without_copying(self):
-        picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-        part = cut(picture, View(crop=(1, 2, 4, 4), flip=True))
-        np.testing.assert_array_equal(part, picture[2:4, [3, 2, 1]])
-        assert np.shares_memory(part, picture)
+        image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+        part = crop(image, View(crop=(1, 2, 4, 4), flip=True))
+        np.testing.assert_array_equal(part, image[2:4, [3, 2, 1]])
+        assert np.shares_memory(part, image)
 
 
 @settings(deadline=None)
@@ -128,7 +124,7 @@ RANGED = DetectorSpec(
 
 
 def planned(height, width, *, spec=RANGED, **settings):
-    return strategy_of(Config(**settings), spec).views(height, width)
+    return select_strategy(Config(**settings), spec).views(height, width)
 
 
 def limits_of(views):
@@ -136,7 +132,7 @@ def limits_of(views):
 
 
 def input_of(view, spec=RANGED, pad_to=32):
-    frame = frame_of(*view.size, spec.preprocess, min_side=spec.min_side, pad_to=pad_to, scale=view.scale)
+    frame = place_image(*view.size, spec.preprocess, min_side=spec.min_side, pad_to=pad_to, scale=view.scale)
     return math.prod(frame.shape)
 
 
@@ -266,21 +262,21 @@ class TestConfirming:
 
     def test_a_face_that_the_coarser_view_does_not_show_is_none(self):
         found = faces((0, 0, 65, 65, 0.75), (200, 0, 265, 60, 0.5))
-        assert confirmed(found, self.VIEW, [faces((200, 0, 262, 60, 0.125))]) == faces((200, 0, 265, 60, 0.5))
+        assert keep_confirmed(found, self.VIEW, [faces((200, 0, 262, 60, 0.125))]) == faces((200, 0, 265, 60, 0.5))
 
     def test_one_that_is_too_small_for_it_needs_no_confirmation(self):
         found = faces((0, 0, 64, 64, 0.75))
-        assert confirmed(found, self.VIEW, [faces()]) == found
+        assert keep_confirmed(found, self.VIEW, [faces()]) == found
 
     @pytest.mark.parametrize(("score", "stays"), [(0.03, True), (0.02, False)])  # a 25th of 0.75 is 0.03
     def test_a_25th_of_its_score_is_enough(self, score, stays):
         found = faces((0, 0, 100, 100, 0.75))
-        assert len(confirmed(found, self.VIEW, [faces(), faces((0, 0, 100, 100, score))])) == stays
+        assert len(keep_confirmed(found, self.VIEW, [faces(), faces((0, 0, 100, 100, score))])) == stays
 
     @pytest.mark.parametrize(("height", "stays"), [(40, True), (39, False)])
     def test_what_confirms_has_an_iou_of_two_fifths(self, height, stays):
         found = faces((0, 0, 100, 100, 0.75))
-        assert len(confirmed(found, self.VIEW, [faces((0, 0, 100, height, 0.75))])) == stays
+        assert len(keep_confirmed(found, self.VIEW, [faces((0, 0, 100, height, 0.75))])) == stays
 
 
 class TestPieces:
@@ -297,11 +293,11 @@ class TestPieces:
         ],
     )
     def test_a_piece_lies_within_a_face_twice_as_long_that_scores_no_less(self, box, piece):
-        assert len(without_pieces(faces(box), self.LARGE)) == (not piece)
+        assert len(drop_pieces(faces(box), self.LARGE)) == (not piece)
 
     def test_without_a_larger_face_there_are_no_pieces(self):
         found = faces((0, 0, 10, 10, 0.5))
-        assert without_pieces(found, faces()) == found
+        assert drop_pieces(found, faces()) == found
 
 
 class TestPresets:
@@ -316,8 +312,8 @@ class TestPresets:
     def test_widerface_1600_brings_the_short_side_to_1600_and_the_long_one_to_2150_at_most(self, height, width, scale):
         assert shapes_of(PRESETS["widerface-1600"].views(height, width)) == [((0, 0, width, height), scale, False)]
 
-    def test_widerface_original_is_the_picture_as_it_is(self):
-        assert PRESETS["widerface-original"].views(60, 80) == views_of(60, 80)
+    def test_widerface_original_is_the_image_as_it_is(self):
+        assert PRESETS["widerface-original"].views(60, 80) == make_views(60, 80)
 
     # By hand from widerface_val.py: "+" counts faces over 30 pixels (of its inclusive sides), "-" those under 100.
     @pytest.mark.parametrize(
@@ -352,7 +348,7 @@ class TestPresets:
 
     def test_an_unknown_preset_offers_the_nearest_and_lists_them(self, detector_spec):
         with pytest.raises(ConfigError) as caught:
-            strategy_of(Config(preset="widerface-160"), detector_spec)
+            select_strategy(Config(preset="widerface-160"), detector_spec)
         assert caught.value.what.startswith("There is no preset 'widerface-160'; did you mean 'widerface-1600'")
         assert caught.value.why == ("the presets: widerface-original, widerface-1600, dsfd-multiscale",)
 
@@ -370,27 +366,33 @@ class TestPresets:
     ):
         config = load_config(environ={}, source="option", preset=preset, **{setting: value})
         with pytest.raises(ConfigError) as caught:
-            strategy_of(config, detector_spec)
+            select_strategy(config, detector_spec)
         assert caught.value.what == f"preset and {setting} contradict each other."
         assert caught.value.why == (f"the preset '{preset}' sets {setting} by itself", f"{setting} is set (option)")
 
     def test_a_default_that_was_asked_for_is_no_matter_where_the_preset_does_the_same(self, detector_spec):
         config = load_config(environ={}, preset="widerface-original", merge="nms", flip=False, scales=(1.0,))
-        assert strategy_of(config, detector_spec) is PRESETS["widerface-original"]
+        assert select_strategy(config, detector_spec).views is PRESETS["widerface-original"].views
 
     def test_the_settings_are_the_strategy_where_there_is_no_preset(self, detector_spec):
         config = Config(scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50, merge="vote", view="plain")
-        strategy = strategy_of(config, attrs.evolve(detector_spec, face_sizes=(4, 32)))
+        strategy = select_strategy(config, attrs.evolve(detector_spec, face_sizes=(4, 32)))
         assert strategy.merge == "vote"
-        assert strategy.views(60, 100) == views_of(
+        assert strategy.views(60, 100) == make_views(
             60, 100, scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50
         )
 
 
+def shown(*rows, marks=None):
+    """What a head decodes, and the scores."""
+    found = faces(*rows, marks=marks)
+    return Candidates(found.boxes, found.landmarks), found.scores
+
+
 def frame(height, width, scale=1):
-    return Frame(
-        picture_height=height,
-        picture_width=width,
+    return Placement(
+        image_height=height,
+        image_width=width,
         height=height * scale,
         width=width * scale,
         net_height=512,
@@ -398,11 +400,13 @@ def frame(height, width, scale=1):
     )
 
 
-class TestInPicture:
+class TestInImage:
     def test_a_crop_is_scaled_back_and_moved_to_its_place(self):
         view = View(crop=(10, 20, 110, 80), scale=2)
-        found = in_picture(
-            faces((20, 10, 60, 50, 0.5), marks=[[[30, 20]] * 5]), view, frame(60, 100, 2), (80, 110), NAMES
+        found = to_image(
+            *shown((20, 10, 60, 50, 0.5), marks=[[[30, 20]] * 5]),
+            NetworkView(0, (80, 110), view, frame(60, 100, 2)),
+            NAMES,
         )
         assert found == faces((20, 25, 40, 45, 0.5), marks=[[[25, 30]] * 5])
 
@@ -410,23 +414,27 @@ class TestInPicture:
         # In the mirrored crop of 100x60 at scale 2: the box from 10 to 30, the left eye at 15, the right at 25.
         marks = [[[30, 20], [50, 20], [40, 30], [32, 40], [48, 40]]]
         view = View(crop=(10, 20, 110, 80), scale=2, flip=True)
-        found = in_picture(faces((20, 10, 60, 50, 0.5), marks=marks), view, frame(60, 100, 2), (80, 110), NAMES)
+        found = to_image(
+            *shown((20, 10, 60, 50, 0.5), marks=marks), NetworkView(0, (80, 110), view, frame(60, 100, 2)), NAMES
+        )
         # Mirrored back, the box is at 70 to 90 of the crop, the eyes at 85 and 75: the left one is now the other.
         expected = [[[85, 30], [95, 30], [90, 35], [86, 40], [94, 40]]]
         assert found == faces((80, 25, 100, 45, 0.5), marks=expected)
 
     def test_a_detector_without_landmarks_can_be_flipped(self):
         view = View(crop=(0, 0, 100, 60), flip=True)
-        found = in_picture(faces((10, 0, 30, 20, 0.5)), view, frame(60, 100), (60, 100), ())
+        found = to_image(*shown((10, 0, 30, 20, 0.5)), NetworkView(0, (60, 100), view, frame(60, 100)), ())
         assert found == faces((70, 0, 90, 20, 0.5))
 
     def test_landmarks_without_names_cannot_be_flipped(self):
         view = View(crop=(0, 0, 100, 60), flip=True)
         with pytest.raises(ContractError, match="gave 5 landmarks and names 0"):
-            in_picture(faces((1, 1, 2, 2, 0.5), marks=[[[0, 0]] * 5]), view, frame(60, 100), (60, 100), ())
+            to_image(
+                *shown((1, 1, 2, 2, 0.5), marks=[[[0, 0]] * 5]), NetworkView(0, (60, 100), view, frame(60, 100)), ()
+            )
 
     def test_a_box_at_an_edge_along_which_a_tile_was_cut_is_dropped(self):
-        # Of a picture of 300x200, a tile at the top: its other three edges were cut.
+        # Of an image of 300x200, a tile at the top: its other three edges were cut.
         view = View(crop=(100, 0, 200, 100))
         near, far = EDGE - 1, EDGE
         rows = {
@@ -438,12 +446,16 @@ class TestInPicture:
             (50, 70, 80, 100 - near): False,
             (50, 70, 80, 100 - far): True,
         }
-        found = in_picture(faces(*[(*row, 0.5) for row in rows]), view, frame(100, 100), (200, 300), NAMES)
+        found = to_image(
+            *shown(*[(*row, 0.5) for row in rows]), NetworkView(0, (200, 300), view, frame(100, 100)), NAMES
+        )
         expected = [[row[0] + 100, row[1], row[2] + 100, row[3]] for row, whole in rows.items() if whole]
         assert found.boxes.tolist() == expected
 
-    def test_a_box_beyond_the_picture_stays_in_a_view_of_all_of_it(self):
-        found = in_picture(faces((-5, -5, 130, 90, 0.5)), View(crop=(0, 0, 100, 60)), frame(60, 100), (60, 100), NAMES)
+    def test_a_box_beyond_the_image_stays_in_a_view_of_all_of_it(self):
+        found = to_image(
+            *shown((-5, -5, 130, 90, 0.5)), NetworkView(0, (60, 100), View(crop=(0, 0, 100, 60)), frame(60, 100)), NAMES
+        )
         assert found == faces((-5, -5, 130, 90, 0.5))
 
 
@@ -457,28 +469,30 @@ class TestCounting:
             ({"smaller_than": 99}, [0, 1, 3]),  # by the shorter side: 99 is too much
         ],
     )
-    def test_sizes_are_measured_in_pixels_of_the_picture(self, limits, kept, merge):
+    def test_sizes_are_measured_in_pixels_of_the_image(self, limits, kept, merge):
         sizes = [(29, 10), (10, 100), (99, 100), (5, 29)]
         rows = [(200 * place, 0, 200 * place + width, height, 0.5) for place, (width, height) in enumerate(sizes)]
         view = View(crop=(0, 0, 800, 200), scale=2, **limits)
-        assert counted(faces(*rows), view, merge=merge, iou_threshold=0.3) == faces(*(rows[place] for place in kept))
+        assert filter_by_size(faces(*rows), view, merge=merge, iou_threshold=0.3) == faces(
+            *(rows[place] for place in kept)
+        )
 
     def test_what_a_face_beyond_the_limits_drops_does_not_count_in_its_place_where_it_is_left_to_another_view(self):
         found = faces((100, 100, 210, 210, 0.875), (100, 100, 195, 195, 0.75), (0, 0, 50, 50, 0.5))
         view = View(crop=(0, 0, 400, 400), smaller_than=99)
-        assert counted(found, view, merge="nms", iou_threshold=0.3) == faces((0, 0, 50, 50, 0.5))
+        assert filter_by_size(found, view, merge="nms", iou_threshold=0.3) == faces((0, 0, 50, 50, 0.5))
 
     def test_a_view_votes_once_for_a_face(self):
         found = faces((0, 0, 10, 10, 0.5), (0, 0, 10, 12, 0.5))  # 100 of 120 shared
         view = View(crop=(0, 0, 50, 50))
-        assert counted(found, view, merge="vote", iou_threshold=0.5) == faces((0, 0, 10, 10, 0.5))
-        assert counted(found, view, merge="nms", iou_threshold=0.5) == found
+        assert filter_by_size(found, view, merge="vote", iou_threshold=0.5) == faces((0, 0, 10, 10, 0.5))
+        assert filter_by_size(found, view, merge="nms", iou_threshold=0.5) == found
 
     def test_a_face_beyond_the_limits_still_drops_what_overlaps_it(self):
         # In widerface_val.py the NMS inside detect_face comes before the size filters: 9025 of 12100 shared.
         found = faces((100, 100, 210, 210, 0.875), (100, 100, 195, 195, 0.75), (0, 0, 50, 50, 0.5))
         view = View(crop=(0, 0, 400, 400), smaller_than=99)
-        assert counted(found, view, merge="vote", iou_threshold=0.3) == faces((0, 0, 50, 50, 0.5))
+        assert filter_by_size(found, view, merge="vote", iou_threshold=0.3) == faces((0, 0, 50, 50, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -500,25 +514,25 @@ class TestMerging:
     def test_nms_keeps_the_best_of_all_views(self):
         # The first two share 80 of 120, an IoU of 2/3.
         found = [faces((0, 0, 10, 10, 0.75), (40, 0, 50, 10, 0.25)), faces((0, 2, 10, 12, 0.875))]
-        result = merged(found, merge="nms", iou_threshold=0.5, limit=9)
+        result = merge_faces(found, merge="nms", iou_threshold=0.5, limit=9)
         assert result == faces((0, 2, 10, 12, 0.875), (40, 0, 50, 10, 0.25))
-        assert len(merged(found, merge="nms", iou_threshold=0.7, limit=9)) == 3
-        assert len(merged(found, merge="nms", iou_threshold=0.5, limit=1)) == 1
+        assert len(merge_faces(found, merge="nms", iou_threshold=0.7, limit=9)) == 3
+        assert len(merge_faces(found, merge="nms", iou_threshold=0.5, limit=1)) == 1
 
     @pytest.mark.parametrize("merge", ["nms", "vote"])
     def test_what_a_limit_cut_off_is_said(self, merge):
         found = [faces((0, 0, 10, 10, 0.75)), faces((40, 0, 50, 10, 0.25))]
-        assert not merged(found, merge=merge, iou_threshold=0.5, limit=2).truncated
-        assert not merged(found, merge=merge, iou_threshold=0.5, limit=None).truncated
-        assert merged(found, merge=merge, iou_threshold=0.5, limit=1).truncated
+        assert not merge_faces(found, merge=merge, iou_threshold=0.5, limit=2).truncated
+        assert not merge_faces(found, merge=merge, iou_threshold=0.5, limit=None).truncated
+        assert merge_faces(found, merge=merge, iou_threshold=0.5, limit=1).truncated
         found[1] = attrs.evolve(found[1], truncated=True)
-        assert merged(found, merge=merge, iou_threshold=0.5, limit=None).truncated
+        assert merge_faces(found, merge=merge, iou_threshold=0.5, limit=None).truncated
 
     def test_the_boxes_of_very_many_views_are_cut_and_that_is_said(self):
         count = MOST_MERGED // 2 + 1
         one = Detections(boxes=np.zeros((count, 4)), scores=np.full(count, 0.5))
-        assert merged([one], merge="nms", iou_threshold=0.5, limit=1).truncated
-        result = merged([one, one], merge="vote", iou_threshold=0, limit=None)
+        assert merge_faces([one], merge="nms", iou_threshold=0.5, limit=1).truncated
+        result = merge_faces([one, one], merge="vote", iou_threshold=0, limit=None)
         assert result.truncated
 
     def test_voting_takes_the_mean_weighted_by_score_and_the_best_score(self):
@@ -527,39 +541,39 @@ class TestMerging:
             faces((0, 0, 10, 10, 0.75), marks=[[[0, 4], [8, 8]]]),
             faces((0, 0, 14, 10, 0.25), marks=[[[4, 4], [8, 0]]]),
         ]
-        result = merged(found, merge="vote", iou_threshold=0.5, limit=9)
+        result = merge_faces(found, merge="vote", iou_threshold=0.5, limit=9)
         assert result == faces((0, 0, 11, 10, 0.75), marks=[[[1, 4], [8, 6]]])
 
     def test_an_iou_of_exactly_the_threshold_joins(self):
         found = [faces((0, 0, 10, 10, 0.5)), faces((0, 0, 5, 10, 0.5))]
-        assert merged(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 7.5, 10, 0.5))
-        assert len(merged(found, merge="vote", iou_threshold=0.51, limit=9)) == 2
+        assert merge_faces(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 7.5, 10, 0.5))
+        assert len(merge_faces(found, merge="vote", iou_threshold=0.51, limit=9)) == 2
 
     def test_a_face_that_too_few_views_confirm_is_dropped(self):
         found = [faces((0, 0, 9, 9, 0.75), (50, 0, 59, 9, 0.875)), faces((0, 0, 9, 9, 0.25))]
-        result = merged(found, merge="vote", iou_threshold=0.3, limit=9, min_votes=2)
+        result = merge_faces(found, merge="vote", iou_threshold=0.3, limit=9, min_votes=2)
         assert result == faces((0, 0, 9, 9, 0.75))
 
     def test_the_limit_counts_the_faces_that_are_left(self):
         found = [faces((50, 0, 59, 9, 0.875), (0, 0, 9, 9, 0.75), (0, 50, 9, 59, 0.5)), faces((0, 0, 9, 9, 0.25))]
-        assert len(merged(found, merge="vote", iou_threshold=0.3, limit=2)) == 2
-        result = merged(found, merge="vote", iou_threshold=0.3, limit=1, min_votes=2)
+        assert len(merge_faces(found, merge="vote", iou_threshold=0.3, limit=2)) == 2
+        result = merge_faces(found, merge="vote", iou_threshold=0.3, limit=1, min_votes=2)
         assert result == faces((0, 0, 9, 9, 0.75))
 
     def test_scores_of_zero_weigh_alike(self):
         found = [faces((0, 0, 10, 10, 0)), faces((0, 0, 12, 10, 0))]
-        assert merged(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 11, 10, 0))
+        assert merge_faces(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 11, 10, 0))
 
     def test_a_box_without_area_stands_alone(self):
         found = [faces((3, 3, 3, 3, 0.5)), faces((3, 3, 3, 3, 0.25))]
-        assert merged(found, merge="vote", iou_threshold=0.5, limit=9).scores.tolist() == [0.5, 0.25]
+        assert merge_faces(found, merge="vote", iou_threshold=0.5, limit=9).scores.tolist() == [0.5, 0.25]
 
     @pytest.mark.parametrize("merge", ["nms", "vote"])
     def test_nothing_found_keeps_the_shape_of_landmarks(self, merge):
         nothing = faces(marks=np.empty((0, 5, 2)))
-        result = merged([nothing, nothing], merge=merge, iou_threshold=0.5, limit=9)
+        result = merge_faces([nothing, nothing], merge=merge, iou_threshold=0.5, limit=9)
         assert (result.boxes.shape, result.scores.shape, result.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
-        assert merged([faces()], merge=merge, iou_threshold=0.5, limit=9).landmarks is None
+        assert merge_faces([faces()], merge=merge, iou_threshold=0.5, limit=9).landmarks is None
 
 
 def exact_iou(a, b):
@@ -609,8 +623,8 @@ def test_voting_equals_brute_force_in_exact_arithmetic(views, threshold, limit, 
     expected = voted_by_hand(views, Fraction(threshold), limit, min_votes)
     found = [faces(*[[float(value) for value in row] for row in view]) for view in views]
     whole = View(crop=(0, 0, 24, 24))
-    found = [counted(view, whole, merge="vote", iou_threshold=threshold) for view in found]
-    result = merged(found, merge="vote", iou_threshold=threshold, limit=limit, min_votes=min_votes)
+    found = [filter_by_size(view, whole, merge="vote", iou_threshold=threshold) for view in found]
+    result = merge_faces(found, merge="vote", iou_threshold=threshold, limit=limit, min_votes=min_votes)
     assert len(result) == len(expected)
     wanted = np.array([[float(value) for value in row] for row in expected]).reshape(-1, 5)
     np.testing.assert_allclose(result.to_array(), wanted, atol=1e-5)
@@ -618,5 +632,5 @@ def test_voting_equals_brute_force_in_exact_arithmetic(views, threshold, limit, 
 
 def test_clipping_moves_what_lies_outside_to_the_edge_and_leaves_the_input_alone():
     found = faces((-5, -5, 130, 90, 0.5), marks=[[[-1, 61], [50, 30]]])
-    assert clipped(found, 60, 100) == faces((0, 0, 100, 60, 0.5), marks=[[[0, 60], [50, 30]]])
+    assert clip(found, 60, 100) == faces((0, 0, 100, 60, 0.5), marks=[[[0, 60], [50, 30]]])
     assert found.boxes.tolist() == [[-5, -5, 130, 90]]

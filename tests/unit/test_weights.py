@@ -45,35 +45,35 @@ def store(home, content):
 
 class TestChoose:
     def test_no_choice_is_the_first_of_the_manifest(self, detector):
-        chosen = weights.choose(detector, None)
+        chosen = weights.select_weights(detector, None)
         assert (chosen.name, chosen.sha256, chosen.own) == ("wider", detector.weights[0].sha256, None)
 
     def test_a_name_is_an_entry_of_the_manifest(self, detector):
-        assert weights.choose(detector, "crowd").file == detector.weights[1]
+        assert weights.select_weights(detector, "crowd").file == detector.weights[1]
 
     def test_a_path_is_the_users_own_file_with_its_own_hash(self, detector, own):
-        chosen = weights.choose(detector, str(own))
+        chosen = weights.select_weights(detector, str(own))
         assert (chosen.own, chosen.file, chosen.name, chosen.label) == (own, None, None, str(own))
         assert chosen.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
     def test_a_relative_path_is_made_absolute(self, detector, own, monkeypatch):
         monkeypatch.chdir(own.parent)
-        assert weights.choose(detector, "mine.pth").own == own
+        assert weights.select_weights(detector, "mine.pth").own == own
 
     def test_a_detector_without_weights_has_none(self, detector_spec):
-        chosen = weights.choose(detector_spec, None)
+        chosen = weights.select_weights(detector_spec, None)
         assert (chosen.label, chosen.sha256, chosen.locate()) == ("none", "", None)
 
     def test_an_unknown_name_offers_the_nearest_and_lists_what_there_is(self, detector):
         with pytest.raises(UnknownNameError) as caught:
-            weights.choose(detector, "widr")
+            weights.select_weights(detector, "widr")
         assert caught.value.what == "'toy' has no weights named 'widr'; did you mean 'wider'?"
         assert caught.value.why == ("it has: wider, crowd",)
         assert caught.value.fix == "name one of these, or a file that ends in .pth, .pt, .safetensors"
 
     def test_a_path_to_nothing_is_not_found(self, detector, tmp_path):
         with pytest.raises(WeightsNotFoundError) as caught:
-            weights.choose(detector, str(tmp_path / "gone.pt"))
+            weights.select_weights(detector, str(tmp_path / "gone.pt"))
         assert caught.value.what == f"There is no file of weights at {tmp_path / 'gone.pt'}."
         assert "by their sha256, so the file must be here" in caught.value.why[0]
 
@@ -88,17 +88,17 @@ class TestChoose:
 class TestLocate:
     def test_a_file_in_the_weights_folder_is_found(self, detector, home):
         path = store(home, CONTENT)
-        assert weights.choose(detector, None).locate() == path
+        assert weights.select_weights(detector, None).locate() == path
 
     def test_two_files_of_one_name_lie_side_by_side(self, detector, home):
         other = attrs.evolve(detector.weights[0], sha256=hashlib.sha256(b"other").hexdigest())
-        paths = [weights.place(file) for file in (detector.weights[0], other)]
+        paths = [weights.path_of(file) for file in (detector.weights[0], other)]
         assert paths == [place(home), place(home, content=b"other")]
         assert paths[0] != paths[1]
 
     def test_missing_weights_print_the_command_that_fetches_them(self, detector, home):
         with pytest.raises(WeightsNotFoundError) as caught:
-            weights.choose(detector, None).locate()
+            weights.select_weights(detector, None).locate()
         path = place(home)
         assert caught.value.what == "The weights 'wider' of 'toy' are not on this machine."
         assert caught.value.why == (f"looked for {path}", "licence: MIT")
@@ -109,14 +109,14 @@ class TestLocate:
     )
     def test_the_command_names_weights_that_are_not_the_default(self, detector, name, command):
         with pytest.raises(WeightsNotFoundError) as caught:
-            weights.choose(detector, name).locate()
+            weights.select_weights(detector, name).locate()
         assert caught.value.fix == command
 
     @pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT + b"!"])
     def test_a_damaged_file_is_refused_with_both_hashes(self, detector, home, content):
         path = store(home, content)
         with pytest.raises(WeightsMismatchError) as caught:
-            weights.choose(detector, None).locate()
+            weights.select_weights(detector, None).locate()
         assert caught.value.what == f"{path} is not the file it should be."
         assert caught.value.why == (
             f"sha256 {hashlib.sha256(content).hexdigest()}",
@@ -126,7 +126,7 @@ class TestLocate:
         assert caught.value.fix == "polyface fetch toy"
 
     def test_the_users_own_file_is_taken_as_it_is(self, detector, own):
-        assert weights.choose(detector, str(own)).locate() == own
+        assert weights.select_weights(detector, str(own)).locate() == own
 
 
 class TestPackaged:
@@ -142,7 +142,7 @@ class TestPackaged:
     @pytest.fixture
     def chosen(self, detector):
         packed = attrs.evolve(detector.weights[0], ref=FileRef("packed_weights:wider.pth"), urls=())
-        return weights.choose(attrs.evolve(detector, weights=[packed]), None)
+        return weights.select_weights(attrs.evolve(detector, weights=[packed]), None)
 
     def test_packaged_weights_are_found_in_their_package(self, package, chosen):
         (package / "wider.pth").write_bytes(CONTENT)
@@ -172,7 +172,7 @@ def test_home_is_the_named_folder_or_the_users_cache(monkeypatch):
 def test_a_damaged_file_with_no_other_remedy_is_to_be_deleted(tmp_path):
     path = store(tmp_path / "my files", b"cut")
     with pytest.raises(WeightsMismatchError) as caught:
-        weights.verified(path, "ab" * 32)
+        weights.verify(path, "ab" * 32)
     assert shlex.split(caught.value.fix)[-2:] == ["rm", str(path)]
 
 
@@ -181,7 +181,7 @@ def test_the_hash_is_sha256(own):
     own.write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert weights.sha256_of(own) == digest
-    assert weights.verified(own, digest) == own
+    assert weights.verify(own, digest) == own
 
 
 class TestWithoutAHome:

@@ -33,10 +33,10 @@ def found(*rows):
     return np.array([(*box, score) for box, score in rows], np.float64).reshape(-1, 5)
 
 
-def score_of(*pictures):
-    """The average precision of pictures, each given as its truth and what was found."""
-    names = [f"event/{index}" for index in range(len(pictures))]
-    truths, rows = ({name: picture[part] for name, picture in zip(names, pictures, strict=True)} for part in (0, 1))
+def score_of(*images):
+    """The average precision of images, each given as its truth and what was found."""
+    names = [f"event/{index}" for index in range(len(images))]
+    truths, rows = ({name: image[part] for name, image in zip(names, images, strict=True)} for part in (0, 1))
     return average_precision(truths, rows)["all"]
 
 
@@ -80,7 +80,7 @@ class TestByHand:
         assert score_of(face, (truth(OTHER, counted=[False]), alarm)) == 50
         assert score_of(face, (truth(), alarm)) == 100
 
-    def test_scores_are_normalised_over_all_pictures_even_those_without_a_box(self):
+    def test_scores_are_normalised_over_all_images_even_those_without_a_box(self):
         # From 0 to 1000 the scores 1.2 and 1.4 lie between two thresholds, so they count at once: 1/2.
         rows = found((FACE, 1.2), (FAR, 1.4))
         assert score_of((truth(FACE), rows), (truth(), found((FAR, 1000), (FAR, 0)))) == 50
@@ -121,10 +121,10 @@ def face_of(row, boxes):
     return best if most >= 0.5 else None
 
 
-def above(pictures, threshold):
+def above(images, threshold):
     """How many detections of at least that score are proposals, and how many of them hits."""
     proposals = hits = 0
-    for rows, counted in pictures:
+    for rows, counted in images:
         taken = set()
         for score, face in rows:
             if score < threshold:
@@ -139,10 +139,10 @@ def above(pictures, threshold):
 
 
 def slow(truths, rows, subset):
-    """The protocol read once more, a threshold, a picture and a box at a time."""
-    every = [row[4] for picture in rows.values() for row in picture.tolist()]
+    """The protocol read once more, a threshold, an image and a box at a time."""
+    every = [row[4] for image in rows.values() for row in image.tolist()]
     low, high = min(every, default=0), max(every, default=0)
-    faces, pictures = 0, []
+    faces, images = 0, []
     for name, one in truths.items():
         faces += int(one.counted[subset].sum())
         ordered = sorted(rows[name].tolist(), key=lambda row: -row[4])
@@ -150,8 +150,8 @@ def slow(truths, rows, subset):
             ((row[4] - low) / (high - low) if high != low else 1, face_of(row, one.boxes.tolist())) for row in ordered
         ]
         if len(one.boxes):
-            pictures.append((judged, one.counted[subset].tolist()))
-    counts = [above(pictures, 1 - number / 1000) for number in range(1, 1001)]
+            images.append((judged, one.counted[subset].tolist()))
+    counts = [above(images, 1 - number / 1000) for number in range(1, 1001)]
     points = [(hits / faces, hits / proposals if proposals else 0) for proposals, hits in counts]
     area, before = 0, 0
     for index, (recall, _) in enumerate(points):
@@ -168,7 +168,7 @@ rows_of = st.lists(st.tuples(boxes, scores), max_size=8).map(lambda rows: found(
 
 
 @st.composite
-def picture(draw):
+def image(draw):
     faces = draw(st.lists(boxes, max_size=5))
     masks = st.lists(st.booleans(), min_size=len(faces), max_size=len(faces))
     counted = {subset: np.array(draw(masks), bool) for subset in SUBSETS}
@@ -176,16 +176,16 @@ def picture(draw):
 
 
 @settings(max_examples=60)
-@given(st.lists(picture(), min_size=1, max_size=4))
-def test_a_slow_reading_of_the_protocol_agrees(pictures):
-    truths = {f"event/{index}": one for index, (one, _) in enumerate(pictures)}
-    rows = {f"event/{index}": each for index, (_, each) in enumerate(pictures)}
+@given(st.lists(image(), min_size=1, max_size=4))
+def test_a_slow_reading_of_the_protocol_agrees(images):
+    truths = {f"event/{index}": one for index, (one, _) in enumerate(images)}
+    rows = {f"event/{index}": each for index, (_, each) in enumerate(images)}
     for subset, curve in precision_recall(truths, rows).items():
         if curve.faces:
             assert curve.average_precision == pytest.approx(slow(truths, rows, subset), abs=1e-6)
 
 
-def test_a_slow_reading_agrees_on_pictures_like_real_ones():
+def test_a_slow_reading_agrees_on_images_like_real_ones():
     draw = np.random.default_rng(4)
     truths, rows = {}, {}
     for index in range(12):
@@ -213,8 +213,8 @@ def test_many_detections_are_matched_in_parts_as_they_are_one_by_one():
 
 
 class TestRefusals:
-    def test_predictions_of_other_pictures(self):
-        with pytest.raises(EvaluationError, match=r"not of the same pictures: 2: e/a, e/b\."):
+    def test_predictions_of_other_images(self):
+        with pytest.raises(EvaluationError, match=r"not of the same images: 2: e/a, e/b\."):
             average_precision({"e/a": truth(FACE)}, {"e/b": found()})
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e10])
@@ -229,7 +229,7 @@ class TestRefusals:
             average_precision({"e/a": truth(FACE)}, {"e/a": np.array([FACE])})
 
 
-PICTURES = {
+IMAGES = {
     "0--Parade/one": ([FACE, OTHER, (3, 4, 0, 0)], {"easy": [2], "medium": [1, 2], "hard": [1, 2]}),
     "0--Parade/two": ([(0, 0, 0, 0)], {}),
     "1--Handshaking/three": ([FAR], {"hard": [1]}),
@@ -251,8 +251,8 @@ TEXT = """0--Parade/one.jpg
 
 class TestGroundTruth:
     def test_the_mat_files_give_boxes_and_subsets(self, write_mats, tmp_path):
-        actual = read_truth(write_mats(tmp_path, PICTURES))
-        assert list(actual) == list(PICTURES)
+        actual = read_truth(write_mats(tmp_path, IMAGES))
+        assert list(actual) == list(IMAGES)
         one = actual["0--Parade/one"]
         assert one.boxes.tolist() == [list(FACE), list(OTHER), [3, 4, 0, 0]]
         assert {subset: mask.tolist() for subset, mask in one.counted.items()} == {
@@ -268,7 +268,7 @@ class TestGroundTruth:
         path.write_text(TEXT)
         actual = read_truth(path)
         assert {name: one.boxes.tolist() for name, one in actual.items()} == {
-            name: [list(box) for box in boxes] for name, (boxes, _) in PICTURES.items()
+            name: [list(box) for box in boxes] for name, (boxes, _) in IMAGES.items()
         }
         assert {name: one.counted["all"].tolist() for name, one in actual.items()} == {
             "0--Parade/one": [True, False, False],
@@ -277,7 +277,7 @@ class TestGroundTruth:
         }
 
     def test_the_text_file_beside_the_lists_gives_what_the_mat_files_give(self, write_mats, tmp_path):
-        folder = write_mats(tmp_path, PICTURES)
+        folder = write_mats(tmp_path, IMAGES)
         (folder / "anything.txt").write_text(TEXT)
         official, text = read_truth(folder), read_truth(folder / "anything.txt")
         assert list(text) == list(official)
@@ -287,7 +287,7 @@ class TestGroundTruth:
 
     @pytest.mark.parametrize("file", ["wider_face_val.mat", "wider_medium_val.mat"])
     def test_a_folder_that_lacks_a_file_is_refused(self, write_mats, tmp_path, file):
-        (write_mats(tmp_path, PICTURES) / file).unlink()
+        (write_mats(tmp_path, IMAGES) / file).unlink()
         with pytest.raises(
             EvaluationError, match=rf"lacks {file}\.[^\0]*or, for all valid faces as one subset, the text"
         ):
@@ -296,23 +296,23 @@ class TestGroundTruth:
     @pytest.mark.parametrize(
         "others",
         [
-            {**PICTURES, "0--Parade/two": ([(0, 0, 1, 1)], {})},
-            {name: PICTURES[name] for name in list(PICTURES)[:2]},
-            {**PICTURES, "1--Handshaking/three": ([FAR], {"hard": [2]})},
-            {**PICTURES, "1--Handshaking/three": ([FAR], {"hard": [0]})},
-            {**PICTURES, "1--Handshaking/four": ([FAR], {})},
+            {**IMAGES, "0--Parade/two": ([(0, 0, 1, 1)], {})},
+            {name: IMAGES[name] for name in list(IMAGES)[:2]},
+            {**IMAGES, "1--Handshaking/three": ([FAR], {"hard": [2]})},
+            {**IMAGES, "1--Handshaking/three": ([FAR], {"hard": [0]})},
+            {**IMAGES, "1--Handshaking/four": ([FAR], {})},
         ],
-        ids=["another box", "a picture less", "a face too many", "a face before the first", "a picture more"],
+        ids=["another box", "an image less", "a face too many", "a face before the first", "an image more"],
     )
     def test_a_list_of_other_faces_is_refused(self, write_mats, tmp_path, others):
         write_mats(tmp_path / "others", others)
-        folder = write_mats(tmp_path / "these", PICTURES)
+        folder = write_mats(tmp_path / "these", IMAGES)
         (tmp_path / "others/wider_hard_val.mat").replace(folder / "wider_hard_val.mat")
         with pytest.raises(EvaluationError, match=r"wider_hard_val\.mat does not belong to this ground truth"):
             read_truth(folder)
 
     def test_damaged_mat_files_are_refused_or_read(self, write_mats, tmp_path):
-        path = write_mats(tmp_path, PICTURES) / "wider_face_val.mat"
+        path = write_mats(tmp_path, IMAGES) / "wider_face_val.mat"
         whole, refused = path.read_bytes(), 0
         for at in range(0, len(whole), 5):
             for damaged in (whole[:at], whole[:at] + b"\xff\0" + whole[at + 2 :]):
@@ -340,7 +340,7 @@ class TestGroundTruth:
     @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "../x", "a\\b", "alone"])
     def test_a_name_that_leads_elsewhere_is_refused(self, tmp_path, name):
         (tmp_path / "gt.txt").write_text(f"{name}\n1\n0 0 9 9 0 0 0 0 0 0\n")
-        with pytest.raises(EvaluationError, match="is no event and picture"):
+        with pytest.raises(EvaluationError, match="is no event and image"):
             read_truth(tmp_path / "gt.txt")
 
     @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ class TestGroundTruth:
         with pytest.raises(EvaluationError, match=re.escape(said)):
             read_truth(folder)
 
-    def test_a_picture_that_is_there_twice_is_refused(self, write_mats, tmp_path):
+    def test_an_image_that_is_there_twice_is_refused(self, write_mats, tmp_path):
         folder = write_mats(tmp_path, {"0--Parade/a": ([], {}), "0--Parade/b": ([], {})})
         from scipy import io
 

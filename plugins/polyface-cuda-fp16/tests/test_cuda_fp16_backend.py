@@ -21,7 +21,7 @@ import polyface
 from polyface.errors import BackendUnavailableError, ContractError
 from polyface.measure.tolerances import TOLERANCES
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Backend, CompileRequest, Found, Graph, Session
+from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Graph, Session
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
@@ -99,7 +99,7 @@ def expected(image):
     return {"loc": heads[..., :4], "logits": heads[..., 4:]}
 
 
-def picture(n=2, height=5, width=7, seed=0):
+def make_image(n=2, height=5, width=7, seed=0):
     # Multiples of 1/8 up to 2: every product and sum is exact in half precision.
     return np.random.default_rng(seed).integers(-16, 17, (n, 3, height, width)).astype(np.float32) / 8
 
@@ -344,9 +344,9 @@ def cuda(monkeypatch):
     monkeypatch.setattr(device_module, "pinned", fake.pinned)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *given: fake.recorded.add((storage(given[0]), given[1])))
     gpus = tuple(
-        Found(device=f"cuda:{index}", precisions=("fp32", "bf16", "fp16"), detail="H200") for index in range(2)
+        DeviceReport(device=f"cuda:{index}", precisions=("fp32", "bf16", "fp16"), detail="H200") for index in range(2)
     )
-    cpu = Found(device="cpu", precisions=("fp32",))
+    cpu = DeviceReport(device="cpu", precisions=("fp32",))
     monkeypatch.setattr(TorchBackend, "probe", lambda _: (*gpus, cpu))
     devices = {gpu.device: CudaDevice(gpu.device) for gpu in gpus}
     for device in devices.values():
@@ -419,18 +419,18 @@ class TestSession:
         session = compiled(graph(), graphs)
         for turn in range(4):
             for n, height, width in SHAPES:
-                assert_right(session, picture(n, height, width, seed=turn))
+                assert_right(session, make_image(n, height, width, seed=turn))
         assert cuda.borrowed <= cuda.recorded
 
     def test_a_batch_of_n_equals_n_singles(self, session):
-        image = picture(3)
+        image = make_image(3)
         batch = session.run({"image": image})
         singles = [session.run({"image": image[i : i + 1]}) for i in range(3)]
         for name, value in batch.items():
             np.testing.assert_array_equal(value, np.concatenate([single[name] for single in singles]))
 
     def test_outputs_are_float32_c_contiguous_and_owned_by_the_caller(self, session):
-        images = [picture(seed=seed) for seed in range(4)]
+        images = [make_image(seed=seed) for seed in range(4)]
         outputs = [session.run({"image": image}) for image in images]
         for image, output in zip(images, outputs, strict=True):
             for name, value in expected(image).items():
@@ -440,16 +440,16 @@ class TestSession:
                 assert output[name].flags.owndata
 
     def test_a_module_that_writes_to_its_input_does_not_reach_the_callers(self, session):
-        image = picture()
+        image = make_image()
         image.flags.writeable = False
         for _ in range(3):
             assert_right(session, image)
-        np.testing.assert_array_equal(image, picture())
+        np.testing.assert_array_equal(image, make_image())
 
     def test_the_module_and_its_input_are_half_in_channels_last_and_in_inference_mode(self, graph):
         session = compiled(graph("watching"))
         for _ in range(2):
-            session.run({"image": picture()})
+            session.run({"image": make_image()})
         import polyface_cuda_fp16_test_nets
 
         seen = polyface_cuda_fp16_test_nets.Watching.seen
@@ -462,7 +462,7 @@ class TestSession:
 
     def test_threads_on_both_gpus_get_what_one_gets(self, graph, cuda):
         sessions = [compiled(graph(), graphs=2), compiled(graph(), graphs=2), compiled(graph(), device="cuda:1")]
-        jobs = [(sessions[i % 3], picture(2, 5 + i // 3 % 2, 7, seed=i)) for i in range(60)]
+        jobs = [(sessions[i % 3], make_image(2, 5 + i // 3 % 2, 7, seed=i)) for i in range(60)]
         with ThreadPoolExecutor(3) as threads:
             list(threads.map(lambda job: assert_right(*job), jobs))
         assert cuda.log.count("capture") == cuda.log.count("capture beside another") == 3
@@ -473,29 +473,29 @@ class TestSession:
         session.close()
         session.close()
         with pytest.raises(BackendUnavailableError, match="closed"):
-            session.run({"image": picture()})
+            session.run({"image": make_image()})
 
     def test_in_a_child_of_a_fork_it_is_refused_and_closing_leaves_cuda_alone(self, session, cuda, monkeypatch):
         for _ in range(2):
-            session.run({"image": picture()})
+            session.run({"image": make_image()})
         before = list(cuda.log)
         with monkeypatch.context() as child:
             here = os.getpid()
             child.setattr(os, "getpid", lambda: here + 1)
             with pytest.raises(BackendUnavailableError, match="forked off after its first use"):
-                session.run({"image": picture()})
+                session.run({"image": make_image()})
             session.close()
         assert cuda.log == before
 
     def test_closing_frees_every_graph(self, session, cuda):
         for width in (3, 3, 4, 4):
-            session.run({"image": picture(width=width)})
+            session.run({"image": make_image(width=width)})
         session.close()
         assert cuda.log.count("release") == cuda.log.count("capture") + cuda.log.count("capture beside another") == 2
 
     def test_a_run_under_way_finishes_when_the_session_is_closed(self, session, monkeypatch):
         for _ in range(2):
-            assert_right(session, picture())
+            assert_right(session, make_image())
         wait = device_module.Download.wait
 
         def closing(download):
@@ -503,7 +503,7 @@ class TestSession:
             return wait(download)
 
         monkeypatch.setattr(device_module.Download, "wait", closing)
-        assert_right(session, picture(seed=5))
+        assert_right(session, make_image(seed=5))
 
     @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
     def test_execution_says_what_it_runs_on(self, graph, device):
@@ -534,7 +534,7 @@ class TestSession:
         session = compiled(graph("bare"))
         for _ in range(times):
             with pytest.raises(ContractError, match="tuple of 2 tensors, not Tensor"):
-                session.run({"image": picture()})
+                session.run({"image": make_image()})
 
     def test_a_builder_that_returns_no_module_is_refused(self, graph):
         with pytest.raises(ContractError, match="NoneType"):
@@ -607,17 +607,17 @@ class TestOverlap:
     """A batch in parts, and what waits for what."""
 
     @pytest.fixture(autouse=True)
-    def one_picture_a_part(self, monkeypatch):
+    def one_image_a_part(self, monkeypatch):
         monkeypatch.setattr(backend_module, "PART_PIXELS", 5 * 7)
 
     def test_a_batch_in_parts_is_the_batch(self, session, cuda):
         for n in (1, 2, 5, 5):
-            assert_right(session, picture(n))
+            assert_right(session, make_image(n))
         assert cuda.log.count("capture") == 1
         assert cuda.borrowed <= cuda.recorded
 
-    def test_pictures_larger_than_a_part_go_one_by_one(self, session, cuda):
-        assert_right(session, picture(3, 20, 20))
+    def test_images_larger_than_a_part_go_one_by_one(self, session, cuda):
+        assert_right(session, make_image(3, 20, 20))
         assert cuda.log.count("capture") == 1
 
     def test_every_part_is_under_way_before_the_first_is_waited_for(self, session, monkeypatch):
@@ -632,12 +632,12 @@ class TestOverlap:
 
         for cls, name in ((CudaDevice, "upload"), (CudaDevice, "download"), (device_module.Download, "wait")):
             monkeypatch.setattr(cls, name, logged(name, getattr(cls, name)))
-        session.run({"image": picture(3)})
+        session.run({"image": make_image(3)})
         assert events == ["upload", "download"] * 3 + ["wait"] * 3
 
     def test_a_part_goes_up_without_waiting_for_the_others_to_be_computed(self, session):
         for _ in range(3):
-            session.run({"image": picture(3)})
+            session.run({"image": make_image(3)})
         device = CudaDevice.of("cuda:0")
         assert set(device._up.seen) == {device._up}
         assert device._down not in device._compute.seen
@@ -651,7 +651,7 @@ class TestOverlap:
             return wait(download)
 
         monkeypatch.setattr(device_module.Download, "wait", looking)
-        session.run({"image": picture()})
+        session.run({"image": make_image()})
         assert free == [True, True]
 
 
@@ -662,24 +662,24 @@ class TestTheStandIn:
     def test_a_stream_that_does_not_wait_is_a_race(self, session, monkeypatch):
         monkeypatch.setattr(FakeStream, "wait_stream", lambda *_: None)
         with pytest.raises(AssertionError, match="race"):
-            session.run({"image": picture()})
+            session.run({"image": make_image()})
 
     def test_results_that_are_read_too_early_are_not_there(self, session, monkeypatch):
         monkeypatch.setattr(FakeEvent, "synchronize", lambda _: None)
-        assert np.isnan(session.run({"image": picture()})["loc"]).all()
+        assert np.isnan(session.run({"image": make_image()})["loc"]).all()
 
     def test_a_graph_that_is_not_replayed_computes_nothing(self, session, monkeypatch):
-        session.run({"image": picture()})
+        session.run({"image": make_image()})
         monkeypatch.setattr(FakeGraph, "replay", lambda _: None)
-        assert np.isnan(session.run({"image": picture()})["loc"]).all()
+        assert np.isnan(session.run({"image": make_image()})["loc"]).all()
 
     def test_heads_that_are_not_copied_from_the_graph_are_overwritten(self, graph, monkeypatch):
         monkeypatch.setattr(device_module, "_copied", lambda heads: heads)
         monkeypatch.setattr(backend_module, "PART_PIXELS", 5 * 7)
         session = compiled(graph())
-        session.run({"image": picture(1)})
+        session.run({"image": make_image(1)})
         with pytest.raises(AssertionError, match="race"):
-            session.run({"image": picture(3)})
+            session.run({"image": make_image(3)})
 
 
 OUT = "CUDA out of memory. Tried to allocate 2.00 GiB."
@@ -693,54 +693,54 @@ class TestErrors:
             with pytest.raises(
                 BackendUnavailableError, match="cuda:0 ran out of memory on a batch of 2 of 9x101 pix"
             ) as caught:
-                session.run({"image": picture(2, 101, 9)})
+                session.run({"image": make_image(2, 101, 9)})
             assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
             assert "2.00 GiB" in caught.value.why[0]
             assert "--max-side" in caught.value.fix
             assert cuda.log[-1] == "empty cache"
-            assert_right(session, picture(2, 100, 9))
+            assert_right(session, make_image(2, 100, 9))
 
     def test_out_of_memory_in_a_later_part_names_that_part(self, graph, monkeypatch):
         monkeypatch.setattr(backend_module, "PART_PIXELS", 2 * 101 * 9)
         session = compiled(graph("stingy"))
         with pytest.raises(BackendUnavailableError, match="batch of 2 of 9x101"):
-            session.run({"image": picture(3, 101, 9)})
+            session.run({"image": make_image(3, 101, 9)})
 
     @pytest.mark.parametrize("at_end", [None, RuntimeError("CUDA error: operation failed due to a previous error")])
     def test_out_of_memory_in_a_capture_is_out_of_memory(self, session, cuda, at_end):
-        assert_right(session, picture())
+        assert_right(session, make_image())
         cuda.in_capture, cuda.at_end = torch.OutOfMemoryError(OUT), at_end
         with pytest.raises(BackendUnavailableError, match="ran out of memory on a batch of 2 of 7x5 pixels") as caught:
-            session.run({"image": picture()})
+            session.run({"image": make_image()})
         assert "graphs=0" in caught.value.fix
         cuda.in_capture = cuda.at_end = None
         for _ in range(2):
-            assert_right(session, picture(seed=1))
+            assert_right(session, make_image(seed=1))
         assert cuda.log.count("replay") == 2
 
     @pytest.mark.parametrize("at_end", [None, RuntimeError("CUDA error: operation failed due to a previous error")])
     def test_a_network_that_cannot_be_captured_is_an_error_that_says_how_to_go_without(self, session, cuda, at_end):
-        assert_right(session, picture())
+        assert_right(session, make_image())
         cuda.in_capture = RuntimeError("CUDA error: operation not permitted when stream is capturing\npages")
         cuda.at_end = at_end
         for _ in range(2):
             with pytest.raises(
                 BackendUnavailableError, match="as a CUDA graph on a batch of 2 of 7x5 pixels"
             ) as caught:
-                session.run({"image": picture()})
+                session.run({"image": make_image()})
             assert caught.value.why == ("RuntimeError: CUDA error: operation not permitted when stream is capturing",)
             assert caught.value.fix == "run it without graphs: --backend-options graphs=0"
-        assert_right(session, picture(1))
+        assert_right(session, make_image(1))
         assert getattr(cuda._thread, "stream", None) is None
 
     def test_an_error_in_a_capture_is_told_while_another_is_being_handled(self, session, cuda):
-        assert_right(session, picture())
+        assert_right(session, make_image())
         cuda.in_capture = RuntimeError("CUDA error: operation not permitted when stream is capturing")
         try:
             raise torch.OutOfMemoryError(OUT)
         except torch.OutOfMemoryError:
             with pytest.raises(BackendUnavailableError, match="as a CUDA graph") as caught:
-                session.run({"image": picture()})
+                session.run({"image": make_image()})
         assert caught.value.why == ("RuntimeError: CUDA error: operation not permitted when stream is capturing",)
 
     def test_weights_that_do_not_fit_are_named(self, graph, monkeypatch):
@@ -847,33 +847,33 @@ class TestOnAGpu:
         with contextlib.closing(compiled(graph(), graphs)) as session:
             for turn in range(4):
                 for n, height, width in SHAPES:
-                    assert_right(session, picture(n, height, width, seed=turn))
+                    assert_right(session, make_image(n, height, width, seed=turn))
 
     def test_a_batch_in_parts_is_the_batch(self, graph, monkeypatch):
         monkeypatch.setattr(backend_module, "PART_PIXELS", 512 * 512)
         with contextlib.closing(compiled(graph())) as session:
             for turn in range(4):
-                assert_right(session, picture(7, 512, 512, seed=turn))
+                assert_right(session, make_image(7, 512, 512, seed=turn))
 
     def test_threads_get_what_one_gets(self, graph):
         with contextlib.closing(compiled(graph(), 2)) as session, ThreadPoolExecutor(4) as threads:
-            images = [picture(2, 64 + i % 3, 96, seed=i) for i in range(120)]
+            images = [make_image(2, 64 + i % 3, 96, seed=i) for i in range(120)]
             list(threads.map(lambda image: assert_right(session, image), images))
 
     def test_memory_that_runs_out_is_an_error_and_the_session_remains_usable(self, graph):
         with contextlib.closing(compiled(graph("greedy"))) as session:
             for _ in range(3):
                 with pytest.raises(BackendUnavailableError, match="ran out of memory on a batch of 2 of 9x101 pixels"):
-                    session.run({"image": picture(2, 101, 9)})
-                assert_right(session, picture(2, 100, 9))
+                    session.run({"image": make_image(2, 101, 9)})
+                assert_right(session, make_image(2, 100, 9))
 
     def test_a_network_that_cannot_be_captured_is_an_error_and_the_session_remains_usable(self, graph):
         with contextlib.closing(compiled(graph("looking"))) as session:
-            assert_right(session, picture())
+            assert_right(session, make_image())
             with pytest.raises(BackendUnavailableError, match="cannot be captured as a CUDA graph") as caught:
-                session.run({"image": picture()})
+                session.run({"image": make_image()})
             assert "graphs=0" in caught.value.fix
-            assert_right(session, picture(1))
+            assert_right(session, make_image(1))
 
     def test_retinaface_finds_the_faces_that_pytorch_finds_in_float32(self, create, pytestconfig):
         assert_the_faces_of_float32(create, pytestconfig.rootpath / "examples/astronaut.jpg")
@@ -883,7 +883,7 @@ class TestOnAGpu:
         for _ in range(3):  # what PyTorch keeps for itself it takes in the first
             session = compiled(graph())
             for width in (64, 64, 96, 96):
-                session.run({"image": picture(1, 64, width)})
+                session.run({"image": make_image(1, 64, width)})
             session.close()
             del session
             allocated.append(torch.cuda.memory_allocated())

@@ -33,7 +33,7 @@ class TestDsfd(DetectorConformance):
         original = golden.outputs(cls.detector, 101, 157, 2)
         return [
             Golden(
-                picture=golden.picture(101, 157, 2),
+                image=golden.image(101, 157, 2),
                 heads={name: original[name] for name in ("loc", "logits")},
                 scores=original["scores"],
                 weights=str(reference_checkpoint(cls.detector)),

@@ -45,7 +45,7 @@ def rebuilt(reference_checkpoint):
 def original(request, golden, rebuilt):
     """A size and seed, what the network gives there with the goldens' numbers, and what the original gave."""
     size = request.param
-    return size, run(rebuilt, network_input(golden.picture(*size))), golden.outputs(NAME, *size)
+    return size, run(rebuilt, network_input(golden.image(*size))), golden.outputs(NAME, *size)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from polyface_example.head import RedboxHead
 RED = (1, -1, -1)  # after mean and std
 
 
-def picture(height, width):
+def make_image(height, width):
     """A black network input (1, 3, height, width)."""
     return np.full((1, 3, height, width), -1, np.float32)
 
@@ -30,7 +30,7 @@ def graph_of(kind, **changes):
 
 
 def test_a_pure_red_cell_gives_a_logit_difference_of_8_and_any_grey_of_minus_8():
-    image = picture(8, 32)
+    image = make_image(8, 32)
     image[0, :, :, 8:16] = np.reshape(RED, (3, 1, 1))
     image[0, :, :, 16:24] = 0.5
     image[0, :, :, 24:32] = 1
@@ -39,7 +39,7 @@ def test_a_pure_red_cell_gives_a_logit_difference_of_8_and_any_grey_of_minus_8()
 
 
 def test_red_in_the_right_half_of_a_cell_shifts_its_box_right_by_a_quarter_of_a_cell():
-    image = picture(8, 8)
+    image = make_image(8, 8)
     image[0, :, :, 4:] = np.reshape(RED, (3, 1, 1))
     outputs = build()({"image": image})
     # The ramp at columns 4 to 7 is 0.5, 1.5, 2.5 and 3.5 quarters; averaged over all eight columns: 8 / 4 / 8.
@@ -48,13 +48,13 @@ def test_red_in_the_right_half_of_a_cell_shifts_its_box_right_by_a_quarter_of_a_
 
 
 def test_red_in_the_top_half_of_a_cell_shifts_its_box_up_by_a_quarter_of_a_cell():
-    image = picture(8, 8)
+    image = make_image(8, 8)
     image[0, :, :4] = np.reshape(RED, (3, 1, 1))
     np.testing.assert_array_equal(build()({"image": image})["loc"], [[[0, -0.25, 0, 0]]])
 
 
 def test_cells_are_counted_row_by_row():
-    image = picture(16, 24)
+    image = make_image(16, 24)
     image[0, :, 8:, :8] = np.reshape(RED, (3, 1, 1))
     np.testing.assert_array_equal(build()({"image": image})["logits"][0, :, 1], [-4, -4, -4, 4, -4, -4])
 
@@ -94,7 +94,7 @@ def test_a_network_with_other_outputs_than_declared_is_refused(monkeypatch):
     monkeypatch.setattr("polyface_example.graph.build", build_half)
     session = NumpyBackend().compile(graph_of("numpy"), CompileRequest(device="cpu", precision="fp32"))
     with pytest.raises(ContractError, match="returned loc; it declares loc, logits"):
-        session.run({"image": picture(8, 8)})
+        session.run({"image": make_image(8, 8)})
 
 
 def test_a_checkpoint_is_refused():

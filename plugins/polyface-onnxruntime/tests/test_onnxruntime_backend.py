@@ -25,7 +25,7 @@ CPU = CompileRequest(device="cpu", precision="fp32")
 GRAPH_FILE = next(source.ref for source in REFERENCE.graphs if source.kind == "onnx").path()
 
 
-def picture():
+def make_image():
     # Multiples of 1/8 up to 2: every product and sum of the network is exact in float32.
     return np.random.default_rng(0).integers(-16, 17, (2, 3, 5, 7)).astype(np.float32) / 8
 
@@ -140,7 +140,7 @@ def test_a_session_on_cuda_is_refused_in_another_process(cuda, monkeypatch):
     here = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: here + 1)
     with pytest.raises(BackendUnavailableError, match="cannot be used in a process that was forked off") as caught:
-        session.run({"image": picture()})
+        session.run({"image": make_image()})
     assert caught.value.why == ("CUDA does not survive a fork",)
     session.close()
 
@@ -250,7 +250,7 @@ def test_the_record_refuses_a_bad_option(name, value):
 
 def test_every_option_of_the_record_is_taken_and_changes_no_number(graph):
     spec = next(iter(polyface_backends()))
-    image = picture()
+    image = make_image()
     for level in ("none", "basic", "extended", "all"):
         options = {o.name: o.default for o in spec.options} | {"graph_optimization": level}
         request = CompileRequest(device="cpu", precision="fp32", options=options)

@@ -38,12 +38,12 @@ DETECTOR = DetectorSpec(
 )
 
 
-def pictures(*, seed=0, count=3, reach=1.0):
+def images(*, seed=0, count=3, reach=1.0):
     """Noise from -``reach`` to ``reach``, of several sizes; what drives ``FIRST`` furthest is in each."""
     draw = np.random.default_rng(seed)
     made = [draw.uniform(-reach, reach, (1, 3, 8 + 4 * n, 12)).astype(np.float32) for n in range(count)]
-    for picture in made:
-        picture[0, :, 0, :2] = np.float32([[reach, -reach], [-reach, reach], [reach, -reach]])
+    for image in made:
+        image[0, :, 0, :2] = np.float32([[reach, -reach], [-reach, reach], [reach, -reach]])
     return made
 
 
@@ -76,7 +76,7 @@ def quantized(tmp_path):
     def quantized(graph, calibration=None):
         folder = tmp_path / "quantized"
         folder.mkdir()
-        path = Int8Quantizer().quantize(graph, calibration or pictures(), folder)
+        path = Int8Quantizer().quantize(graph, calibration or images(), folder)
         assert list(folder.iterdir()) == [path]
         return attrs.evolve(graph, kind="onnx-int8", source=path)
 
@@ -128,9 +128,9 @@ def test_weights_have_seven_bits_with_a_scale_for_each_output_channel(write, qua
     np.testing.assert_array_equal(weight[:, 1, 0, 0], [-32, -32])
 
 
-def test_every_picture_counts_the_last_one_too(write, quantized):
+def test_every_image_counts_the_last_one_too(write, quantized):
     graph = write(conv("image", "body.0.weight", "maps"))
-    wide = quantized(graph, [*pictures(), *pictures(count=1, reach=4.0)])
+    wide = quantized(graph, [*images(), *images(count=1, reach=4.0)])
     image = np.full((1, 3, 4, 4), 4, np.float32)
     # Had the range ended at 1, all would be cut there: a quarter of it.
     np.testing.assert_allclose(run(wide, image)[:, 0], 300, rtol=0.05)  # 4 times 100 - 50 + 25
@@ -194,20 +194,20 @@ def test_a_record_that_does_not_fit_the_graph_is_refused(write, keep_float, mess
     assert message in str(caught.value)
 
 
-def test_the_same_pictures_give_the_same_bytes(write, quantized, tmp_path):
+def test_the_same_images_give_the_same_bytes(write, quantized, tmp_path):
     graph = write(conv("image", "body.0.weight", "maps"))
     first = quantized(graph).source.read_bytes()
     (tmp_path / "again").mkdir()
-    assert Int8Quantizer().quantize(graph, pictures(), tmp_path / "again").read_bytes() == first
+    assert Int8Quantizer().quantize(graph, images(), tmp_path / "again").read_bytes() == first
 
 
 def test_it_warns_of_nothing_and_leaves_the_logging_of_the_process_alone(write, tmp_path, caplog):
     seen = []
 
     def watching():
-        for picture in pictures():
+        for image in images():
             seen.append(logging.root.manager.disable)
-            yield picture
+            yield image
 
     (tmp_path / "quiet").mkdir()
     before = logging.root.manager.disable

@@ -130,7 +130,7 @@ def graph(tmp_path):
     return Graph(kind="onnx", source=path, detector=SPEC)
 
 
-def picture(n, height, width):
+def make_image(n, height, width):
     return np.random.default_rng(0).standard_normal((n, 3, height, width)).astype(np.float32)
 
 
@@ -378,7 +378,7 @@ class TestRun:
 
     @pytest.mark.parametrize(("n", "runs"), [(1, [1]), (2, [2]), (5, [2, 2, 1])])
     def test_a_larger_batch_goes_in_parts_and_comes_back_whole(self, gpu, session, n, runs):
-        image = picture(n, 32, 64)
+        image = make_image(n, 32, 64)
         outputs = session.run({"image": image})
         assert [shape[0] for shape in gpu().shapes] == runs
         assert list(outputs) == ["negative"]
@@ -397,16 +397,16 @@ class TestRun:
         with pytest.raises(
             BackendUnavailableError, match=f"does not take a network input of {width}x{height}"
         ) as caught:
-            session.run({"image": picture(1, height, width)})
+            session.run({"image": make_image(1, height, width)})
         assert caught.value.why == ("it was built for sides from 32 to 64 pixels",)
         assert caught.value.fix == fix
         assert gpu().shapes == []
 
     def test_an_engine_for_one_size_takes_that_size_alone(self, gpu, graph):
         session = TensorRTBackend().compile(graph, attrs.evolve(FP16, infer_size=(32, 64)))
-        session.run({"image": picture(1, 32, 64)})
+        session.run({"image": make_image(1, 32, 64)})
         with pytest.raises(BackendUnavailableError, match="does not take a network input of 32x64") as caught:
-            session.run({"image": picture(1, 64, 32)})
+            session.run({"image": make_image(1, 64, 32)})
         assert caught.value.why == ("it was built for 64x32 pixels",)
         assert caught.value.fix == "an engine for that size: --infer-size 64x32"
         assert gpu().shapes == [(1, 3, 32, 64)]
@@ -415,7 +415,7 @@ class TestRun:
         session.close()
         session.close()
         with pytest.raises(BackendUnavailableError, match="closed"):
-            session.run({"image": picture(1, 32, 32)})
+            session.run({"image": make_image(1, 32, 32)})
 
 
 @pytest.mark.usefixtures("gpu")

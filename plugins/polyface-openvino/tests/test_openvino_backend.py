@@ -56,7 +56,7 @@ def expected(image, weight=WEIGHT):
     return {"loc": heads[..., :4], "logits": heads[..., 4:]}
 
 
-def picture(n=2, height=5, width=7):
+def make_image(n=2, height=5, width=7):
     # Multiples of 1/8 up to 2: every product and sum below is exact in float32.
     return np.random.default_rng(0).integers(-16, 17, (n, 3, height, width)).astype(np.float32) / 8
 
@@ -179,8 +179,8 @@ class TestRecord:
     @pytest.mark.parametrize("chosen", [{}, {"hint": "throughput"}, {"streams": 1}, {"cache": True}])
     def test_every_option_is_taken_and_changes_no_number(self, spec, backend, graph, chosen):
         options = {option.name: option.default for option in spec.options} | chosen
-        outputs = backend.compile(graph, attrs.evolve(FP32, options=options)).run({"image": picture()})
-        np.testing.assert_array_equal(outputs["logits"], expected(picture())["logits"])
+        outputs = backend.compile(graph, attrs.evolve(FP32, options=options)).run({"image": make_image()})
+        np.testing.assert_array_equal(outputs["logits"], expected(make_image())["logits"])
 
 
 class TestRun:
@@ -190,7 +190,7 @@ class TestRun:
 
     @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 7), (3, 5, 7), (2, 33, 64), (4, 101, 157)])
     def test_any_batch_height_and_width_gives_the_numbers_worked_out_in_numpy(self, session, shape):
-        image = picture(*shape)
+        image = make_image(*shape)
         outputs = session.run({"image": image})
         wanted = expected(image)
         assert outputs.keys() == wanted.keys()
@@ -198,14 +198,14 @@ class TestRun:
             np.testing.assert_array_equal(outputs[name], wanted[name])
 
     def test_a_batch_of_n_equals_n_singles(self, session):
-        image = picture(3)
+        image = make_image(3)
         batch = session.run({"image": image})
         singles = [session.run({"image": image[i : i + 1]}) for i in range(3)]
         for name, value in batch.items():
             np.testing.assert_array_equal(value, np.concatenate([single[name] for single in singles]))
 
     def test_outputs_are_float32_c_contiguous_and_outlive_later_runs_and_the_session(self, session):
-        image = picture()
+        image = make_image()
         first = session.run({"image": image})
         assert all(v.dtype == np.float32 and v.flags.c_contiguous and v.flags.writeable for v in first.values())
         second = session.run({"image": image + 1})
@@ -217,7 +217,7 @@ class TestRun:
 
     @pytest.mark.parametrize("writeable", [True, False])
     def test_the_input_is_never_written_to(self, session, writeable):
-        image = picture()
+        image = make_image()
         before = image.copy()
         image.flags.writeable = writeable
         session.run({"image": image})
@@ -226,7 +226,7 @@ class TestRun:
     @pytest.mark.parametrize("hint", ["latency", "throughput"])
     def test_many_threads_get_what_one_gets(self, backend, graph, hint):
         session = backend.compile(graph, attrs.evolve(FP32, options={"hint": hint}))
-        images = [picture(1 + i % 3, 20 + i, 30 + 2 * i) for i in range(40)]
+        images = [make_image(1 + i % 3, 20 + i, 30 + 2 * i) for i in range(40)]
         with ThreadPoolExecutor(8) as threads:
             results = list(threads.map(lambda image: session.run({"image": image}), images))
         for image, outputs in zip(images, results, strict=True):
@@ -236,7 +236,7 @@ class TestRun:
         session.close()
         session.close()
         with pytest.raises(BackendUnavailableError, match="closed"):
-            session.run({"image": picture()})
+            session.run({"image": make_image()})
 
     def test_a_run_that_fails_names_the_shape_in_one_line_and_leaves_the_session_whole(self, session):
         for _ in range(3):  # each would keep a request for itself if it did not give it back
@@ -246,7 +246,7 @@ class TestRun:
         assert "the model input (shape=[?,3,?,?]) and the tensor (shape=(1.4.5.7)) are incompatible" in why
         assert ".cpp" not in why
         assert type(caught.value.__cause__) is RuntimeError
-        np.testing.assert_array_equal(session.run({"image": picture()})["loc"], expected(picture())["loc"])
+        np.testing.assert_array_equal(session.run({"image": make_image()})["loc"], expected(make_image())["loc"])
 
 
 class TestPrecision:
@@ -293,7 +293,7 @@ class TestPrecision:
         weight = np.arange(18, dtype=np.int8).reshape(6, 3)
         session = backend.compile(write_graph(tmp_path / "tiny.onnx", weight), INT8)
         assert session.execution.precision == "int8"
-        exact = picture()  # multiples of 1/8, as the weights are
+        exact = make_image()  # multiples of 1/8, as the weights are
         outputs = session.run({"image": exact})
         np.testing.assert_allclose(outputs["loc"], expected(exact)["loc"], rtol=1e-6)
         off = exact + np.float32(0.05)  # less than half a step
@@ -436,15 +436,15 @@ class TestCache:
         never_compiled()
         session = OpenVINOBackend().compile(graph, attrs.evolve(self.CACHED, threads=threads))
         assert session.execution.threads == min(threads, os.cpu_count())
-        np.testing.assert_array_equal(session.run({"image": picture()})["loc"], expected(picture())["loc"])
+        np.testing.assert_array_equal(session.run({"image": make_image()})["loc"], expected(make_image())["loc"])
 
     def test_int8_is_kept_as_int8(self, backend, tmp_path, never_compiled):
         graph = write_graph(tmp_path / "tiny.onnx", np.arange(18, dtype=np.int8).reshape(6, 3))
         request = attrs.evolve(self.CACHED, precision="int8")
         backend.compile(graph, request)
         never_compiled()
-        outputs = backend.compile(graph, request).run({"image": picture()})
-        np.testing.assert_allclose(outputs["loc"], expected(picture())["loc"], rtol=1e-6)
+        outputs = backend.compile(graph, request).run({"image": make_image()})
+        np.testing.assert_allclose(outputs["loc"], expected(make_image())["loc"], rtol=1e-6)
 
     @pytest.mark.usefixtures("home")
     def test_a_kept_network_without_the_detectors_outputs_is_refused(self, backend, graph):
@@ -460,16 +460,16 @@ class TestCache:
         weight = whole.index(WEIGHT.tobytes())  # OpenVINO itself takes any other
         for at in (0, 40, len(whole) // 2, weight, len(whole) - 8):
             blob.write_bytes(whole[:at] + bytes(byte ^ 0xFF for byte in whole[at : at + 8]) + whole[at + 8 :])
-            outputs = backend.compile(graph, self.CACHED).run({"image": picture()})
-            np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+            outputs = backend.compile(graph, self.CACHED).run({"image": make_image()})
+            np.testing.assert_array_equal(outputs["loc"], expected(make_image())["loc"])
             assert read_sealed(blob) is not None
 
     def test_a_file_that_openvino_refuses_is_made_anew(self, backend, graph, home):
         backend.compile(graph, self.CACHED)
         [blob] = (home / "openvino").iterdir()
         write_sealed(blob, b"of another build")
-        outputs = backend.compile(graph, self.CACHED).run({"image": picture()})
-        np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+        outputs = backend.compile(graph, self.CACHED).run({"image": make_image()})
+        np.testing.assert_array_equal(outputs["loc"], expected(make_image())["loc"])
         assert read_sealed(blob) != b"of another build"
 
     def test_a_full_disk_is_named(self, backend, graph, monkeypatch):
@@ -485,7 +485,9 @@ class TestCache:
         weight = WEIGHT.copy()
         weight[5, 2] = 7
         other = backend.compile(write_graph(graph.source, weight), self.CACHED)
-        np.testing.assert_array_equal(other.run({"image": picture()})["logits"], expected(picture(), weight)["logits"])
+        np.testing.assert_array_equal(
+            other.run({"image": make_image()})["logits"], expected(make_image(), weight)["logits"]
+        )
 
     def test_another_precision_is_not_taken_for_the_one_asked_for(self, backend, compiled):
         if "bf16" not in backend.probe()[0].precisions:
@@ -499,8 +501,8 @@ class TestCache:
         backend.compile(graph, self.CACHED)
         [blob] = (home / "openvino").iterdir()
         blob.write_bytes(blob.read_bytes()[:keep])
-        outputs = backend.compile(graph, self.CACHED).run({"image": picture()})
-        np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+        outputs = backend.compile(graph, self.CACHED).run({"image": make_image()})
+        np.testing.assert_array_equal(outputs["loc"], expected(make_image())["loc"])
 
     def test_a_home_that_cannot_be_written_to_is_named(self, backend, graph, home):
         home.touch()
@@ -522,8 +524,8 @@ class TestStrangersGraph:
         backend.compile(stranger, FP32)
         assert len(list((home / "tried").iterdir())) == 1
         monkeypatch.setattr(apart, "call", None)
-        outputs = backend.compile(stranger, FP32).run({"image": picture()})
-        np.testing.assert_array_equal(outputs["loc"], expected(picture())["loc"])
+        outputs = backend.compile(stranger, FP32).run({"image": make_image()})
+        np.testing.assert_array_equal(outputs["loc"], expected(make_image())["loc"])
 
     def test_one_that_openvino_never_comes_to_the_end_of_is_refused(self, backend, graph, monkeypatch):
         model = onnx.load(graph.source)

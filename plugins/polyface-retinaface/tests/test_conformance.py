@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyface.graphs.plan import is_installed
+from polyface.machine.drivers import is_installed
 from polyface.testing import DetectorConformance, Golden, PluginConformance
 
 SIZES = [(96, 128, 1), (101, 157, 2)]
@@ -32,11 +32,11 @@ class TestMobileNet025(DetectorConformance):
         session = runtime.InferenceSession(original_onnx, providers=["CPUExecutionProvider"])
         goldens = []
         for height, width, seed in SIZES:
-            picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-            bgr = picture[..., ::-1].astype(np.float32) - np.float32([104, 117, 123])
+            image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            bgr = image[..., ::-1].astype(np.float32) - np.float32([104, 117, 123])
             names = ["loc", "conf", "landmarks"]
             loc, scores, landms = session.run(names, {"input": bgr.transpose(2, 0, 1)[None].copy()})
-            goldens.append(Golden(picture=picture, heads={"loc": loc[0], "landms": landms[0]}, scores=scores[0, :, 1]))
+            goldens.append(Golden(image=image, heads={"loc": loc[0], "landms": landms[0]}, scores=scores[0, :, 1]))
         return goldens
 
 
@@ -66,7 +66,7 @@ class TestResNet50(DetectorConformance):
             original = golden.outputs(cls.detector, height, width, seed)
             goldens.append(
                 Golden(
-                    picture=golden.picture(height, width, seed),
+                    image=golden.image(height, width, seed),
                     heads={name: original[name] for name in ("loc", "landms")},
                     scores=original["scores"],
                     boxes=original["boxes"] * np.float32([width, height, width, height]),

@@ -70,7 +70,7 @@ def test_names_shapes_and_order_are_those_of_the_original_checkpoint(golden, det
 def test_raw_heads_and_scores_are_those_of_the_original_network(golden, rebuilt, size):
     detector, module = rebuilt
 
-    outputs = run(module, network_input(golden.picture(*size)))
+    outputs = run(module, network_input(golden.image(*size)))
 
     expected = golden.outputs(detector, *size)
     np.testing.assert_allclose(outputs["loc"][0], expected["loc"], rtol=0, atol=1e-4)
@@ -85,7 +85,7 @@ def test_boxes_and_landmarks_are_those_of_the_original_network(golden, rebuilt, 
     height, width, _ = size
     priors = Head().priors(height, width)
 
-    found = Head().decode(run(module, network_input(golden.picture(*size))), priors, 0, np.arange(len(priors)))
+    found = Head().decode(run(module, network_input(golden.image(*size))), priors, 0, np.arange(len(priors)))
 
     expected = golden.outputs(detector, *size)
     sides = np.float32([width, height])

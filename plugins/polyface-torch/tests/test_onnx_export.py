@@ -156,19 +156,19 @@ def test_converting_prints_nothing_and_warns_of_nothing(graph, tmp_path, capfd):
 @pytest.mark.parametrize(("stride", "min_side"), [(32, 32), (64, 128), (48, 70)])
 def test_only_sizes_that_the_detector_allows_are_traced_and_checked(graph, tmp_path, monkeypatch, stride, min_side):
     seen = []
-    pictures = export._pictures
-    monkeypatch.setattr(export, "_pictures", lambda *a: seen.append(pictures(*a)) or seen[-1])
+    images = export._images
+    monkeypatch.setattr(export, "_images", lambda *a: seen.append(images(*a)) or seen[-1])
     OnnxExporter().convert(graph(stride=stride, min_side=min_side), tmp_path)
     assert len({image.shape for image in seen}) == 3
     assert all(side % stride == 0 and side >= min_side for image in seen for side in image.shape[2:])
 
 
 def test_sizes_are_odd_where_the_detector_allows_it(graph):
-    assert export._pictures(graph().detector, 3, 3, 4).shape == (3, 3, 193, 259)
+    assert export._images(graph().detector, 3, 3, 4).shape == (3, 3, 193, 259)
 
 
-def test_the_pictures_are_normalised_as_the_detector_takes_them(graph):
-    image = export._pictures(graph().detector, 1, 1, 1)
+def test_the_images_are_normalised_as_the_detector_takes_them(graph):
+    image = export._images(graph().detector, 1, 1, 1)
     pixels = image.transpose(0, 2, 3, 1) * (58, 57, 57) + (104, 117, 123)
     assert image.dtype == np.float32
     assert 0 <= pixels.min() < 1

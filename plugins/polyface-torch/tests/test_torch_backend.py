@@ -83,7 +83,7 @@ def expected(image):
     return {"loc": heads[..., :4], "logits": heads[..., 4:]}
 
 
-def picture(n=2, height=5, width=7):
+def make_image(n=2, height=5, width=7):
     # Multiples of 1/8 up to 2: every product and sum below is exact in float32, and the inputs in bfloat16.
     return np.random.default_rng(0).integers(-16, 17, (n, 3, height, width)).astype(np.float32) / 8
 
@@ -132,7 +132,7 @@ def test_the_plugin_claims_cuda_before_the_cpu_and_a_way_to_onnx():
 def test_where_another_process_used_pytorch_first_everything_is_refused(session, graph, monkeypatch):
     here = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: here + 1)
-    for use in (TorchBackend().probe, lambda: compiled(graph()), lambda: session.run({"image": picture()})):
+    for use in (TorchBackend().probe, lambda: compiled(graph()), lambda: session.run({"image": make_image()})):
         with pytest.raises(BackendUnavailableError, match="forked off after its first use") as caught:
             use()
         assert "do not survive a fork" in caught.value.why[0]
@@ -141,7 +141,7 @@ def test_where_another_process_used_pytorch_first_everything_is_refused(session,
 
 
 def test_a_module_that_writes_to_its_input_does_not_reach_the_callers(session):
-    image = picture()
+    image = make_image()
     image.flags.writeable = False
     before = image.copy()
     session.run({"image": image})
@@ -156,12 +156,12 @@ def test_execution_says_what_it_runs_on(session):
 def test_the_module_runs_in_inference_mode_in_channels_last_and_in_true_fp32(graph, restored):
     torch.set_float32_matmul_precision("medium")  # bfloat16 on the CPU
     session = compiled(graph("watching"))
-    session.run({"image": picture()})
+    session.run({"image": make_image()})
     import polyface_torch_test_nets
 
     assert polyface_torch_test_nets.Watching.seen[-1] == (True, "ieee", "ieee", True, torch.float32)
     torch.set_float32_matmul_precision("highest")
-    session.run({"image": picture()})
+    session.run({"image": make_image()})
     # What the CPU computes is exact as it is, so that the switches of the process stay the user's.
     assert polyface_torch_test_nets.Watching.seen[-1] == (True, "tf32", "ieee", True, torch.float32)
     kernels = [value for value in session._module.parameters() if value.dim() == 4]
@@ -171,7 +171,7 @@ def test_the_module_runs_in_inference_mode_in_channels_last_and_in_true_fp32(gra
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_on_the_cpu_runs_where_found_and_is_refused_elsewhere(graph, precision):
-    image = picture()
+    image = make_image()
     if precision not in TorchBackend().probe()[-1].precisions:
         with pytest.raises(BackendUnavailableError, match=precision):
             compiled(graph(), precision=precision)
@@ -229,7 +229,7 @@ def test_the_probe_names_each_gpu_with_the_precisions_it_has(monkeypatch, bf16):
 def test_out_of_memory_names_the_batch_and_how_to_shrink_it(graph):
     session = compiled(graph("stingy"))
     with pytest.raises(BackendUnavailableError, match="batch of 2 of 7x5 pixels") as caught:
-        session.run({"image": picture()})
+        session.run({"image": make_image()})
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     assert "2.00 GiB" in caught.value.why[0]
     assert "--max-side" in caught.value.fix
@@ -238,7 +238,7 @@ def test_out_of_memory_names_the_batch_and_how_to_shrink_it(graph):
 def test_out_of_memory_lets_go_of_the_runs_tensors_while_the_error_is_still_held(graph):
     session = compiled(graph("hoarding"))
     with pytest.raises(BackendUnavailableError) as caught:
-        session.run({"image": picture()})
+        session.run({"image": make_image()})
     import polyface_torch_test_nets
 
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
@@ -248,7 +248,7 @@ def test_out_of_memory_lets_go_of_the_runs_tensors_while_the_error_is_still_held
 @pytest.mark.parametrize(("builder", "got"), [("three", "a tuple of 3"), ("bare", "Tensor")])
 def test_a_module_with_another_count_of_outputs_is_refused(graph, builder, got):
     with pytest.raises(ContractError, match=f"tuple of 2 tensors, not {got}"):
-        compiled(graph(builder)).run({"image": picture()})
+        compiled(graph(builder)).run({"image": make_image()})
 
 
 def test_a_builder_that_returns_no_module_is_refused(graph):
@@ -378,6 +378,6 @@ def test_an_error_inside_exact_float32_puts_the_switches_back():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_cuda_gives_the_numbers_worked_out_in_numpy_on_the_indexed_device(graph):
     session = compiled(graph(), device="cuda")
-    image = picture()
+    image = make_image()
     assert session.execution.device == "cuda:0"
     np.testing.assert_array_equal(session.run({"image": image})["loc"], expected(image)["loc"])

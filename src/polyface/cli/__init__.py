@@ -96,7 +96,7 @@ def _printable_usage() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _notes() -> Iterator[None]:
-    """Say on standard error what polyface logs, each once: what a picture's file is like, and which settings count."""
+    """Say on standard error what polyface logs, each once: what an image's file is like, and which settings count."""
     import logging
 
     from polyface.cli.tables import say

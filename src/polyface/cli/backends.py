@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from polyface.cli.options import json_option
+from polyface.cli.options import json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
 from polyface.graphs.plan import missing
-from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec
 from polyface.plugins.records import as_json as record_as_json
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
 
 
 @click.command("backends", cls=Command, short_help="Installed backends, their devices and options.")
 @json_option
-def command(as_json: bool) -> None:
+@pass_plugins
+def command(as_json: bool, plugins: PluginManager) -> None:
     """List the installed backends: what each claims to run on, and its options for --backend-options."""
-    plugins = installed_plugins()
     print_notes(plugins)
     if as_json:
         print_json(

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import frozen
 
-from polyface.cli.choices import METAVAR, SETTINGS, chosen
-from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.choices import METAVAR, SETTINGS, parse_backends
+from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, say
 from polyface.errors import ConfigError, ImageError, quoted
-from polyface.plugins.manager import installed_plugins
 from polyface.settings.config import Config, load_config, one_view, settings
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.measure.rounds import Contender, Measurement, Samples
+    from polyface.plugins.manager import PluginManager
 
 SIZE = "480x640"
 AXES = ("detector", "backend", "device", "precision", "size", "batch")
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def size(self) -> str:
-        """Of the pictures, height first."""
+        """Of the images, height first."""
         size = self.contender.samples.size
         return "as they are" if size is None else "{}x{}".format(*size)
 
@@ -66,21 +66,22 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many pictures it does while the reference does one."""
+        """How many images it does while the reference does one."""
         return self.measured.times_as_fast(self.reference) if self.reference and not self.measured.why else None
 
 
 @click.command("bench", cls=Command, short_help="How fast detectors run, against each other.")
 @click.argument("detectors", nargs=-1, metavar="[DETECTOR]...")
 @click.option("--backends", metavar=METAVAR, help="What to run them on; default: the setting backend.")
-@click.option("--sizes", metavar="HEIGHTxWIDTH,...", help=f"Sizes of the pictures, height first; default: {SIZE}.")
-@click.option("--batches", metavar="COUNT,...", default="1", show_default=True, help="Pictures in one call.")
-@click.option("--images", metavar="DIR|FILE", help="Pictures to run on, as they are or brought to --sizes.")
+@click.option("--sizes", metavar="HEIGHTxWIDTH,...", help=f"Sizes of the images, height first; default: {SIZE}.")
+@click.option("--batches", metavar="COUNT,...", default="1", show_default=True, help="Images in one call.")
+@click.option("--images", metavar="DIR|FILE", help="Images to run on, as they are or brought to --sizes.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random noise without them.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Turns of each row.")
-@click.option("--plot", metavar="FILE", help="Draw the pictures per second, such as bench.png.")
+@click.option("--plot", metavar="FILE", help="Draw the images per second, such as bench.png.")
 @config_options((*SETTINGS, "backend", "scales", "flip", "tile", "tile_overlap", "merge", "clip", "backend_options"))
 @json_option
+@pass_plugins
 def command(
     detectors: tuple[str, ...],
     *,
@@ -93,6 +94,7 @@ def command(
     plot: str | None,
     config_file: str | None,
     as_json: bool,
+    plugins: PluginManager,
     **overrides: Any,
 ) -> None:
     """Time every detector on every backend at every size and batch.
@@ -100,21 +102,21 @@ def command(
     polyface bench retinaface-mobilenet025 --backends onnxruntime,torch,torch:bf16 --sizes 687x1024 --batches 1,8
 
     Each row has a process of its own, and all are in memory at once. They take turns, so that what else the machine
-    does slows all of them down alike: trust the ratio, which is of pictures per second, to the first row of its size,
+    does slows all of them down alike: trust the ratio, which is of images per second, to the first row of its size,
     round by round. The call that is timed goes from arrays to faces; a turn is one, or as many as fit into 0.1 seconds.
     In random noise there are hardly any faces to decode: --images has them, and each round takes the next ones.
 
-    Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or a picture could not be read, 2 for
+    Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or an image could not be read, 2 for
     usage and configuration, 130 after Ctrl-C (what was measured until then is shown).
     """
     from polyface.measure.bars import draw, empty
     from polyface.measure.rounds import Samples, machine, measure
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides))
-    choices = _choices(detectors or (config.detector,), backends, config)
+    choices = _choices(detectors or (config.detector,), backends, config, plugins)
     counts = _listed("batches", batches, "batch_size")
     shapes = _listed("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
-    paths, failed = _pictures(images, rounds * max(counts), config) if images else ((), 0)
+    paths, failed = _images(images, rounds * max(counts), config) if images else ((), 0)
     samples = [
         Samples(size=size, batch=count, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
         for size in shapes
@@ -127,7 +129,7 @@ def command(
     with progress(len(cells) * rounds, as_json=as_json) as advance:
         measured, interrupted = measure([cell.contender for cell in cells], rounds=rounds, advance=advance)
     source = (
-        f"{len(paths)} picture{'' if len(paths) == 1 else 's'} of {images}" if images else f"random noise (seed {seed})"
+        f"{len(paths)} image{'' if len(paths) == 1 else 's'} of {images}" if images else f"random noise (seed {seed})"
     )
     report = Report(rows=_rows(cells, measured), source=source, rounds=rounds, machine=host)
     if as_json:
@@ -142,18 +144,19 @@ def command(
     click.get_current_context().exit(130 if interrupted else 0 if whole else 1)
 
 
-def _choices(detectors: Sequence[str], backends: str | None, config: Config) -> dict[str, Config]:
+def _choices(
+    detectors: Sequence[str], backends: str | None, config: Config, plugins: PluginManager
+) -> dict[str, Config]:
     """The configuration of each detector on each backend, by what it is called.
 
     Raises:
         UnknownNameError: there is no such detector or backend; before anything is measured.
         ConfigError: there are backend_options that no row would have.
     """
-    plugins = installed_plugins()
     found = {}
     for detector in detectors:
         plugins.detector(detector)
-        named = chosen(backends, config) if backends is not None else {config.backend: config}
+        named = parse_backends(backends, config) if backends is not None else {config.backend: config}
         for label, choice in named.items():
             if choice.backend != "auto":
                 plugins.backend(choice.backend)
@@ -176,15 +179,16 @@ def _listed(option: str, text: str, setting: str) -> list[Any]:
         raise ConfigError(f"--{option} {text}: each must be {error}.") from None
 
 
-def _pictures(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...], int]:
-    """Return the first pictures that can be read, at most as many as wanted, and how many of those before cannot be."""
-    from polyface.cli.pictures import find_pictures, note_left_out
+def _images(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...], int]:
+    """Return the first images that can be read, at most as many as wanted, and how many of those before cannot be."""
+    from polyface.cli.progress import note_left_out
     from polyface.images.reading import read_image
+    from polyface.sources.files import find_images
 
     paths: list[Path] = []
     failed = 0
     left_out: Counter[str] = Counter()
-    jobs = find_pictures([images], formats=config.formats, left_out=left_out)
+    jobs = find_images([images], formats=config.formats, left_out=left_out)
     note_left_out(left_out)
     with quiet_pillow():
         for job in jobs:
@@ -199,7 +203,7 @@ def _pictures(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...
                 failed += 1
                 say(f"left out: {error}", err=True)
     if not paths:
-        raise ConfigError(f"--images {images}: not one picture could be read.")
+        raise ConfigError(f"--images {images}: not one image could be read.")
     return tuple(paths), failed
 
 
@@ -275,7 +279,7 @@ class Report:
         """For JSON: times are in seconds, memory is in bytes."""
         return {
             "machine": dict(self.machine),
-            "pictures": self.source,
+            "images": self.source,
             "rounds": self.rounds,
             "rows": [_plain(row) for row in self.rows],
         }
@@ -293,7 +297,7 @@ def _plain(row: Row) -> dict[str, Any]:
         "reference": row.reference and _name(row.reference),
         "median": measured.quartiles[1] if whole else None,
         "quartiles": list(measured.quartiles) if whole else None,
-        "pictures_per_second": measured.pictures_per_second if whole else None,
+        "images_per_second": measured.images_per_second if whole else None,
         "seconds": list(measured.seconds),
         "load": measured.load,
         "first_call": measured.first_call,
@@ -313,14 +317,14 @@ def _name(measured: Measurement) -> dict[str, Any]:
 def _print(report: Report) -> None:
     if report.measured:
         names = [name.capitalize() for name in report.columns]
-        figures = ("Median", "Quartiles", "Pictures/s", "Ratio", "Load", "First call", "New shape", "Memory")
+        figures = ("Median", "Quartiles", "Images/s", "Ratio", "Load", "First call", "New shape", "Memory")
         print_table(
             report.title,
             (*names, *figures),
             [(*(row.axes[name] for name in report.columns), *_figures(row)) for row in report.measured],
             wraps=(*names, *figures)[0],
         )
-        say("Ratio: pictures per second over those of the first row of its size, median of the rounds.")
+        say("Ratio: images per second over those of the first row of its size, median of the rounds.")
     if report.unmeasured:
         print_table(
             "Not measured",
@@ -350,7 +354,7 @@ def _figures(row: Row) -> tuple[str, ...]:
     return (
         f"{median * 1000:.1f} ms",
         f"{low * 1000:.1f}-{high * 1000:.1f}",
-        f"{measured.pictures_per_second:.1f}",
+        f"{measured.images_per_second:.1f}",
         f"{row.ratio:.2f} x",
         *("-" if one is None else f"{one * 1000:.0f} ms" for one in costs),
         "-" if memory is None else megabytes(memory),

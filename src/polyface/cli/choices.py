@@ -28,7 +28,7 @@ SETTINGS = (
 """What all backends named have in common, as options; ``device`` and ``precision`` of those named without."""
 
 
-def chosen(backends: str, config: Config) -> dict[str, Config]:
+def parse_backends(backends: str, config: Config) -> dict[str, Config]:
     """Return the configuration of each backend of ``--backends`` by what it was called.
 
     Args:

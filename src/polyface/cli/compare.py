@@ -13,8 +13,8 @@ import attrs
 import click
 from attrs import field, frozen, mutable
 
-from polyface.cli.choices import METAVAR, SETTINGS, chosen
-from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.choices import METAVAR, SETTINGS, parse_backends
+from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, say
@@ -23,11 +23,12 @@ from polyface.settings.config import Config, load_config, one_view
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.images.reading import Picture
+    from polyface.arrays import FloatArray, ImageArray
     from polyface.measure.differences import FaceDifference, HeadDifference
     from polyface.measure.tolerances import Tolerance
     from polyface.pipeline.detector import FaceDetector
-    from polyface.plugins.protocols import Execution, FloatArray
+    from polyface.plugins.manager import PluginManager
+    from polyface.plugins.protocols import Execution
     from polyface.results import Detections
 
 Precisions: TypeAlias = dict[str, float | None]
@@ -36,7 +37,7 @@ RANDOM = "random"
 """What ``--images`` calls the noise; a folder of that name is ``./random``."""
 
 NOISE = ((64, 96, 1), (101, 157, 1), (96, 128, 2), (37, 320, 1), (240, 135, 1))
-"""Height, width and number of the random pictures: odd sizes and even ones, and a batch of two."""
+"""Height, width and number of the random images: odd sizes and even ones, and a batch of two."""
 
 
 @frozen(kw_only=True)
@@ -47,7 +48,7 @@ class Pair:
         label: the backend as it was named.
         execution: what it ran on.
         heads: by output.
-        faces: over all pictures.
+        faces: over all images.
         need: the least tolerance under which it would pass.
         allowed: the table's row for the two precisions.
         over: what of the need is more than is allowed, and ``"unmatched"`` for faces of one side alone.
@@ -78,7 +79,7 @@ class Report:
 
 @mutable
 class Tally:
-    """What the pictures so far have shown of one backend."""
+    """What the images so far have shown of one backend."""
 
     detector: FaceDetector
     allowed: Tolerance
@@ -135,7 +136,7 @@ class Tally:
     default=RANDOM,
     show_default=True,
     metavar=f"DIR|FILE|{RANDOM}",
-    help="Pictures to look at, or random noise of several sizes.",
+    help="Images to look at, or random noise of several sizes.",
 )
 @click.option(
     "--ground-truth", metavar="DIR|FILE", help="Of WIDER FACE, for average precision on --images, its folder of events."
@@ -143,6 +144,7 @@ class Tally:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random noise.")
 @config_options(SETTINGS)
 @json_option
+@pass_plugins
 def command(
     detector: str,
     *,
@@ -152,6 +154,7 @@ def command(
     seed: int,
     config_file: str | None,
     as_json: bool,
+    plugins: PluginManager,
     **overrides: Any,
 ) -> None:
     """Run a detector on several backends, or on one in several precisions, and show how far they lie apart.
@@ -162,23 +165,23 @@ def command(
     may find or lose, are set apart. Each backend is held against the table of tolerances for its precision. With
     --ground-truth, shows each backend's average precision as well; --preset widerface-original has its thresholds.
 
-    Exit status: 0 if all lie within, 1 if one is over or a picture could not be read, 2 for usage and configuration.
+    Exit status: 0 if all lie within, 1 if one is over or an image could not be read, 2 for usage and configuration.
     """
+    from polyface.building import create_detector
     from polyface.measure.differences import tolerance_of
-    from polyface.pipeline.detector import create_detector
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides)).replace(detector=detector)
     named = _chosen(backends, config)
     first, *others = named.values()
     rows = [tolerance_of(first.precision, other.precision) for other in others]
-    pictures = None if images == RANDOM else str(expand_user(images))
-    truth = None if ground_truth is None else GroundTruth(ground_truth, pictures)
-    samples = Samples(pictures, seed, config)
+    folder = None if images == RANDOM else str(expand_user(images))
+    truth = None if ground_truth is None else GroundTruth(ground_truth, folder)
+    samples = Samples(folder, seed, config)
     with ExitStack() as stack:
         stack.enter_context(quiet_pillow())
-        reference = stack.enter_context(create_detector(config=first))
+        reference = stack.enter_context(create_detector(config=first, plugins=plugins))
         tallies = [
-            Tally(stack.enter_context(create_detector(config=other)), row)
+            Tally(stack.enter_context(create_detector(config=other, plugins=plugins)), row)
             for other, row in zip(others, rows, strict=True)
         ]
         found: dict[str, Detections] = {}
@@ -192,7 +195,7 @@ def command(
                 tally.add(sample, reference, expected)
             advance()
     if not samples.read:
-        raise ConfigError(f"--images {images}: not one picture could be read.")
+        raise ConfigError(f"--images {images}: not one image could be read.")
     pairs = [tally.judged(label, truth) for tally, label in zip(tallies, [*named][1:], strict=True)]
     report = Report(
         detector=detector,
@@ -212,7 +215,7 @@ def _chosen(backends: str, config: Config) -> dict[str, Config]:
     Raises:
         ConfigError: the text is not of that form, or names fewer than two, or one twice.
     """
-    named = chosen(backends, config)
+    named = parse_backends(backends, config)
     if len(named) < 2:
         raise ConfigError(
             f"--backends names {quoted(backends)} alone: there is nothing to compare it with.",
@@ -222,22 +225,22 @@ def _chosen(backends: str, config: Config) -> dict[str, Config]:
 
 
 def _seen(detector: FaceDetector, sample: Sample) -> tuple[Mapping[str, FloatArray], list[Detections]]:
-    return detector.raw_heads(sample.pictures), detector.detect_batch(sample.pictures)
+    return detector.raw_heads(sample.images), detector.detect_batch(sample.images)
 
 
 @frozen(kw_only=True)
 class Sample:
-    """Pictures of one size, and their names: of a file below the folder its path, without the suffix."""
+    """Images of one size, and their names: of a file below the folder its path, without the suffix."""
 
     names: list[str]
-    pictures: list[Picture]
+    images: list[ImageArray]
 
 
 class GroundTruth:
-    """The ground truth of WIDER FACE, of which only the pictures looked at count.
+    """The ground truth of WIDER FACE, of which only the images looked at count.
 
     Raises:
-        ConfigError: there are no pictures to go with it.
+        ConfigError: there are no images to go with it.
         EvaluationError: it cannot be read.
     """
 
@@ -246,13 +249,13 @@ class GroundTruth:
 
         if images is None or not Path(images).is_dir():
             raise ConfigError(
-                "--ground-truth wants the pictures that it is about.", fix="--images WIDER_val/images, with its folders"
+                "--ground-truth wants the images that it is about.", fix="--images WIDER_val/images, with its folders"
             )
         self._path = path
         self._truth = read_truth(expand_user(path))
 
     def check(self, sample: Sample) -> None:
-        """Refuse a picture that the ground truth does not know, before its faces count as wrong.
+        """Refuse an image that the ground truth does not know, before its faces count as wrong.
 
         Raises:
             ConfigError: there is one.
@@ -260,12 +263,12 @@ class GroundTruth:
         for name in sample.names:
             if name not in self._truth:
                 raise ConfigError(
-                    f"{self._path} has no picture '{name}'.",
+                    f"{self._path} has no image '{name}'.",
                     fix="--images WIDER_val/images: that folder itself, with a folder an event",
                 )
 
     def average_precision(self, found: Mapping[str, Detections]) -> Precisions:
-        """Return the average precision of each subset, in percent; ``None`` where these pictures have no face of it."""
+        """Return the average precision of each subset, in percent; ``None`` where these images have no face of it."""
         from polyface.measure.predictions import as_rows
         from polyface.measure.widerface import precision_recall
 
@@ -275,17 +278,18 @@ class GroundTruth:
 
 
 class Samples:
-    """The pictures to look at, in batches of one size; what cannot be read is said, counted and left out."""
+    """The images to look at, in batches of one size; what cannot be read is said, counted and left out."""
 
     def __init__(self, images: str | None, seed: int, config: Config) -> None:
-        from polyface.cli.pictures import find_pictures, note_left_out
+        from polyface.cli.progress import note_left_out
+        from polyface.sources.files import find_images
 
         self.images = images
         self.seed = seed
         self.config = config
         self.read = self.failed = 0
         left_out: Counter[str] = Counter()
-        self._jobs = [] if images is None else find_pictures([images], formats=config.formats, left_out=left_out)
+        self._jobs = [] if images is None else find_images([images], formats=config.formats, left_out=left_out)
         note_left_out(left_out)
 
     def __len__(self) -> int:
@@ -293,13 +297,13 @@ class Samples:
 
     @property
     def description(self) -> str:
-        """Such as ``"6 pictures of random noise"``."""
-        what = f"picture{'' if self.read == 1 else 's'}" + (" of random noise" if self.images is None else "")
+        """Such as ``"6 images of random noise"``."""
+        what = f"image{'' if self.read == 1 else 's'}" + (" of random noise" if self.images is None else "")
         return f"{self.read} {what}" + (f", {self.failed} could not be read" if self.failed else "")
 
     def __iter__(self) -> Iterator[Sample]:
         for sample in self._noise() if self.images is None else self._files(self.images):
-            self.read += len(sample.pictures)
+            self.read += len(sample.images)
             yield sample
 
     def _noise(self) -> Iterator[Sample]:
@@ -307,8 +311,8 @@ class Samples:
 
         generator = np.random.default_rng(self.seed)
         for height, width, count in NOISE:
-            pictures = list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
-            yield Sample(names=[f"noise-{height}x{width}-{place}" for place in range(count)], pictures=pictures)
+            images = list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+            yield Sample(names=[f"noise-{height}x{width}-{place}" for place in range(count)], images=images)
 
     def _files(self, images: str) -> Iterator[Sample]:
         from polyface.images.reading import read_image
@@ -319,8 +323,8 @@ class Samples:
                 if job.problem:
                     raise ImageError(job.problem)
                 name = job.path.relative_to(root).with_suffix("").as_posix()
-                picture = read_image(job.path, formats=self.config.formats, max_pixels=self.config.max_pixels)
-                sample = Sample(names=[name], pictures=[picture])
+                image = read_image(job.path, formats=self.config.formats, max_pixels=self.config.max_pixels)
+                sample = Sample(names=[name], images=[image])
             except ImageError as error:
                 self.failed += 1
                 say(f"left out: {job.name}: {one_line(error, job.path)}", err=True)
@@ -333,7 +337,7 @@ def _print_json(report: Report) -> None:
     print_json(
         {
             "detector": report.detector,
-            "pictures": report.samples.read,
+            "images": report.samples.read,
             "failed": report.samples.failed,
             "noise_seed": report.samples.seed if report.samples.images is None else None,
             "reference": {

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from polyface.cli.options import json_option
+from polyface.cli.options import json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table
-from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import DetectorSpec
 from polyface.plugins.records import as_json as record_as_json
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
 
 
 @click.command("detectors", cls=Command, short_help="Installed detectors and their weights.")
 @json_option
-def command(as_json: bool) -> None:
+@pass_plugins
+def command(as_json: bool, plugins: PluginManager) -> None:
     """List the installed detectors, with their landmarks, graph kinds and weights."""
-    plugins = installed_plugins()
     print_notes(plugins)
     if as_json:
         print_json([{**record_as_json(spec), "name": name} for name, spec in plugins.detectors.items()])

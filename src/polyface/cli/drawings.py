@@ -16,9 +16,10 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from polyface.cli.pictures import Job, resolved
 from polyface.cli.tables import say
 from polyface.errors import ConfigError
+from polyface.settings.paths import resolve_path
+from polyface.sources.files import Job
 from polyface.storage.folders import LockedFolder
 
 if TYPE_CHECKING:
@@ -33,20 +34,20 @@ JPEG_QUALITY = 90
 class OutputFolder:
     """The folder that receives the drawings and ``faces.jsonl``; what it holds is whole at every moment.
 
-    ``faces.jsonl`` has a line for each picture of all runs into the folder. Where a picture is done again its new line
+    ``faces.jsonl`` has a line for each image of all runs into the folder. Where an image is done again its new line
     is added at once, and the one of before is taken away at the end, or, where the run is killed, by the next.
 
     Args:
         folder: made where there is none.
-        jobs: the pictures that will be done.
+        jobs: the images that will be done.
 
     Raises:
         ConfigError: it cannot be written to, another run writes to it, its ``faces.jsonl`` is somebody else's, or a
-            drawing would take the place of a picture.
+            drawing would take the place of an image.
     """
 
     def __init__(self, folder: str, jobs: Sequence[Job] = ()) -> None:
-        self.folder = resolved(folder)
+        self.folder = resolve_path(folder)
         self._again = False
         with contextlib.ExitStack() as stack, _blaming(folder):
             self._place = stack.enter_context(LockedFolder(self.folder))
@@ -74,11 +75,11 @@ class OutputFolder:
                     raise ConfigError(
                         f"{self.folder / LINES} still has the lines of before beside those of this run.",
                         why=[str(obstacle)],
-                        fix="run it again, or take the last line of each picture",
+                        fix="run it again, or take the last line of each image",
                     ) from obstacle
 
     def append(self, name: str, line: bytes) -> None:
-        """Add the line of a picture to ``faces.jsonl``, whole or not at all.
+        """Add the line of an image to ``faces.jsonl``, whole or not at all.
 
         Raises:
             OSError: it cannot be written, or the folder is no longer where it was.
@@ -98,8 +99,8 @@ class OutputFolder:
         self._again |= name in self._known
         self._known[name] = None
 
-    def draw(self, job: Job, picture: Decoded, faces: Detections) -> str:
-        """Write the picture with its faces drawn, a draft as it is, and return the drawing's path below the folder.
+    def draw(self, job: Job, image: Decoded, faces: Detections) -> str:
+        """Write the image with its faces drawn, a draft as it is, and return the drawing's path below the folder.
 
         Raises:
             OSError: it cannot be written.
@@ -109,13 +110,13 @@ class OutputFolder:
 
         drawing = self._drawings[job.name]
         data = io.BytesIO()  # Pillow itself does not notice when a disk takes only a part
-        draw_faces(picture, faces).save(data, format="JPEG", quality=JPEG_QUALITY)
+        draw_faces(image, faces).save(data, format="JPEG", quality=JPEG_QUALITY)
         with self._place.atomic_write(drawing) as stream:
             stream.write(data.getbuffer())
         return drawing.as_posix()
 
     def _name(self, jobs: Sequence[Job]) -> dict[str, PurePath]:
-        """The drawing of each picture: its own of a run before, or one that no other has, ``a-2_out.jpg``."""
+        """The drawing of each image: its own of a run before, or one that no other has, ``a-2_out.jpg``."""
         named: dict[str, PurePath] = {}
         taken = {_folded(drawing): name for name, drawing in self._known.items() if drawing is not None}
         first: Counter[str] = Counter()
@@ -133,10 +134,10 @@ class OutputFolder:
                         break
                 first[_folded(base)] = number
                 named[job.name] = drawing
-        self._refuse_pictures(jobs, named)
+        self._refuse_images(jobs, named)
         return named
 
-    def _refuse_pictures(self, jobs: Sequence[Job], named: dict[str, PurePath]) -> None:
+    def _refuse_images(self, jobs: Sequence[Job], named: dict[str, PurePath]) -> None:
         there = {_identity(self.folder / drawing, follow=False): name for name, drawing in named.items()}
         there.pop(None, None)
         if not there:
@@ -146,12 +147,12 @@ class OutputFolder:
                 owner = there.get(_identity(job.path, follow=follow))
                 if owner is not None:
                     raise ConfigError(
-                        f"The drawing of {owner} would take the place of the picture {self.folder / named[owner]}.",
+                        f"The drawing of {owner} would take the place of the image {self.folder / named[owner]}.",
                         fix=f"--output {shlex.quote(str(self.folder / 'out'))}",
                     )
 
     def _compact(self) -> dict[str, PurePath | None]:
-        """Keep the last line of each picture; return the pictures, and the drawing of each that has one.
+        """Keep the last line of each image; return the images, and the drawing of each that has one.
 
         Raises:
             ConfigError: it is not a file of such lines.
@@ -175,7 +176,7 @@ class OutputFolder:
                 elif line.endswith(b"\n"):
                     raise ConfigError(
                         f"Line {count} of {self.folder / LINES} is not one that polyface writes.",
-                        why=["its lines stay beside those of the pictures that are done now"],
+                        why=["its lines stay beside those of the images that are done now"],
                         fix=f"--output another-folder; or: rm {shlex.quote(str(self.folder / LINES))}",
                     )
                 position += len(line)
@@ -201,7 +202,7 @@ def _blaming(folder: str) -> Iterator[None]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """What a line says of a picture, if it is one."""
+    """What a line says of an image, if it is one."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

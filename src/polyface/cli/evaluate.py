@@ -10,12 +10,12 @@ import click
 from attrs import frozen
 
 from polyface._version import __version__
-from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, say
 from polyface.errors import ConfigError, EvaluationError, PluginError, PolyfaceError
-from polyface.graphs.weights import choose
+from polyface.graphs.weights import select_weights
 from polyface.settings.config import Config, load_config, settings
 from polyface.settings.paths import expand_user
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from polyface.measure.predictions import ResultsFolder
     from polyface.measure.widerface import Curve, Truth
     from polyface.pipeline.detector import FaceDetector
+    from polyface.plugins.manager import PluginManager
 
 PROTOCOL = "widerface-original"
 """The preset whose score threshold is taken where none is set."""
@@ -36,7 +37,7 @@ WITHOUT_EFFECT = ("artifacts", "batch_size", "threads", *OTHERS)
 
 @frozen(kw_only=True)
 class Run:
-    """What a detector did: how, where its predictions lie, and why it has none for which pictures."""
+    """What a detector did: how, where its predictions lie, and why it has none for which images."""
 
     settings: Mapping[str, Any]
     weights: str
@@ -56,19 +57,20 @@ def command() -> None:
 
 
 @command.command("widerface", cls=Command, short_help="WIDER FACE: easy, medium and hard.")
-@click.option("--images", metavar="DIR", help="WIDER_val/images: a folder of .jpg pictures for each event.")
+@click.option("--images", metavar="DIR", help="WIDER_val/images: a folder of .jpg images for each event.")
 @click.option(
     "--ground-truth",
     required=True,
     metavar="DIR|FILE",
     help="Folder of the official .mat files, or wider_face_val_bbx_gt.txt.",
 )
-@click.option("--predictions", metavar="DIR", help="Evaluate these files, EVENT/PICTURE.txt, and run no detector.")
+@click.option("--predictions", metavar="DIR", help="Evaluate these files, EVENT/IMAGE.txt, and run no detector.")
 @click.option("--output", metavar="DIR", help=f"Folder for the predictions and the curve; default: {OUTPUT}.")
-@click.option("--plot", metavar="FILE", help="Precision-recall picture; default: precision_recall.png in --output.")
+@click.option("--plot", metavar="FILE", help="Precision-recall image; default: precision_recall.png in --output.")
 @config_options([key.name for key in settings() if key.name not in OTHERS])
 @json_option
 @click.pass_context
+@pass_plugins
 def widerface(
     ctx: click.Context,
     /,
@@ -80,16 +82,17 @@ def widerface(
     plot: str | None,
     config_file: str | None,
     as_json: bool,
+    plugins: PluginManager,
     **overrides: Any,
 ) -> None:
     """Measure average precision on WIDER FACE by its official protocol.
 
-    Over the pictures that are in --images, or, with --predictions alone, over all. Each picture's predictions are kept
+    Over the images that are in --images, or, with --predictions alone, over all. Each image's predictions are kept
     in the official text format: the same command goes on where it was interrupted. Where no score threshold is set it
     is the 0.02 of the preset widerface-original, since a detector's own makes no precision-recall curve; --pad-to 1
     runs at the exact size.
 
-    Exit status: 0 if every picture was read, 1 if some could not be (they count as without faces), 2 for usage,
+    Exit status: 0 if every image was read, 1 if some could not be (they count as without faces), 2 for usage,
     configuration, and ground truth or predictions that cannot be evaluated.
     """
     import numpy as np
@@ -106,31 +109,31 @@ def widerface(
     truth = read_truth(expand_user(ground_truth))
     part = truth if images is None else _part(truth, expand_user(images))
     results = expand_user(output or OUTPUT)
-    picture = results / "precision_recall.png" if predictions is None else None
-    picture = expand_user(plot) if plot else picture
-    drawing = figure(picture) if picture else None
+    image = results / "precision_recall.png" if predictions is None else None
+    image = expand_user(plot) if plot else image
+    drawing = figure(image) if image else None
     run = None
     if images is not None and predictions is None:
         config = load_config(config_file, source=SOURCE, **overrides)
-        run = _run(config, expand_user(images), results, list(part))
+        run = _run(config, plugins, expand_user(images), results, list(part))
     folder = run.predictions if run else expand_user(str(predictions))
     failed = run.failed if run else {}
     _note_others(folder, part)
     found = read_predictions(folder, [name for name in part if name not in failed])
     curves = precision_recall(part, {**found, **{name: np.empty((0, 5)) for name in failed}})
     unread = f", {len(failed)} of them not read" if failed else ""
-    title = f"WIDER FACE, {len(part)} of {len(truth)} pictures{unread}"
-    given = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": picture}
+    title = f"WIDER FACE, {len(part)} of {len(truth)} images{unread}"
+    given = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": image}
     places = {name: str(place) for name, place in given.items() if place is not None}
     if as_json:
         subsets = {subset: _figures(curve) for subset, curve in curves.items()}
-        report = {"dataset": "WIDER FACE", "pictures": len(part), "of": len(truth), "subsets": subsets}
+        report = {"dataset": "WIDER FACE", "evaluated": len(part), "of": len(truth), "subsets": subsets}
         made = {"settings": run.settings if run else None, "polyface": __version__}
         print_json({**report, "failed": failed, **dict.fromkeys(given), **places, **made})
     else:
         _print(title, curves, run, places)
-    if picture:  # last, so that a picture that cannot be written takes no figure with it
-        draw(drawing, picture, curves, f"{title}\n{run.title if run else folder}")
+    if image:  # last, so that an image that cannot be written takes no figure with it
+        draw(drawing, image, curves, f"{title}\n{run.title if run else folder}")
     if failed:
         _note(f"counted as without faces, since they could not be read, {first_of(list(failed))}")
     ctx.exit(1 if failed else 0)
@@ -144,19 +147,19 @@ def _refuse_with_predictions(options: Mapping[str, Any]) -> None:
 
 
 def _part(truth: Mapping[str, Truth], images: Path) -> dict[str, Truth]:
-    """The ground truth of the pictures that are there, in its order."""
+    """The ground truth of the images that are there, in its order."""
     from polyface.measure.widerface import first_of
 
     there = _named(images, ".jpg")
     part = {name: one for name, one in truth.items() if name in there}
     if not part:
         raise EvaluationError(
-            f"{images} has none of the {len(truth)} pictures of the ground truth.",
+            f"{images} has none of the {len(truth)} images of the ground truth.",
             why=[f"looked for {images / next(iter(truth))}.jpg and others"],
             fix="--images WIDER_val/images, the folder with a folder for each event",
         )
     if strangers := sorted(there - truth.keys()):
-        _note(f"pictures without ground truth are left out, {first_of(strangers)}")
+        _note(f"images without ground truth are left out, {first_of(strangers)}")
     return part
 
 
@@ -185,19 +188,19 @@ def _note_others(folder: Path, part: Mapping[str, Truth]) -> None:
     from polyface.measure.widerface import first_of
 
     if others := sorted(_named(folder, ".txt") - part.keys()):
-        _note(f"predictions for pictures that are not evaluated are left out, {first_of(others)}")
+        _note(f"predictions for images that are not evaluated are left out, {first_of(others)}")
 
 
-def _run(config: Config, images: Path, results: Path, names: list[str]) -> Run:
+def _run(config: Config, plugins: PluginManager, images: Path, results: Path, names: list[str]) -> Run:
     """Predict what is not predicted yet."""
+    from polyface.building import create_detector
     from polyface.measure.predictions import ResultsFolder
-    from polyface.pipeline.detector import create_detector
-    from polyface.pipeline.views import PRESETS
+    from polyface.pipeline.presets import PRESETS
 
     lowest = PRESETS[PROTOCOL].score_threshold or 0.0
     if config.preset is None and config.score_threshold is None:
         config = config.replace(score_threshold=lowest)
-    with create_detector(config=config) as detector:
+    with create_detector(config=config, plugins=plugins) as detector:
         if detector.score_threshold > lowest:
             source = config.sources.get("score_threshold", "preset")
             _note(
@@ -205,7 +208,7 @@ def _run(config: Config, images: Path, results: Path, names: list[str]) -> Run:
                 f"needs, and lowers average precision; usual is {lowest:g}"
             )
         made = _settings(detector)
-        weights = choose(detector.detector, config.weights)
+        weights = select_weights(detector.spec, config.weights)
         try:
             with ResultsFolder(results, made) as folder:
                 if not folder.locked:
@@ -218,11 +221,11 @@ def _run(config: Config, images: Path, results: Path, names: list[str]) -> Run:
 
 
 def _predict(detector: FaceDetector, images: Path, folder: ResultsFolder, names: list[str]) -> dict[str, str]:
-    """Write the predictions of the pictures that have none; return why, for those that still have none."""
+    """Write the predictions of the images that have none; return why, for those that still have none."""
     todo = [name for name in names if name not in folder]
     done = len(names) - len(todo)
     if done:
-        _note(f"{done} of {len(names)} pictures were done before")
+        _note(f"{done} of {len(names)} images were done before")
     failed: dict[str, str] = {}
     with quiet_pillow(), progress(len(names), done=done) as advance:
         try:
@@ -240,13 +243,13 @@ def _predict(detector: FaceDetector, images: Path, folder: ResultsFolder, names:
 
 
 def _problem(detector: FaceDetector, path: Path, folder: ResultsFolder, name: str) -> str | None:
-    """Predict one picture, or return why that cannot be."""
+    """Predict one image, or return why that cannot be."""
     from polyface.measure.predictions import as_rows
 
     try:
         folder.add(name, as_rows(detector.detect(path)))
     except PluginError:
-        raise  # the plugin is at fault, and would be for every picture
+        raise  # the plugin is at fault, and would be for every image
     except PolyfaceError as error:
         return one_line(error, path)
     except MemoryError:
@@ -255,14 +258,14 @@ def _problem(detector: FaceDetector, path: Path, folder: ResultsFolder, name: st
 
 
 def _settings(detector: FaceDetector) -> dict[str, Any]:
-    """All that the predictions depend on beside the pictures, as plain values."""
-    run, spec = detector.execution, detector.detector
+    """All that the predictions depend on beside the images, as plain values."""
+    run, spec = detector.execution, detector.spec
     values = {name: value for name, value in detector.config.as_dict().items() if name not in WITHOUT_EFFECT}
     return {
         **values,
         "detector": spec.name,
         "graph_version": spec.graph_version,
-        "weights": choose(spec, detector.config.weights).sha256,
+        "weights": select_weights(spec, detector.config.weights).sha256,
         "backend": detector.backend.name,
         "device": run.device,
         "precision": run.precision,

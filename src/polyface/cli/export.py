@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table, say
-from polyface.plugins.manager import installed_plugins
 from polyface.settings.config import load_config
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.graphs.resolve import Export
+    from polyface.plugins.manager import PluginManager
     from polyface.plugins.records import DetectorSpec, TensorSpec
 
 
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
 @config_options(["weights"])
 @click.option("--output", metavar="DIR", help="Folder to export to, for --artifacts; default: the user's cache.")
 @json_option
+@pass_plugins
 def command(
-    detector: str, kind: str, output: str | None, config_file: str | None, as_json: bool, **overrides: Any
+    detector: str,
+    *,
+    kind: str,
+    output: str | None,
+    config_file: str | None,
+    as_json: bool,
+    plugins: PluginManager,
+    **overrides: Any,
 ) -> None:
     """Export a detector's network to a file, with free batch, height and width.
 
@@ -39,7 +47,6 @@ def command(
     from polyface.graphs.resolve import export
 
     config = load_config(config_file, source=SOURCE, **overrides)
-    plugins = installed_plugins()
     folder = None if output is None else expand_user(output).absolute()
     with Console(stderr=True).status(f"exporting {detector} to {kind}"):
         done = export(detector, kind, config.weights, plugins, folder)
@@ -47,7 +54,7 @@ def command(
         print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
         return
     print_graph(done, plugins.detector(detector), "exported" if done.new else "exported before")
-    run = ["polyface", "detect", "PICTURE", "--detector", detector]
+    run = ["polyface", "detect", "IMAGE", "--detector", detector]
     run += ["--weights", config.weights] if config.weights else []
     run += ["--artifacts", str(folder)] if folder else []
     say("To run it:", f"  {shlex.join(run)}")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
+from polyface.cli.options import pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import printable, say, say_error
 from polyface.errors import PolyfaceError
-from polyface.graphs.weights import Weights, choose
-from polyface.plugins.manager import installed_plugins
+from polyface.graphs.weights import Weights, select_weights
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
 
 
 @click.command("fetch", cls=Command, short_help="Download the weights of detectors.")
@@ -20,17 +24,19 @@ from polyface.plugins.manager import installed_plugins
 @click.option("--weights", metavar="NAME", help="Weights to fetch, where they are not the detector's default.")
 @click.option("--offline", is_flag=True, help="Transfer nothing, only check what is here; as POLYFACE_OFFLINE=1.")
 @click.pass_context
-def command(ctx: click.Context, detectors: tuple[str, ...], weights: str | None, offline: bool) -> None:
+@pass_plugins
+def command(
+    ctx: click.Context, detectors: tuple[str, ...], weights: str | None, offline: bool, plugins: PluginManager
+) -> None:
     """Download the weights of detectors into polyface's home, and check their sha256; what is there is only checked.
 
     Exit status: 0 if all weights are there, 1 if some could not be fetched (the rest is), 2 for usage.
     """
     from polyface.graphs.fetch import fetch
 
-    plugins = installed_plugins()
     failed = 0
     # All names are looked up before anything is transferred.
-    choices = {name: choose(plugins.detector(name), weights) for name in detectors}
+    choices = {name: select_weights(plugins.detector(name), weights) for name in detectors}
     for name, choice in choices.items():
         try:
             with _progress(choice) as progress:

@@ -7,11 +7,11 @@ from typing import Any
 import click
 from attrs import asdict, evolve, frozen
 
-from polyface.cli.options import SOURCE, config_options, json_option
+from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
-from polyface.plugins.manager import PluginManager, installed_plugins
+from polyface.plugins.manager import PluginManager
 from polyface.settings.config import Config, load_config
 
 
@@ -34,14 +34,14 @@ class Cell:
 @config_options(["artifacts", "device", "precision"])
 @click.option("--probe", is_flag=True, help="Build each pair and run it once, rather than read what is installed.")
 @json_option
-def command(config_file: str | None, probe: bool, as_json: bool, **overrides: Any) -> None:
+@pass_plugins
+def command(config_file: str | None, probe: bool, as_json: bool, plugins: PluginManager, **overrides: Any) -> None:
     """Show which detector runs on which backend here, or why not and the command that mends it.
 
     Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand. What
     --backend auto would pick for a detector is marked, with the reason.
     """
     config = load_config(config_file, source=SOURCE, **overrides).replace(weights=None, backend_options={})
-    plugins = installed_plugins()
     print_notes(plugins)
     cells = []
     for detector in plugins.detectors:
@@ -89,14 +89,14 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
 
 def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
     """The backend that ``auto`` takes, by the name it is listed under, and why; nothing twice where it takes none."""
-    from polyface.pipeline.detector import build, select
+    from polyface.building import build, plan, resolve
 
     try:
         if probe:
             with build(config, plugins) as detector:
                 spec, device = detector.backend, detector.execution.device
         else:
-            selection = select(config, plugins)
+            selection = plan(resolve(config, plugins)).first
             spec, device = selection.backend, selection.device
     except Exception:  # noqa: BLE001 - the cells say of each backend why it cannot run, whatever it raised
         return "", ""
@@ -115,9 +115,9 @@ def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
 
 
 def _route(config: Config, plugins: PluginManager) -> str:
-    from polyface.pipeline.detector import select
+    from polyface.building import plan, resolve
 
-    selection = select(config, plugins)
+    selection = plan(resolve(config, plugins)).first
     if selection.route.needs_weights:
         selection.weights.locate()
     return selection.route.description
@@ -126,10 +126,10 @@ def _route(config: Config, plugins: PluginManager) -> str:
 def _run_once(config: Config, plugins: PluginManager) -> str:
     import numpy as np
 
-    from polyface.pipeline.detector import build
+    from polyface.building import build
 
     with build(config, plugins) as detector:
         detector.detect(np.zeros((64, 96, 3), np.uint8))
         run = detector.execution
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-        return f"{run.device}, {run.precision}; {detector.route.description}; {versions}"
+        return f"{run.device}, {run.precision}; {detector.route}; {versions}"

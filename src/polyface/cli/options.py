@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
             if wanted is not None and key.name not in wanted:
                 continue
             flag = f"--{key.name.replace('_', '-')}"
-            if isinstance(key.default, bool):
+            if not key.metadata["wanted"]:
                 option = click.option(
                     f"{flag}/--no-{flag[2:]}", key.name, is_flag=True, default=None, help=key.metadata["help"]
                 )
@@ -38,3 +39,15 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+
+
+def pass_plugins(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the plugins as ``plugins``: those that the caller passed as click's ``obj``, or the installed."""
+
+    @click.pass_context
+    def command(ctx: click.Context, *args: Any, **options: Any) -> Any:
+        from polyface.plugins.manager import installed_plugins
+
+        return function(*args, plugins=installed_plugins() if ctx.obj is None else ctx.obj, **options)
+
+    return functools.update_wrapper(command, function)

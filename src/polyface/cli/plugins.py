@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from polyface.cli.options import json_option
+from polyface.cli.options import json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
-from polyface.plugins.manager import RECORDS, PluginInfo, installed_plugins
+from polyface.plugins.manager import RECORDS, PluginInfo
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
 
 
 @click.command("plugins", cls=Command, short_help="Installed plugins, the broken among them.")
 @json_option
-def command(as_json: bool) -> None:
+@pass_plugins
+def command(as_json: bool, plugins: PluginManager) -> None:
     """List the installed plugins: what each provides, and why a broken one does not."""
-    plugins = installed_plugins()
     infos = plugins.plugins
     if as_json:
         print_json([_as_json(info) for info in infos])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 from attrs import frozen
 
-from polyface.cli.options import json_option
+from polyface.cli.options import json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, WeightsNotFoundError
-from polyface.graphs.weights import Weights, choose, place
-from polyface.plugins.manager import installed_plugins
+from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.records import WeightsFile
 from polyface.plugins.records import as_json as record_as_json
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
 
 
 @frozen(kw_only=True)
@@ -32,16 +34,16 @@ class Entry:
 @click.command("weights", cls=Command, short_help="Weights of detectors: terms, and whether they are here and whole.")
 @click.argument("detectors", nargs=-1, metavar="[DETECTOR]...")
 @json_option
-def command(detectors: tuple[str, ...], as_json: bool) -> None:
+@pass_plugins
+def command(detectors: tuple[str, ...], as_json: bool, plugins: PluginManager) -> None:
     """List the weights of detectors, by default of all: size, licence, origin, and where they lie.
 
     Every file that is here is read: it is "verified" if its sha256 is the right one, else "damaged".
     """
-    plugins = installed_plugins()
     print_notes(plugins)
     chosen = {name: plugins.detector(name) for name in detectors} or plugins.detectors
     entries = [
-        _entry(attrs.evolve(choose(spec, file.name), detector=name), file)
+        _entry(attrs.evolve(select_weights(spec, file.name), detector=name), file)
         for name, spec in chosen.items()
         for file in spec.weights
     ]
@@ -64,9 +66,9 @@ def _entry(weights: Weights, file: WeightsFile) -> Entry:
     try:
         return Entry(**found, status="verified", path=str(weights.locate()))
     except WeightsNotFoundError as error:
-        return Entry(**found, status="not fetched", path=str(place(file)), fix=error.fix)
+        return Entry(**found, status="not fetched", path=str(path_of(file)), fix=error.fix)
     except PolyfaceError as error:  # another file than it should be, or gone from its package
-        return Entry(**found, status="damaged", path=file.ref.target if file.ref else str(place(file)), fix=error.fix)
+        return Entry(**found, status="damaged", path=file.ref.target if file.ref else str(path_of(file)), fix=error.fix)
 
 
 def _description(entry: Entry) -> str:

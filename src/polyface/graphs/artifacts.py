@@ -21,11 +21,12 @@ from typing import Any
 
 from attrs import frozen
 
-from polyface.errors import ArtifactError, ConfigError
-from polyface.graphs.plan import Reason, making
+from polyface.errors import ArtifactError, ConfigError, Reason, shortened
+from polyface.graphs.commands import command_to_make
 from polyface.graphs.weights import Weights
 from polyface.plugins.records import ConverterSpec, DetectorSpec, Ref
-from polyface.settings.paths import home
+from polyface.settings.config import Config
+from polyface.settings.paths import expand_user, home
 from polyface.storage.files import ABANDONED, atomic_write, read_json, remove_abandoned_folders, sha256_of
 
 MANIFEST = "manifest.json"
@@ -149,14 +150,14 @@ class ArtifactStore:
             + (f" of {_content(key.as_json())}; there is one of {', one of '.join(others)}" if others else ""),
         )
 
-    def finder(
+    def lookup_for(
         self, detector: DetectorSpec, converters: Sequence[ConverterSpec], weights: Weights
     ) -> Callable[[str], Path | Reason]:
         """Return what finds the graph of a kind of a detector with these weights; for the planner."""
 
         def stored(kind: str) -> Path | Reason:
             key = ArtifactKey.of(detector, weights.sha256, kind)
-            return self.find(key, making(detector, kind, converters, weights))
+            return self.find(key, command_to_make(detector, kind, converters, weights))
 
         return stored
 
@@ -284,3 +285,19 @@ def _others(root: Path, key: ArtifactKey) -> list[str]:
 def _content(manifest: Mapping[str, Any]) -> str:
     weights, version = (repr(manifest[field])[:14].strip("'") for field in ("weights_sha256", "graph_version"))
     return f"the weights {weights[:12] or 'none'} (graph version {version})"
+
+
+def open_store(config: Config) -> ArtifactStore:
+    """Return where the settings say that graphs are stored.
+
+    Raises:
+        ConfigError: ``artifacts`` names no folder.
+    """
+    named = None if config.artifacts is None else expand_user(config.artifacts).absolute()
+    if named is not None and not named.is_dir():
+        choice = [] if config.weights is None else ["--weights", config.weights]
+        raise ConfigError(
+            f"artifacts must name a folder that exists, not {shortened(str(named), 500)}.",
+            fix=shlex.join(["polyface", "export", config.detector, *choice, "--output", str(named)]),
+        )
+    return ArtifactStore(named=named)

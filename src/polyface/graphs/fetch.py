@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import urljoin
 
 from polyface.errors import WeightsError, WeightsMismatchError, WeightsNotFoundError
-from polyface.graphs.weights import Weights, choose, place
-from polyface.plugins.manager import installed_plugins
+from polyface.graphs.weights import Weights, path_of, select_weights
+from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.records import WeightsFile
 from polyface.settings.environment import read_flag
 from polyface.storage.files import atomic_write, remove_abandoned
@@ -38,7 +38,9 @@ SHOWN = 200
 """Characters of a server's answer that a message repeats."""
 
 
-def fetch_weights(detector: str, weights: str | None = None, *, offline: bool = False) -> Path | None:
+def fetch_weights(
+    detector: str, weights: str | None = None, *, offline: bool = False, plugins: PluginManager | None = None
+) -> Path | None:
     """Return where a detector's weights lie, their sha256 checked; fetch them first where they are not here.
 
     Weights that ship with a plugin and the user's own file are found, never fetched. A damaged file is fetched anew.
@@ -47,6 +49,7 @@ def fetch_weights(detector: str, weights: str | None = None, *, offline: bool = 
         detector: the detector's name, or ``distribution/name``.
         weights: a name in the detector's manifest, or a path; ``None`` is its default.
         offline: transfer nothing, and raise where that means not to have the file; so does ``POLYFACE_OFFLINE=1``.
+        plugins: where the detector is looked up; the installed plugins by default.
 
     Returns:
         The path; ``None`` for a detector that needs no weights.
@@ -61,7 +64,8 @@ def fetch_weights(detector: str, weights: str | None = None, *, offline: bool = 
     Warns:
         UserWarning: what is about to be fetched is for research only.
     """
-    return fetch(choose(installed_plugins().detector(detector), weights), offline=offline)
+    plugins = installed_plugins() if plugins is None else plugins
+    return fetch(select_weights(plugins.detector(detector), weights), offline=offline)
 
 
 def _warn(text: str) -> None:
@@ -90,7 +94,7 @@ def fetch(
     file = weights.file
     if file is None or file.ref is not None:
         return weights.locate()
-    path = place(file)
+    path = path_of(file)
     remove_abandoned(path.parent)
     try:
         return weights.locate()

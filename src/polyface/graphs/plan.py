@@ -7,8 +7,6 @@ machine one does not have.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -16,46 +14,21 @@ from pathlib import Path
 
 from attrs import frozen
 
-from polyface.errors import BackendUnavailableError, UnsupportedError, nearest, quoted
+from polyface.errors import BackendUnavailableError, Reason, UnsupportedError, nearest, quoted
+from polyface.graphs.commands import command_to_make
+from polyface.graphs.suggestions import HELPFUL, is_calibrated
 from polyface.graphs.weights import Weights
+from polyface.machine.drivers import is_installed
 from polyface.optional import install
-from polyface.plugins.protocols import Found
+from polyface.plugins.protocols import DeviceReport
 from polyface.plugins.records import (
     BackendSpec,
-    Capability,
     ConverterSpec,
     DetectorSpec,
     FileRef,
     GraphSource,
-    Ref,
     Requirement,
 )
-
-HELPFUL = (
-    ConverterSpec(
-        source="torch-module",
-        target="onnx",
-        requires=[Requirement(module="polyface_torch", install="polyface-torch[export]")],
-        factory=Ref("polyface_torch.export:OnnxExporter"),
-    ),
-    ConverterSpec(
-        source="onnx",
-        target="onnx-int8",
-        calibrated=True,
-        requires=[Requirement(module="polyface_onnxruntime", install="polyface-onnxruntime[quantize]")],
-        factory=Ref("polyface_onnxruntime.quantize:Int8Quantizer"),
-    ),
-)
-"""Converters that may not be installed, in the order in which they follow each other; only ever read for a message."""
-
-
-@frozen(kw_only=True)
-class Reason:
-    """Why something cannot be done: about what, why, and the command that mends it."""
-
-    subject: str
-    why: str
-    fix: str = ""
 
 
 @frozen(kw_only=True)
@@ -87,25 +60,6 @@ class Route:
         if self.converter is not None:
             return f"{self.source.kind}, converted to {self.kind}"
         return f"{self.kind}, packaged" if isinstance(self.source.ref, FileRef) else self.kind
-
-
-def is_installed(module: str) -> bool:
-    """Return whether a top-level module could be imported, without importing it."""
-    try:
-        return importlib.util.find_spec(module.partition(".")[0]) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def has_driver(capability: Capability) -> bool:
-    """Return whether a library of the device's driver can be loaded: a look, at next to no cost, before a probe."""
-    import ctypes
-
-    for name in capability.driver:
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(name)
-            return True
-    return False
 
 
 def missing(
@@ -144,7 +98,7 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
     return []
 
 
-def plan(
+def plan_route(
     detector: DetectorSpec,
     backend: BackendSpec,
     converters: Sequence[ConverterSpec],
@@ -216,18 +170,6 @@ def plan_quantization(
     raise UnsupportedError(f"'{detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
 
 
-def making(detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights) -> list[str]:
-    """Return the command that stores a detector's graph of a kind, as its words."""
-    quantize = _is_calibrated(kind, converters)
-    command = ["quantize", detector.name, "--images", "DIR"] if quantize else ["export", detector.name]
-    return ["polyface", *command, "--to", kind, *weights.options]
-
-
-def _is_calibrated(kind: str, converters: Iterable[ConverterSpec]) -> bool:
-    """Whether graphs of this kind are made on pictures."""
-    return any(converter.calibrated for converter in (*converters, *HELPFUL) if converter.target == kind)
-
-
 def plan_conversion(
     detector: DetectorSpec,
     kind: str,
@@ -294,12 +236,12 @@ def _routes(
 ) -> Iterable[Route | Reason]:
     """Every route to one graph kind, best first, with a reason in the place of each that cannot be.
 
-    What the user stored comes before what ships with the detector: it may be calibrated on pictures like theirs.
+    What the user stored comes before what ships with the detector: it may be calibrated on images like theirs.
     """
     artifact = stored(kind)
     yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
-    if isinstance(artifact, Reason) and artifact.fix and _is_calibrated(kind, converters):
-        return  # theirs is there, and damaged: one that was calibrated on other pictures is no substitute
+    if isinstance(artifact, Reason) and artifact.fix and is_calibrated(kind, converters):
+        return  # theirs is there, and damaged: one that was calibrated on other images is no substitute
     for source in detector.graphs:
         if source.kind == kind:
             yield _if_weights_fit(source, weights) or Route(kind=kind, source=source)
@@ -324,8 +266,8 @@ def _conversions(
         yield _if_weights_fit(source, weights) or Route(kind=kind, source=source, converter=converter)
     for converter in makers:
         if converter.calibrated:
-            make = shlex.join(making(detector, kind, converters, weights))
-            yield Reason(subject=f"converter '{converter.name}'", why="needs pictures to calibrate with", fix=make)
+            make = shlex.join(command_to_make(detector, kind, converters, weights))
+            yield Reason(subject=f"converter '{converter.name}'", why="needs images to calibrate with", fix=make)
     if not convertible and not any(converter.calibrated for converter in makers):
         yield _no_converter(detector, kind, weights, installed)
 
@@ -341,7 +283,7 @@ def _no_converter(detector: DetectorSpec, kind: str, weights: Weights, installed
                 sources = [source for source in detector.graphs if source.kind == helpful.source]
                 needs = [need for source in sources for need in source.requires if not installed(need.module)]
                 wanted += [need.install for need in (*needs, *helpful.requires)]
-    make = shlex.join([*making(detector, kind, (), weights), "--output", "DIR"])
+    make = shlex.join([*command_to_make(detector, kind, (), weights), "--output", "DIR"])
     return Reason(
         subject="converters",
         why=f"none that is installed makes {kind} from {', '.join(published)}",
@@ -366,7 +308,7 @@ def _unmet(route: Route, installed: Callable[[str], bool]) -> list[Reason]:
     return missing(route.description, (*source, *converter), installed)
 
 
-def choose_device(backend: BackendSpec, found: Sequence[Found], device: str, precision: str) -> str:
+def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: str, precision: str) -> str:
     """Return the device to run on, among those a backend's probe found.
 
     ``"auto"`` takes the first of the backend's capabilities, in its order, that was found with the precision;
@@ -394,5 +336,5 @@ def choose_device(backend: BackendSpec, found: Sequence[Found], device: str, pre
     )
 
 
-def _kind(found: Found) -> str:
+def _kind(found: DeviceReport) -> str:
     return found.device.partition(":")[0]

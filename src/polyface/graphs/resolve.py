@@ -9,10 +9,10 @@ from typing import Any
 from attrs import frozen
 
 from polyface._version import __version__
-from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError, blaming
+from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError, plugin_errors
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, read_manifest
 from polyface.graphs.plan import Route, plan_conversion
-from polyface.graphs.weights import Weights, choose, verified
+from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Graph
 from polyface.plugins.records import ConverterSpec, DetectorSpec, FileRef, GraphSource
@@ -45,19 +45,19 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
         ContractError: the converter refused the network, or what it made of it.
     """
     detector = plugins.detector(name)
-    chosen = choose(detector, weights)
+    selected = select_weights(detector, weights)
     store = ArtifactStore(output)
-    stored = store.finder(detector, plugins.converters, chosen)(kind)
+    stored = store.lookup_for(detector, plugins.converters, selected)(kind)
     new = not isinstance(stored, Path)
     path = (
         stored
         if isinstance(stored, Path)
-        else _converted(plan_conversion(detector, kind, plugins.converters, chosen), detector, chosen, store)
+        else _converted(plan_conversion(detector, kind, plugins.converters, selected), detector, selected, store)
     )
     return Export(path=path, manifest=read_manifest(path.parent), new=new)
 
 
-def graph_of(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:
+def load_graph(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:
     """Return the graph for the backend, converting and storing it first where the route says so.
 
     Raises:
@@ -73,7 +73,7 @@ def graph_of(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:
 
 def _published(source: GraphSource, detector: DetectorSpec, weights: Weights) -> Graph:
     if isinstance(source.ref, FileRef):
-        return Graph(kind=source.kind, source=verified(source.ref.path(), source.sha256 or ""), detector=detector)
+        return Graph(kind=source.kind, source=verify(source.ref.path(), source.sha256 or ""), detector=detector)
     return Graph(kind=source.kind, source=source.ref, weights=weights.locate(), detector=detector)
 
 
@@ -82,7 +82,7 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
         raise ValueError(f"not a conversion: {route.description}")
     graph = _published(route.source, detector, weights)
     converter = route.converter.factory.load()()
-    return stored_by(
+    return convert_and_store(
         route.converter,
         detector,
         weights,
@@ -92,7 +92,7 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
     )
 
 
-def stored_by(
+def convert_and_store(
     converter: ConverterSpec,
     detector: DetectorSpec,
     weights: Weights,
@@ -112,7 +112,7 @@ def stored_by(
 
     def write(folder: Path) -> Path:
         what = f"The converter '{converter.name}' failed on '{detector.name}'."
-        with blaming(what, "mend its installation", but=(OSError,)):  # the folder's, most likely: see below
+        with plugin_errors(what, "mend its installation", but=(OSError,)):  # the folder's, most likely: see below
             path = Path(convert(folder))
         # A training run may have saved its next checkpoint meanwhile; the key is the hash of what was there before.
         if weights.own is not None and sha256_of(weights.own) != weights.sha256:

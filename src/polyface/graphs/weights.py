@@ -59,7 +59,7 @@ class Weights:
         """
         if self.file is None:
             return self.own
-        path = place(self.file)
+        path = path_of(self.file)
         if not path.is_file():
             raise WeightsNotFoundError(
                 f"The weights '{self.file.name}' of '{self.detector}' are not on this machine.",
@@ -67,11 +67,11 @@ class Weights:
                 fix=self.fetch_command,
             )
         if self.file.ref is None:
-            return verified(path, self.file.sha256, fix=self.fetch_command)
-        return verified(path, self.file.sha256, fix=f"reinstall {self.file.ref.package}")
+            return verify(path, self.file.sha256, fix=self.fetch_command)
+        return verify(path, self.file.sha256, fix=f"reinstall {self.file.ref.package}")
 
 
-def place(file: WeightsFile) -> Path:
+def path_of(file: WeightsFile) -> Path:
     """Return where a file of weights lies in its package, or where it belongs in polyface's home.
 
     There, files that share a name but not their content, from two plugins or two versions of one, lie side by side.
@@ -82,7 +82,7 @@ def place(file: WeightsFile) -> Path:
     return file.ref.path() if file.ref else home() / "weights" / file.sha256[:16] / file.filename
 
 
-def choose(detector: DetectorSpec, choice: str | None) -> Weights:
+def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
     """Return the weights that ``choice`` selects: a manifest name, a path, or ``None`` for the detector's default.
 
     Raises:
@@ -113,7 +113,7 @@ def choose(detector: DetectorSpec, choice: str | None) -> Weights:
     )
 
 
-def verified(path: Path, sha256: str, *, fix: str = "") -> Path:
+def verify(path: Path, sha256: str, *, fix: str = "") -> Path:
     """Return ``path`` if the file has that sha256; ``fix`` is what to do where it has not.
 
     Raises:

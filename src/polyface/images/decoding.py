@@ -1,4 +1,4 @@
-"""Files of pictures, opened: only by the decoders that are allowed, and within bounds, whatever their bytes hold.
+"""Files of images, opened: only by the decoders that are allowed, and within bounds, whatever their bytes hold.
 
 Pillow is given what makes the pixels and nothing else: texts, profiles, previews and further frames are left out of a
 JPEG, PNG or GIF before Pillow sees it, so that neither their size nor their damage matters. It is called by its own
@@ -51,11 +51,11 @@ MOST_PAGES = 16
 """Directories of a TIFF that are looked at to find a second page."""
 
 LONGEST_TEXT = 2**20
-"""Bytes of a text that may hold a picture's orientation."""
+"""Bytes of a text that may hold an image's orientation."""
 
 _EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
 
-RESAVE = "save it anew in a picture editor"
+RESAVE = "save it anew in an image editor"
 
 _STREAMED = ("TIFF", "BMP", "PPM", "TGA")
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -72,29 +72,29 @@ _MODULES = {
     "WEBP": "WebPImagePlugin",
 }
 _LOOKS = (
-    (rb"%PDF-", "a PDF document", "save its pages as pictures first"),
+    (rb"%PDF-", "a PDF document", "save its pages as images first"),
     (rb"%!|\xc5\xd0\xd3\xc6", "a PostScript program, which polyface does not run", "save it as a PNG first"),
-    (rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)", "an HTML page, not the picture it may link to", ""),
+    (rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)", "an HTML page, not the image it may link to", ""),
     (rb"(?i)(\xef\xbb\xbf)?\s*<(\?xml|svg|!--)", "XML or SVG, which is text", "save it as a PNG first"),
     (rb"PK\x03\x04", "a ZIP archive", "unpack it first"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", "unpack it first"),
-    (rb"RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", "a video", "save its frames as pictures first"),
-    (rb"....ftyp(isom|iso2|mp4|avc1|qt  |M4V|3gp)", "a video", "save its frames as pictures first"),
+    (rb"RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", "a video", "save its frames as images first"),
+    (rb"....ftyp(isom|iso2|mp4|avc1|qt  |M4V|3gp)", "a video", "save its frames as images first"),
     (rb"....ftypcrx |FUJIFILMCCD-RAW", "the raw data of a camera", "develop it into a JPEG or TIFF first"),
     (rb"....ftyp", "in a container of a kind that is not known here", ""),
-    (rb"version https://git-lfs", "a pointer of Git LFS, not the picture itself", "git lfs pull"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the image itself", "git lfs pull"),
 )
 
 
 @frozen(kw_only=True, eq=False)
 class Opened:
-    """A file of a picture whose header was read.
+    """A file of an image whose header was read.
 
     Args:
         image: of which Pillow has not decoded the pixels yet.
         length: of the file, in bytes.
-        orientation: as EXIF counts it; 1, upright, where Pillow turns the picture itself.
-        note: what the file shows beside this picture, or an empty text.
+        orientation: as EXIF counts it; 1, upright, where Pillow turns the image itself.
+        note: what the file shows beside this image, or an empty text.
         jpeg: the bytes of a JPEG that Pillow gets; empty for other formats.
         ended: whether the JPEG has its end marker.
     """
@@ -129,7 +129,7 @@ class _Found:
 
 
 def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixels: int | None = None) -> Opened:
-    """Read the header of a picture.
+    """Read the header of an image.
 
     Args:
         file: open for reading and seekable; read from its start.
@@ -263,7 +263,7 @@ def _unreadable(label: str, start: bytes, length: int, tried: dict[str, str]) ->
     if length == 0:
         return _foreign(label, "it is empty (0 bytes)")
     if _is_heic(start) and not _heif()[0]:
-        return _foreign(label, "it is a HEIC picture, which Pillow alone does not read", "pip install pillow-heif")
+        return _foreign(label, "it is a HEIC image, which Pillow alone does not read", "pip install pillow-heif")
     if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis") and _plugin("AVIF")[0] is None:
         tried = {"AVIF": "Pillow here was built without AVIF"}
     if tried:
@@ -281,11 +281,11 @@ def _unreadable(label: str, start: bytes, length: int, tried: dict[str, str]) ->
                 f"it looks like {name}, which is read only where it is asked for",
                 f"if you trust it, --formats {name} (in Python formats={name!r})",
             )
-    return _foreign(label, f"its {length} bytes do not begin as a picture does")
+    return _foreign(label, f"its {length} bytes do not begin as an image does")
 
 
 def _foreign(label: str, why: str, fix: str = "") -> ImageError:
-    return ImageError(f"{label} is not a picture in a format that is read.", why=[why], fix=fix)
+    return ImageError(f"{label} is not an image in a format that is read.", why=[why], fix=fix)
 
 
 def _order(data: bytes) -> str:
@@ -307,7 +307,7 @@ def _entries(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def _look_into_jpeg(source: _Source) -> _Found:
-    """Keep tables, frame and scans; find EXIF, XMP, and what lies behind the picture."""
+    """Keep tables, frame and scans; find EXIF, XMP, and what lies behind the image."""
     kept, exif, xmp, others, scans = [b"\xff\xd8"], b"", b"", 0, 0
     bits: dict[tuple[int, int], int] = {}
     ended = False
@@ -387,7 +387,7 @@ def _note_bits(scan: bytes, bits: dict[tuple[int, int], int]) -> None:
 
 
 def _views_beside(data: bytes) -> int:
-    """How many further pictures an MPO holds; previews and maps of depth or light are none."""
+    """How many further images an MPO holds; previews and maps of depth or light are none."""
     for tag, _, size, value in _entries(data):
         if tag == 0xB002:
             (at,) = struct.unpack(_order(data) + "I", value)
@@ -401,7 +401,7 @@ def _views_beside(data: bytes) -> int:
 
 
 def _look_into_png(source: _Source) -> _Found:
-    """Keep header, palette, transparency and pixels, these in one chunk; find what turns the picture."""
+    """Keep header, palette, transparency and pixels, these in one chunk; find what turns the image."""
     data = source.file.read()
     head, pixels, exif, frames, at = [data[:8]], [], b"", 1, 8
     texts: dict[bytes, bytes] = {}
@@ -560,7 +560,7 @@ def _look_into_tiff(source: _Source) -> _Found:
     elif 50706 in first:
         why, fix = "it is the raw data of a camera (DNG)", "develop it into a JPEG or TIFF first"
     elif tiff.value(first, 254) & 1 or tiff.value(first, 255) == 2 or tiff.has_larger_below(first):
-        why = "it begins with a thumbnail; the picture itself is raw data of a camera, or on another page"
+        why = "it begins with a thumbnail; the image itself is raw data of a camera, or on another page"
         fix = "develop it into a JPEG or TIFF first"
     if why:
         raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=fix)
@@ -637,7 +637,7 @@ def _look_into_jpeg2000(source: _Source) -> _Found:
     fine = any(_is_fine(data, match.start()) for match in re.finditer(rb"\xff[\x52\x53]", data))
     # A file may hold several codestreams, and OpenJPEG takes the first that its boxes lead to: each has to do.
     for match in re.finditer(rb"\xff\x4f\xff\x51.{38}", data, re.DOTALL):
-        # Of the picture the right and lower edges, the left and upper, and the same of the tiles; then the components.
+        # Of the image the right and lower edges, the left and upper, and the same of the tiles; then the components.
         x1, y1, x0, y0, tile_w, tile_h, tile_x, tile_y, components = struct.unpack_from(">8IH", match[0], 8)
         check_size((max(0, x1 - x0), max(0, y1 - y0)), source.length, source.label, source.max_pixels)
         tiles = math.ceil(max(0, x1 - tile_x) / max(1, tile_w)) * math.ceil(max(0, y1 - tile_y) / max(1, tile_h))
@@ -663,7 +663,7 @@ def _is_fine(data: bytes, at: int) -> bool:
     with_precincts = bool(style and style[0] & 1)
     if len(body) != 5 + (body[0] + 1 if with_precincts else 0):
         return False
-    # Powers of two, from the smallest picture to the whole; each has half the sides of the next, and may have of them.
+    # Powers of two, from the smallest image to the whole; each has half the sides of the next, and may have of them.
     precincts = reversed(body[5:])
     fine = any(min(sides & 15, sides >> 4) < 4 - halved for halved, sides in enumerate(precincts))
     return fine or body[1] + body[2] + 4 < 8

@@ -1,4 +1,4 @@
-"""Faces drawn on pictures."""
+"""Faces drawn on images."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ INK = (0, 30, 16)
 
 
 def draw_faces(image: ImageSource | Decoded, faces: Detections) -> Image.Image:
-    """Return a copy of the picture with each face's box, score and landmarks.
+    """Return a copy of the image with each face's box, score and landmarks.
 
-    Lines and letters grow with the picture, so that they can be seen when it is shown at screen size.
+    Lines and letters grow with the image, so that they can be seen when it is shown at screen size.
 
     Args:
         image: as :func:`polyface.read_image` takes it, or what :meth:`polyface.FaceDetector.read` returned.
-        faces: in pixels of that picture; of a draft, in those of the whole picture.
+        faces: in pixels of that image; of a draft, in those of the whole image.
     """
-    picture = Image.fromarray(image.pixels if isinstance(image, Decoded) else read_image(image))
+    drawing = Image.fromarray(image.pixels if isinstance(image, Decoded) else read_image(image))
     if isinstance(image, Decoded) and not image.whole:
         height, width = image.shape
-        scale = np.array([picture.width / width, picture.height / height], np.float32)
+        scale = np.array([drawing.width / width, drawing.height / height], np.float32)
         marks = None if faces.landmarks is None else faces.landmarks * scale
         faces = attrs.evolve(faces, boxes=faces.boxes * np.tile(scale, 2), landmarks=marks)
-    pen = ImageDraw.Draw(picture)
-    thin = max(2, round(max(picture.size) / 500))
+    pen = ImageDraw.Draw(drawing)
+    thin = max(2, round(max(drawing.size) / 500))
     font = ImageFont.load_default(size=7 * thin)
     # The best face last, so that its label lies on top.
     for index in reversed(range(len(faces))):
@@ -44,10 +44,10 @@ def draw_faces(image: ImageSource | Decoded, faces: Detections) -> Image.Image:
         pen.rectangle((x1, y1, x2, y2), outline=BOX, width=thin)
         label = f"{faces.scores[index]:.2f}"
         left, top, right, bottom = pen.textbbox((x1, y1), label, font=font, anchor="lb")
-        shift = max(0.0, -top)  # a label above the picture's edge moves inside
+        shift = max(0.0, -top)  # a label above the image's edge moves inside
         pen.rectangle((left - thin, top + shift - thin, right + thin, bottom + shift), fill=BOX)
         pen.text((x1, y1 + shift), label, font=font, fill=INK, anchor="lb")
         for x, y in [] if faces.landmarks is None else faces.landmarks[index].tolist():
             radius = max(1.0, min(1.5 * thin, (x2 - x1) / 20))
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=LANDMARK)
-    return picture
+    return drawing

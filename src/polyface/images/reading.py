@@ -1,8 +1,4 @@
-"""Pictures: read, check, resize, pad and normalise them; and bring results back into their pixels.
-
-A picture is an RGB uint8 array ``(H, W, 3)`` here. Coordinates are measured from the outer edge of its top-left pixel,
-so a picture of width W spans x from 0 to W, and resizing by a factor multiplies coordinates by it.
-"""
+"""Images: from whatever a user has to an RGB uint8 array ``(H, W, 3)``, checked."""
 
 from __future__ import annotations
 
@@ -26,18 +22,16 @@ from polyface.errors import ImageError, PolyfaceError, quoted, reason_of
 from polyface.images.decoding import LONGEST, Opened, check_size, continuations, open_file, prepare_memory
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
-    from polyface.plugins.records import Preprocess
+    from polyface.arrays import ImageArray
 
-    Picture: TypeAlias = npt.NDArray[np.uint8]
     ImageSource: TypeAlias = (
         npt.NDArray[Any] | Image.Image | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
     )
 
 LOG = logging.getLogger("polyface.images")
 
-# By EXIF orientation: of the turned picture the view that has the pixels where the file has them.
-_VIEWS: dict[int, Callable[[Picture], Picture]] = {
+# By EXIF orientation: of the turned image the view that has the pixels where the file has them.
+_VIEWS: dict[int, Callable[[ImageArray], ImageArray]] = {
     2: lambda turned: turned[:, ::-1],
     3: lambda turned: turned[::-1, ::-1],
     4: lambda turned: turned[::-1],
@@ -50,9 +44,6 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 STRIP = 2**20
 """Pixels that are copied out of a PIL image at a time."""
 
-PADDING = 2**24
-"""Pixels that padding may add to a network's input beside as many again as the picture has there: one that is a pixel
-wide would cost as much as one of 32 times its pixels."""
 
 DRAFT = 2
 """A draft has at least so many times the width and height that are wanted; benchmarks/README.md has what that costs."""
@@ -62,14 +53,14 @@ WANTED = "an RGB uint8 array (H, W, 3), a PIL image, a path, or the bytes of an 
 
 @frozen(kw_only=True, eq=False)
 class Decoded:
-    """A picture as it was decoded: whole, or as a draft.
+    """An image as it was decoded: whole, or as a draft.
 
     Args:
-        pixels: RGB uint8 ``(h, w, 3)``; of a draft fewer than the picture has.
-        shape: height and width of the whole picture as shown, in pixels.
+        pixels: RGB uint8 ``(h, w, 3)``; of a draft fewer than the image has.
+        shape: height and width of the whole image as shown, in pixels.
     """
 
-    pixels: Picture
+    pixels: ImageArray
     shape: tuple[int, int]
 
     @property
@@ -78,8 +69,8 @@ class Decoded:
         return self.pixels.shape[:2] == self.shape
 
 
-def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> Picture:
-    """Return a picture as an RGB uint8 array ``(H, W, 3)``, turned as its EXIF orientation says.
+def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> ImageArray:
+    """Return an image as an RGB uint8 array ``(H, W, 3)``, turned as its EXIF orientation says.
 
     Grey becomes RGB; 16-bit is scaled to 8; transparent pixels lie on white, but where all are transparent the alpha
     means nothing and the colours are taken. Of an animation, or several pages, the first is taken. The logger
@@ -109,14 +100,14 @@ def decode(
     formats: Sequence[str] = (),
     max_pixels: int | None = None,
 ) -> Decoded:
-    """Return a picture as :func:`read_image` does; a JPEG file as a draft, where that will do.
+    """Return an image as :func:`read_image` does; a JPEG file as a draft, where that will do.
 
     A draft has 1/2, 1/4 or 1/8 of the width and height, rounded up: what the JPEG decoder gives for a part of the work.
     They are never less than ``DRAFT`` times what is wanted.
 
     Args:
         source: as of :func:`read_image`.
-        scale: from the picture's height and width to the factor on them at which it is wanted; ``None`` wants it whole.
+        scale: from the image's height and width to the factor on them at which it is wanted; ``None`` wants it whole.
         formats: as of :func:`read_image`.
         max_pixels: as of :func:`read_image`; a draft counts by its own pixels.
 
@@ -142,7 +133,7 @@ def decode(
         with _refusals("the open file"):
             return _decode(io.BytesIO(_read(source)), "the open file", scale, formats, max_pixels)
     else:
-        raise ImageError(f"A {type(source).__name__} is not a picture; wanted: {WANTED}.")
+        raise ImageError(f"A {type(source).__name__} is not an image; wanted: {WANTED}.")
     return Decoded(pixels=pixels, shape=_shape(pixels))
 
 
@@ -234,7 +225,7 @@ def _simplejpeg() -> Any:
         return None
 
 
-def _by_simplejpeg(opened: Opened) -> Picture | None:
+def _by_simplejpeg(opened: Opened) -> ImageArray | None:
     """The pixels of an upright RGB JPEG, without the copies that Pillow takes; they are the same.
 
     ``None`` where Pillow has to do it, damaged files among them: it says what is wrong, or mends it.
@@ -243,13 +234,13 @@ def _by_simplejpeg(opened: Opened) -> Picture | None:
     if _simplejpeg() is None or not opened.jpeg or image.mode != "RGB" or opened.orientation != 1:
         return None
     try:
-        pixels: Picture = _simplejpeg().decode_jpeg(opened.jpeg, "RGB", fastdct=False, fastupsample=False)
+        pixels: ImageArray = _simplejpeg().decode_jpeg(opened.jpeg, "RGB", fastdct=False, fastupsample=False)
     except ValueError:
         return None
     return pixels if pixels.shape[:2] == (image.height, image.width) else None
 
 
-def _shape(pixels: Picture) -> tuple[int, int]:
+def _shape(pixels: ImageArray) -> tuple[int, int]:
     return pixels.shape[0], pixels.shape[1]
 
 
@@ -263,13 +254,13 @@ def _draft(image: Image.Image, orientation: int, scale: Callable[[int, int], flo
 
 @contextlib.contextmanager
 def _refusals(label: str, *, closed: bool = False) -> Iterator[None]:
-    """Turn whatever a decoder raises into an ``ImageError`` about the picture."""
+    """Turn whatever a decoder raises into an ``ImageError`` about the image."""
     try:
         yield
     except PolyfaceError:
         raise
     except MemoryError as error:
-        raise ImageError(f"{label} does not fit into memory.", fix="shrink the picture first") from error
+        raise ImageError(f"{label} does not fit into memory.", fix="shrink the image first") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"{label} has too many pixels for Pillow.",
@@ -301,8 +292,8 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _VIEWS else 1
 
 
-def _from_pil(image: Image.Image, label: str, orientation: int) -> Picture:
-    """The pixels as RGB, copied in strips: converting and copying it whole holds a large picture four times over."""
+def _from_pil(image: Image.Image, label: str, orientation: int) -> ImageArray:
+    """The pixels as RGB, copied in strips: converting and copying it whole holds a large image four times over."""
     if image.width < 1 or image.height < 1:
         raise ImageError(f"{label} has no pixels: it is {image.width}x{image.height}.")
     image.load()
@@ -323,7 +314,7 @@ def _from_pil(image: Image.Image, label: str, orientation: int) -> Picture:
     return turned
 
 
-def _copy(image: Image.Image, pixels: Picture, convert: Callable[[Image.Image], tuple[Any, int]]) -> int:
+def _copy(image: Image.Image, pixels: ImageArray, convert: Callable[[Image.Image], tuple[Any, int]]) -> int:
     """Copy an image strip by strip; return the highest of the numbers that came with the strips."""
     width = min(image.width, STRIP)
     height = max(1, STRIP // width)
@@ -367,7 +358,7 @@ def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return (values.astype(np.uint32) + 128) // 257
 
 
-def _from_array(array: npt.NDArray[Any]) -> Picture:
+def _from_array(array: npt.NDArray[Any]) -> ImageArray:
     was = f"an array of shape {array.shape} and dtype {array.dtype}"
     if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         fix = "(image * 255).round().astype('uint8') for values in 0-1" if array.dtype.kind == "f" else ""
@@ -376,7 +367,7 @@ def _from_array(array: npt.NDArray[Any]) -> Picture:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         fix = "image.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        fix = fix or ("pass the pictures of a batch as a list to detect_batch" if array.ndim == 4 else "")
+        fix = fix or ("pass the images of a batch as a list to detect_batch" if array.ndim == 4 else "")
         raise ImageError(f"Got {was}; wanted: {WANTED}.", fix=fix)
     if 0 in array.shape:
         raise ImageError(f"Got {was}, which has no pixels; wanted: {WANTED}.")
@@ -387,132 +378,3 @@ def _from_array(array: npt.NDArray[Any]) -> Picture:
     if array.shape[2] == 4:
         return _from_pil(Image.fromarray(array), "the array", 1)
     return array
-
-
-@frozen(kw_only=True)
-class Frame:
-    """How a picture lies in the network's input: scaled to ``width`` by ``height``, at the top left of the padding.
-
-    Args:
-        picture_width: of the picture, in pixels; ``picture_height`` likewise.
-        width: of the picture after scaling; ``height`` likewise.
-        net_width: of the network's input, padding included; ``net_height`` likewise.
-    """
-
-    picture_width: int
-    picture_height: int
-    width: int
-    height: int
-    net_width: int
-    net_height: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the network's input, which pictures of one batch share."""
-        return self.net_height, self.net_width
-
-
-def frame_of(
-    picture_height: int,
-    picture_width: int,
-    preprocess: Preprocess,
-    *,
-    min_side: int,
-    pad_to: int,
-    scale: float = 1.0,
-    infer_size: tuple[int, int] | None = None,
-    fit: str = "letterbox",
-) -> Frame:
-    """Return how a picture of that size goes into the network.
-
-    Args:
-        picture_height: in pixels.
-        picture_width: in pixels.
-        preprocess: the detector's; its ``stride`` is kept whatever ``pad_to`` is.
-        min_side: the least height and width of the network's input, in pixels.
-        pad_to: height and width are padded to a multiple of this, in pixels.
-        scale: the factor on the picture's sides.
-        infer_size: height and width of the network's input, in pixels; decides alone, and enlarges small pictures.
-        fit: how the picture fills ``infer_size``: ``"letterbox"`` scales both sides alike and pads, ``"stretch"`` does
-            not.
-
-    Raises:
-        ImageError: padding would add more than the picture's own pixels and ``PADDING`` more.
-    """
-    if infer_size is not None:
-        return _fixed_frame(picture_height, picture_width, *infer_size, stretch=fit == "stretch")
-    width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
-    multiple = math.lcm(preprocess.stride, pad_to)
-    net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
-    if net_width * net_height > 2 * width * height + PADDING:
-        raise ImageError(
-            f"The picture, {width}x{height} pixels for the network, would be padded to {net_width}x{net_height}.",
-            why=[f"padding may add as many pixels as it has, and {PADDING:,} more"],
-            fix="lower pad_to or max_side, or cut a long thin picture into parts",
-        )
-    return Frame(
-        picture_width=picture_width,
-        picture_height=picture_height,
-        width=width,
-        height=height,
-        net_width=net_width,
-        net_height=net_height,
-    )
-
-
-def _fixed_frame(picture_height: int, picture_width: int, net_height: int, net_width: int, *, stretch: bool) -> Frame:
-    width, height = net_width, net_height
-    if not stretch:
-        scale = min(net_height / picture_height, net_width / picture_width)
-        width, height = (max(1, round(side * scale)) for side in (picture_width, picture_height))
-    return Frame(
-        picture_width=picture_width,
-        picture_height=picture_height,
-        width=width,
-        height=height,
-        net_width=net_width,
-        net_height=net_height,
-    )
-
-
-def prepare(
-    pictures: Sequence[Picture], frames: Sequence[Frame], preprocess: Preprocess, out: FloatArray | None = None
-) -> FloatArray:
-    """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for pictures whose frames share one shape.
-
-    Shrinking is anti-aliased (Pillow's bilinear filter widens with the factor).
-
-    Args:
-        pictures: RGB uint8 arrays ``(h, w, 3)``.
-        frames: how each lies in the input.
-        preprocess: the detector's.
-        out: where to write it, every number of it; a new array by default.
-    """
-    batch = np.empty((len(pictures), 3, *frames[0].shape), np.float32) if out is None else out
-    order = (0, 1, 2) if preprocess.channels == "rgb" else (2, 1, 0)
-    for picture, frame, planes in zip(pictures, frames, batch, strict=True):
-        scaled = picture
-        if (frame.height, frame.width) != picture.shape[:2]:
-            size = (frame.width, frame.height)
-            scaled = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-        planes[:, frame.height :] = planes[:, : frame.height, frame.width :] = preprocess.pad_value
-        for plane, channel, mean, std in zip(planes, order, preprocess.mean, preprocess.std, strict=True):
-            inside = plane[: frame.height, : frame.width]
-            inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
-            inside -= np.float32(mean)
-            if std != 1:
-                inside /= np.float32(std)
-    return batch
-
-
-def restore(points: FloatArray, frame: Frame) -> FloatArray:
-    """Return network coordinates ``(..., 2k)`` or ``(..., 2)``, x and y in turn, in pixels of the picture.
-
-    Args:
-        points: boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32.
-        frame: how the picture lay in the network's input.
-    """
-    pairs = points.shape[-1] // 2
-    scale = np.array([frame.picture_width / frame.width, frame.picture_height / frame.height] * pairs, np.float32)
-    restored: FloatArray = points * scale
-    return restored

@@ -1,8 +1,8 @@
-"""Which formats of pictures are read, and how their files end: the one place that says it.
+"""Which formats of images are read, and how their files end: the one place that says it.
 
-The formats are those that cameras, phones, scanners, browsers and data sets give pictures in, by Pillow's names. Others
+The formats are those that cameras, phones, scanners, browsers and data sets give images in, by Pillow's names. Others
 that Pillow knows are read only where ``formats`` asks for them: some run a program (``EPS`` runs Ghostscript), many are
-no pictures, and each is more code that untrusted bytes can reach.
+no images, and each is more code that untrusted bytes can reach.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a runtime freed goes back to the system, where the process grows over pictures of ever new shapes.
+"""What a runtime freed goes back to the system, where the process grows over images of ever new shapes.
 
 The C library keeps freed memory for the next request. Layers of a new shape are of other sizes, so that holes are left
 which none fits, and new memory is taken beside them: after 500 shapes PyTorch held twice what it needed.
@@ -10,11 +10,12 @@ import contextlib
 import ctypes
 import functools
 import mmap
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 RECENT, RUNS = 32, 3
-"""A shape is known that ran three times and is among the latest 32. Once is not enough: ever new pictures share one by
+"""A shape is known that ran three times and is among the latest 32. Once is not enough: ever new images share one by
 chance, and what such a run leaves would stay."""
 
 SLACK = 1.1
@@ -32,18 +33,20 @@ class Trimmer:
     def __init__(self, resident: Callable[[], int] | None = None, trim: Callable[[], None] | None = None) -> None:
         self._resident = resident or resident_memory
         self._trim = trim or give_back
-        self._runs: dict[tuple[int, ...], int] = {}  # by shape, the latest last
+        self._runs: dict[tuple[Hashable, ...], int] = {}  # by shape, the latest last
         self._left = 0
+        self._lock = threading.Lock()
 
-    def ran(self, shape: tuple[int, ...]) -> None:
-        """Take note of a run of the network at this shape of its input."""
-        runs = self._runs.pop(shape, 0)
-        self._runs[shape] = min(runs + 1, RUNS)
-        for oldest in list(self._runs)[:-RECENT]:
-            self._runs.pop(oldest, None)  # another thread may have been first
-        if runs < RUNS and self._resident() > SLACK * self._left:
-            self._trim()
-            self._left = self._resident()
+    def ran(self, shape: tuple[Hashable, ...]) -> None:
+        """Take note of a run at this shape of the input of a network, which may be named in it."""
+        with self._lock:
+            runs = self._runs.pop(shape, 0)
+            self._runs[shape] = min(runs + 1, RUNS)
+            for oldest in list(self._runs)[:-RECENT]:
+                del self._runs[oldest]
+            if runs < RUNS and self._resident() > SLACK * self._left:
+                self._trim()
+                self._left = self._resident()
 
 
 def resident_memory() -> int:
@@ -69,3 +72,7 @@ def _malloc_trim() -> Callable[[int], int] | None:
         trim: Callable[[int], int] = function
         return trim
     return None
+
+
+process = Trimmer()
+"""The one of this process: memory is the process's, however many detectors it has."""

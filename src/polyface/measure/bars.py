@@ -1,4 +1,4 @@
-"""The picture of a benchmark: pictures a second."""
+"""The image of a benchmark: images a second."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def empty(path: Path, rows: int) -> Any:
     Raises:
         EvaluationError: matplotlib is not installed, or does not write files of that ending.
     """
-    return figure(path, "Benchmark pictures", (8, 1.6 + ROW * rows))
+    return figure(path, "Benchmark images", (8, 1.6 + ROW * rows))
 
 
 def draw(drawing: Any, path: Path, rows: Sequence[tuple[str, Measurement, float]], title: str) -> None:
-    """Draw a bar for each measurement, with a line from quartile to quartile and its ratio, and write the picture.
+    """Draw a bar for each measurement, with a line from quartile to quartile and its ratio, and write the image.
 
     Args:
         drawing: from :func:`empty`.
@@ -31,10 +31,10 @@ def draw(drawing: Any, path: Path, rows: Sequence[tuple[str, Measurement, float]
         rows: the label, what was measured, and the ratio to the first row of its size.
         title: above it.
     """
-    axes = drawing.add_subplot(xlabel="Pictures per second, and quartiles")
+    axes = drawing.add_subplot(xlabel="Images per second, and quartiles")
     drawing.suptitle(title, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
-    rates = [measured.pictures_per_second for _, measured, _ in rows]
+    rates = [measured.images_per_second for _, measured, _ in rows]
     spread = []
     for _, measured, _ in rows:
         low, median, high = measured.quartiles

@@ -2,7 +2,7 @@
 
 What ``polyface compare`` and the tests of every cell measure, and what a plugin's own tests may::
 
-    expected, actual = reference.raw_heads([picture]), mine.raw_heads([picture])
+    expected, actual = reference.raw_heads([image]), mine.raw_heads([image])
     assert max(head.relative.max for head in compare_heads(expected, actual)) <= TOLERANCES["fp32"].heads
 
 Heads are compared number by number. Faces are matched first, and two discontinuities are set apart: a face whose score
@@ -24,7 +24,7 @@ from polyface.errors import ConfigError, ContractError
 from polyface.measure.tolerances import TOLERANCES, Tolerance
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray, IndexArray
+    from polyface.arrays import FloatArray, IndexArray
     from polyface.results import Detections
 
     Float64Array: TypeAlias = npt.NDArray[np.float64]
@@ -184,7 +184,7 @@ def match(expected: FloatArray, actual: FloatArray) -> list[tuple[int, int]]:
 def compare_faces(
     expected: Detections, actual: Detections, tolerance: Tolerance, *, score_threshold: float, iou_threshold: float
 ) -> FaceDifference:
-    """Return how the faces of one picture differ.
+    """Return how the faces of one image differ.
 
     A face without a partner is *near a threshold* if its score is within the tolerance of ``score_threshold``; or if
     the other run's NMS may have dropped it for a face of its own: they overlap by ``iou_threshold``, give or take
@@ -246,7 +246,7 @@ def _largest(expected: FloatArray, actual: FloatArray) -> float:
 
 
 def merge_faces(parts: Sequence[FaceDifference]) -> FaceDifference:
-    """Return the difference over several pictures: sums of what is counted, the worst of what is measured."""
+    """Return the difference over several images: sums of what is counted, the worst of what is measured."""
     pairs = sum(part.matched for part in parts)
     return FaceDifference(
         **{

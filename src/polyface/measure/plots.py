@@ -1,4 +1,4 @@
-"""Pictures of what was measured; the precision-recall picture."""
+"""Images of what was measured; the precision-recall image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polyface.measure.widerface import Curve, needs
 from polyface.storage.files import atomic_write
 
 
-def figure(path: Path, purpose: str = "Precision-recall pictures", size: tuple[float, float] = (6, 5)) -> Any:
+def figure(path: Path, purpose: str = "Precision-recall images", size: tuple[float, float] = (6, 5)) -> Any:
     """Return an empty figure that can be written to ``path``; made before the work, so that nothing is done in vain.
 
     Args:
@@ -24,10 +24,10 @@ def figure(path: Path, purpose: str = "Precision-recall pictures", size: tuple[f
         EvaluationError: matplotlib is not installed, or does not write files of that ending.
     """
     drawing = needs("matplotlib.figure", purpose).Figure(figsize=size, layout="constrained")
-    endings = set(drawing.canvas.get_supported_filetypes()) - {"pgf"}  # which is text for LaTeX, and no picture
+    endings = set(drawing.canvas.get_supported_filetypes()) - {"pgf"}  # which is text for LaTeX, and no image
     if path.suffix.lower()[1:] not in endings:
         raise EvaluationError(
-            f"matplotlib writes no picture named {path}.",
+            f"matplotlib writes no image named {path}.",
             why=[f"it writes {', '.join(sorted(endings))}"],
             fix="--plot NAME.png",
         )
@@ -35,7 +35,7 @@ def figure(path: Path, purpose: str = "Precision-recall pictures", size: tuple[f
 
 
 def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> None:
-    """Draw each subset's precision over its recall, from the highest threshold to the lowest, and write the picture.
+    """Draw each subset's precision over its recall, from the highest threshold to the lowest, and write the image.
 
     Raises:
         EvaluationError: it cannot be written.
@@ -53,7 +53,7 @@ def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> N
 
 
 def save(drawing: Any, path: Path) -> None:
-    """Write the picture, whole or not at all, and the folder it lies in."""
+    """Write the image, whole or not at all, and the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     drawing.savefig(data, format=path.suffix[1:].lower(), dpi=120)

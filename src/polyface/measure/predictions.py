@@ -1,6 +1,6 @@
-"""Predictions in WIDER FACE's text format: a file a picture, below a folder an event.
+"""Predictions in WIDER FACE's text format: a file an image, below a folder an event.
 
-A file holds the picture's name, the number of faces, and for each face a line of x, y, width, height and score.
+A file holds the image's name, the number of faces, and for each face a line of x, y, width, height and score.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ def as_rows(faces: Detections) -> Array:
 
 
 def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Array]:
-    """Return the predictions of each picture, ``(N, 5)``: x, y, width, height and score.
+    """Return the predictions of each image, ``(N, 5)``: x, y, width, height and score.
 
     Args:
         folder: with a folder an event.
-        names: the pictures, ``event/picture`` without ``.jpg``.
+        names: the images, ``event/image`` without ``.jpg``.
 
     Raises:
-        EvaluationError: a picture has no file, or a file is not in the format; says which.
+        EvaluationError: an image has no file, or a file is not in the format; says which.
     """
     wanted = list(names)
     missing = [name for name in wanted if not _place(folder, name).is_file()]
     if missing:
         raise EvaluationError(
-            f"{folder} has no predictions for {len(missing)} of {len(wanted)} pictures.",
+            f"{folder} has no predictions for {len(missing)} of {len(wanted)} images.",
             why=[first_of(missing)],
-            fix="write them, with 0 where nothing was found; or --images DIR with the pictures that have predictions",
+            fix="write them, with 0 where nothing was found; or --images DIR with the images that have predictions",
         )
     return {name: read_prediction(_place(folder, name)) for name in wanted}
 
@@ -128,7 +128,7 @@ class ResultsFolder:
         return _place(self.predictions, name).is_file()
 
     def add(self, name: str, rows: Array) -> None:
-        """Write the predictions of a picture, ``(N, 5)``: x, y, width, height and score.
+        """Write the predictions of an image, ``(N, 5)``: x, y, width, height and score.
 
         Raises:
             OSError: it cannot be written, or the folder is no longer where it was.

@@ -25,18 +25,18 @@ from attrs import field, frozen, mutable
 from PIL import Image
 
 from polyface._version import __version__
+from polyface.building import create_detector
 from polyface.errors import PolyfaceError, UnsupportedError, described, fixes
 from polyface.images.reading import read_image
 from polyface.machine.cores import usable_cores
-from polyface.pipeline.detector import create_detector
 from polyface.settings.config import Config
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from polyface.images.reading import Picture
+    from polyface.arrays import ImageArray
 
-    Call: TypeAlias = Callable[[list[Picture]], object]
+    Call: TypeAlias = Callable[[list[ImageArray]], object]
 
 TURN = 0.1
 """A turn is one call, or as many as fit into so many seconds; its time is their median."""
@@ -51,11 +51,11 @@ WIDER = 128
 
 @frozen(kw_only=True)
 class Samples:
-    """The pictures of each round.
+    """The images of each round.
 
     Args:
         size: height and width, in pixels; ``None`` leaves those of files as they are.
-        batch: how many pictures a call gets.
+        batch: how many images a call gets.
         paths: files, taken in turn; without them it is random noise, the same in every round.
         seed: of the noise.
         formats: as of :func:`polyface.read_image`.
@@ -69,8 +69,8 @@ class Samples:
     formats: tuple[str, ...] = ()
     max_pixels: int | None = None
 
-    def pictures(self, number: int) -> list[Picture]:
-        """Return the pictures of a round.
+    def images(self, number: int) -> list[ImageArray]:
+        """Return the images of a round.
 
         Raises:
             ImageError: a file cannot be read.
@@ -82,11 +82,11 @@ class Samples:
         paths = [self.paths[(first + place) % len(self.paths)] for place in range(self.batch)]
         return [self._sized(read_image(path, formats=self.formats, max_pixels=self.max_pixels)) for path in paths]
 
-    def _sized(self, picture: Picture) -> Picture:
+    def _sized(self, image: ImageArray) -> ImageArray:
         if self.size is None:
-            return picture
+            return image
         height, width = self.size
-        return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 @frozen(kw_only=True)
@@ -139,12 +139,12 @@ class Measurement:
         return low, median, high
 
     @property
-    def pictures_per_second(self) -> float:
+    def images_per_second(self) -> float:
         """From the median."""
         return self.contender.samples.batch / self.quartiles[1]
 
     def times_as_fast(self, other: Measurement) -> float:
-        """Return how many pictures this one does while the other does one: the median of the rounds they share."""
+        """Return how many images this one does while the other does one: the median of the rounds they share."""
         pairs = zip(self.seconds, other.seconds, strict=False)  # an interrupted round has not all
         batches = self.contender.samples.batch / other.contender.samples.batch
         return statistics.median(batches * theirs / ours for ours, theirs in pairs)
@@ -156,7 +156,7 @@ def polyface_detector(config: Config) -> tuple[Call, dict[str, Any]]:
     run = detector.execution
     return detector.detect_batch, {
         "backend": detector.backend.name,
-        "route": detector.route.description,
+        "route": detector.route,
         "device": run.device,
         "precision": run.precision,
         "threads": run.threads,
@@ -323,40 +323,40 @@ def _take_turns(contender: Contender, connection: Connection) -> None:
     started = time.perf_counter()
     call, facts = contender.make()
     load = time.perf_counter() - started
-    pictures = contender.samples.pictures(0)
-    first_call = _seconds(call, pictures)
+    images = contender.samples.images(0)
+    first_call = _seconds(call, images)
     connection.send({"facts": dict(facts), "load": load, "first_call": first_call})
-    seen = {_shapes(pictures)}
+    seen = {_shapes(images)}
     while (number := connection.recv()) is not None:
-        pictures = contender.samples.pictures(number)
-        if _shapes(pictures) not in seen:  # what a new shape costs is a figure of its own
-            seen.add(_shapes(pictures))
-            call(pictures)
-        connection.send({"seconds": _turn(call, pictures)})
+        images = contender.samples.images(number)
+        if _shapes(images) not in seen:  # what a new shape costs is a figure of its own
+            seen.add(_shapes(images))
+            call(images)
+        connection.send({"seconds": _turn(call, images)})
     # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
-    new_shape = statistics.median(_extra(call, pictures, WIDER * (1 + place)) for place in range(NEW_SHAPES))
+    new_shape = statistics.median(_extra(call, images, WIDER * (1 + place)) for place in range(NEW_SHAPES))
     connection.send({"peak_memory": int(peak[1]) * 1024 if peak else None, "new_shape": new_shape})
 
 
-def _seconds(call: Call, pictures: list[Picture]) -> float:
+def _seconds(call: Call, images: list[ImageArray]) -> float:
     started = time.perf_counter()
-    call(pictures)
+    call(images)
     return time.perf_counter() - started
 
 
-def _turn(call: Call, pictures: list[Picture]) -> float:
+def _turn(call: Call, images: list[ImageArray]) -> float:
     end = time.perf_counter() + TURN
-    seconds = [_seconds(call, pictures)]
+    seconds = [_seconds(call, images)]
     while time.perf_counter() < end:
-        seconds.append(_seconds(call, pictures))
+        seconds.append(_seconds(call, images))
     return statistics.median(seconds)
 
 
-def _shapes(pictures: list[Picture]) -> tuple[tuple[int, ...], ...]:
-    return tuple(picture.shape for picture in pictures)
+def _shapes(images: list[ImageArray]) -> tuple[tuple[int, ...], ...]:
+    return tuple(image.shape for image in images)
 
 
-def _extra(call: Call, pictures: list[Picture], columns: int) -> float:
-    wider = [np.pad(picture, ((0, 0), (0, columns), (0, 0))) for picture in pictures]
+def _extra(call: Call, images: list[ImageArray], columns: int) -> float:
+    wider = [np.pad(image, ((0, 0), (0, columns), (0, 0))) for image in images]
     return _seconds(call, wider) - _turn(call, wider)

@@ -1,11 +1,11 @@
 """Average precision on WIDER FACE, as its official evaluation computes it, and the ground truth it needs.
 
 The protocol is that of ``eval_tools`` at http://shuoyang1213.me/WIDERFACE/. Scores are normalised to [0, 1] over all
-pictures. In each picture, from the highest score on, a detection goes to the face it overlaps most, the first of
+images. In each image, from the highest score on, a detection goes to the face it overlaps most, the first of
 equals, if that is by an IoU of 0.5 or more, where sides count one pixel more than the difference of their coordinates.
 The first detection of a face that the subset counts is a hit; a later one is a false positive, as is one that goes to
 no face; one that goes to a face the subset does not count is set apart. Precision and recall are taken at 1000
-thresholds, and the area is that under the precision made monotonous. A picture for which the ground truth lists no box
+thresholds, and the area is that under the precision made monotonous. An image for which the ground truth lists no box
 at all adds nothing.
 
 ``polyface evaluate widerface`` does all this for a detector. In Python, with the files that it or anyone else wrote::
@@ -46,12 +46,12 @@ LARGEST = 1e9
 """No coordinate, side or score means more than this; beyond it areas and normalised scores lose their digits."""
 
 ROWS = 1024
-"""Detections that are compared with all faces of a picture at a time, to bound memory."""
+"""Detections that are compared with all faces of an image at a time, to bound memory."""
 
 
 @frozen(kw_only=True, eq=False)
 class Truth:
-    """The faces of one picture.
+    """The faces of one image.
 
     Args:
         boxes: ``(G, 4)`` float64: x, y, width, height in pixels, as the data set lists them: sides may be 0 or less.
@@ -98,17 +98,17 @@ def precision_recall(truth: Mapping[str, Truth], found: Mapping[str, npt.NDArray
     is the one point that they make.
 
     Args:
-        truth: by picture.
-        found: for the same pictures, ``(N, 5)``: x, y, width, height and score, in any order.
+        truth: by image.
+        found: for the same images, ``(N, 5)``: x, y, width, height and score, in any order.
 
     Raises:
-        EvaluationError: the pictures are not the same, or an array is of another shape or not of finite numbers.
+        EvaluationError: the images are not the same, or an array is of another shape or not of finite numbers.
     """
     odd = sorted(truth.keys() ^ found.keys())
     if odd:
         raise EvaluationError(
-            f"Ground truth and predictions are not of the same pictures: {first_of(odd)}.",
-            fix="give each picture of the ground truth its predictions, empty (0, 5) where there are none",
+            f"Ground truth and predictions are not of the same images: {first_of(odd)}.",
+            fix="give each image of the ground truth its predictions, empty (0, 5) where there are none",
         )
     rows = {name: _checked(name, found[name]) for name in truth}
     scores = np.concatenate([np.empty(0), *(each[:, 4] for each in rows.values())])
@@ -182,12 +182,12 @@ def _judged(best: Indices, counted: Mask) -> tuple[Mask, Mask]:
 
 
 def read_truth(path: Path) -> dict[str, Truth]:
-    """Return the faces of every picture of the validation set, by ``event/picture`` without ``.jpg``.
+    """Return the faces of every image of the validation set, by ``event/image`` without ``.jpg``.
 
     ``path`` is the folder of the official ``.mat`` files (``wider_face_val.mat`` and the lists of the subsets), or
     the data set's text file ``wider_face_val_bbx_gt.txt``. The text file names no subsets: where the lists lie by it
     they are taken from there; otherwise there is one subset, ``all``: the faces that are not marked invalid and have a
-    size. Its line of zeros for a picture without a face stays a box that nothing counts, as it is in
+    size. Its line of zeros for an image without a face stays a box that nothing counts, as it is in
     ``wider_face_val.mat``.
 
     Raises:
@@ -241,15 +241,15 @@ def _foreign(path: Path, name: str) -> EvaluationError:
 
 
 def _from_mat(path: Path, also: str = "") -> Iterator[tuple[str, Array, Indices]]:
-    """Name and boxes of each picture, and its entry of another table of whole numbers."""
+    """Name and boxes of each image, and its entry of another table of whole numbers."""
     wanted = ["event_list", "file_list", "face_bbx_list", *([also] if also else [])]
     try:
         found = read_tables(path, set(wanted))
         events, *tables = (_listed(found.get(table), table) for table in wanted)
         seen = set()
         for event, *rows in zip(events, *tables, strict=True):
-            for picture, *values in zip(*(_listed(row, "a table") for row in rows), strict=True):
-                name = _name(f"{_text(event)}/{_text(picture)}")
+            for image, *values in zip(*(_listed(row, "a table") for row in rows), strict=True):
+                name = _name(f"{_text(event)}/{_text(image)}")
                 if name in seen:
                     raise ValueError(f"{name} is there twice")
                 seen.add(name)
@@ -287,7 +287,7 @@ def _numbers(table: Table, name: str) -> Array:
 
 
 def _from_text(path: Path) -> dict[str, Array]:
-    """By picture, ``(G, 10)``: x, y, width, height, blur, expression, illumination, invalid, occlusion, pose."""
+    """By image, ``(G, 10)``: x, y, width, height, blur, expression, illumination, invalid, occlusion, pose."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -304,7 +304,7 @@ def _from_text(path: Path) -> dict[str, Array]:
         except (LookupError, ValueError) as error:
             raise EvaluationError(
                 f"{path} is not the text file of WIDER FACE's ground truth.",
-                why=[f"wanted at line {at + 1}: a picture, the number of faces, ten whole numbers a face; {error}"],
+                why=[f"wanted at line {at + 1}: an image, the number of faces, ten whole numbers a face; {error}"],
                 fix=f"name {TEXT} from wider_face_split.zip at http://shuoyang1213.me/WIDERFACE/",
             ) from error
         at += 2 + count
@@ -316,7 +316,7 @@ def _from_text(path: Path) -> dict[str, Array]:
 def _name(text: str) -> str:
     # Files are read and written by this name: it must not lead elsewhere.
     if not re.fullmatch(r"[^/\\\0]+/[^/\\\0]+", text) or {"..", "."} & set(text.split("/")):
-        raise ValueError(f"{text!r} is no event and picture")
+        raise ValueError(f"{text!r} is no event and image")
     return text
 
 

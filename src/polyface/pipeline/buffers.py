@@ -1,18 +1,17 @@
-"""Memory for the network's inputs, lent to one call at a time and used again."""
+"""Memory for the network's inputs, leased to one user at a time and used again."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
     Block: TypeAlias = npt.NDArray[np.uint8]
 
@@ -20,39 +19,70 @@ ALIGNMENT = 64
 """Bytes of a cache line, and of the widest registers."""
 
 KEPT = 4
-"""How many blocks wait to be lent again."""
+"""How many blocks wait to be leased again."""
 
 KEPT_BYTES = 32 * 1024 * 1024
 """A larger block is freed: beside the network that needs it, what fresh memory costs is small."""
 
 
-class Buffers:
-    """Blocks that calls borrow, one each, so that no two threads ever share one.
+class Lease:
+    """A part of a block, for one user until it is given back, from whatever thread.
 
-    Fresh memory costs a page fault for every 4 KiB, up to a millisecond for a picture. The block that was given back
-    last is lent first, and goes where it is too small; so a thread by itself keeps one, and never more than ``KEPT``
+    As a context manager it gives itself back, but not where an error ends its use: a runtime that failed may still be
+    reading it.
+
+    Attributes:
+        array: C-contiguous float32; what it holds is left from before.
+    """
+
+    def __init__(self, buffers: Buffers, block: Block, shape: tuple[int, ...], size: int) -> None:
+        self.array: FloatArray = block[:size].view(np.float32).reshape(shape)
+        self._buffers = buffers
+        self._block: Block | None = block
+
+    def give_back(self) -> None:
+        """Let the memory be leased again; twice is fine."""
+        block, self._block = self._block, None
+        if block is not None and len(block) <= KEPT_BYTES:
+            self._buffers.keep(block)
+
+    def __enter__(self) -> FloatArray:
+        return self.array
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.give_back()
+
+
+class Buffers:
+    """Blocks that are leased to one user each, so that no two threads ever share one.
+
+    Fresh memory costs a page fault for every 4 KiB, up to a millisecond for an image. The block that was given back
+    last is leased first, and goes where it is too small; so a thread by itself keeps one, and never more than ``KEPT``
     wait, of ``KEPT_BYTES`` at most.
     """
 
     def __init__(self) -> None:
         self._free: deque[Block] = deque(maxlen=KEPT)  # atomic at both ends; when full, the one unused longest goes
 
-    @contextlib.contextmanager
-    def lent(self, shape: tuple[int, ...]) -> Iterator[FloatArray]:
-        """Lend a C-contiguous float32 array of ``shape``; what it holds is left from before.
-
-        It is not lent again where an error ends its use: a runtime that failed may still be reading it.
+    def lease(self, shape: tuple[int, ...]) -> Lease:
+        """Lease an array of ``shape``.
 
         Raises:
             MemoryError: it does not fit.
         """
         size = math.prod(shape) * np.dtype(np.float32).itemsize
-        block = self._taken(size)
-        yield block[:size].view(np.float32).reshape(shape)
-        if len(block) <= KEPT_BYTES:
-            self._free.append(block)
+        return Lease(self, self._take(size), shape, size)
 
-    def _taken(self, size: int) -> Block:
+    def keep(self, block: Block) -> None:
+        """Take a block back."""
+        self._free.append(block)
+
+    def clear(self) -> None:
+        """Free what waits to be leased."""
+        self._free.clear()
+
+    def _take(self, size: int) -> Block:
         with contextlib.suppress(IndexError):
             block = self._free.pop()
             if len(block) >= size:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 KEPT_BYTES = 8 * 1024 * 1024
 """Those of an input of 1024x704 pixels are 0.35 MB for RetinaFace, and of its largest run 4 MB."""

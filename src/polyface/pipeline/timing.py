@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-STAGES = ("read", "prepare", "network", "decode", "nms")
-"""The stages of a call, in their order; ``polyface detect`` adds ``draw``."""
+STAGES = ("read", "prepare", "network", "trim", "decode", "nms")
+"""The stages of an image, in their order; ``polyface detect`` adds ``write``."""
 
 
 class Stopwatch:
-    """The seconds of one call, by picture and stage; it belongs to that call, so it is safe from threads.
+    """The seconds of a call, by image and stage. Stages may overlap, in several threads.
 
-    What is done for several pictures at once is shared out equally, so the seconds of all pictures add up to those of
-    the call.
+    What is done for several images at once is shared out equally, so that the seconds of all images add up to those of
+    the call, where no two stages overlap.
 
     Args:
-        on: whether to measure; off, a lap does nothing.
+        on: whether to measure; off, a stage costs next to nothing.
     """
 
     def __init__(self, *, on: bool) -> None:
         self._on = on
         self._seconds: defaultdict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(STAGES, 0.0))
-        self._last = time.perf_counter() if on else 0.0
+        self._lock = threading.Lock()
 
-    def lap(self, stage: str, pictures: Sequence[int]) -> None:
-        """Count the time since the last lap for a stage.
+    def stage(self, name: str, images: Sequence[int]) -> contextlib.AbstractContextManager[None]:
+        """Return a context whose seconds count for a stage.
 
         Args:
-            stage: one of :data:`STAGES`.
-            pictures: the numbers of those it was for; one that is named twice gets two shares.
+            name: one of :data:`STAGES`.
+            images: the indices of the images that it is for; an image with two views in a batch stands here twice, and
+                bears two shares.
         """
-        if not self._on:
-            return
-        now = time.perf_counter()
-        share = (now - self._last) / len(pictures)
-        for picture in pictures:
-            self._seconds[picture][stage] += share
-        self._last = now
+        return self._span(name, images) if self._on else contextlib.nullcontext()
 
-    def of(self, picture: int) -> dict[str, float] | None:
-        """Return a picture's seconds by stage; ``None`` if nothing was measured."""
-        return self._seconds[picture] if self._on else None
+    @contextlib.contextmanager
+    def _span(self, name: str, images: Sequence[int]) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            share = (time.perf_counter() - started) / len(images)
+            with self._lock:
+                for image in images:
+                    self._seconds[image][name] += share
+
+    def seconds(self, image: int) -> dict[str, float] | None:
+        """Return an image's seconds by stage; ``None`` if nothing was measured."""
+        return self._seconds[image] if self._on else None

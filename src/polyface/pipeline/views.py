@@ -1,9 +1,7 @@
-"""Test-time strategies: which views of a picture the network sees, and how what it finds there becomes one answer.
+"""Views: what a network sees of an image.
 
-There is one mechanism. A :class:`View` is the picture, or a crop of it, scaled and perhaps mirrored. What is found in
-each view is brought back into pixels of the picture (:func:`in_picture`), and what :func:`counted` leaves of it is
-:func:`merged` into one answer. The plain call is the strategy of one view; by default there are as many as faces of
-every size need (:func:`plan_views`).
+A :class:`View` is the image, or a crop of it, scaled and perhaps mirrored. The plain call has one view; by default there
+are as many as faces of every size need (:func:`plan_views`).
 """
 
 from __future__ import annotations
@@ -15,25 +13,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 from attrs import frozen
 
-from polyface.errors import ConfigError, ContractError, ImageError, nearest, quoted
-from polyface.images.reading import Frame, frame_of, restore
-from polyface.pipeline.nms import clusters, iou, nms, top_k
+from polyface.errors import ConfigError, ImageError
+from polyface.images.geometry import Placement, place_image
 from polyface.plugins.records import DetectorSpec, least_run
-from polyface.results import Detections
 
 if TYPE_CHECKING:
-    from polyface.images.reading import Picture
-    from polyface.plugins.protocols import FloatArray, IndexArray
+    from polyface.arrays import ImageArray
     from polyface.settings.config import Config
 
-    Mask: TypeAlias = npt.NDArray[np.bool_]
 
 Crop: TypeAlias = tuple[int, int, int, int]
-"""x1, y1, x2, y2 in pixels of the picture."""
+"""x1, y1, x2, y2 in pixels of the image."""
 
 EDGE = 4
 """A box that comes this near to an edge along which a tile was cut, in pixels, is taken for part of a face."""
@@ -51,16 +43,6 @@ SHRINK = 2.0
 """A shrunken view has half the sides of the one before: all of them together are a third of the work of the first. The
 smallest face that it counts, an eighth of the largest that the network sees well, is still one that it sees well."""
 
-CONFIRMS = 1 / 25
-"""A face that a coarser view sees well enough must score so much of its score there, or it is none. Of the true faces
-of WIDER FACE 1 in 500 does not, of the false ones 1 in 4."""
-
-SAME = 0.4
-"""Boxes of two views whose IoU is at least this show one thing."""
-
-WITHIN, PIECE = 0.8, 1 / 2
-"""A box that lies within a face by this part of its area, and is at most so long, is a piece of it. No two true faces
-of 400 images of WIDER FACE lie so."""
 
 MOST_PIXELS = 2**30
 """All views of an image have at most so many pixels of the network's input."""
@@ -68,22 +50,19 @@ MOST_PIXELS = 2**30
 MOST_VIEWS = 4096
 """A view of an image has at most so many tiles."""
 
-MOST_MERGED = 20_000
-"""At most so many boxes of all views of an image are merged, the highest-scoring: the time grows with their square."""
-
 
 @frozen(kw_only=True)
 class View:
-    """What the network sees of a picture.
+    """What the network sees of an image.
 
     Args:
-        crop: the part of the picture; for the whole picture, all of it.
-        scale: the factor from pixels of the picture to those of the network.
+        crop: the part of the image; for the whole image, all of it.
+        scale: the factor from pixels of the image to those of the network.
         flip: whether it is mirrored, left to right.
-        larger_than: only faces whose longer side is greater count; in pixels of the picture.
-        smaller_than: only faces whose shorter side is less count; in pixels of the picture.
+        larger_than: only faces whose longer side is greater count; in pixels of the image.
+        smaller_than: only faces whose shorter side is less count; in pixels of the image.
         confirmed_over: faces whose longer side is greater count only where the views of the next smaller scale show
-            them as well (see :func:`confirmed`); in pixels of the picture.
+            them as well (see :func:`keep_confirmed`); in pixels of the image.
     """
 
     crop: Crop
@@ -95,74 +74,31 @@ class View:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the crop, in pixels of the picture."""
+        """Height and width of the crop, in pixels of the image."""
         x1, y1, x2, y2 = self.crop
         return y2 - y1, x2 - x1
 
 
-@frozen(kw_only=True)
-class Strategy:
-    """Which views of a picture to take, and how to merge what is found in them.
+@frozen
+class NetworkView:
+    """A view of one image, as the network sees it.
 
     Args:
-        views: from the picture's height and width, in pixels, to its views.
-        merge: ``"nms"`` or ``"vote"``; see :func:`merged`.
-        min_votes: a face needs so many boxes to be voted for.
-        score_threshold: where the user gives none; ``None`` is the detector's. ``iou_threshold`` likewise.
-        limit: the most faces of a picture; ``None`` is the detector's ``post_nms_top_k``.
+        index: the image's, among those that are detected together.
+        shape: height and width of the image, in pixels.
+        view: what is seen of it.
+        placement: how that lies in the network's input.
+        confirms: it is searched for less than faces, since finer views look to it for confirmation.
     """
 
-    views: Callable[[int, int], tuple[View, ...]]
-    merge: str = "nms"
-    min_votes: int = 1
-    score_threshold: float | None = None
-    iou_threshold: float | None = None
-    limit: int | None = None
+    index: int
+    shape: tuple[int, int]
+    view: View
+    placement: Placement
+    confirms: bool = False
 
 
-def strategy_of(config: Config, detector: DetectorSpec) -> Strategy:
-    """Return the strategy that the settings describe.
-
-    Raises:
-        ConfigError: there is no such preset, or it does otherwise than a setting that was given says; ``run_pixels`` is
-            too small for the detector.
-    """
-    if config.preset is None:
-        views = functools.partial(
-            views_of,
-            scales=config.scales,
-            flip=config.flip,
-            tile=config.tile,
-            tile_overlap=config.tile_overlap,
-            max_side=config.max_side,
-        )
-        budget = run_budget(config, detector)
-        if config.view == "auto" and config.infer_size is None:
-            views = functools.partial(plan_views, views, detector=detector, pad_to=config.pad_to, run_pixels=budget)
-        return Strategy(views=views, merge=config.merge)
-    if config.preset not in PRESETS:
-        raise ConfigError(
-            f"There is no preset {quoted(config.preset)}{nearest(config.preset, PRESETS) or '.'}",
-            why=[f"the presets: {', '.join(PRESETS)}"],
-        )
-    strategy = PRESETS[config.preset]
-    chosen = strategy.views(480, 640)
-    # Config refuses other values than the defaults beside a preset; but a default may have been asked for, too.
-    for name, kept in (
-        ("merge", strategy.merge == config.merge),
-        ("flip", not any(view.flip for view in chosen)),
-        ("scales", all(view.scale == 1 for view in chosen)),
-    ):
-        if name in config.sources and not kept:
-            raise ConfigError(
-                f"preset and {name} contradict each other.",
-                why=[f"the preset '{config.preset}' sets {name} by itself", f"{name} is set ({config.sources[name]})"],
-                fix=f"leave out {name}, or the preset",
-            )
-    return strategy
-
-
-def views_of(
+def make_views(
     height: int,
     width: int,
     *,
@@ -172,7 +108,7 @@ def views_of(
     tile_overlap: float = 0.25,
     max_side: int | None = None,
 ) -> tuple[View, ...]:
-    """Return the views of a picture of that size, each once.
+    """Return the views of an image of that size, each once.
 
     Args:
         height: in pixels.
@@ -233,7 +169,7 @@ def plan_views(
     """
 
     def cost(size: tuple[int, int], scale: float) -> int:
-        frame = frame_of(*size, detector.preprocess, min_side=detector.min_side, pad_to=pad_to, scale=scale)
+        frame = place_image(*size, detector.preprocess, min_side=detector.min_side, pad_to=pad_to, scale=scale)
         return math.prod(frame.shape)
 
     def fits(size: tuple[int, int], scale: float) -> bool:
@@ -336,7 +272,7 @@ def _spans(length: int, count: int, shared: int) -> Iterator[tuple[int, int]]:
         yield start, start + part
 
 
-def run_budget(config: Config, detector: DetectorSpec) -> int:
+def resolve_run_pixels(config: Config, detector: DetectorSpec) -> int:
     """Return the most pixels of input in a run of the network: the setting ``run_pixels``, or the detector's.
 
     Where ``pad_to`` alone makes the smallest tile larger than the detector's, that tile is the least there is.
@@ -365,13 +301,13 @@ def check_pixels(costs: Iterable[int]) -> None:
     pixels = sum(costs)
     if pixels > MOST_PIXELS:
         raise ImageError(
-            f"The views of the picture have {pixels:,} pixels; at most {MOST_PIXELS:,} go through the network.",
+            f"The views of the image have {pixels:,} pixels; at most {MOST_PIXELS:,} go through the network.",
             fix="lower scales, tile_overlap, pad_to, infer_size or max_side",
         )
 
 
 def tiles(height: int, width: int, side: int, overlap: float) -> tuple[Crop, ...]:
-    """Return the fewest squares of ``side`` pixels, evenly spread, that cover the picture and overlap by that part.
+    """Return the fewest squares of ``side`` pixels, evenly spread, that cover the image and overlap by that part.
 
     Raises:
         ImageError: they are more than ``MOST_VIEWS``.
@@ -379,7 +315,7 @@ def tiles(height: int, width: int, side: int, overlap: float) -> tuple[Crop, ...
     rows, columns = (_starts(length, side, overlap) for length in (height, width))
     if len(rows) * len(columns) > MOST_VIEWS:
         raise ImageError(
-            f"The picture would be seen in {len(rows) * len(columns):,} tiles; at most {MOST_VIEWS:,} are taken.",
+            f"The image would be seen in {len(rows) * len(columns):,} tiles; at most {MOST_VIEWS:,} are taken.",
             fix="raise tile, or lower tile_overlap, scales or max_side",
         )
     return tuple((x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns)
@@ -394,258 +330,8 @@ def _starts(length: int, side: int, overlap: float) -> Sequence[int]:
     return [step * (length - side) // steps for step in range(steps + 1)]
 
 
-def cut(picture: Picture, view: View) -> Picture:
-    """Return the crop of the picture ``(H, W, 3)``, mirrored if the view is; nothing is copied."""
+def crop(image: ImageArray, view: View) -> ImageArray:
+    """Return the crop of the image ``(H, W, 3)``, mirrored if the view is; nothing is copied."""
     x1, y1, x2, y2 = view.crop
-    part = picture[y1:y2, x1:x2]
+    part = image[y1:y2, x1:x2]
     return part[:, ::-1] if view.flip else part
-
-
-def in_picture(
-    faces: Detections, view: View, frame: Frame, shape: tuple[int, int], landmarks: Sequence[str]
-) -> Detections:
-    """Return what was found in a view, from network pixels to those of the picture.
-
-    Boxes at an edge along which a tile was cut are left out: these are parts of faces that another view has whole.
-
-    Args:
-        faces: in network pixels.
-        view: where they were found.
-        frame: how the view's crop lay in the network's input.
-        shape: height and width of the picture.
-        landmarks: their names; mirroring swaps the places of left and right.
-
-    Raises:
-        ContractError: the view is mirrored and the landmarks are not as many as their names.
-    """
-    boxes = restore(faces.boxes, frame)
-    marks = None if faces.landmarks is None else restore(faces.landmarks, frame)
-    if view.flip:
-        width = np.float32(frame.picture_width)
-        boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-        if marks is not None:
-            marks = _mirrored(marks, width, landmarks)
-    offset = np.array(view.crop[:2], np.float32)
-    boxes = boxes + np.tile(offset, 2)
-    marks = None if marks is None else marks + offset
-    faces = attrs.evolve(faces, boxes=boxes, landmarks=marks)
-    return _taken(faces, np.flatnonzero(_whole(boxes, view, shape)))
-
-
-def counted(faces: Detections, view: View, *, merge: str, iou_threshold: float) -> Detections:
-    """Return those of a view's faces that count when views are merged: within its limits of size.
-
-    Where views vote, or a view leaves the larger faces to another, its own NMS comes first, as in
-    Tencent/FaceDetection-DSFD: a face beyond the limits still drops the boxes that overlap it, and these do not count
-    in its place.
-
-    Args:
-        faces: in pixels of the picture, the highest score first.
-        view: where they were found.
-        merge: ``"nms"`` or ``"vote"``.
-        iou_threshold: in [0, 1].
-    """
-    if merge == "vote" or view.smaller_than < math.inf:
-        faces = _taken(faces, nms(faces.boxes, iou_threshold))
-    return _taken(faces, np.flatnonzero(_right_size(faces.boxes, view)))
-
-
-def confirmed(faces: Detections, view: View, coarser: Sequence[Detections]) -> Detections:
-    """Return the faces of a view but for those that a coarser view would have to see and does not.
-
-    Args:
-        faces: what counts of a view, in pixels of the picture.
-        view: where they were found.
-        coarser: all that the views of the next smaller scale show, down to ``CONFIRMS`` of the score threshold.
-    """
-    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0)
-    boxes = np.concatenate([np.empty((0, 4), np.float32), *(found.boxes for found in coarser)])
-    scores = np.concatenate([np.empty(0, np.float32), *(found.scores for found in coarser)])
-    stays = [
-        side <= view.confirmed_over or scores[iou(box, boxes) >= SAME].max(initial=-1) >= CONFIRMS * score
-        for box, score, side in zip(faces.boxes, faces.scores, sides, strict=True)
-    ]
-    return _taken(faces, np.flatnonzero(stays))
-
-
-def without_pieces(faces: Detections, larger: Detections) -> Detections:
-    """Return the faces of a view but for pieces of a face that a coarser view found, and that scores no less.
-
-    Args:
-        faces: what counts of a view, in pixels of the picture.
-        larger: what counts of the views of smaller scales.
-    """
-    sides, lengths = (found.boxes[:, 2:] - found.boxes[:, :2] for found in (faces, larger))
-    areas, lengths = sides.prod(axis=1), lengths.max(axis=1, initial=0)
-    stays = np.ones(len(faces), bool)
-    for index, (box, score) in enumerate(zip(faces.boxes, faces.scores, strict=True)):
-        shared = np.minimum(box[2:], larger.boxes[:, 2:]) - np.maximum(box[:2], larger.boxes[:, :2])
-        within = np.maximum(shared, 0).prod(axis=1) >= WITHIN * areas[index]
-        stays[index] = not (within & (sides[index].max() <= PIECE * lengths) & (larger.scores >= score)).any()
-    return _taken(faces, np.flatnonzero(stays))
-
-
-def scoring(faces: Detections, threshold: float) -> Detections:
-    """Return the faces that score at least the threshold."""
-    return _taken(faces, np.flatnonzero(faces.scores >= threshold))
-
-
-def _right_size(boxes: FloatArray, view: View) -> Mask:
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return np.asarray((sides.max(axis=1) > view.larger_than) & (sides.min(axis=1) < view.smaller_than), bool)
-
-
-def _whole(boxes: FloatArray, view: View, shape: tuple[int, int]) -> Mask:
-    x1, y1, x2, y2 = view.crop
-    height, width = shape
-    low = [start + EDGE if start > 0 else -np.inf for start in (x1, y1)]
-    high = [end - EDGE if end < side else np.inf for end, side in ((x2, width), (y2, height))]
-    inside = np.hstack([boxes[:, :2] >= low, boxes[:, 2:] <= high])
-    return np.asarray(inside.all(axis=1), bool)
-
-
-def _mirrored(marks: FloatArray, width: np.float32, names: Sequence[str]) -> FloatArray:
-    if marks.shape[1] != len(names):
-        raise ContractError(
-            f"A detector gave {marks.shape[1]} landmarks and names {len(names)}.",
-            why=["a mirrored view needs the names, to tell left from right"],
-        )
-    marks = marks[:, list(mirrored_order(names))]
-    marks[..., 0] = width - marks[..., 0]
-    return marks
-
-
-def mirrored_order(names: Sequence[str]) -> tuple[int, ...]:
-    """Return for each landmark the index of the one whose place it takes in a mirror: left for right.
-
-    ``left_eye`` goes with ``right_eye``, ``mouth_left`` with ``mouth_right``; a name without a partner with itself.
-    """
-    other = {"left": "right", "right": "left"}
-    partners = ["_".join(other.get(word, word) for word in name.split("_")) for name in names]
-    return tuple(
-        names.index(partner if partner in names else name) for name, partner in zip(names, partners, strict=True)
-    )
-
-
-def merged(
-    found: Sequence[Detections], *, merge: str, iou_threshold: float, limit: int | None, min_votes: int = 1
-) -> Detections:
-    """Return one answer from what was found in the views of a picture, the highest score first.
-
-    ``"nms"`` puts all boxes through one NMS. With ``"vote"``, from the highest score on, those whose IoU with the best
-    is at least the threshold become one face, with the best score, and with box and landmarks their means weighted by
-    score (the box voting of Gidaris and Komodakis,
-    https://arxiv.org/abs/1505.01749, as Tencent/FaceDetection-DSFD does it).
-
-    Args:
-        found: by view, in pixels of the picture; each the highest score first, as :func:`counted` left them.
-        merge: ``"nms"`` or ``"vote"``.
-        iou_threshold: in [0, 1].
-        limit: at most so many faces; where there were more, the answer says that it is truncated. It is as well where
-            a view was, or the boxes of all views were more than ``MOST_MERGED``.
-        min_votes: with ``"vote"``, a face needs at least so many boxes.
-    """
-    together = joined(found)
-    if merge == "nms":
-        kept = nms(together.boxes, iou_threshold, None if limit is None else limit + 1)
-        return _cut_to(limit, _taken(together, kept))
-    groups = [group for group in clusters(together.boxes, iou_threshold) if len(group) >= min_votes]
-    boxes = np.array([_mean(together.boxes, together.scores, group) for group in groups], np.float32).reshape(-1, 4)
-    marks = together.landmarks
-    if marks is not None:
-        means = [_mean(marks, together.scores, group) for group in groups]
-        marks = np.array(means, np.float32).reshape(len(groups), *marks.shape[1:])
-    scores = np.array([together.scores[group[0]] for group in groups], np.float32)
-    return _cut_to(limit, attrs.evolve(together, boxes=boxes, scores=scores, landmarks=marks))
-
-
-def _cut_to(limit: int | None, faces: Detections) -> Detections:
-    if limit is None or len(faces) <= limit:
-        return faces
-    return attrs.evolve(_taken(faces, np.arange(limit)), truncated=True)
-
-
-def clipped(faces: Detections, height: int, width: int) -> Detections:
-    """Return the faces with what lies outside the picture moved to its edge."""
-    limit = np.array([width, height], np.float32)
-    boxes = np.clip(faces.boxes, 0, np.tile(limit, 2))
-    marks = None if faces.landmarks is None else np.clip(faces.landmarks, 0, limit)
-    return attrs.evolve(faces, boxes=boxes, landmarks=marks)
-
-
-def _taken(faces: Detections, chosen: IndexArray) -> Detections:
-    marks = faces.landmarks
-    return attrs.evolve(
-        faces,
-        boxes=faces.boxes[chosen],
-        scores=faces.scores[chosen],
-        landmarks=None if marks is None else marks[chosen],
-    )
-
-
-def joined(found: Sequence[Detections]) -> Detections:
-    """Return all that was found, the highest score first; at most ``MOST_MERGED``."""
-    marks = [faces.landmarks for faces in found if faces.landmarks is not None]
-    scores = np.concatenate([faces.scores for faces in found])
-    together = Detections(
-        boxes=np.concatenate([faces.boxes for faces in found]),
-        scores=scores,
-        landmarks=np.concatenate(marks) if marks else None,
-        truncated=len(scores) > MOST_MERGED or any(faces.truncated for faces in found),
-    )
-    return _taken(together, top_k(scores, MOST_MERGED))
-
-
-def _mean(values: FloatArray, scores: FloatArray, group: IndexArray) -> FloatArray:
-    # Scores of zero, which a threshold of zero lets in, still weigh alike.
-    weights = scores[group].astype(np.float64) + np.finfo(np.float64).tiny
-    mean: FloatArray = np.average(values[group], axis=0, weights=weights)
-    return mean
-
-
-def _original(height: int, width: int) -> tuple[View, ...]:
-    return (View(crop=(0, 0, width, height)),)
-
-
-def _short_1600(height: int, width: int) -> tuple[View, ...]:
-    scale = min(1600 / min(height, width), 2150 / max(height, width))
-    return (View(crop=(0, 0, width, height), scale=scale),)
-
-
-def _dsfd_multiscale(height: int, width: int) -> tuple[View, ...]:
-    """Return the views of ``widerface_val.py`` in Tencent/FaceDetection-DSFD.
-
-    The largest scale is 3, or what keeps the network's input at 0x7fffffff / 200 pixels. Shrunk views count for faces
-    whose longer side is over 30 pixels, enlarged ones for those whose shorter side is under 100; sides have one pixel
-    more there than here, hence 29 and 99. Its IoU counts sides so, too, which matters for faces of a few pixels; here
-    there is one IoU for all.
-    """
-    largest = min(3.0, (0x7FFFFFFF / 200 / (height * width)) ** 0.5)
-    smallest = 0.5 * min(1.0, largest) if largest < 0.75 else 0.5
-    look = functools.partial(View, crop=(0, 0, width, height))
-    large = functools.partial(look, larger_than=29)
-    small = functools.partial(look, smaller_than=99)
-    views = [look(scale=min(1.0, largest)), look(scale=min(1.0, largest), flip=True), large(scale=smallest)]
-    if largest > 0.75:
-        views.append(large(scale=0.75))
-    if largest > 1:
-        views.append(small(scale=min(2.0, largest)))
-    else:
-        views.append(large(scale=(smallest + largest) / 2))
-    views += [small(scale=1.5)] if largest > 1.5 else []
-    views += [small(scale=largest)] if largest > 2 else []
-    views.append(large(scale=0.25))
-    views += [small(scale=scale) for scale in (1.25, 1.75, 2.25) if scale <= largest]
-    return tuple(views)
-
-
-PRESETS = {
-    # The two settings of test_widerface.py in biubug6/Pytorch_Retinaface; thresholds as in its published figures.
-    "widerface-original": Strategy(views=_original, score_threshold=0.02, iou_threshold=0.4, limit=750),
-    "widerface-1600": Strategy(views=_short_1600, score_threshold=0.02, iou_threshold=0.4, limit=750),
-    # There, a box that no other view confirms is dropped.
-    "dsfd-multiscale": Strategy(
-        views=_dsfd_multiscale, merge="vote", min_votes=2, score_threshold=0.01, iou_threshold=0.3, limit=750
-    ),
-}
-"""The published protocols, by name. Their low thresholds are those of precision-recall curves."""

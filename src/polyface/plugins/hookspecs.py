@@ -1,4 +1,4 @@
-"""The three hooks of a polyface plugin.
+"""The hooks of a polyface plugin.
 
 A plugin is a light module (it imports ``polyface`` and nothing heavy) with any of these functions, each marked
 ``@polyface.hookimpl``, and named by an entry point in the group ``polyface``:
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
+from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, SourceSpec, WriterSpec
 
 GROUP = "polyface"
 """The entry-point group, and pluggy's project name."""
@@ -101,5 +101,66 @@ def polyface_converters() -> Iterable[ConverterSpec]:
                 requires=(Requirement(module="acme_runtime", install="acme-runtime"),),
                 factory=Ref("acme_backend.convert:AcmeConverter"),
             )
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_writers() -> Iterable[WriterSpec]:
+    """Yield the writers a plugin provides.
+
+    A complete example::
+
+        import polyface
+        from polyface.plugins.records import Ref, WriterSpec
+
+
+        @polyface.hookimpl
+        def polyface_writers():
+            yield WriterSpec(
+                name="acme-text",
+                summary="A line of text for each face",
+                endings=(".txt",),
+                factory=Ref("acme_text.writer:TextWriter"),
+            )
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_sources() -> Iterable[SourceSpec]:
+    """Yield the sources a plugin provides.
+
+    A complete example::
+
+        import polyface
+        from polyface.plugins.records import Ref, SourceSpec
+
+
+        @polyface.hookimpl
+        def polyface_sources():
+            yield SourceSpec(
+                name="acme-archive",
+                summary="Images in Acme's archives",
+                endings=(".acme",),
+                factory=Ref("acme_archive.source:ArchiveSource"),
+            )
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_commands() -> Iterable[CommandSpec]:
+    """Yield the commands a plugin adds to ``polyface``.
+
+    A complete example::
+
+        import polyface
+        from polyface.plugins.records import CommandSpec, Ref
+
+
+        @polyface.hookimpl
+        def polyface_commands():
+            yield CommandSpec(name="acme", summary="Ask Acme", command=Ref("acme_faces.cli:command"))
     """
     raise NotImplementedError

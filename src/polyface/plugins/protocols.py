@@ -6,10 +6,12 @@ the :class:`Session` that comes out. Neither side knows the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from attrs import field, frozen
 
@@ -19,6 +21,8 @@ from polyface.plugins.records import DetectorSpec, OptionValue, Ref
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from polyface.results import Item, Result
 
     FloatArray: TypeAlias = npt.NDArray[np.float32]
     IndexArray: TypeAlias = npt.NDArray[np.intp]
@@ -57,7 +61,7 @@ class Head(Protocol):
     def scores(self, outputs: Mapping[str, FloatArray]) -> FloatArray:
         """Return the face scores ``(N, P)``, float32 in [0, 1], from the raw heads of a batch of N."""
 
-    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, image: int, keep: IndexArray) -> Candidates:
+    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
         """Decode the anchors ``keep`` (K indices) of the image at place ``image`` in the batch, and no others."""
 
 
@@ -104,7 +108,7 @@ class CompileRequest:
 
 
 @frozen(kw_only=True)
-class Found:
+class DeviceReport:
     """What became of a device.
 
     Args:
@@ -170,7 +174,7 @@ class Session(Protocol):
 class Backend(Protocol):
     """A runtime, loaded only once it is selected."""
 
-    def probe(self) -> tuple[Found, ...]:
+    def probe(self) -> tuple[DeviceReport, ...]:
         """Return the devices this machine truly has; may import heavy libraries.
 
         Raises:
@@ -203,7 +207,7 @@ class Converter(Protocol):
 class Quantizer(Protocol):
     """A way from one graph kind to one of fewer bits, of a record that is ``calibrated``."""
 
-    def quantize(self, graph: Graph, pictures: Iterable[FloatArray], directory: Path) -> Path:
+    def quantize(self, graph: Graph, images: Iterable[FloatArray], directory: Path) -> Path:
         """Write the quantized graph into ``directory``, which is empty, and return its path.
 
         Layers whose weights' names match one of ``graph.detector.keep_float`` stay in float. Batch, height and width
@@ -211,10 +215,97 @@ class Quantizer(Protocol):
 
         Args:
             graph: what to quantize: a file.
-            pictures: what to calibrate with, which may be gone through more than once: network inputs
+            images: what to calibrate with, which may be gone through more than once: network inputs
                 ``(1, 3, h, w)`` float32, of any sizes.
             directory: where to write.
         """
 
     def provenance(self) -> dict[str, str]:
         """Return versions and settings that shape the result, for the artifact's manifest."""
+
+
+class Lines(Protocol):
+    """A file of lines that grows."""
+
+    def append(self, line: bytes) -> None:
+        """Add a line, whole or not at all; its end is added.
+
+        Raises:
+            OSError: it cannot be written, or the file is no longer where it was.
+        """
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class Place(Protocol):
+    """Where a writer writes: a file, or a folder. No other process writes there until the writer is closed.
+
+    Nothing is written through links that lie in the folder.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The file or the folder, for messages."""
+
+    def atomic_write(self, name: PurePath | None = None) -> AbstractContextManager[BinaryIO]:
+        """Open the file, or the one of that name below the folder; it takes its place whole when the block ends.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+    def lines(self, name: PurePath | None = None) -> Lines:
+        """Open the file, or the one of that name in the folder, to add lines to it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """What becomes of results. What it has written is whole at any moment, whatever ends the run."""
+
+    def write(self, result: Result) -> Mapping[str, Any] | None:
+        """Write one result, which may be an error.
+
+        Returns:
+            What it made of the result, such as ``{"drawing": "a_out.jpg"}``, for the writers that come after it: those
+            that fill folders come before those that write files.
+
+        Raises:
+            ImageError: this result cannot be written; the next may.
+            OSError: nothing more can be written.
+        """
+
+    def close(self) -> None:
+        """Finish what was written; closing twice is fine."""
+
+
+@frozen(kw_only=True)
+class Search:
+    """How a source looks for images.
+
+    Args:
+        formats: Pillow's names of formats to read beside the usual.
+        skip: folders that are written to, where nothing is looked for.
+    """
+
+    formats: tuple[str, ...] = ()
+    skip: tuple[Path, ...] = ()
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where images come from. What cannot be read is an item with its ``problem``, and ends nothing."""
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """What was left out so far, counted by what it is, such as ``{"hidden files": 3}``."""
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, in the same order each time; the last may be far away."""
+
+    def count(self) -> int | None:
+        """Return how many items there are, for a progress bar; ``None`` where that is not known."""

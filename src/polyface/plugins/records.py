@@ -24,6 +24,7 @@ OptionValue: TypeAlias = "bool | int | float | str"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _REF = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _FILE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[^/\\:][^\\:]*")
+_ENDING = re.compile(r"(\.[a-z0-9]+)+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OPTION_TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 
@@ -72,6 +73,10 @@ def _in(low: float, high: float) -> _Validator:
 
 _name = _pattern("lower-case letters, digits, '.', '_' or '-', starting with a letter or digit", _NAME)
 _text = _rule("a line of text", lambda value: isinstance(value, str) and bool(value.strip()) and "\n" not in value)
+_endings = _rule(
+    "a sequence of endings such as '.csv', in lower case",
+    lambda value: isinstance(value, tuple) and all(isinstance(end, str) and _ENDING.fullmatch(end) for end in value),
+)
 _sha256 = _pattern("64 lower-case hexadecimal digits", _SHA256)
 _count = _rule("a whole number of at least 1", lambda value: type(value) is int and value >= 1)
 
@@ -180,7 +185,7 @@ class TensorSpec:
 
 @frozen(kw_only=True)
 class Preprocess:
-    """How a picture becomes the network's input, done by core, alike for every backend.
+    """How an image becomes the network's input, done by core, alike for every backend.
 
     Args:
         channels: ``"rgb"`` or ``"bgr"``: the order in which the network takes the channels.
@@ -300,7 +305,7 @@ class DetectorSpec:
         graph_version: raised whenever the network's outputs change for the same weights; part of an artifact's key.
         input: the network's one input, ``(n, 3, h, w)``.
         outputs: the network's raw heads, in order.
-        preprocess: how a picture becomes the input.
+        preprocess: how an image becomes the input.
         head: a class or function without arguments that returns a :class:`polyface.plugins.protocols.Head`.
         graphs: the forms in which the network is published, preferred first.
         weights: the files of weights, the default first; empty when the builder needs none.
@@ -437,6 +442,8 @@ class BackendSpec:
         factory: a class or function without arguments that returns a :class:`polyface.plugins.protocols.Backend`.
         options: what ``backend_options`` may hold.
         preference: ``backend="auto"`` tries backends from the highest preference to the lowest, then by name.
+        trim: what it frees stays with the process, which grows over images of ever new shapes: after runs at new
+            shapes polyface gives free memory back to the system, unless the setting ``trim`` says otherwise.
     """
 
     name: str = field(validator=_name)
@@ -451,6 +458,7 @@ class BackendSpec:
     factory: Ref = field(validator=_is(Ref))
     options: tuple[OptionSpec, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(OptionSpec))
     preference: int = field(default=0, validator=_is(int))
+    trim: bool = field(default=False, validator=_is(bool))
 
     def claims(self, device: str, precision: str) -> tuple[Capability, ...]:
         """Return its claims on a device, or on any with ``"auto"``, in a precision."""
@@ -470,7 +478,7 @@ class ConverterSpec:
     Args:
         source: the graph kind it reads.
         target: the graph kind it writes, as a file.
-        calibrated: it needs pictures to make the graph with, so it runs only where a user gives some
+        calibrated: it needs images to make the graph with, so it runs only where a user gives some
             (``polyface quantize``), and never by itself.
         requires: what must be installed for it.
         factory: a class or function without arguments that returns a :class:`polyface.plugins.protocols.Converter`, or
@@ -487,6 +495,74 @@ class ConverterSpec:
     def name(self) -> str:
         """``"source-to-target"``, for messages and tables."""
         return f"{self.source}-to-{self.target}"
+
+
+@frozen(kw_only=True)
+class WriterSpec:
+    """A way to write results: ``--output`` and :func:`polyface.jobs.run` select it.
+
+    Args:
+        name: how users select it.
+        summary: one line for the tables.
+        writes: ``"file"`` or ``"folder"``.
+        endings: the ends of file names that select it, such as ``".csv"``; none for one that fills a folder.
+        wants_image: each result that it gets has its image.
+        requires: what must be installed for it.
+        factory: called with a :class:`polyface.plugins.protocols.Place`, returns a
+            :class:`polyface.plugins.protocols.Writer`.
+    """
+
+    name: str = field(validator=_name)
+    summary: str = field(validator=_text)
+    writes: str = field(
+        default="file", validator=_rule("'file' or 'folder'", lambda value: value in ("file", "folder"))
+    )
+    endings: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_endings)
+    wants_image: bool = field(default=False, validator=_is(bool))
+    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
+    factory: Ref = field(validator=_is(Ref))
+
+    def __attrs_post_init__(self) -> None:
+        if self.writes == "folder" and self.endings:
+            raise ContractError(f"WriterSpec '{self.name}': one that fills a folder has no endings.")
+
+
+@frozen(kw_only=True)
+class SourceSpec:
+    """A way to find images: what a user names selects it by how it begins or ends.
+
+    Args:
+        name: what it is called.
+        summary: one line for the tables.
+        prefixes: beginnings that select it, such as ``"rtsp://"``.
+        endings: the ends of file names that select it, such as ``".mp4"``.
+        requires: what must be installed for it.
+        factory: called with what the user gave, a text, and a :class:`polyface.plugins.protocols.Search`; returns a :class:`polyface.plugins.protocols.Source`.
+    """
+
+    name: str = field(validator=_name)
+    summary: str = field(validator=_text)
+    prefixes: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
+    endings: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_endings)
+    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
+    factory: Ref = field(validator=_is(Ref))
+
+
+@frozen(kw_only=True)
+class CommandSpec:
+    """A command of ``polyface``.
+
+    Args:
+        name: as it is typed.
+        summary: one line for ``polyface --help``.
+        requires: what must be installed for it.
+        command: a :class:`click.Command`.
+    """
+
+    name: str = field(validator=_name)
+    summary: str = field(validator=_text)
+    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
+    command: Ref = field(validator=_is(Ref))
 
 
 def as_json(record: Any) -> dict[str, Any]:

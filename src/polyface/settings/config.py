@@ -39,7 +39,7 @@ RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED",
 forbids to fetch."""
 
 LARGEST = 65_536
-"""No setting that counts pixels or pictures, or scales them, means more than this; an input of that side fills any
+"""No setting that counts pixels or images, or scales them, means more than this; an input of that side fills any
 memory."""
 
 LEAST_RUN, MOST_RUN = 256 * 256, 2**29
@@ -49,7 +49,7 @@ MOST_THREADS = 1024
 """A count beyond it is a slip: no processor has so many cores, and each thread takes memory."""
 
 MOST_PIXELS = 999_999_999
-"""No picture file has more: Pillow takes four bytes for each."""
+"""No image file has more: Pillow takes four bytes for each."""
 
 CONTRADICTIONS = (
     ("infer_size", "max_side"),
@@ -61,8 +61,8 @@ CONTRADICTIONS = (
 PATHS = ("artifacts", "output", "weights")
 """Settings that name files; ``weights`` only where it is no name in a manifest."""
 
-GUARDS = {"formats": "some formats run a program", "max_pixels": "it keeps pictures from filling the memory"}
-"""Settings that only the user may change, since they guard against the pictures of others; and why."""
+GUARDS = {"formats": "some formats run a program", "max_pixels": "it keeps images from filling the memory"}
+"""Settings that only the user may change, since they guard against the images of others; and why."""
 
 COSTS = {"infer_size", "run_pixels", "view"}
 """Settings by which a file may lift the bound on the memory of a run."""
@@ -202,37 +202,39 @@ class Config:
         precision: such as ``"fp32"``.
         score_threshold: a face must score at least this; in [0, 1].
         iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
-        max_side: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
+        max_side: images with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
         draft: a JPEG file that the network sees at a quarter of its sides or less is decoded at 1/2, 1/4 or 1/8 of
             them, at least twice what the network sees: faster, and boxes and scores move a little.
         formats: Pillow's names of formats to read beside the usual, which are
             :data:`polyface.machine.formats.ENDINGS`; some of them run programs on what the file holds, as ``EPS`` runs
             Ghostscript.
-        max_pixels: the most pixels a picture file may be decoded to; a draft counts by its own. ``None`` is
+        max_pixels: the most pixels an image file may be decoded to; a draft counts by its own. ``None`` is
             178,956,970, and for files that hold more than 250 pixels to a byte 16,000,000.
-        infer_size: height and width of the network's input, in pixels, whatever the picture's size; small pictures are
+        infer_size: height and width of the network's input, in pixels, whatever the image's size; small images are
             enlarged to it. ``pad_to`` has no part in it; ``max_side`` contradicts it.
-        fit: how a picture fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
+        fit: how an image fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
             ``"stretch"`` does not keep them.
-        pad_to: pictures are padded right and below to a multiple of this, in pixels; 1 is the exact size.
+        pad_to: images are padded right and below to a multiple of this, in pixels; 1 is the exact size.
         view: ``"auto"`` finds faces of every size in an image of any size: what the detector's network sees well
             decides which shrunken views there are, and ``run_pixels`` which tiles. ``"plain"`` has the network see the
             image once at each scale, whatever its size, and so do ``preset`` and ``infer_size``.
         preset: a published protocol by its name, such as ``"widerface-1600"``: views, merging and thresholds; see
-            :data:`polyface.pipeline.views.PRESETS`. Thresholds that are set are stronger.
-        scales: the network sees the picture at each of these factors, after ``max_side``; more than 1 enlarges.
+            :data:`polyface.pipeline.presets.PRESETS`. Thresholds that are set are stronger.
+        scales: the network sees the image at each of these factors, after ``max_side``; more than 1 enlarges.
         flip: see each view mirrored, too; left and right landmarks change places back.
         tile: what is longer than this after scaling is seen in square tiles of this side, in pixels, and once as a
             whole, shrunk to it.
         tile_overlap: the part of their side that neighbouring tiles share; in [0, 0.9].
         merge: how what the views show becomes one answer: ``"nms"``, or ``"vote"`` for the means of boxes that overlap,
             weighted by score.
-        clip: clip boxes and landmarks to the picture.
-        batch_size: at most so many pictures go through the network at once.
+        clip: clip boxes and landmarks to the image.
+        batch_size: at most so many images go through the network at once.
         run_pixels: a run of the network takes at most so many pixels of input, from 65,536 on; ``None`` is the
             detector's. A larger view is seen in overlapping tiles, unless ``view`` is plain.
         threads: how many threads of the processor the network runs on; ``None`` takes one for each core that this
             process may use, as :func:`polyface.machine.cores.default_threads` counts them.
+        trim: give free memory back to the system after runs at new shapes, which keeps the process from growing over
+            images of ever new sizes and takes time; ``None`` leaves it to the backend, which knows whether it grows.
         backend_options: the backend's own options.
         timing: measure the seconds of each stage, for :attr:`polyface.Detections.timing` and ``polyface detect``.
         output: where ``polyface detect`` writes; ``json`` has it print JSON lines.
@@ -250,49 +252,48 @@ class Config:
     precision: str = _setting("fp32", _text, "PRECISION", "Precision of the network, such as fp32.")
     score_threshold: float | None = _setting(None, _fraction, "0-1", "Least score of a face.")
     iou_threshold: float | None = _setting(None, _fraction, "0-1", "Overlap above which NMS drops a box.")
-    max_side: int | None = _setting(None, _count, "PIXELS", "Shrink pictures whose longer side is longer than this.")
+    max_side: int | None = _setting(None, _count, "PIXELS", "Shrink images whose longer side is longer than this.")
     draft: bool = _setting(False, _flag, "", "Decode JPEG files smaller, where they are shrunk to a quarter or less.")
     formats: tuple[str, ...] = _setting((), _formats, "NAME,...", "Read these formats, too, by Pillow's names.")
     max_pixels: int | None = _setting(
-        None, functools.partial(_count, most=MOST_PIXELS), "COUNT", "Refuse picture files of more pixels than this."
+        None, functools.partial(_count, most=MOST_PIXELS), "COUNT", "Refuse image files of more pixels than this."
     )
     infer_size: tuple[int, int] | None = _setting(
         None, _size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640."
     )
     fit: str = _setting(
-        "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring pictures to --infer-size by letterbox or stretch."
+        "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring images to --infer-size by letterbox or stretch."
     )
-    pad_to: int = _setting(32, _count, "PIXELS", "Pad pictures to a multiple of this; 1 is the exact size.")
+    pad_to: int = _setting(32, _count, "PIXELS", "Pad images to a multiple of this; 1 is the exact size.")
     view: str = _setting(
-        "auto", _one_of("auto", "plain"), "HOW", "Find faces of every size (auto), or see pictures once (plain)."
+        "auto", _one_of("auto", "plain"), "HOW", "Find faces of every size (auto), or see images once (plain)."
     )
     preset: str | None = _setting(
         None, _text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
     )
-    scales: tuple[float, ...] = _setting(
-        (1.0,), _scales, "FACTOR,...", "See pictures at these scales, such as 0.5,1,2."
-    )
-    flip: bool = _setting(False, _flag, "", "See pictures mirrored, too.")
+    scales: tuple[float, ...] = _setting((1.0,), _scales, "FACTOR,...", "See images at these scales, such as 0.5,1,2.")
+    flip: bool = _setting(False, _flag, "", "See images mirrored, too.")
     tile: int | None = _setting(None, _count, "PIXELS", "See what is longer than this in tiles of this side.")
     tile_overlap: float = _setting(
         0.25, functools.partial(_fraction, most=0.9), "0-0.9", "Part of their side that neighbouring tiles share."
     )
     merge: str = _setting("nms", _one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
-    clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the picture.")
-    batch_size: int = _setting(8, _count, "COUNT", "Most pictures in one run of the network.")
+    clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the image.")
+    batch_size: int = _setting(8, _count, "COUNT", "Most images in one run of the network.")
     run_pixels: int | None = _setting(
         None, _run_pixels, "COUNT", "Most pixels in one run of the network, which bound its memory."
     )
     threads: int | None = _setting(
         None, functools.partial(_count, most=MOST_THREADS), "COUNT", "Threads the network runs on; default: one a core."
     )
+    trim: bool | None = _setting(None, _flag, "", "Give free memory back to the system after runs at new shapes.")
     backend_options: Mapping[str, Any] = _setting(
         MappingProxyType({}), _table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
     )
     timing: bool = _setting(
-        False, _flag, "", "Show the seconds of each stage: read, prepare, network, decode, NMS, draw."
+        False, _flag, "", "Show the seconds of each stage: read, prepare, network, trim, decode, NMS, draw."
     )
-    output: str | None = _setting(None, _text, "DIR", "Folder for the drawn pictures and faces.jsonl.")
+    output: str | None = _setting(None, _text, "DIR", "Folder for the drawn images and faces.jsonl.")
     json: bool = _setting(False, _flag, "", "Write JSON to standard output, and nothing else there.")
     sources: Mapping[str, str] = field(factory=dict, eq=False, repr=False)
 

@@ -52,3 +52,16 @@ def is_path(choice: str) -> bool:
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 """What a user's own checkpoint ends in; a choice without such an ending and without a slash is a manifest name."""
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Return the absolute path without links, ``~`` expanded.
+
+    Raises:
+        ConfigError: there cannot be such a path.
+    """
+    whole = expand_user(path)
+    try:
+        return whole.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{str(path)!r} is no path.", why=[str(error)]) from error

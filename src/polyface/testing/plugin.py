@@ -17,7 +17,8 @@ import pytest
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.graphs.plan import is_installed, missing
+from polyface.graphs.plan import missing
+from polyface.machine.drivers import is_installed
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.testing.conformance.base import PREFIX, Conformance

@@ -9,18 +9,18 @@ import attrs
 import torch
 
 from polyface.errors import BackendUnavailableError
-from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
 from polyface_cuda_fp16.captures import Captures
 from polyface_cuda_fp16.device import CudaDevice
 from polyface_torch.backend import TorchBackend, check_process, granted, heads, loaded, named_outputs, out_of_memory
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
     from polyface_cuda_fp16.device import Download
 
 PART_PIXELS = 2 * 1024 * 1024
-"""A batch goes through the GPU in parts of so many input pixels, or of one picture.
+"""A batch goes through the GPU in parts of so many input pixels, or of one image.
 
 While one part is computed, the next goes up and the one before comes down. A guess: other sizes were not measured.
 """
@@ -29,7 +29,7 @@ While one part is computed, the next goes up and the one before comes down. A gu
 class CudaFp16Backend:
     """Runs ``torch-module`` graphs in half precision on CUDA."""
 
-    def probe(self) -> tuple[Found, ...]:
+    def probe(self) -> tuple[DeviceReport, ...]:
         """Return the CUDA devices that PyTorch finds.
 
         Without any, CUDA is there without a precision, with the reason.

@@ -17,7 +17,7 @@ from attrs import frozen
 from torch import Tensor, cuda
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 Network: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 

@@ -14,7 +14,7 @@ import numpy as np
 from polyface.plugins.protocols import Candidates
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray, IndexArray
+    from polyface.arrays import FloatArray, IndexArray
 
 LEVELS = ((4, 16), (8, 32), (16, 64), (32, 128), (64, 256), (128, 512))
 """Stride and prior size of each level, in pixels; the size is the square root of the prior's area."""
@@ -59,7 +59,7 @@ class Head:
         scores: FloatArray = 0.5 + 0.5 * np.tanh(0.5 * (face - background))
         return scores
 
-    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, image: int, keep: IndexArray) -> Candidates:
+    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
         """Decode the kept priors of one image.
 
         Args:
@@ -74,7 +74,7 @@ class Head:
             Boxes ``(K, 4)`` xyxy, float32, in network pixels, unclipped; no landmarks.
         """
         centres, sizes = priors[keep, :2], priors[keep, 2:]
-        loc = outputs["loc"][image, keep]
+        loc = outputs["loc"][index, keep]
         middle = centres + loc[:, :2] * CENTRE_VARIANCE * sizes
         half = 0.5 * sizes * np.exp(loc[:, 2:] * SIZE_VARIANCE)
         return Candidates(boxes=np.concatenate([middle - half, middle + half], axis=1), landmarks=None)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import Ref
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 
 class NumpySession:
@@ -55,9 +55,9 @@ class NumpySession:
 class NumpyBackend:
     """Runs on any machine, on the CPU, in single precision."""
 
-    def probe(self) -> tuple[Found, ...]:
+    def probe(self) -> tuple[DeviceReport, ...]:
         """Return the CPU."""
-        return (Found(device="cpu", precisions=("fp32",), detail=f"NumPy {np.__version__}"),)
+        return (DeviceReport(device="cpu", precisions=("fp32",), detail=f"NumPy {np.__version__}"),)
 
     def compile(self, graph: Graph, request: CompileRequest) -> NumpySession:
         """Build the network.

@@ -14,7 +14,7 @@ import numpy as np
 from polyface.errors import WeightsError
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 STRIDE = 8  # pixels: the side of a cell, and of its one anchor
 

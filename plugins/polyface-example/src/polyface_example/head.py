@@ -11,7 +11,7 @@ from polyface.plugins.protocols import Candidates
 from polyface_example.graph import STRIDE
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray, IndexArray
+    from polyface.arrays import FloatArray, IndexArray
 
 
 class RedboxHead:
@@ -29,9 +29,9 @@ class RedboxHead:
         scores: FloatArray = np.exp(-np.logaddexp(0, logits[..., 0] - logits[..., 1]))
         return scores
 
-    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, image: int, keep: IndexArray) -> Candidates:
+    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
         """Return the boxes ``(K, 4)`` of the anchors ``keep``: xyxy in network pixels."""
-        loc = outputs["loc"][image, keep]
+        loc = outputs["loc"][index, keep]
         centre = priors[keep] + loc[:, :2] * STRIDE
         half = np.exp(loc[:, 2:]) * (STRIDE / 2)
         return Candidates(boxes=np.concatenate([centre - half, centre + half], axis=1), landmarks=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyface.errors import BackendUnavailableError
-from polyface.plugins.protocols import CompileRequest, Found, Graph
+from polyface.plugins.protocols import CompileRequest, DeviceReport, Graph
 from polyface_onnxruntime.session import (
     CPU,
     CUDA,
@@ -31,7 +31,7 @@ PRECISIONS = {"onnx": "fp32", "onnx-int8": "int8"}
 class OnnxRuntimeBackend:
     """Runs ONNX graphs with ONNX Runtime, in float32 on the CPU or on CUDA, and quantized ones on the CPU."""
 
-    def probe(self) -> tuple[Found, ...]:
+    def probe(self) -> tuple[DeviceReport, ...]:
         """Return the CUDA devices on which a session really comes up, and the CPU.
 
         Without any, CUDA is there without a precision, with the reason.
@@ -40,10 +40,10 @@ class OnnxRuntimeBackend:
             _try("cuda:0")
         except BackendUnavailableError as error:
             why = "; ".join(part.rstrip(".") for part in (error.what, *error.why))
-            cuda = [Found(device="cuda", precisions=(), detail=why, fix=error.fix)]
+            cuda = [DeviceReport(device="cuda", precisions=(), detail=why, fix=error.fix)]
         else:
-            cuda = [Found(device=device, precisions=("fp32",), detail=CUDA) for device in cuda_devices(_try)]
-        return (*cuda, Found(device="cpu", precisions=("fp32", "int8"), detail=CPU))
+            cuda = [DeviceReport(device=device, precisions=("fp32",), detail=CUDA) for device in cuda_devices(_try)]
+        return (*cuda, DeviceReport(device="cpu", precisions=("fp32", "int8"), detail=CPU))
 
     def compile(self, graph: Graph, request: CompileRequest) -> OnnxRuntimeSession:
         """Return a session that runs the graph's ONNX file exactly as requested.

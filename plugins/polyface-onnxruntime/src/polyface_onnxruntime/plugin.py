@@ -43,6 +43,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
             ),
         ),
         preference=20,
+        trim=True,
     )
     yield BackendSpec(
         name="tensorrt",
@@ -60,9 +61,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
                 name="opt_side", type="int", minimum=1, help="side to be fastest at; unset: 640, or the nearest"
             ),
             OptionSpec(name="max_side", type="int", minimum=1, help="greatest side, in pixels; unset: 1600"),
-            OptionSpec(
-                name="max_batch", type="int", minimum=1, default=1, help="most pictures in one run of the engine"
-            ),
+            OptionSpec(name="max_batch", type="int", minimum=1, default=1, help="most images in one run of the engine"),
         ),
         preference=5,
     )

@@ -24,7 +24,7 @@ from polyface_onnxruntime.session import graph_file
 from onnxruntime import quantization  # type: ignore[import-untyped]  # after `runtime`, which keeps it silent
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 LAYER = "Conv"
 PASSING = ("Add", "Concat", "LeakyRelu", "MaxPool", "Relu", "Resize")
@@ -46,7 +46,7 @@ _PREPARED = "onnx.quant.pre_process"
 class Int8Quantizer:
     """Quantizes the convolutions of ONNX graphs, but for those that the detector's record keeps in float."""
 
-    def quantize(self, graph: Graph, pictures: Iterable[FloatArray], directory: Path) -> Path:
+    def quantize(self, graph: Graph, images: Iterable[FloatArray], directory: Path) -> Path:
         """Write ``<detector>.int8.onnx`` into ``directory`` and return its path.
 
         Raises:
@@ -62,7 +62,7 @@ class Int8Quantizer:
             quantization.quantize_static(
                 str(prepared),
                 str(path),
-                _Reader(graph.detector.input.name, pictures),
+                _Reader(graph.detector.input.name, images),
                 nodes_to_quantize=nodes,
                 op_types_to_quantize=[LAYER, *PASSING],
                 **SETTINGS,
@@ -118,10 +118,10 @@ def quantized_nodes(model: onnx.ModelProto, graph: Graph) -> list[str]:
 
 
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Pictures, as ONNX Runtime's calibration wants them."""
+    """Images, as ONNX Runtime's calibration wants them."""
 
-    def __init__(self, name: str, pictures: Iterable[FloatArray]) -> None:
-        self._feeds: Iterator[dict[str, FloatArray]] = ({name: np.asarray(picture)} for picture in pictures)
+    def __init__(self, name: str, images: Iterable[FloatArray]) -> None:
+        self._feeds: Iterator[dict[str, FloatArray]] = ({name: np.asarray(image)} for image in images)
 
     def get_next(self) -> dict[str, FloatArray] | None:
         """Return the next input, or ``None`` at the end."""

@@ -16,7 +16,7 @@ from polyface.plugins.records import DetectorSpec
 from polyface_onnxruntime.runtime import native, onnxruntime
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
     Providers: TypeAlias = list[tuple[str, dict[str, str]]]
 
@@ -78,7 +78,7 @@ class OnnxRuntimeSession:
             raise BackendUnavailableError(
                 f"ONNX Runtime failed on a batch of shape {image.shape} on {self.execution.device}.",
                 why=[_one_line(error)],
-                fix="if memory ran out, pass fewer pictures at a time or lower --max-side",
+                fix="if memory ran out, pass fewer images at a time or lower --max-side",
             ) from error
         return dict(zip(self._outputs, values, strict=True))
 

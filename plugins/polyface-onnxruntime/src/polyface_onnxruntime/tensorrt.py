@@ -25,7 +25,7 @@ import numpy as np
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ConfigError
-from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.paths import home
 from polyface.storage.files import read_sealed, remove_abandoned, remove_abandoned_folders, sha256_of, write_sealed
@@ -43,7 +43,7 @@ from polyface_onnxruntime.session import (
 )
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
     Size: TypeAlias = tuple[int, int]
     """Height and width."""
@@ -61,7 +61,7 @@ _WHY_NO_FP32 = f"fp32 needs {_TF32}=0 in the environment: TensorRT computes in T
 
 @frozen(kw_only=True)
 class Profile:
-    """The inputs an engine is built for: up to ``max_batch`` pictures of heights and widths, in pixels.
+    """The inputs an engine is built for: up to ``max_batch`` images of heights and widths, in pixels.
 
     Every input from ``least`` to ``most`` runs; the engine is tuned for ``best``.
     """
@@ -122,7 +122,7 @@ class Profile:
 class TensorRTBackend:
     """Runs ONNX graphs with ONNX Runtime's TensorRT provider on CUDA, in float16 or float32."""
 
-    def probe(self) -> tuple[Found, ...]:
+    def probe(self) -> tuple[DeviceReport, ...]:
         """Return the CUDA devices on which a session comes up with TensorRT.
 
         Raises:
@@ -132,7 +132,7 @@ class TensorRTBackend:
         version = tensorrt_version()
         precisions = _precisions()
         detail = f"TensorRT {version}" + ("" if "fp32" in precisions else f"; {_WHY_NO_FP32}")
-        return tuple(Found(device=device, precisions=precisions, detail=detail) for device in cuda_devices(_try))
+        return tuple(DeviceReport(device=device, precisions=precisions, detail=detail) for device in cuda_devices(_try))
 
     def compile(self, graph: Graph, request: CompileRequest) -> TensorRTSession:
         """Return a session that runs the graph's ONNX file exactly as requested; the first one builds the engine.
@@ -241,7 +241,7 @@ class TensorRTSession:
         self.execution: Execution = attrs.evolve(session.execution, versions=versions)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Run the network on ``(n, 3, h, w)`` float32, at most ``max_batch`` pictures at a time.
+        """Run the network on ``(n, 3, h, w)`` float32, at most ``max_batch`` images at a time.
 
         Raises:
             BackendUnavailableError: the engine was not built for that height and width, the session is closed, or ONNX

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from polyface.errors import BackendUnavailableError, ContractError
 from polyface.graphs.trial import try_first
 from polyface.machine.gate import keep_in_children
-from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.paths import home
 from polyface.storage.files import read_sealed, remove_abandoned, sha256_of, write_sealed
 from polyface_openvino.runtime import openvino as ov
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 DEVICE = "CPU"
 
@@ -49,10 +49,10 @@ class OpenVINOBackend:
     def __init__(self) -> None:
         self._core = ov.Core()
 
-    def probe(self) -> tuple[Found, ...]:
+    def probe(self) -> tuple[DeviceReport, ...]:
         """Return the CPU with the precisions that its own instructions compute in."""
         name = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
-        return (Found(device="cpu", precisions=self._precisions(), detail=f"{name}, OpenVINO {version()}"),)
+        return (DeviceReport(device="cpu", precisions=self._precisions(), detail=f"{name}, OpenVINO {version()}"),)
 
     def compile(self, graph: Graph, request: CompileRequest) -> OpenVINOSession:
         """Return a session that runs the graph's ONNX file exactly as requested.
@@ -181,7 +181,7 @@ class OpenVINOSession:
             raise BackendUnavailableError(
                 f"OpenVINO failed on a batch of shape {image.shape}.",
                 why=[one_line(error)],
-                fix="if memory ran out, pass fewer pictures at a time or lower --max-side",
+                fix="if memory ran out, pass fewer images at a time or lower --max-side",
             ) from error
         finally:
             requests.put(request)

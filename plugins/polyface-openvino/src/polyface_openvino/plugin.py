@@ -43,4 +43,5 @@ def polyface_backends() -> Iterator[BackendSpec]:
             ),
         ),
         preference=15,  # below ONNX Runtime, above PyTorch; the README has the figures
+        trim=True,
     )

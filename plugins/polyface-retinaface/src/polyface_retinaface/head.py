@@ -14,7 +14,7 @@ import numpy as np
 from polyface.plugins.protocols import Candidates
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray, IndexArray
+    from polyface.arrays import FloatArray, IndexArray
 
 LEVELS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 """Stride and prior sizes of each level, in pixels."""
@@ -53,7 +53,7 @@ class Head:
         scores: FloatArray = 0.5 + 0.5 * np.tanh(0.5 * (logits[..., 1] - logits[..., 0]))
         return scores
 
-    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, image: int, keep: IndexArray) -> Candidates:
+    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
         """Decode the kept priors of one image.
 
         Args:
@@ -68,7 +68,7 @@ class Head:
             Boxes ``(K, 4)`` xyxy and landmarks ``(K, 5, 2)`` x, y, float32, in network pixels, unclipped.
         """
         centres, sizes = priors[keep, :2], priors[keep, 2:]
-        loc, landms = outputs["loc"][image, keep], outputs["landms"][image, keep]
+        loc, landms = outputs["loc"][index, keep], outputs["landms"][index, keep]
         middle = centres + loc[:, :2] * CENTRE_VARIANCE * sizes
         half = 0.5 * sizes * np.exp(loc[:, 2:] * SIZE_VARIANCE)
         offsets = landms.reshape(-1, 5, 2) * CENTRE_VARIANCE * sizes[:, None]

@@ -48,7 +48,7 @@ def _spec(
         graphs=tuple(graphs),
         weights=tuple(weights),
         keep_float=tuple(keep_float),
-        landmarks=("left_eye", "right_eye", "nose", "mouth_left", "mouth_right"),  # as seen in the picture
+        landmarks=("left_eye", "right_eye", "nose", "mouth_left", "mouth_right"),  # as seen in the image
         defaults=DetectDefaults(score_threshold=0.5, iou_threshold=0.4, pre_nms_top_k=5000),
         min_side=32,
         # Measured with MobileNet0.25 (benchmarks/README.md): below 32 ever fewer faces are found, above 512, where the

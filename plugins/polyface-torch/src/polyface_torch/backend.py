@@ -14,17 +14,17 @@ import torch
 
 from polyface.errors import BackendUnavailableError, ContractError
 from polyface.machine.gate import refuse_in_child
-from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec, Ref
 from polyface_torch.precision import exact_float32
 from polyface_torch.threads import on_threads
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-_NO_CUDA = Found(
+_NO_CUDA = DeviceReport(
     device="cuda",
     precisions=(),
     detail=f"PyTorch {torch.__version__} finds no CUDA device",
@@ -38,7 +38,7 @@ _used_in: list[int] = []  # the process that used PyTorch first, once one has
 class TorchBackend:
     """Runs ``torch-module`` graphs with eager PyTorch, on the CPU or on CUDA."""
 
-    def probe(self) -> tuple[Found, ...]:
+    def probe(self) -> tuple[DeviceReport, ...]:
         """Return the CUDA devices and the CPU, each with the precisions that its arithmetic units have.
 
         Without any, CUDA is there without a precision, with the reason.
@@ -99,7 +99,7 @@ class TorchSession:
                 tensor = torch.tensor(image).to(device, self._dtype, memory_format=torch.channels_last)
                 return named_outputs(module(tensor), self._detector)
         except torch.OutOfMemoryError as error:
-            fix = "pass fewer pictures at a time, lower --max-side, or choose --precision fp16"
+            fix = "pass fewer images at a time, lower --max-side, or choose --precision fp16"
             raise out_of_memory(error, device, image, fix) from error
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ def check_process() -> None:
         refuse_in_child(process, "PyTorch", why, "or, on a processor, --backend onnxruntime")
 
 
-def granted(request: CompileRequest, there: Sequence[Found]) -> str:
+def granted(request: CompileRequest, there: Sequence[DeviceReport]) -> str:
     """Return the device of the request, with its index, from those that a probe found.
 
     Raises:
@@ -214,16 +214,16 @@ def out_of_memory(error: BaseException, device: str, image: FloatArray, fix: str
     )
 
 
-def _cuda(index: int) -> Found:
+def _cuda(index: int) -> DeviceReport:
     with torch.cuda.device(index):  # is_bf16_supported asks the current device
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     precisions = ("fp32", "bf16", "fp16") if bf16 else ("fp32", "fp16")
-    return Found(device=f"cuda:{index}", precisions=precisions, detail=torch.cuda.get_device_name(index))
+    return DeviceReport(device=f"cuda:{index}", precisions=precisions, detail=torch.cuda.get_device_name(index))
 
 
-def _cpu() -> Found:
+def _cpu() -> DeviceReport:
     precisions = ("fp32", *(name for name in ("bf16", "fp16") if _cpu_computes_in(name)))
-    return Found(device="cpu", precisions=precisions, detail=torch.backends.cpu.get_cpu_capability())
+    return DeviceReport(device="cpu", precisions=precisions, detail=torch.backends.cpu.get_cpu_capability())
 
 
 def _cpu_computes_in(precision: str) -> bool:

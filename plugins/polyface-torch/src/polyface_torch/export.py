@@ -20,7 +20,7 @@ from polyface_torch.backend import build, first_line, named_outputs
 from polyface_torch.precision import exact_float32
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 # ONNX Runtime tells its maker about its use unless this is set before its import; a value of the user's own wins.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -37,7 +37,7 @@ TOLERANCE = 1e-4
 
 _TRACED = (2, 2, 3)
 _CHECKED = ((1, 1, 2), (3, 3, 4))
-"""Batch, height and width of the inputs traced and checked, the sides as :func:`_pictures` counts them.
+"""Batch, height and width of the inputs traced and checked, the sides as :func:`_images` counts them.
 
 One check is smaller than what was traced and one is larger, to see both ways of a branch on the size.
 """
@@ -77,7 +77,7 @@ class OnnxExporter:
 
 def _exported(module: torch.nn.Module, detector: DetectorSpec) -> onnx.ModelProto:
     free = torch.export.Dim.DYNAMIC
-    image = torch.from_numpy(_pictures(detector, *_TRACED))
+    image = torch.from_numpy(_images(detector, *_TRACED))
     try:
         program = torch.onnx.export(
             module,
@@ -100,7 +100,7 @@ def _exported(module: torch.nn.Module, detector: DetectorSpec) -> onnx.ModelProt
     return program.model_proto
 
 
-def _pictures(detector: DetectorSpec, n: int, rows: int, columns: int) -> FloatArray:
+def _images(detector: DetectorSpec, n: int, rows: int, columns: int) -> FloatArray:
     """Return random pixels as the detector takes them, ``(n, 3, h, w)`` float32.
 
     ``rows`` and ``columns`` count the least legal side from 64 pixels up; one stride is added to the height and three
@@ -144,7 +144,7 @@ def _strip(model: onnx.ModelProto, detector: DetectorSpec) -> None:
 def _check_numbers(data: bytes, module: torch.nn.Module, detector: DetectorSpec) -> None:
     run = _runner(data)
     for size in _CHECKED:
-        image = _pictures(detector, *size)
+        image = _images(detector, *size)
         with torch.inference_mode(), exact_float32:
             wanted = named_outputs(module(torch.tensor(image)), detector)
         if not all(np.isfinite(output).all() for output in wanted.values()):

@@ -25,6 +25,7 @@ def polyface_backends() -> Iterator[BackendSpec]:
         requires=(_TORCH,),
         factory=Ref("polyface_torch.backend:TorchBackend"),
         preference=10,
+        trim=True,
     )
 
 

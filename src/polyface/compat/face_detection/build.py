@@ -11,12 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 
 import polyface
-from polyface.errors import ConfigError, ImageError, UnknownNameError, UnsupportedError, nearest, quoted
-from polyface.graphs.plan import Reason
+from polyface.errors import ConfigError, ImageError, Reason, UnknownNameError, UnsupportedError, nearest, quoted
 
 if TYPE_CHECKING:
-    from polyface.images.reading import Picture
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray, ImageArray
 
 NAMES = {
     "DSFDDetector": "dsfd-resnet152",
@@ -39,36 +37,36 @@ class Detector:
         self.face_detector = face_detector
 
     def detect(self, image: npt.NDArray[Any], shrink: float = 1.0) -> FloatArray:
-        """Return the faces of one picture ``(N, 5)`` float32: x1, y1, x2, y2 in its pixels, and the score.
+        """Return the faces of one image ``(N, 5)`` float32: x1, y1, x2, y2 in its pixels, and the score.
 
         Args:
             image: RGB pixels ``(H, W, 3)``: uint8, or whole numbers from 0 to 255 in a float dtype.
-            shrink: scale the picture by this before the network runs, though not beyond ``max_resolution``.
+            shrink: scale the image by this before the network runs, though not beyond ``max_resolution``.
 
         Raises:
-            ImageError: it is not a picture, or has too many pixels once it is enlarged.
+            ImageError: it is not an image, or has too many pixels once it is enlarged.
             ConfigError: ``shrink`` is not a number greater than 0.
         """
         return self._boxes([polyface.read_image(as_pixels(image))], shrink)[0]
 
     def batched_detect(self, image: npt.NDArray[Any], shrink: float = 1.0) -> list[FloatArray]:
-        """Return what :meth:`detect` does for each picture of ``(N, H, W, 3)``; ``(H, W, 3)`` is a batch of one."""
+        """Return what :meth:`detect` does for each image of ``(N, H, W, 3)``; ``(H, W, 3)`` is a batch of one."""
         return self._boxes(_batch(image), shrink)
 
     def batched_detect_with_landmarks(self, image: npt.NDArray[Any]) -> tuple[list[FloatArray], list[FloatArray]]:
-        """Return the faces ``(N, 5)`` and the landmarks ``(N, 5, 2)`` of each picture, float32, in its pixels.
+        """Return the faces ``(N, 5)`` and the landmarks ``(N, 5, 2)`` of each image, float32, in its pixels.
 
         A face's landmarks are x, y of the left eye, the right eye, the nose, and the left and the right corner of the
-        mouth, as seen in the picture.
+        mouth, as seen in the image.
 
         Args:
             image: what :meth:`batched_detect` takes.
 
         Raises:
-            ImageError: one is not a picture; says which.
+            ImageError: one is not an image; says which.
             UnsupportedError: the detector gives no landmarks.
         """
-        detector = self.face_detector.detector
+        detector = self.face_detector.spec
         if not detector.landmarks:
             fix = "build_detector('RetinaNetResNet50')"
             reason = Reason(subject=detector.name, why="its network finds boxes alone", fix=fix)
@@ -76,16 +74,16 @@ class Detector:
         faces = self.face_detector.detect_batch(_batch(image))
         return [found.to_array() for found in faces], [np.asarray(found.landmarks) for found in faces]
 
-    def _boxes(self, pictures: Any, shrink: Any) -> list[FloatArray]:
+    def _boxes(self, images: Any, shrink: Any) -> list[FloatArray]:
         factor = float(shrink) if isinstance(shrink, numbers.Real) else math.nan
         if not 0 < factor < math.inf:
             raise ConfigError(f"shrink must be a number greater than 0, not {quoted(shrink)}.")
         if factor == 1:
-            return [found.to_array() for found in self.face_detector.detect_batch(pictures)]
-        pictures = [polyface.read_image(picture) for picture in pictures]
-        scaled = [_scaled(picture, factor, self.face_detector.config.max_side) for picture in pictures]
+            return [found.to_array() for found in self.face_detector.detect_batch(images)]
+        images = [polyface.read_image(image) for image in images]
+        scaled = [_scaled(image, factor, self.face_detector.config.max_side) for image in images]
         faces = [found.to_array() for found in self.face_detector.detect_batch(scaled)]
-        for boxes, before, after in zip(faces, pictures, scaled, strict=True):
+        for boxes, before, after in zip(faces, images, scaled, strict=True):
             (height, width), (scaled_height, scaled_width) = before.shape[:2], after.shape[:2]
             boxes[:, :4] *= np.array([width / scaled_width, height / scaled_height] * 2)
         return faces
@@ -108,9 +106,9 @@ def build_detector(  # noqa: PLR0917 - the original's positions
         confidence_threshold: a face must score at least this; in [0, 1].
         nms_iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
         device: such as ``"cpu"``, ``"cuda:1"`` or a ``torch.device``; ``None`` leaves it to polyface.
-        max_resolution: pictures with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
+        max_resolution: images with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
         fp16_inference: half precision on CUDA; without effect on the CPU.
-        clip_boxes: clip boxes and landmarks to the picture.
+        clip_boxes: clip boxes and landmarks to the image.
         **settings: other settings of :func:`polyface.create_detector`, such as ``backend`` or ``weights``.
 
     Raises:
@@ -161,15 +159,15 @@ def _half_on_cuda(name: str, *, device: str | None, **settings: Any) -> polyface
     return polyface.create_detector(name, device=device, **settings)
 
 
-def _scaled(picture: Picture, shrink: float, max_side: int | None) -> Picture:
+def _scaled(image: ImageArray, shrink: float, max_side: int | None) -> ImageArray:
     """Scale as core does: Pillow's bilinear filter is anti-aliased."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = shrink if max_side is None else min(shrink, max_side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and size[0] * size[1] > 2 * limit:  # where Pillow refuses to read a file, too
         raise ImageError(
-            f"A picture of {width}x{height} pixels has too many once it is scaled by {scale:g}.",
+            f"An image of {width}x{height} pixels has too many once it is scaled by {scale:g}.",
             fix="a smaller shrink, or max_resolution; or, if memory is no matter, raise PIL.Image.MAX_IMAGE_PIXELS",
         )
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))

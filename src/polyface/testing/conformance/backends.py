@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
+from polyface.building import Selection, plan, resolve
 from polyface.errors import BackendUnavailableError, UnsupportedError, described
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore
-from polyface.graphs.plan import plan
-from polyface.graphs.resolve import graph_of
-from polyface.graphs.weights import choose
+from polyface.graphs.plan import plan_route
+from polyface.graphs.resolve import load_graph
+from polyface.graphs.weights import select_weights
 from polyface.machine import gate
 from polyface.measure.tolerances import TOLERANCES
-from polyface.pipeline.detector import Selection, select
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Backend, Found, Graph, Session
+from polyface.plugins.protocols import Backend, DeviceReport, Graph, Session
 from polyface.plugins.records import DetectorSpec, OptionValue, Ref
 from polyface.settings.config import Config
 from polyface.testing.conformance.base import Conformance, fail
@@ -39,7 +39,7 @@ from polyface.testing.conformance.networks import (
 from polyface.testing.conformance.reference import REFERENCE
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
     Opener = Callable[..., Session]
 
@@ -86,11 +86,11 @@ class BackendConformance(Conformance):
                 precision=cls.precision,
                 weights=weights,
             )
-            return select(config, plugins)
-        backend, none = plugins.backend(cls.backend), choose(REFERENCE, None)
+            return plan(resolve(config, plugins)).first
+        backend, none = plugins.backend(cls.backend), select_weights(REFERENCE, None)
         store = ArtifactStore()
         try:
-            route = plan(
+            route = plan_route(
                 REFERENCE,
                 backend,
                 plugins.converters,
@@ -117,11 +117,11 @@ class BackendConformance(Conformance):
     @classmethod
     def graph(cls, selection: Selection) -> Graph:
         """The network, as the backend is given it; a conversion runs once."""
-        return graph_of(selection.route, selection.detector, selection.weights)
+        return load_graph(selection.route, selection.detector, selection.weights)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def found(cls, selection: Selection) -> tuple[Found, ...]:
+    def found(cls, selection: Selection) -> tuple[DeviceReport, ...]:
         """What the backend's probe finds here."""
         backend: Backend = selection.backend.factory.load()()
         return tuple(backend.probe())
@@ -154,13 +154,13 @@ class BackendConformance(Conformance):
         if not isinstance(made, Backend):
             fail(f"'{record.factory.target}' gives a {type(made).__name__}, which has no probe and compile.")
 
-    def test_probe_finds_the_device_under_test(self, found: tuple[Found, ...]) -> None:
+    def test_probe_finds_the_device_under_test(self, found: tuple[DeviceReport, ...]) -> None:
         """What the probe does not find is never granted, so nothing else here would be about it."""
         if not any(f.device == self.device and self.precision in f.precisions for f in found):
             there = [f"{f.device}: {', '.join(f.precisions) or 'not there'}" for f in found]
             fail(f"The probe does not find '{self.device}' with '{self.precision}'.", why=there)
 
-    def test_probe_finds_no_more_than_is_claimed(self, plugins: PluginManager, found: tuple[Found, ...]) -> None:
+    def test_probe_finds_no_more_than_is_claimed(self, plugins: PluginManager, found: tuple[DeviceReport, ...]) -> None:
         """The planner refuses what the record does not claim, so what is found beyond it can never be used."""
         record = plugins.backend(self.backend)
         more = [
@@ -173,7 +173,7 @@ class BackendConformance(Conformance):
             fail("The probe finds what the record does not claim.", why=more, fix="add it to capabilities")
 
     def test_every_device_found_compiles_and_runs(
-        self, plugins: PluginManager, found: tuple[Found, ...], opened: Opener, spec: DetectorSpec, graph: Graph
+        self, plugins: PluginManager, found: tuple[DeviceReport, ...], opened: Opener, spec: DetectorSpec, graph: Graph
     ) -> None:
         """Whoever asks for a device takes the probe's word that it works."""
         image = network_input(spec, noise(1, *sizes(spec)[1]))
@@ -204,7 +204,7 @@ class BackendConformance(Conformance):
             )
 
     def test_a_device_not_found_is_refused(
-        self, plugins: PluginManager, found: tuple[Found, ...], opened: Opener
+        self, plugins: PluginManager, found: tuple[DeviceReport, ...], opened: Opener
     ) -> None:
         """A run that falls back to the CPU looks right, is many times slower, and is found out too late."""
         there = {f.device for f in found if f.precisions}
@@ -214,7 +214,7 @@ class BackendConformance(Conformance):
         for device in absent:
             self._refused(opened, device, self.precision)
 
-    def test_a_precision_not_found_is_refused(self, found: tuple[Found, ...], opened: Opener) -> None:
+    def test_a_precision_not_found_is_refused(self, found: tuple[DeviceReport, ...], opened: Opener) -> None:
         """Numbers of another precision than was asked for are compared with the wrong tolerance."""
         there = next((f.precisions for f in found if f.device == self.device), ())
         for precision in ("fp32", "bf16", "fp16", "int8", "no-such-precision"):
@@ -255,7 +255,7 @@ class BackendConformance(Conformance):
             self._same(run(session, spec, image), expected, f"The raw heads of {width}x{height} pixels are others")
 
     def test_any_batch_height_and_width_runs(self, session: Session, spec: DetectorSpec) -> None:
-        """A graph frozen at the size it was traced at fails on the first picture of another."""
+        """A graph frozen at the size it was traced at fails on the first image of another."""
         for count, (height, width) in itertools.product((1, 3), sizes(spec)):
             try:
                 outputs = run(session, spec, network_input(spec, noise(count, height, width)))
@@ -272,13 +272,13 @@ class BackendConformance(Conformance):
         self._same(run(session, spec, image), first, "A run again gives other numbers", self._exactly())
 
     def test_a_batch_equals_singles(self, session: Session, spec: DetectorSpec) -> None:
-        """What is found in a picture must not depend on its neighbours in the batch."""
+        """What is found in an image must not depend on its neighbours in the batch."""
         image = network_input(spec, noise(3, *sizes(spec)[1]))
         batch = run(session, spec, image)
         for place in range(len(image)):
             alone = run(session, spec, image[place : place + 1])
             together = {name: output[place : place + 1] for name, output in batch.items()}
-            self._same(together, alone, f"Picture {place} of a batch gives other numbers than by itself")
+            self._same(together, alone, f"Image {place} of a batch gives other numbers than by itself")
 
     def test_two_threads_get_what_one_gets(self, session: Session, spec: DetectorSpec) -> None:
         """Servers run one session from many threads."""
@@ -362,7 +362,7 @@ class BackendConformance(Conformance):
             fail(f"{what} neither runs as in the parent nor is refused with its reason.", why=[said], fix=fix)
 
     def test_memory_stays_bounded(self, session: Session, spec: DetectorSpec) -> None:
-        """Pictures come in endless sizes, and what is kept for each fills the memory of a server in days."""
+        """Images come in endless sizes, and what is kept for each fills the memory of a server in days."""
 
         def visit(height: int, width: int) -> None:
             session.run({spec.input.name: np.zeros((1, 3, height, width), np.float32)})

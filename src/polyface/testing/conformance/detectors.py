@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from attrs import field, frozen
 
+from polyface.building import build, plan, resolve
 from polyface.errors import PolyfaceError, described
-from polyface.graphs.plan import choose_device, missing
-from polyface.graphs.resolve import graph_of
-from polyface.graphs.weights import verified
+from polyface.graphs.plan import missing, select_device
+from polyface.graphs.resolve import load_graph
+from polyface.graphs.weights import verify
 from polyface.measure.tolerances import TOLERANCES, Tolerance
-from polyface.pipeline.detector import FaceDetector, build, select
+from polyface.pipeline.detector import FaceDetector
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Candidates, Graph, Head, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref
@@ -38,8 +39,7 @@ from polyface.testing.conformance.networks import (
 )
 
 if TYPE_CHECKING:
-    from polyface.images.reading import Picture
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray, ImageArray
 
 SEED = 1
 BOUND = 1000.0
@@ -48,10 +48,10 @@ BOUND = 1000.0
 
 @frozen(kw_only=True, eq=False)
 class Golden:
-    """What the original network gave for one picture, run by its own code.
+    """What the original network gave for one image, run by its own code.
 
     Args:
-        picture: RGB uint8 ``(H, W, 3)``, of a size that the network takes without padding.
+        image: RGB uint8 ``(H, W, 3)``, of a size that the network takes without padding.
         heads: raw heads of the original by the names of the detector's outputs, without the batch: ``(P, ...)``. Any of
             them will do, where the original gives the others in another form.
         scores: face scores of every anchor, ``(P,)``.
@@ -60,7 +60,7 @@ class Golden:
         tolerance: how far polyface's numbers may lie off.
     """
 
-    picture: Picture
+    image: ImageArray
     heads: Mapping[str, FloatArray]
     scores: FloatArray | None = None
     boxes: FloatArray | None = None
@@ -131,8 +131,8 @@ class DetectorConformance(Conformance):
 
     @classmethod
     def _opened(cls, plugins: PluginManager, weights: str | None) -> Session:
-        chosen = select(cls._config(weights), plugins)
-        graph = graph_of(chosen.route, chosen.detector, chosen.weights)
+        chosen = plan(resolve(cls._config(weights), plugins)).first
+        graph = load_graph(chosen.route, chosen.detector, chosen.weights)
         return open_session(graph, chosen.backend, cls.device, cls.precision)
 
     @pytest.fixture
@@ -144,7 +144,7 @@ class DetectorConformance(Conformance):
     @pytest.fixture(scope="class")
     @classmethod
     def sample(cls, spec: DetectorSpec, session: Session) -> Sample:
-        """The raw heads of two pictures of noise, of even height and width."""
+        """The raw heads of two images of noise, of even height and width."""
         height, width = sizes(spec)[1]
         outputs = run(session, spec, network_input(spec, noise(2, height, width)))
         priors = spec.head.load()().priors(height, width)
@@ -175,7 +175,7 @@ class DetectorConformance(Conformance):
         files |= {source.ref: source.sha256 or "" for source in spec.graphs if isinstance(source.ref, FileRef)}
         for ref, sha256 in files.items():
             try:
-                verified(ref.path(), sha256)
+                verify(ref.path(), sha256)
             except PolyfaceError as error:
                 fail(f"'{ref.target}' is not the file of the record.", why=error.why, fix="correct its sha256")
         for file in spec.weights:
@@ -188,7 +188,7 @@ class DetectorConformance(Conformance):
         graph = Graph(kind=source.kind, source=Seeded(source.ref.target), detector=spec)
         image = network_input(spec, noise(1, *sizes(spec)[1]))
         found = backend.factory.load()().probe()
-        device = choose_device(backend, found, self.device, "fp32")
+        device = select_device(backend, found, self.device, "fp32")
         runs = []
         for _ in range(2):
             session = open_session(graph, backend, device, "fp32")
@@ -263,18 +263,18 @@ class DetectorConformance(Conformance):
         wanted = Candidates(every.boxes[sample.keep], landmarks)
         _equal(sample.decoded(head, 1, sample.keep), wanted, "Anchors decode otherwise together than alone")
 
-    def test_decode_takes_the_picture_asked_for(self, sample: Sample, head: Head) -> None:
-        """The second picture of a batch would get the boxes of the first."""
+    def test_decode_takes_the_image_asked_for(self, sample: Sample, head: Head) -> None:
+        """The second image of a batch would get the boxes of the first."""
         for place in range(2):
             alone = {name: output[place : place + 1] for name, output in sample.outputs.items()}
             wanted = head.decode(alone, sample.priors, 0, sample.keep)
-            _equal(sample.decoded(head, place, sample.keep), wanted, f"Picture {place} of a batch decodes otherwise")
+            _equal(sample.decoded(head, place, sample.keep), wanted, f"Image {place} of a batch decodes otherwise")
             scores = head.scores(sample.outputs)[place]
             if off := differences({"scores": scores}, {"scores": head.scores(alone)[0]}, TOLERANCES["fp32"].score):
-                fail(f"Picture {place} of a batch scores otherwise than by itself.", why=off)
+                fail(f"Image {place} of a batch scores otherwise than by itself.", why=off)
 
     def test_head_writes_to_nothing(self, sample: Sample, head: Head) -> None:
-        """Priors are kept for the next picture, and raw heads are still being read."""
+        """Priors are kept for the next image, and raw heads are still being read."""
         for array in (*sample.outputs.values(), sample.priors, sample.keep):
             array.flags.writeable = False
         try:
@@ -307,7 +307,7 @@ class DetectorConformance(Conformance):
                     fail("A head gives other numbers while another thread uses it.", fix="keep nothing on self")
 
     def test_head_memory_stays_bounded(self, spec: DetectorSpec, head: Head) -> None:
-        """Pictures come in endless sizes, and polyface already keeps the priors of the latest."""
+        """Images come in endless sizes, and polyface already keeps the priors of the latest."""
         check_growth("The head", growth(spec, head.priors))
 
     def test_raw_heads_are_those_of_the_original(
@@ -321,7 +321,7 @@ class DetectorConformance(Conformance):
             )
         for golden in goldens:
             own = session if golden.weights is None else self._opened(plugins, golden.weights)
-            image = network_input(spec, [golden.picture])
+            image = network_input(spec, [golden.image])
             outputs, allowed = run(own, spec, image), golden.tolerance
             off = differences({n: output[0] for n, output in outputs.items()}, golden.heads, allowed.heads, heads=True)
             if golden.scores is not None:
@@ -333,9 +333,9 @@ class DetectorConformance(Conformance):
             if own is not session:
                 own.close()
             if off or not golden.heads:
-                height, width = golden.picture.shape[:2]
+                height, width = golden.image.shape[:2]
                 fail(
-                    f"For a picture of {width}x{height} pixels the network gives other numbers than the original.",
+                    f"For an image of {width}x{height} pixels the network gives other numbers than the original.",
                     why=off or ["the golden has no heads"],
                     fix="check channels, mean and std in Preprocess, each in the order of channels",
                 )
@@ -344,12 +344,12 @@ class DetectorConformance(Conformance):
         self, plugins: PluginManager, spec: DetectorSpec, weights: str | None
     ) -> None:
         """Workers of a data loader or a server are sent a detector, and build it again."""
-        picture = noise(1, *sizes(spec)[1])[0]
+        image = noise(1, *sizes(spec)[1])[0]
         with build(self._config(weights), plugins) as detector:
-            here = detector.detect(picture)
+            here = detector.detect(image)
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 try:
-                    there = pool.submit(_rebuilt, pickle.dumps(detector), picture).result()
+                    there = pool.submit(_rebuilt, pickle.dumps(detector), image).result()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the detector was not rebuilt
                     fail(f"A spawned process cannot rebuild '{spec.name}'.", why=[described(error)])
         if there != here:
@@ -358,7 +358,7 @@ class DetectorConformance(Conformance):
 
 @frozen(kw_only=True, eq=False)
 class Sample:
-    """The raw heads of two pictures, their priors, and some anchors to keep."""
+    """The raw heads of two images, their priors, and some anchors to keep."""
 
     height: int
     width: int
@@ -366,16 +366,16 @@ class Sample:
     priors: FloatArray
     keep: Any
 
-    def decoded(self, head: Head, image: int, keep: Any) -> Candidates:
-        """Decode anchors of one picture."""
-        return head.decode(self.outputs, self.priors, image, keep)
+    def decoded(self, head: Head, index: int, keep: Any) -> Candidates:
+        """Decode anchors of one image."""
+        return head.decode(self.outputs, self.priors, index, keep)
 
 
-def _rebuilt(pickled: bytes, picture: Picture) -> Detections:
+def _rebuilt(pickled: bytes, image: ImageArray) -> Detections:
     # Not sent as an object: what fails while a worker unpickles its task ends the worker without a word.
     detector: FaceDetector = pickle.loads(pickled)  # noqa: S301 - made by the test that waits for it
     with detector:
-        return detector.detect(picture)
+        return detector.detect(image)
 
 
 def _equal(actual: Candidates, expected: Candidates, otherwise: str) -> None:

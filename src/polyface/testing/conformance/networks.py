@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from polyface.images.reading import frame_of, prepare
-from polyface.pipeline.detector import check_options
+from polyface.building import check_options
+from polyface.images.geometry import place_image
+from polyface.images.preparing import prepare
 from polyface.plugins.protocols import CompileRequest, Graph, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
 from polyface.testing.conformance.base import fail
 
 if TYPE_CHECKING:
-    from polyface.images.reading import Picture
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray, ImageArray
 
 SHAPES = 66
 """So many shapes a cache may hold: the memory checks let it fill with these, and then show it as many others."""
@@ -74,19 +74,19 @@ def _side(spec: DetectorSpec, pixels: int, parity: int | None = None) -> int:
     return units * stride
 
 
-def noise(count: int, height: int, width: int, seed: int = 0) -> list[Picture]:
-    """Return RGB uint8 pictures ``(H, W, 3)`` of random pixels: no network was trained on them."""
+def noise(count: int, height: int, width: int, seed: int = 0) -> list[ImageArray]:
+    """Return RGB uint8 images ``(H, W, 3)`` of random pixels: no network was trained on them."""
     pixels = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     return list(pixels)
 
 
-def network_input(spec: DetectorSpec, pictures: Sequence[Picture]) -> FloatArray:
-    """Return pictures of one size as polyface hands them to the network: ``(N, 3, H, W)`` float32."""
+def network_input(spec: DetectorSpec, images: Sequence[ImageArray]) -> FloatArray:
+    """Return images of one size as polyface hands them to the network: ``(N, 3, H, W)`` float32."""
     frames = [
-        frame_of(picture.shape[0], picture.shape[1], spec.preprocess, min_side=spec.min_side, pad_to=1)
-        for picture in pictures
+        place_image(image.shape[0], image.shape[1], spec.preprocess, min_side=spec.min_side, pad_to=1)
+        for image in images
     ]
-    return prepare(pictures, frames, spec.preprocess)
+    return prepare(images, frames, spec.preprocess)
 
 
 def run(session: Session, spec: DetectorSpec, image: FloatArray) -> dict[str, FloatArray]:
@@ -163,7 +163,7 @@ def check_growth(what: str, grown: Growth) -> None:
 
 
 def check_outputs(spec: DetectorSpec, outputs: Mapping[str, Any], n: int, height: int, width: int) -> None:
-    """Fail unless these are the outputs that a detector's record declares, of ``n`` pictures of that size."""
+    """Fail unless these are the outputs that a detector's record declares, of ``n`` images of that size."""
     if outputs.keys() != {output.name for output in spec.outputs}:
         fail(f"The outputs are {', '.join(outputs)}.", why=[f"declared: {', '.join(o.name for o in spec.outputs)}"])
     known = dict(zip(spec.input.dims, (n, 3, height, width), strict=True))

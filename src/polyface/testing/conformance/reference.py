@@ -11,7 +11,7 @@ import numpy as np
 from polyface.plugins.records import DetectorSpec, FileRef, GraphSource, Preprocess, Ref, TensorSpec
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 KERNEL = np.arange(30, dtype=np.float32).reshape(10, 3) / 8
 """Of the ten channels of ``loc``, ``landms`` and ``logits``; its products with pixels are exact in float32."""

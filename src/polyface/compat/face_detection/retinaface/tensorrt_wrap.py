@@ -12,14 +12,14 @@ from polyface.compat.face_detection.build import NAMES, as_pixels
 from polyface.errors import ImageError
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
 
 class TensorRTRetinaFace:
-    """``retinaface-resnet50`` for pictures of one size, stretched to another, in half precision on TensorRT.
+    """``retinaface-resnet50`` for images of one size, stretched to another, in half precision on TensorRT.
 
     Args:
-        input_imshape: height and width of the pictures, in pixels.
+        input_imshape: height and width of the images, in pixels.
         inference_imshape: height and width at which the network runs, in pixels.
         confidence_threshold: a face must score at least this; in [0, 1].
         nms_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
@@ -60,14 +60,14 @@ class TensorRTRetinaFace:
         )
 
     def infer(self, img: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return boxes ``(N, 4)``, landmarks ``(N, 5, 2)`` and scores ``(N,)`` of one picture, float32, in its pixels.
+        """Return boxes ``(N, 4)``, landmarks ``(N, 5, 2)`` and scores ``(N,)`` of one image, float32, in its pixels.
 
         Args:
             img: **BGR** pixels ``(H, W, 3)``, as OpenCV reads them, where everything else takes RGB; uint8, or whole
                 numbers from 0 to 255 in a float dtype.
 
         Raises:
-            ImageError: it is not such a picture, or not of the size ``input_imshape``.
+            ImageError: it is not such an image, or not of the size ``input_imshape``.
         """
         pixels = as_pixels(np.asarray(img))
         if pixels.shape != (*self.input_imshape, 3):

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyface.errors import BackendUnavailableError
-from polyface.plugins.protocols import CompileRequest, Execution, Found, Graph
+from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import Ref
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray
+    from polyface.arrays import FloatArray
 
     Network = Callable[[Mapping[str, FloatArray]], dict[str, FloatArray]]
 
@@ -32,8 +32,8 @@ class AcmeSession:
 
 
 class AcmeBackend:
-    def probe(self) -> tuple[Found, ...]:
-        return (Found(device="cpu", precisions=("fp32",)),)
+    def probe(self) -> tuple[DeviceReport, ...]:
+        return (DeviceReport(device="cpu", precisions=("fp32",)),)
 
     def compile(self, graph: Graph, request: CompileRequest) -> AcmeSession:
         if (request.device, request.precision) != ("cpu", "fp32") or not isinstance(graph.source, Ref):

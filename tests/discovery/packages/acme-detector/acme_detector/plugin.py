@@ -10,7 +10,7 @@ from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref,
 def polyface_detectors() -> Iterator[DetectorSpec]:
     yield DetectorSpec(
         name="acme-stripes",
-        summary="Finds bright stripes as wide as the picture and 16 pixels high",
+        summary="Finds bright stripes as wide as the image and 16 pixels high",
         graph_version=1,
         input=TensorSpec(name="pixels", dims=("n", 3, "h", "w")),
         outputs=(TensorSpec(name="brightness", dims=("n", "p")),),

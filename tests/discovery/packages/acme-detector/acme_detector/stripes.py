@@ -9,7 +9,7 @@ import numpy as np
 from polyface.plugins.protocols import Candidates
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import FloatArray, IndexArray
+    from polyface.arrays import FloatArray, IndexArray
 
     Network = Callable[[Mapping[str, FloatArray]], dict[str, FloatArray]]
 
@@ -35,7 +35,7 @@ class Head:
 
     def decode(
         self,
-        outputs: Mapping[str, FloatArray],  # noqa: ARG002 - a stripe's box does not depend on the picture
+        outputs: Mapping[str, FloatArray],  # noqa: ARG002 - a stripe's box does not depend on the image
         priors: FloatArray,
         image: int,  # noqa: ARG002
         keep: IndexArray,

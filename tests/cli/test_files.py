@@ -1,4 +1,4 @@
-"""Which pictures a folder is found to have."""
+"""Which images a folder is found to have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from polyface.cli.pictures import find_pictures
+from polyface.sources.files import find_images
 
 
 def touch(*names):
@@ -25,7 +25,7 @@ def link(name, target):
 
 def found(*inputs, output=None, **options):
     """The names that are found, and those with a problem apart."""
-    jobs = find_pictures(inputs, output, **options)
+    jobs = find_images(inputs, output, **options)
     return [job.name for job in jobs if not job.problem], {job.name: job.problem for job in jobs if job.problem}
 
 
@@ -45,13 +45,13 @@ class TestEndings:
         assert found("in", formats=["PSD"]) == (["in/a.psd"], {})
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF"])
-    def test_a_file_without_an_ending_is_found_if_it_begins_as_a_picture(self, kind):
+    def test_a_file_without_an_ending_is_found_if_it_begins_as_an_image(self, kind):
         Path("in").mkdir()
-        Image.new("RGB", (64, 48), "red").save("in/picture", format=kind)
-        assert found("in") == (["in/picture"], {})
+        Image.new("RGB", (64, 48), "red").save("in/image", format=kind)
+        assert found("in") == (["in/image"], {})
 
     @pytest.mark.parametrize("data", [b"", b"\xff", b"BMW is no bitmap", b"P5", b"P5 is a grey map", b"MM", b"\0" * 16])
-    def test_another_file_without_an_ending_is_no_picture(self, data):
+    def test_another_file_without_an_ending_is_no_image(self, data):
         touch("in/a.png")
         Path("in/Makefile").write_bytes(data)
         assert found("in") == (["in/a.png"], {})
@@ -113,7 +113,7 @@ class TestLinks:
         link("out/in/linked", "../other")
         assert found("out/in", output="out") == (["out/in/a.png", "out/in/linked/b.png"], {})
 
-    def test_to_themselves_are_pictures_that_are_missing_and_the_rest_is_found(self):
+    def test_to_themselves_are_images_that_are_missing_and_the_rest_is_found(self):
         touch("in/a.png")
         link("in/loop.png", "loop.png")
         assert found("in", output="out") == (["in/a.png", "in/loop.png"], {})
@@ -140,8 +140,8 @@ class TestLeftOut:
         touch(".hidden/.a.png", ".hidden/b.png")
         assert found(".hidden/.a.png", ".hidden") == ([".hidden/.a.png", ".hidden/b.png"], {})
 
-    def test_detect_says_how_many_in_a_line(self, polyface, picture):
-        picture("in/a.png")
+    def test_detect_says_how_many_in_a_line(self, polyface, image):
+        image("in/a.png")
         touch("in/._a.png", "in/._b.png", "in/.git/c.png")
         result = polyface("detect", "in")
         assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""Which pictures to read."""
+"""Which images to read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path, PurePath
 
 from attrs import frozen
 
-from polyface.cli.tables import say
 from polyface.errors import ConfigError, reason_of
 from polyface.machine.formats import HEIC_SUFFIXES, suffixes
-from polyface.settings.paths import expand_user
+from polyface.settings.paths import resolve_path
 
 SYSTEM_FOLDERS = {"#recycle", "$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
-"""Folders of operating systems and storage servers: thumbnails of the pictures beside them, and what was deleted."""
+"""Folders of operating systems and storage servers: thumbnails of the images beside them, and what was deleted."""
 
 # How files begin in the formats whose files are found without an ending, too.
 _BEGINNINGS = re.compile(
@@ -29,7 +28,7 @@ _BEGINNINGS = re.compile(
 
 @frozen(kw_only=True)
 class Job:
-    """One picture to do: its name as the user would write it, where it lies, and where below what was given.
+    """One image to do: its name as the user would write it, where it lies, and where below what was given.
 
     Args:
         name: the path as given, or as found below a folder that was given.
@@ -44,20 +43,20 @@ class Job:
     problem: str | None = None
 
 
-def find_pictures(
+def find_images(
     inputs: Iterable[str],
     output: str | None = None,
     *,
     formats: Iterable[str] = (),
     left_out: Counter[str] | None = None,
 ) -> list[Job]:
-    """Return a job for every picture named and every picture below a folder named, sorted within each folder.
+    """Return a job for every image named and every image below a folder named, sorted within each folder.
 
-    In a folder, pictures are the files with an ending of a format that is read, and those without any ending that begin
+    In a folder, images are the files with an ending of a format that is read, and those without any ending that begin
     as such a format does. Links to folders are followed, after all else, and no folder is searched twice. Hidden files
     and folders and those of the system are left out; a file that is named is read whatever it is called.
 
-    A path that does not exist, a folder without pictures and one that cannot be listed are jobs, too, with their
+    A path that does not exist, a folder without images and one that cannot be listed are jobs, too, with their
     problem. The output folder is not searched, so that a second run does not read what the first one drew.
 
     Args:
@@ -73,7 +72,7 @@ def find_pictures(
     jobs = []
     for name in inputs:
         if not name:
-            raise ConfigError("An empty text names no picture.", why=["is a variable of the shell unset?"])
+            raise ConfigError("An empty text names no image.", why=["is a variable of the shell unset?"])
         root = Path(name)
         problem: str | None = None
         found: list[tuple[str, str, str | None]] = []
@@ -81,7 +80,7 @@ def find_pictures(
             if root.is_dir():
                 search.refuse_output(root)
                 found = list(search.below(str(root)))
-                problem = "the folder has no pictures"
+                problem = "the folder has no images"
             elif not root.exists():
                 problem = "there is no such file or folder"
         except OSError as error:
@@ -92,34 +91,14 @@ def find_pictures(
     return jobs
 
 
-def note_left_out(left_out: Counter[str]) -> None:
-    """Say on standard error what a search of folders left out, if anything."""
-    if left_out:
-        counts = ", ".join(f"{what} ({count})" for what, count in sorted(left_out.items()))
-        say(f"note: left out of the folders: {counts}; what is named itself is read", err=True)
-
-
-def resolved(path: str | Path) -> Path:
-    """Return the absolute path without links, ``~`` expanded.
-
-    Raises:
-        ConfigError: there cannot be such a path.
-    """
-    whole = expand_user(path)
-    try:
-        return whole.resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{str(path)!r} is no path.", why=[str(error)]) from error
-
-
 class _Search:
-    """How folders are searched for pictures."""
+    """How folders are searched for images."""
 
     def __init__(self, output: str | None, endings: Iterable[str], left_out: Counter[str]) -> None:
         self.output = output
         self.endings = frozenset(endings)
         self.left_out = left_out
-        self.skip = str(resolved(output)) if output else None
+        self.skip = str(resolve_path(output)) if output else None
 
     def refuse_output(self, root: Path) -> None:
         if self.skip is not None and self.skip == os.path.realpath(root):
@@ -129,7 +108,7 @@ class _Search:
             )
 
     def below(self, root: str) -> Iterator[tuple[str, str, str | None]]:
-        """Each picture below a folder, its path below it, and what is wrong with it; no folder lies too deep."""
+        """Each image below a folder, its path below it, and what is wrong with it; no folder lies too deep."""
         top = os.path.realpath(root)
         seen = set()
         ahead, linked = [(root, "", top)], deque[tuple[str, str, str]]()
@@ -154,7 +133,7 @@ class _Search:
             for entry in entries:
                 place = os.path.join(relative, entry.name)  # noqa: PTH118 - as above
                 if not _is(entry.is_dir):
-                    if self._is_picture(entry):
+                    if self._is_image(entry):
                         yield entry.path, place, None
                 elif self._is_for_people(entry, "folders"):
                     if entry.is_symlink():
@@ -167,19 +146,19 @@ class _Search:
         """Whether a folder is the output folder, or a link led into it."""
         return real == self.skip or (_lies_in(real, self.skip) and not _lies_in(top, self.skip))
 
-    def _is_picture(self, entry: os.DirEntry[str]) -> bool:
+    def _is_image(self, entry: os.DirEntry[str]) -> bool:
         ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - there may be a million
         if ending in self.endings:
-            # A pipe would be waited on for ever; a link to nothing is a picture that is missing.
+            # A pipe would be waited on for ever; a link to nothing is an image that is missing.
             return self._is_for_people(entry, "files") and (_is(entry.is_file) or not os.path.exists(entry.path))  # noqa: PTH110
         if ending in ("", ".") and not entry.name.startswith("."):
             if _is(entry.is_file):
-                return self._begins_as_a_picture(entry.path)
+                return self._begins_as_an_image(entry.path)
             if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                 self.left_out["links to nothing"] += 1
         return False
 
-    def _begins_as_a_picture(self, path: str) -> bool:
+    def _begins_as_an_image(self, path: str) -> bool:
         try:
             with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
                 return _BEGINNINGS.match(stream.read(16)) is not None

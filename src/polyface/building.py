@@ -1,0 +1,387 @@
+"""From settings to a detector, in four steps: resolve, plan, load and open. Nothing else knows all four.
+
+Each step takes a record and returns the next. What a step refuses is an error with its reasons; only ``"auto"`` lets
+the next choice come.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from attrs import frozen
+
+from polyface.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    ContractError,
+    PluginError,
+    Reason,
+    UnsupportedError,
+    described,
+    nearest,
+    plugin_errors,
+    quoted,
+)
+from polyface.graphs.artifacts import ArtifactStore, open_store
+from polyface.graphs.plan import Route, plan_route, select_device
+from polyface.graphs.resolve import load_graph
+from polyface.graphs.weights import Weights, select_weights
+from polyface.machine import gate
+from polyface.machine.cores import default_threads
+from polyface.machine.drivers import has_driver
+from polyface.optional import install
+from polyface.pipeline.detector import FaceDetector
+from polyface.pipeline.presets import select_strategy
+from polyface.pipeline.stages import Network
+from polyface.plugins.manager import PluginManager, installed_plugins
+from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue
+from polyface.settings.config import Config, load_config, settings
+
+P = TypeVar("P")
+Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
+
+OTHER_BACKEND = "mend its installation, or choose another --backend"
+
+
+@frozen(kw_only=True)
+class Names:
+    """What the names in the settings stand for.
+
+    Args:
+        config: the settings.
+        detector: the detector's record.
+        weights: the weights chosen.
+        backends: those that may run it, the preferred first.
+        converters: those installed, in the order in which they are tried.
+        store: where graphs are stored.
+    """
+
+    config: Config
+    detector: DetectorSpec
+    weights: Weights
+    backends: tuple[BackendSpec, ...]
+    converters: tuple[ConverterSpec, ...]
+    store: ArtifactStore
+
+
+@frozen(kw_only=True)
+class Selection:
+    """A detector, the backend and device to run it on, and how its network gets there: what is known before loading."""
+
+    detector: DetectorSpec
+    backend: BackendSpec
+    device: str = "auto"
+    weights: Weights
+    route: Route
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What can run the detector by what is claimed and installed, and why the rest cannot.
+
+    Args:
+        config: the settings.
+        selections: the preferred first.
+        refused: of the last device asked for, since what came before it is only looked for.
+    """
+
+    config: Config
+    selections: tuple[Selection, ...]
+    refused: tuple[Refusal, ...]
+
+    @property
+    def first(self) -> Selection:
+        """The preferred selection.
+
+        Raises:
+            UnsupportedError: there is none; with ``"auto"``, with the reasons of every backend.
+        """
+        if not self.selections:
+            raise refusal(self.config, self.refused)
+        return self.selections[0]
+
+
+@frozen(kw_only=True)
+class Loaded:
+    """A backend that is loaded, and the device it grants."""
+
+    config: Config
+    selection: Selection
+    backend: Backend
+    device: str
+
+
+def create_detector(
+    detector: str | None = None,
+    *,
+    config: Config | str | Path | None = None,
+    plugins: PluginManager | None = None,
+    **settings: Any,
+) -> FaceDetector:
+    """Build a detector by name.
+
+    Args:
+        detector: such as ``"retinaface-mobilenet025"``; see :func:`available_detectors`.
+        config: a configuration file to read instead of the one found from the current folder upwards, or a
+            :class:`Config`, which is then used as it stands.
+        plugins: where names are looked up; the installed plugins by default.
+        **settings: any setting of :class:`Config`, such as ``backend="onnxruntime"``; stronger than the configuration.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong.
+        UnknownNameError: no plugin provides that detector or backend; ``AmbiguousNameError`` if two do.
+        UnsupportedError: the backend cannot run that detector as asked; says why for every way that was tried.
+        BackendUnavailableError: the device or precision cannot be had here.
+        WeightsError: the weights are missing or damaged.
+    """
+    if detector is not None:
+        settings["detector"] = detector
+    whole = config.replace(**settings) if isinstance(config, Config) else load_config(config, **settings)
+    return build(whole, installed_plugins() if plugins is None else plugins)
+
+
+def available_detectors() -> list[str]:
+    """Return the names of the installed detectors, sorted."""
+    return list(installed_plugins().detectors)
+
+
+def available_backends() -> list[str]:
+    """Return the names of the installed backends, sorted. Being installed is a claim; ``polyface matrix`` checks it."""
+    return list(installed_plugins().backends)
+
+
+def build(config: Config, plugins: PluginManager) -> FaceDetector:
+    """Build the detector that ``config`` describes; raises as :func:`create_detector` does.
+
+    With ``backend="auto"`` a backend that does not load here, or lacks the device or precision, is passed over. With
+    ``device="auto"`` as well, a device with a driver of its own, such as a GPU, is looked for on every backend before
+    the processor is taken; where there is no driver, that costs nothing.
+    """
+    return open_detector(load(plan(resolve(config, plugins))))
+
+
+def rebuild(config: Config) -> FaceDetector:
+    """Build a detector that was pickled, from the plugins that are installed here."""
+    return build(config, installed_plugins())
+
+
+def resolve(config: Config, plugins: PluginManager) -> Names:
+    """Return what the names in the settings stand for.
+
+    Raises:
+        UnknownNameError: no plugin provides that detector or backend; ``AmbiguousNameError`` if two do.
+        WeightsNotFoundError: there is no such file of weights.
+        ConfigError: ``artifacts`` names no folder.
+    """
+    store = open_store(config)
+    detector = plugins.detector(config.detector)
+    preferred = sorted(plugins.backends.values(), key=lambda spec: (-spec.preference, spec.name))
+    return Names(
+        config=config,
+        detector=detector,
+        weights=select_weights(detector, config.weights),
+        backends=tuple(preferred) if config.backend == "auto" else (plugins.backend(config.backend),),
+        converters=plugins.converters,
+        store=store,
+    )
+
+
+def plan(names: Names) -> Plan:
+    """Return what can run the detector, going by what is claimed and installed; nothing heavy is loaded.
+
+    ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals. With
+    ``device="auto"`` as well, one that claims a device whose driver is here comes before those that do not.
+    """
+    config = names.config
+    selections: list[Selection] = []
+    refused: list[Refusal] = []
+    stored = functools.cache(names.store.lookup_for(names.detector, names.converters, names.weights))
+    for device in _devices(config, names.backends):
+        refused = []
+        for backend in names.backends:
+            try:
+                route = plan_route(
+                    names.detector,
+                    backend,
+                    names.converters,
+                    names.weights,
+                    device=device,
+                    precision=config.precision,
+                    stored=stored,
+                )
+            except UnsupportedError as error:
+                refused.append(error)
+            else:
+                selections.append(
+                    Selection(
+                        detector=names.detector, backend=backend, device=device, weights=names.weights, route=route
+                    )
+                )
+    return Plan(config=config, selections=tuple(selections), refused=tuple(refused))
+
+
+def load(plan: Plan) -> Loaded:
+    """Load the first backend of a plan that loads and has the device and the precision here.
+
+    Raises:
+        UnsupportedError: none does, and several were tried.
+        BackendUnavailableError: the one there is lacks the device or the precision.
+        PluginError: the one there is does not load.
+    """
+    refused: dict[str, list[Refusal]] = {}
+    for selection in plan.selections:
+        try:
+            backend, found = _load_backend(selection.backend)
+            device = select_device(selection.backend, found, selection.device, plan.config.precision)
+        except (BackendUnavailableError, PluginError) as error:
+            refused.setdefault(selection.device, []).append(error)
+        else:
+            return Loaded(config=plan.config, selection=selection, backend=backend, device=device)
+    raise refusal(plan.config, [*plan.refused, *refused.get(plan.config.device, [])])
+
+
+def open_detector(loaded: Loaded) -> FaceDetector:
+    """Compile the network on the backend that was loaded.
+
+    Raises:
+        ConfigError: a setting is wrong for this detector or backend.
+        WeightsError: the weights are missing or damaged.
+        BackendUnavailableError: the backend cannot run it so.
+        PluginError: the plugin of the detector or the backend fails.
+    """
+    config, selection, device = loaded.config, loaded.selection, loaded.device
+    detector, backend = selection.detector, selection.backend
+    # What is wrong with the settings is said before anything is compiled.
+    strategy = select_strategy(config, detector)
+    check_infer_size(config, detector)
+    request = CompileRequest(
+        device=device,
+        precision=config.precision,
+        infer_size=config.infer_size,
+        threads=default_threads() if config.threads is None else config.threads,
+        options=check_options(backend, config.backend_options),
+    )
+    head = _instantiate(detector.head, Head)
+    graph = load_graph(selection.route, detector, selection.weights)
+    what = f"The backend '{backend.name}' failed to load '{detector.name}'."
+    with plugin_errors(what, OTHER_BACKEND), gate.runs:
+        session = loaded.backend.compile(graph, request)
+    gate.close_first_at_exit()
+    execution = session.execution
+    if (execution.device, execution.precision) != (device, config.precision):
+        session.close()
+        raise ContractError(
+            f"The backend '{backend.name}' runs on {execution.device} in {execution.precision}; "
+            f"it was asked for {device} in {config.precision}."
+        )
+    if config.threads is not None and execution.threads not in (None, config.threads):
+        session.close()
+        raise BackendUnavailableError(
+            f"The backend '{backend.name}' was asked for {config.threads} threads; it runs on {execution.threads}.",
+            fix=f"--threads {execution.threads}, or leave it to polyface",
+        )
+    network = Network(spec=detector, backend=backend, head=head, session=session)
+    return FaceDetector(config, network, strategy, route=selection.route.description, rebuild=rebuild)
+
+
+def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
+    """Return the one error, or one with the reasons of all."""
+    if len(refused) == 1:
+        return refused[0]
+    reasons = [
+        reason
+        for error in refused
+        for reason in (
+            error.reasons
+            if isinstance(error, UnsupportedError)
+            else [Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)]
+        )
+    ]
+    none = Reason(subject="backends", why="none is installed", fix=install("polyface-onnxruntime[cpu]"))
+    return UnsupportedError(
+        f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]
+    )
+
+
+def _devices(config: Config, backends: Sequence[BackendSpec]) -> Iterator[str]:
+    """The devices to ask for, one after the other."""
+    if config.backend == config.device == "auto":
+        claims = [capability for backend in backends for capability in backend.capabilities]
+        yield from dict.fromkeys(claim.device for claim in claims if has_driver(claim.driver))
+    yield config.device
+
+
+def _load_backend(spec: BackendSpec) -> tuple[Backend, tuple[DeviceReport, ...]]:
+    """Return a backend and what it finds on this machine.
+
+    Raises:
+        PluginError: its code fails, whatever it raises.
+    """
+    try:
+        with gate.loading():
+            backend: Backend = _instantiate(spec.factory, Backend)
+            return backend, tuple(backend.probe())
+    except BackendUnavailableError:
+        raise
+    except Exception as error:
+        why = [error.what, *error.why] if isinstance(error, ContractError) else [described(error)]
+        raise PluginError(
+            f"The backend '{spec.name}' does not load.",
+            why=why,
+            fix=OTHER_BACKEND,
+        ) from error
+
+
+def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | None]:
+    """Return every option of the backend with its value or default.
+
+    Raises:
+        ConfigError: the backend has no such option, or the value is wrong.
+    """
+    options = {option.name: option for option in backend.options}
+    known = {key.name for key in settings()}
+    for name, value in given.items():
+        if name not in options:
+            raise ConfigError(
+                f"The backend '{backend.name}' has no option {quoted(name)}{nearest(name, options) or '.'}",
+                why=[f"its options: {', '.join(options) or 'none'}"],
+                fix=f"set it by itself, for every backend: --{name.replace('_', '-')}" if name in known else "",
+            )
+        problem = options[name].problem(value)
+        if problem:
+            raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
+    return {name: given.get(name, option.default) for name, option in options.items()}
+
+
+def check_infer_size(config: Config, detector: DetectorSpec) -> None:
+    """Refuse an ``infer_size`` that the detector's network cannot take.
+
+    Raises:
+        ConfigError: a side is no multiple of the stride, or under ``min_side``; names the nearest legal size.
+    """
+    if config.infer_size is None:
+        return
+    stride, least = detector.preprocess.stride, detector.min_side
+    smallest = math.ceil(least / stride) * stride
+    height, width = config.infer_size
+    # Of two multiples equally near, the larger.
+    legal = tuple(max(smallest, (side + stride // 2) // stride * stride) for side in (height, width))
+    if legal != (height, width):
+        raise ConfigError(
+            f"'{detector.name}' cannot run at infer_size {height}x{width}.",
+            why=[f"its sides must be multiples of {stride} and at least {least}"],
+            fix=f"--infer-size {legal[0]}x{legal[1]}",
+        )
+
+
+def _instantiate(ref: Any, protocol: type[Any]) -> Any:
+    made = ref.load()()
+    if not isinstance(made, protocol):
+        methods = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(made, name)]
+        raise ContractError(f"'{ref.target}' gives no {protocol.__name__}: it lacks {', '.join(methods)}.")
+    return made

@@ -1,0 +1,138 @@
+"""How an image lies in a network's input, and the way back into its own pixels.
+
+Coordinates are measured from the outer edge of the top-left pixel, so an image of width W spans x from 0 to W, and
+resizing by a factor multiplies coordinates by it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from attrs import frozen
+
+from polyface.errors import ImageError
+from polyface.plugins.records import DetectorSpec
+from polyface.settings.config import Config
+
+if TYPE_CHECKING:
+    from polyface.arrays import FloatArray
+    from polyface.plugins.records import Preprocess
+
+PADDING = 2**24
+"""Pixels that padding may add to a network's input beside as many again as the image has there: one that is a pixel
+wide would cost as much as one of 32 times its pixels."""
+
+
+@frozen(kw_only=True)
+class Placement:
+    """How an image lies in the network's input: scaled to ``width`` by ``height``, at the top left of the padding.
+
+    Args:
+        image_width: of the image, in pixels; ``image_height`` likewise.
+        width: of the image after scaling; ``height`` likewise.
+        net_width: of the network's input, padding included; ``net_height`` likewise.
+    """
+
+    image_width: int
+    image_height: int
+    width: int
+    height: int
+    net_width: int
+    net_height: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the network's input, which images of one batch share."""
+        return self.net_height, self.net_width
+
+
+def place_image(
+    image_height: int,
+    image_width: int,
+    preprocess: Preprocess,
+    *,
+    min_side: int,
+    pad_to: int,
+    scale: float = 1.0,
+    infer_size: tuple[int, int] | None = None,
+    fit: str = "letterbox",
+) -> Placement:
+    """Return how an image of that size goes into the network.
+
+    Args:
+        image_height: in pixels.
+        image_width: in pixels.
+        preprocess: the detector's; its ``stride`` is kept whatever ``pad_to`` is.
+        min_side: the least height and width of the network's input, in pixels.
+        pad_to: height and width are padded to a multiple of this, in pixels.
+        scale: the factor on the image's sides.
+        infer_size: height and width of the network's input, in pixels; decides alone, and enlarges small images.
+        fit: how the image fills ``infer_size``: ``"letterbox"`` scales both sides alike and pads, ``"stretch"`` does
+            not.
+
+    Raises:
+        ImageError: padding would add more than the image's own pixels and ``PADDING`` more.
+    """
+    if infer_size is not None:
+        return _fixed_frame(image_height, image_width, *infer_size, stretch=fit == "stretch")
+    width, height = (max(1, round(side * scale)) for side in (image_width, image_height))
+    multiple = math.lcm(preprocess.stride, pad_to)
+    net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
+    if net_width * net_height > 2 * width * height + PADDING:
+        raise ImageError(
+            f"The image, {width}x{height} pixels for the network, would be padded to {net_width}x{net_height}.",
+            why=[f"padding may add as many pixels as it has, and {PADDING:,} more"],
+            fix="lower pad_to or max_side, or cut a long thin image into parts",
+        )
+    return Placement(
+        image_width=image_width,
+        image_height=image_height,
+        width=width,
+        height=height,
+        net_width=net_width,
+        net_height=net_height,
+    )
+
+
+def _fixed_frame(image_height: int, image_width: int, net_height: int, net_width: int, *, stretch: bool) -> Placement:
+    width, height = net_width, net_height
+    if not stretch:
+        scale = min(net_height / image_height, net_width / image_width)
+        width, height = (max(1, round(side * scale)) for side in (image_width, image_height))
+    return Placement(
+        image_width=image_width,
+        image_height=image_height,
+        width=width,
+        height=height,
+        net_width=net_width,
+        net_height=net_height,
+    )
+
+
+def restore(points: FloatArray, frame: Placement) -> FloatArray:
+    """Return network coordinates ``(..., 2k)`` or ``(..., 2)``, x and y in turn, in pixels of the image.
+
+    Args:
+        points: boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32.
+        frame: how the image lay in the network's input.
+    """
+    pairs = points.shape[-1] // 2
+    scale = np.array([frame.image_width / frame.width, frame.image_height / frame.height] * pairs, np.float32)
+    restored: FloatArray = points * scale
+    return restored
+
+
+def placement_for(config: Config, detector: DetectorSpec, height: int, width: int, scale: float = 1.0) -> Placement:
+    """Return how an image of that size, scaled, goes into a detector's network by the settings."""
+    return place_image(
+        height,
+        width,
+        detector.preprocess,
+        min_side=detector.min_side,
+        pad_to=config.pad_to,
+        scale=scale,
+        infer_size=config.infer_size,
+        fit=config.fit,
+    )

@@ -1,0 +1,44 @@
+"""Images as a network takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from polyface.arrays import FloatArray, ImageArray
+    from polyface.images.geometry import Placement
+    from polyface.plugins.records import Preprocess
+
+
+def prepare(
+    images: Sequence[ImageArray], frames: Sequence[Placement], preprocess: Preprocess, out: FloatArray | None = None
+) -> FloatArray:
+    """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for images whose frames share one shape.
+
+    Shrinking is anti-aliased (Pillow's bilinear filter widens with the factor).
+
+    Args:
+        images: RGB uint8 arrays ``(h, w, 3)``.
+        frames: how each lies in the input.
+        preprocess: the detector's.
+        out: where to write it, every number of it; a new array by default.
+    """
+    batch = np.empty((len(images), 3, *frames[0].shape), np.float32) if out is None else out
+    order = (0, 1, 2) if preprocess.channels == "rgb" else (2, 1, 0)
+    for image, frame, planes in zip(images, frames, batch, strict=True):
+        scaled = image
+        if (frame.height, frame.width) != image.shape[:2]:
+            size = (frame.width, frame.height)
+            scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        planes[:, frame.height :] = planes[:, : frame.height, frame.width :] = preprocess.pad_value
+        for plane, channel, mean, std in zip(planes, order, preprocess.mean, preprocess.std, strict=True):
+            inside = plane[: frame.height, : frame.width]
+            inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
+            inside -= np.float32(mean)
+            if std != 1:
+                inside /= np.float32(std)
+    return batch

@@ -1,0 +1,199 @@
+"""The three stages of a batch: prepare the network's input, run the network, finish what it gave.
+
+Each is a function over a :class:`Batch`, so that they can follow each other in one thread or overlap in several.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+import numpy as np
+from attrs import field, frozen, mutable
+
+from polyface.errors import BackendUnavailableError, ContractError, ImageError, plugin_errors
+from polyface.images.preparing import prepare as fill
+from polyface.machine import gate
+from polyface.pipeline.buffers import Buffers, Lease
+from polyface.pipeline.merging import CONFIRMS, ViewFaces, filter_by_size, to_image
+from polyface.pipeline.nms import top_k
+from polyface.pipeline.priors import PriorCache
+
+if TYPE_CHECKING:
+    from polyface.arrays import FloatArray, ImageArray
+    from polyface.pipeline.presets import Strategy
+    from polyface.pipeline.timing import Stopwatch
+    from polyface.pipeline.views import NetworkView
+    from polyface.plugins.protocols import Execution, Head, Session
+    from polyface.plugins.records import BackendSpec, DetectorSpec
+    from polyface.results import Detections
+
+    Outputs: TypeAlias = dict[str, FloatArray]
+
+FARTHEST = 1e9
+"""No coordinate that a network gives is farther away, in pixels of its input; scaled back it is finite as well."""
+
+
+@frozen(kw_only=True, eq=False)
+class Network:
+    """A compiled network, its detector's head, and the memory that its inputs take turns in."""
+
+    spec: DetectorSpec
+    backend: BackendSpec
+    head: Head
+    session: Session
+    execution: Execution = field(init=False)
+    buffers: Buffers = field(factory=Buffers, init=False)
+    priors: PriorCache = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "execution", self.session.execution)
+        object.__setattr__(self, "priors", PriorCache(self.head.priors))
+
+    def close(self) -> None:
+        """Release the session and the memory of its inputs; twice is fine."""
+        self.session.close()
+        self.buffers.clear()
+
+    def not_finite(self) -> BackendUnavailableError:
+        """Return the error for numbers that no face can come of."""
+        run = self.execution
+        full = run.precision == "fp32"
+        narrow = f"precision {run.precision} on {run.device} may be too narrow for these weights"
+        return BackendUnavailableError(
+            f"'{self.spec.name}' on '{self.backend.name}' gave numbers that are not finite, or far too large.",
+            why=["the weights may be damaged" if full else narrow],
+            fix="choose other --weights" if full else "--precision fp32",
+        )
+
+
+@mutable(eq=False)
+class Batch:
+    """Views of one shape, on their way through the network.
+
+    Args:
+        views: what goes through together.
+        lease: the network's input ``(N, 3, H, W)``; given back once the network has run.
+        outputs: the raw heads, once it has run.
+    """
+
+    views: Sequence[NetworkView]
+    lease: Lease
+    outputs: Outputs = field(factory=dict)
+
+
+def prepare(network: Network, parts: Sequence[ImageArray], views: Sequence[NetworkView]) -> Batch:
+    """Return a batch with its input filled.
+
+    Args:
+        network: for whom.
+        parts: what each view shows, RGB uint8 ``(h, w, 3)``.
+        views: their placements share one shape.
+
+    Raises:
+        ImageError: the input does not fit into memory.
+    """
+    placements = [view.placement for view in views]
+    height, width = placements[0].shape
+    try:
+        lease = network.buffers.lease((len(views), 3, height, width))
+        fill(parts, placements, network.spec.preprocess, out=lease.array)
+    except MemoryError as error:
+        raise ImageError(
+            f"{len(views)} network inputs of {width}x{height} pixels do not fit into memory.",
+            fix="lower run_pixels, scales, infer_size, max_side, pad_to or batch_size",
+        ) from error
+    return Batch(views, lease)
+
+
+def run(network: Network, batch: Batch) -> None:
+    """Run the network on a batch, and give its input back.
+
+    Raises:
+        BackendUnavailableError: the session is closed, or the runtime failed.
+        PluginError: the backend failed, or broke its contract.
+    """
+    spec, backend = network.spec, network.backend
+    what = f"The backend '{backend.name}' failed while it ran '{spec.name}'."
+    with batch.lease as image:
+        with plugin_errors(what, "mend its installation, or choose another --backend"), gate.runs:
+            outputs = network.session.run({spec.input.name: image})
+        for declared in spec.outputs:
+            output: object = outputs.get(declared.name)
+            rows = output.shape[:1] if isinstance(output, np.ndarray) and output.dtype == np.float32 else ()
+            if rows != image.shape[:1]:
+                raise ContractError(
+                    f"The backend '{backend.name}' gave {_named(output)} for the output '{declared.name}' of "
+                    f"'{spec.name}'; wanted: float32 with {len(image)} rows."
+                )
+            if np.may_share_memory(output, image):
+                raise ContractError(
+                    f"The backend '{backend.name}' gave memory of its input for the output '{declared.name}' of "
+                    f"'{spec.name}'; wanted: a copy, since that memory is used again."
+                )
+    batch.outputs = outputs
+
+
+def finish(network: Network, batch: Batch, strategy: Strategy, watch: Stopwatch) -> list[ViewFaces]:
+    """Return what each view of a batch that has run shows.
+
+    Raises:
+        PluginError: the head failed, or broke its contract.
+        BackendUnavailableError: a number is not finite.
+    """
+    with watch.stage("decode", [view.index for view in batch.views]):
+        scores, priors = _score(network, batch)
+    shown = []
+    for row, view in enumerate(batch.views):
+        with watch.stage("decode", [view.index]):
+            faces = _decode(network, batch, row, scores=scores[row], priors=priors, threshold=strategy.score_threshold)
+        with watch.stage("nms", [view.index]):
+            sure = faces[faces.scores >= strategy.score_threshold] if view.confirms else faces
+            counts = filter_by_size(sure, view.view, merge=strategy.merge, iou_threshold=strategy.iou_threshold)
+            shown.append(ViewFaces(view.view, counts, faces))
+    return shown
+
+
+def _score(network: Network, batch: Batch) -> tuple[FloatArray, FloatArray]:
+    """The scores ``(N, P)`` of a batch, and its anchors."""
+    placement = batch.views[0].placement
+    with _head_errors(network):
+        scores = network.head.scores(batch.outputs)
+        priors = network.priors(*placement.shape)
+    if scores.shape != (len(batch.views), len(priors)):
+        raise ContractError(
+            f"'{network.spec.name}' gave scores {scores.shape} for {len(batch.views)} images and {len(priors)} "
+            f"anchors of a network input of {placement.net_width}x{placement.net_height}."
+        )
+    if not np.isfinite(scores).all():
+        raise network.not_finite()
+    return scores, priors
+
+
+def _decode(
+    network: Network, batch: Batch, row: int, *, scores: FloatArray, priors: FloatArray, threshold: float
+) -> Detections:
+    """What passes the threshold in a view, the highest score first; decoding every anchor costs 60 to 100 times that."""
+    view = batch.views[row]
+    above = np.flatnonzero(scores >= threshold * (CONFIRMS if view.confirms else 1))
+    most = network.spec.defaults.pre_nms_top_k
+    keep = above[top_k(scores[above], most)]
+    with _head_errors(network):
+        found = network.head.decode(batch.outputs, priors, row, keep)
+    if not all((np.abs(array) <= FARTHEST).all() for array in found if array is not None):
+        raise network.not_finite()
+    truncated = int(np.count_nonzero(scores[above] >= threshold)) > most
+    faces = to_image(found, scores[keep], view, network.spec.landmarks)
+    return attrs.evolve(faces, truncated=truncated)
+
+
+def _head_errors(network: Network) -> contextlib.AbstractContextManager[None]:
+    return plugin_errors(f"The head of '{network.spec.name}' failed.", "mend its plugin, or choose another --detector")
+
+
+def _named(output: object) -> str:
+    if isinstance(output, np.ndarray):
+        return f"{output.dtype} {output.shape}"
+    return "nothing" if output is None else f"a {type(output).__name__}"
