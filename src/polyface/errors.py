@@ -91,6 +91,10 @@ class BackendUnavailableError(PolyfaceError, RuntimeError):
     """The backend, or the device or precision asked of it, cannot be had on this machine."""
 
 
+class ClosedError(BackendUnavailableError):
+    """The detector or its session was closed."""
+
+
 class ArtifactError(PolyfaceError, ValueError):
     """An exported graph is damaged, is not the one its folder says it is, or cannot be stored."""
 

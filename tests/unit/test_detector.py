@@ -368,7 +368,7 @@ class TestBatch:
         assert shapes(detector) == []
 
     def test_no_more_images_are_held_than_memory_is_meant_to_hold(self, make, monkeypatch):
-        monkeypatch.setattr("polyface.pipeline.detector.HELD_PIXELS", 2 * 20 * 20)
+        monkeypatch.setattr("polyface.pipeline.batching.HELD_PIXELS", 2 * 20 * 20)
         detector, held = make(), []
 
         def images():

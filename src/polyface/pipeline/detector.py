@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,10 +17,10 @@ from polyface.images.geometry import placement_for
 from polyface.images.reading import Decoded, decode, read_image
 from polyface.machine import gate, memory
 from polyface.pipeline import stages
-from polyface.pipeline.batching import group_by_shape
+from polyface.pipeline.batching import group_by_shape, read_windows
 from polyface.pipeline.merging import ViewFaces, clip, merge_views
 from polyface.pipeline.stages import Network
-from polyface.pipeline.timing import Stopwatch
+from polyface.pipeline.stream import stream
 from polyface.pipeline.views import NetworkView, check_pixels, crop, make_views
 
 if TYPE_CHECKING:
@@ -28,14 +28,12 @@ if TYPE_CHECKING:
     from polyface.images.geometry import Placement
     from polyface.images.reading import ImageSource
     from polyface.pipeline.presets import Strategy
-    from polyface.results import Detections
+    from polyface.pipeline.timing import Stopwatch
+    from polyface.results import Detections, Result
     from polyface.settings.config import Config
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-HELD_PIXELS = 2**25
-"""Of a batch, so many pixels and one image more are in memory at a time: 100 MB."""
 
 
 class FaceDetector:
@@ -121,6 +119,28 @@ class FaceDetector:
             raise ImageError("detect_batch wants a sequence of images.", fix="detector.detect(image) for one")
         return self._detect(enumerate(images), lambda numbered: _read_numbered(self.read, *numbered))
 
+    def stream(
+        self, items: Iterable[Any], *, batch_size: int | None = None, keep_images: bool = False
+    ) -> Iterator[Result]:
+        """Yield the result of each item, in the same order, as soon as its batch is done.
+
+        What is wrong with one item is the ``error`` of its result, and the next is done all the same. Items are taken a
+        batch at a time, so that neither their number nor their size counts in memory. Closing the iterator early leaves
+        nothing behind.
+
+        Args:
+            items: each an image as :meth:`detect` takes it, a pair of a name and an image, or an
+                :class:`polyface.results.Item`. A path is its own name; what has none is called by its number, from 0.
+            batch_size: how many items are taken at a time, and at most go through the network together; the setting
+                ``batch_size`` by default.
+            keep_images: whether each result has its decoded image.
+
+        Raises:
+            ClosedError: the detector is closed.
+            PluginError: the code of the detector or the backend fails, and would for every item.
+        """
+        return stream(self, items, batch_size=batch_size or self.config.batch_size, keep_images=keep_images)
+
     def raw_heads(self, images: Sequence[ImageSource]) -> dict[str, FloatArray]:
         """Return what the network itself gives for images of one padded shape, in one run: to compare backends.
 
@@ -176,33 +196,23 @@ class FaceDetector:
 
     def _detect(self, images: Iterable[S], read: Callable[[S], Decoded]) -> list[Detections]:
         found: list[Detections] = []
-        remaining, more = iter(images), True
-        while more:
-            watch = Stopwatch(on=self.config.timing)
-            held: list[Decoded] = []
-            pixels, more = 0, False
-            for image in remaining:
-                with watch.stage("read", [len(held)]):
-                    held.append(read(image))
-                pixels += math.prod(held[-1].pixels.shape[:2])
-                if pixels >= HELD_PIXELS:
-                    more = True
-                    break
-            found += self._detect_together(held, watch)
+        for window in read_windows(images, read, timing=self.config.timing):
+            found += self.detect_window(window.images, window.watch, self.config.batch_size).values()
         return found
 
-    def _detect_together(self, images: Sequence[Decoded], watch: Stopwatch) -> list[Detections]:
-        views = [view for index, image in enumerate(images) for view in self._views(index, image.shape)]
-        by_image: list[list[tuple[int, ViewFaces]]] = [[] for _ in images]
+    def detect_window(self, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int) -> dict[int, Detections]:
+        """Return the faces of images that are in memory together, by their numbers; for :meth:`stream`."""
+        views = [view for index, image in images.items() for view in self._views(index, image.shape)]
+        by_image: dict[int, list[tuple[int, ViewFaces]]] = {index: [] for index in images}
         placements = [view.placement for view in views]
-        for group in group_by_shape(placements, self.config.batch_size, self.strategy.run_pixels):
+        for group in group_by_shape(placements, batch_size, self.strategy.run_pixels):
             shown = self._detect_views(images, [views[number] for number in group], watch)
             for number, one in zip(group, shown, strict=True):
                 by_image[views[number].index].append((number, one))
-        return [self._merge(numbered, index, images[index], watch) for index, numbered in enumerate(by_image)]
+        return {index: self._merge(numbered, index, images[index], watch) for index, numbered in by_image.items()}
 
     def _detect_views(
-        self, images: Sequence[Decoded], views: Sequence[NetworkView], watch: Stopwatch
+        self, images: Mapping[int, Decoded], views: Sequence[NetworkView], watch: Stopwatch
     ) -> list[ViewFaces]:
         """What is found in views of one shape, which go through the network together."""
         together = [view.index for view in views]

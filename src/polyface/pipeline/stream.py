@@ -1,0 +1,72 @@
+"""Items in, results out, in order: one item's failure is its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from polyface.errors import ClosedError, ImageError, PluginError, PolyfaceError
+from polyface.images.reading import Decoded
+from polyface.pipeline.batching import read_windows
+from polyface.pipeline.failures import failure_of
+from polyface.results import Detections, Item, Result
+
+if TYPE_CHECKING:
+    from polyface.pipeline.detector import FaceDetector
+    from polyface.pipeline.timing import Stopwatch
+
+
+def stream(detector: FaceDetector, items: Iterable[Any], *, batch_size: int, keep_images: bool) -> Iterator[Result]:
+    """Yield the result of each item; see :meth:`polyface.FaceDetector.stream`."""
+
+    def read(item: Item) -> Decoded | PolyfaceError:
+        if item.problem:
+            return ImageError(item.problem)
+        try:
+            return detector.read(item.image)
+        except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
+            return failure_of(error)
+
+    named = (as_item(item, number) for number, item in enumerate(items))
+    for window in read_windows(named, read, most=batch_size, timing=detector.config.timing):
+        found = _detect(detector, window.images, window.watch, batch_size)
+        for number, (item, image) in enumerate(zip(window.items, window.read, strict=True)):
+            result = _result(item, image, found.get(number))
+            yield result if keep_images else attrs.evolve(result, image=None)
+
+
+def as_item(given: Any, number: int) -> Item:
+    """Return what a stream was given as an item with a name."""
+    if isinstance(given, Item):
+        return given
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+        return Item(name=given[0], image=given[1])
+    return Item(name=os.fspath(given) if isinstance(given, str | os.PathLike) else str(number), image=given)
+
+
+def _detect(
+    detector: FaceDetector, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int
+) -> dict[int, Detections | PolyfaceError]:
+    """The faces of images by their numbers; where they fail together, each is tried alone."""
+    try:
+        return {**detector.detect_window(images, watch, batch_size)}
+    except (ClosedError, PluginError):
+        raise  # it is every item's
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong with one image is that image's
+        if len(images) == 1:
+            return dict.fromkeys(images, failure_of(error))
+    alone = [_detect(detector, {number: image}, watch, 1) for number, image in images.items()]
+    return {number: found for one in alone for number, found in one.items()}
+
+
+def _result(item: Item, image: Decoded | PolyfaceError, found: Detections | PolyfaceError | None) -> Result:
+    result = Result(name=item.name, extra=item.extra, item=item)
+    if isinstance(image, Decoded):
+        height, width = image.shape
+        result = attrs.evolve(result, width=width, height=height, image=image)
+    if isinstance(found, Detections):
+        return attrs.evolve(result, faces=found, timing=found.timing)
+    return attrs.evolve(result, error=image if found is None else found)
