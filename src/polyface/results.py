@@ -262,11 +262,19 @@ class Result:
     item: Item | None = field(default=None, eq=False, repr=False)
     image: Any = field(default=None, eq=False, repr=False)
 
+    @property
+    def reason(self) -> str | None:
+        """Why the image could not be examined, in one line and without its name; ``None`` where it was."""
+        if self.error is None:
+            return None
+        source = self.name if self.item is None else self.item.image
+        return self.error.summary.removeprefix(f"{quoted(str(source))} ")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the line of ``faces.jsonl`` as a plain dictionary; seconds are rounded to 6 decimals.
 
-        Keys: ``image`` (its name), ``width``, ``height``, ``faces`` (see :meth:`Face.to_dict`), ``truncated``,
-        ``error``, ``timing`` where it was measured, and what is in ``extra``.
+        Keys: ``image`` (its name), ``width``, ``height``, ``faces`` (see :meth:`Face.to_dict`), ``truncated``, what is
+        in ``extra``, ``error`` (see :attr:`reason`), and ``timing`` where it was measured.
         """
         line: dict[str, Any] = {
             "image": self.name,
@@ -274,11 +282,12 @@ class Result:
             "height": self.height,
             "faces": self.faces.to_dicts(),
             "truncated": self.faces.truncated,
-            "error": self.error and self.error.summary.removeprefix(f"{quoted(self.name)} "),
+            **self.extra,
+            "error": self.reason,
         }
         if self.timing is not None:
             line["timing"] = {stage: round(seconds, 6) for stage, seconds in self.timing.items()}
-        return line | dict(self.extra)
+        return line
 
     @classmethod
     def from_dict(cls, line: Mapping[str, Any]) -> Result:

@@ -6,17 +6,20 @@ import json
 import resource
 import subprocess
 import sys
-import time
-from pathlib import Path
+from pathlib import Path, PurePath
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from polyface.cli.drawings import OutputFolder
-from polyface.errors import ConfigError
+from polyface.errors import ImageError
+from polyface.images.reading import Decoded
 from polyface.pipeline.detector import FaceDetector
-from polyface.sources.files import Job, find_images
+from polyface.results import Detections, Item, Result
 from polyface.storage.folders import LOCK, LockedFolder
+from polyface.writers.images import Drawings
+from polyface.writers.jsonl import JsonLines
+from polyface.writers.places import Place
 
 LINES = Path("out/faces.jsonl")
 
@@ -68,7 +71,7 @@ class TestLinesOfEarlierRuns:
         before = LINES.read_bytes()
         image("b.png", 80, 56)
         with monkeypatch.context() as patch:
-            patch.setattr(OutputFolder, "__exit__", lambda self, *_: self._place.close())
+            patch.setattr(JsonLines, "close", lambda _: None)
             detect(polyface, "b.png")
         assert LINES.read_bytes().startswith(before)
         assert [(line["image"], line["width"]) for line in lines()] == [("a.png", 64), ("b.png", 64), ("b.png", 80)]
@@ -103,6 +106,27 @@ class TestLinesOfEarlierRuns:
         detect(polyface, image("b.png"))
         assert Path("backup").read_bytes() == before
         assert images() == ["a.png", "b.png"]
+
+
+def drawn(names):
+    """The drawings of images of these names below folders of one letter or more."""
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    image, faces = Decoded(pixels=pixels, shape=(16, 16)), Detections.from_dicts([])
+    with Place(Path("out").absolute(), folder=True) as place:
+        writer = Drawings(place)
+        return [
+            writer.write(
+                Result(
+                    name=name,
+                    width=16,
+                    height=16,
+                    faces=faces,
+                    image=image,
+                    item=Item(name=name, relative=PurePath(*PurePath(name).parts[1:])),
+                )
+            )["drawing"]
+            for name in names
+        ]
 
 
 class TestDrawings:
@@ -147,26 +171,30 @@ class TestDrawings:
 
     def test_whose_names_differ_in_case_or_in_the_form_of_an_accent_have_names_of_their_own(self):
         names = ["1/caf\u00e9.png", "2/cafe\u0301.png", "3/CAF\u00c9.png"]
-        jobs = [Job(name=name, path=Path(name), relative=Path(name).relative_to(name[0])) for name in names]
-        with OutputFolder("out", jobs) as output:
-            drawings = [output._drawings[name].name for name in names]
-        assert drawings == ["caf\u00e9_out.jpg", "cafe\u0301-2_out.jpg", "CAF\u00c9-3_out.jpg"]
+        for _ in range(2):  # and have them again in the next run
+            assert drawn(names) == ["caf\u00e9_out.jpg", "cafe\u0301-2_out.jpg", "CAF\u00c9-3_out.jpg"]
 
     def test_thousands_of_one_name_are_named_in_no_time(self):
-        names = [f"{index}/0001.jpg" for index in range(20_000)]
-        jobs = [Job(name=name, path=Path(name), relative=Path("0001.jpg")) for name in names]
-        started = time.process_time()
-        with OutputFolder("out", jobs) as output:
-            assert output._drawings["19999/0001.jpg"].name == "0001-20000_out.jpg"
-        # With the square of their number it would be minutes.
-        assert time.process_time() - started < 20
+        names = [f"{index}/0001.jpg" for index in range(2000)]
+        for _ in range(2):
+            assert drawn(names)[-1] == "0001-2000_out.jpg"
+        assert len(files()) == 2000
 
-    def test_do_not_take_the_place_of_an_image_that_a_link_leads_to(self, polyface, image):
+    def test_are_found_again_whatever_the_order(self):
+        names = [f"{index}/a.jpg" for index in range(5)]
+        first = dict(zip(names, drawn(names), strict=True))
+        assert dict(zip(reversed(names), drawn(names[::-1]), strict=True)) == first
+
+    @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xfe", b"no JPEG", "an image"])
+    def test_do_not_take_the_place_of_a_file_of_somebody_else(self, polyface, image, content):
         image("out/a_out.jpg")
+        if content != "an image":
+            Path("out/a_out.jpg").write_bytes(content)
         Path("link.png").symlink_to("out/a_out.jpg")
         before = Path("out/a_out.jpg").read_bytes()
-        result = detect(polyface, image("a.png"), "link.png", status=2)
-        assert "The drawing of a.png would take the place of the image" in result.stderr
+        for _ in range(2):
+            polyface("detect", image("a.png"), "link.png", "--output", "out")
+            assert lines()[0]["drawing"] == "a-2_out.jpg"
         assert Path("out/a_out.jpg").read_bytes() == before
 
 
@@ -185,7 +213,7 @@ class TestLinksInIt:
     def test_lines_that_are_a_link_are_refused(self, polyface, image):
         LINES.symlink_to("../precious")
         result = detect(polyface, image("a.png"), status=2)
-        assert "The output folder out cannot be written to." in result.stderr
+        assert "The output out cannot be written to." in result.stderr
         assert "it is a link" in result.stderr
 
     def test_a_subfolder_that_is_a_link_fails_its_images_and_no_others(self, polyface, image):
@@ -194,15 +222,16 @@ class TestLinksInIt:
         image("in/sub/b.png")
         result = detect(polyface, "in", status=1)
         assert "in/sub/b.png: its faces cannot be drawn: " in result.stderr
-        assert [(line["image"], line["drawing"]) for line in lines()] == [
+        assert [(line["image"], line.get("drawing")) for line in lines()] == [
             ("in/a.png", "a_out.jpg"),
             ("in/sub/b.png", None),
         ]
 
-    def test_a_drawing_that_is_a_link_is_replaced(self, polyface, image):
+    def test_a_link_in_the_place_of_a_drawing_is_somebody_elses(self, polyface, image):
         Path("out/a_out.jpg").symlink_to("../precious")
         detect(polyface, image("a.png"))
-        assert not Path("out/a_out.jpg").is_symlink()
+        assert Path("out/a_out.jpg").is_symlink()
+        assert [line["drawing"] for line in lines()] == ["a-2_out.jpg"]
 
 
 class TestAFullDisk:
@@ -262,15 +291,15 @@ def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(p
 class TestAFolderThatGoesMeanwhile:
     def meanwhile(self, monkeypatch, act):
         """Have something done to the folder while the second image is looked at."""
-        original, calls = FaceDetector.detect, []
+        original, calls = FaceDetector.detect_window, []
 
-        def acting(self, image):
-            calls.append(image)
+        def acting(self, *args):
+            calls.append(args)
             if len(calls) == 2:
                 act()
-            return original(self, image)
+            return original(self, *args)
 
-        monkeypatch.setattr(FaceDetector, "detect", acting)
+        monkeypatch.setattr(FaceDetector, "detect_window", acting)
 
     @pytest.mark.parametrize("again", [False, True], ids=["gone", "another in its place"])
     def test_moved_is_noticed_and_nothing_is_made_anew(self, polyface, image, monkeypatch, again):
@@ -280,7 +309,7 @@ class TestAFolderThatGoesMeanwhile:
                 Path("out").mkdir()
 
         self.meanwhile(monkeypatch, act)
-        result = detect(polyface, image("a.png"), image("b.png"), image("c.png"), status=2)
+        result = detect(polyface, image("a.png"), image("b.png"), image("c.png"), "--batch-size", "1", status=2)
         assert "was removed, moved or replaced while it was written to" in result.stderr
         assert "1 of 3 images were done" in result.stderr
         assert [json.loads(line)["image"] for line in Path("there/faces.jsonl").read_text().splitlines()] == ["a.png"]
@@ -290,18 +319,22 @@ class TestAFolderThatGoesMeanwhile:
     @pytest.mark.parametrize("act", [LINES.unlink, lambda: Path("new").touch() or Path("new").replace(LINES)])
     def test_lines_that_are_removed_or_replaced_are_noticed(self, polyface, image, monkeypatch, act):
         self.meanwhile(monkeypatch, act)
-        result = detect(polyface, image("a.png"), image("b.png"), status=2)
+        result = detect(polyface, image("a.png"), image("b.png"), "--batch-size", "1", status=2)
         assert "faces.jsonl was removed or replaced while it was written to" in result.stderr
 
 
 def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(polyface, image):
     image("a.png")
-    jobs = find_images(["b.png"])
-    with OutputFolder("out", jobs) as first:
-        first.append("b.png", b'{"image": "b.png"}')
+    with Place(LINES.absolute(), folder=False) as lines_place, Place(Path("out").absolute(), folder=True):
+        first = JsonLines(lines_place)
+        first.write(Result(name="b.png"))
         result = detect(polyface, "a.png", status=2)
         assert result.stderr.startswith(f"error: Another run writes to the folder {Path('out').resolve()}.\n")
-        first.append("c.png", b'{"image": "c.png"}')
+        result = polyface("detect", "a.png", "--output", LINES)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"error: Another run writes to {LINES.resolve()}.\n")
+        first.write(Result(name="c.png"))
+        first.close()
     assert (images(), files()) == (["b.png", "c.png"], ["faces.jsonl"])
 
 
@@ -311,14 +344,39 @@ def test_where_no_file_can_be_locked_that_is_said(polyface, image, monkeypatch):
     assert result.stderr == "note: out lies where no file can be locked; one run at a time!\n"
 
 
-def test_a_name_that_leads_out_is_refused(folder):
-    with OutputFolder("out", [Job(name="x", path=Path("x"), relative=Path("../x.png"))]) as output:
-        place = output._drawings["x"]
-        with pytest.raises(OSError, match="it leads out of the folder"), output._place.atomic_write(place):
-            pass
+def test_a_name_that_leads_out_is_refused():
+    with pytest.raises(ImageError, match="its faces cannot be drawn") as caught:
+        drawn(["1/../x.png"])
+    assert "it leads out of the folder" in caught.value.why[0]
 
 
-def test_an_output_folder_that_holds_a_folder_in_the_place_of_the_lines_is_refused(folder):
+def test_an_output_folder_that_holds_a_folder_in_the_place_of_the_lines_is_refused(polyface, image):
     LINES.mkdir(parents=True)
-    with pytest.raises(ConfigError, match="cannot be written to"):
-        OutputFolder("out")
+    result = detect(polyface, image("a.png"), status=2)
+    assert "The output out cannot be written to." in result.stderr
+
+
+class TestOutputs:
+    def test_are_chosen_by_their_endings_and_may_be_several(self, polyface, image):
+        result = polyface("detect", image("a.png"), "--output", "faces.jsonl")
+        assert result.exit_code == 0
+        assert sorted(path.name for path in Path().iterdir() if path.is_file()) == ["a.png", "faces.jsonl"]
+        assert json.loads(Path("faces.jsonl").read_text())["image"] == "a.png"
+
+    def test_that_no_writer_makes_are_refused_before_any_work(self, polyface, image):
+        result = polyface("detect", image("a.png"), "--output", "faces.jsnl")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "No writer makes a file '.jsnl'; did you mean '.jsonl'?" in result.stderr
+        assert "--output faces.jsnl/" in result.stderr
+
+    def test_are_folders_where_the_name_ends_so_or_the_folder_is_there(self, polyface, image):
+        Path("run.2").mkdir()
+        for output in ("run.1/", "run.2"):
+            assert polyface("detect", image("a.png"), "--output", output).exit_code == 0
+            assert Path(output, "faces.jsonl").is_file()
+
+    def test_may_name_their_writer(self, polyface, image):
+        assert polyface("detect", image("a.png"), "--output", "jsonl:faces.txt").exit_code == 0
+        assert polyface("detect", image("a.png"), "--output", "images:drawn").exit_code == 0
+        assert json.loads(Path("faces.txt").read_text())["image"] == "a.png"
+        assert [path.name for path in Path("drawn").iterdir()] == ["a_out.jpg"]

@@ -161,19 +161,19 @@ class TestInterruption:
     @pytest.fixture
     def detected(self, monkeypatch):
         """The images that a detector sees; while it sees the second, somebody interrupts, once."""
-        detect, seen = FaceDetector.detect, []
+        read, seen = FaceDetector.read, []
 
         def interrupted(self, image):
             seen.append(image.name)
             if len(seen) == 2:
                 raise KeyboardInterrupt
-            return detect(self, image)
+            return read(self, image)
 
-        monkeypatch.setattr(FaceDetector, "detect", interrupted)
+        monkeypatch.setattr(FaceDetector, "read", interrupted)
         return seen
 
     def test_the_same_command_goes_on_from_there(self, polyface, report, detected):
-        result = polyface(*RUN, "--json")
+        result = polyface(*RUN, "--json", "--batch-size", 1)
         assert (result.exit_code, result.stdout) == (130, "")
         assert result.stderr == "interrupted after 1 of 3; the same command goes on from there\n"
         assert report(*RUN, stderr="note: 1 of 3 images were done before\n")["subsets"] == SUBSETS
@@ -217,16 +217,16 @@ class TestInterruption:
 
 
 def test_a_fault_of_a_plugin_ends_the_run_and_keeps_what_was_done(polyface, report, monkeypatch):
-    detect = FaceDetector.detect
+    read = FaceDetector.read
 
     def faulty(self, image):
         if image.name == "c.jpg":
             raise PluginError("The plugin is broken.")
-        return detect(self, image)
+        return read(self, image)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FaceDetector, "detect", faulty)
-        result = polyface(*RUN)
+        patch.setattr(FaceDetector, "read", faulty)
+        result = polyface(*RUN, "--batch-size", 1)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "error: The plugin is broken.\n")
     assert report(*RUN, stderr="note: 2 of 3 images were done before\n")["subsets"] == SUBSETS
 
@@ -257,15 +257,14 @@ class TestImagesThatCannotBeRead:
         assert report(*RUN, stderr="note: 2 of 3 images were done before\n")["subsets"] == SUBSETS
 
     def test_that_do_not_fit_into_memory_are_among_them(self, polyface, monkeypatch):
-        def detect(self, image):
+        def detect(self, *args):
             raise MemoryError
 
-        monkeypatch.setattr(FaceDetector, "detect", detect)
+        monkeypatch.setattr(FaceDetector, "detect_window", detect)
         result = polyface(*RUN, "--json")
         assert result.exit_code == 1
-        assert set(json.loads(result.stdout)["failed"].values()) == {
-            "does not fit into memory; to fix it: lower --max-side or --pad-to"
-        }
+        failed = json.loads(result.stdout)["failed"].values()
+        assert {reason.partition("; to fix it: ")[0] for reason in failed} == {"does not fit into memory"}
 
 
 class TestPredictionsOfOthers:

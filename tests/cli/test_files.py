@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from polyface.sources.files import find_images
+from polyface.plugins.protocols import Search
+from polyface.sources.files import Files
 
 
 def touch(*names):
@@ -23,10 +24,18 @@ def link(name, target):
     Path(name).symlink_to(target)
 
 
-def found(*inputs, output=None, **options):
+def found(*locations, output=None, left_out=None, formats=()):
     """The names that are found, and those with a problem apart."""
-    jobs = find_images(inputs, output, **options)
-    return [job.name for job in jobs if not job.problem], {job.name: job.problem for job in jobs if job.problem}
+    search = Search(formats=formats, skip=() if output is None else (Path(output),))
+    sources = [Files(location, search) for location in locations]
+    items = [item for source in sources for item in source]
+    for source in sources:
+        assert source.count() == len(list(source))
+        if left_out is not None:
+            left_out.update(source.left_out)
+    return [item.name for item in items if not item.problem], {
+        item.name: item.problem for item in items if item.problem
+    }
 
 
 class TestEndings:

@@ -36,16 +36,16 @@ def five(image):
 
 
 def test_while_the_third_image_is_detected(polyface, five, folder, monkeypatch):
-    detect, calls = FaceDetector.detect, []
+    detect, calls = FaceDetector.detect_window, []
 
-    def interrupted(self, image):
-        calls.append(image)
+    def interrupted(self, *args):
+        calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return detect(self, image)
+        return detect(self, *args)
 
-    monkeypatch.setattr(FaceDetector, "detect", interrupted)
-    result = polyface("detect", "in", "--output", "out")
+    monkeypatch.setattr(FaceDetector, "detect_window", interrupted)
+    result = polyface("detect", "in", "--output", "out", "--batch-size", 1)
     assert (result.exit_code, result.stderr) == (130, "interrupted after 2 of 5; what was written is whole\n")
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from polyface.cli.tables import json_bytes
+from polyface.storage.files import json_bytes
 
 # An operating system command, a bell, C1's control sequence introducer, DEL, and what turns the direction of writing.
 STEERING = "\x1b]0;PWNED\x07\x9b31m\x7f\u202etxt.exe\u2066\u200f"

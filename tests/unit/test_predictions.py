@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -11,10 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError, EvaluationError
-from polyface.measure.predictions import ResultsFolder, as_rows, read_prediction, read_predictions
-from polyface.results import Detections
+from polyface.measure.predictions import read_prediction, read_predictions
+from polyface.results import Detections, Result
+from polyface.writers.places import Place
+from polyface.writers.wider import WiderText, as_rows
 
 NAME = "0--Parade/0_Parade_marchingband_1_465"
+
+
+@contextlib.contextmanager
+def open_folder(folder, settings):
+    """The writer on a folder of a run."""
+    with Place(folder, folder=True) as place:
+        yield WiderText(place, settings)
+
+
+def result(name, boxes=(), scores=()):
+    faces = Detections(boxes=np.reshape(np.array(boxes, np.float32), (-1, 4)), scores=scores)
+    return Result(name=name, width=640, height=480, faces=faces)
 
 
 @pytest.fixture
@@ -30,16 +45,15 @@ def prediction(tmp_path):
 
 
 def test_a_file_is_written_as_the_official_evaluation_reads_it(tmp_path):
-    faces = Detections(boxes=[[1, 2, 11.5, 22], [-3, 0, 4, 5]], scores=[0.75, 0.5])
-    with ResultsFolder(tmp_path, {}) as folder:
-        folder.add(NAME, as_rows(faces))
+    with open_folder(tmp_path, {}) as folder:
+        folder.write(result(NAME, [[1, 2, 11.5, 22], [-3, 0, 4, 5]], [0.75, 0.5]))
     text = (tmp_path / f"predictions/{NAME}.txt").read_text()
     assert text == "0_Parade_marchingband_1_465\n2\n1.0 2.0 10.5 20.0 0.75\n-3.0 0.0 7.0 5.0 0.5\n"
 
 
 def test_an_image_without_faces_has_a_file_that_says_0(tmp_path):
-    with ResultsFolder(tmp_path, {}) as folder:
-        folder.add(NAME, as_rows(Detections(boxes=np.empty((0, 4)), scores=[])))
+    with open_folder(tmp_path, {}) as folder:
+        folder.write(result(NAME))
     assert (tmp_path / f"predictions/{NAME}.txt").read_text() == "0_Parade_marchingband_1_465\n0\n"
     assert read_predictions(folder.predictions, [NAME])[NAME].shape == (0, 5)
 
@@ -51,8 +65,8 @@ numbers = st.floats(-1e6, 1e6, width=32)
 def test_what_is_read_back_is_what_was_found_to_the_last_digit(tmp_path_factory, rows):
     table = np.array(rows, np.float32).reshape(-1, 5)
     expected = as_rows(Detections(boxes=table[:, :4], scores=table[:, 4]))
-    with ResultsFolder(tmp_path_factory.getbasetemp() / "to-the-last-digit", {}) as folder:
-        folder.add(NAME, expected)
+    with open_folder(tmp_path_factory.getbasetemp() / "to-the-last-digit", {}) as folder:
+        folder.write(result(NAME, table[:, :4], table[:, 4]))
     assert np.array_equal(read_predictions(folder.predictions, [NAME])[NAME], expected)
 
 
@@ -105,8 +119,8 @@ def test_a_file_of_anything_is_refused_or_read(tmp_path_factory, data):
 
 def test_images_without_a_file_are_counted_and_the_first_five_named(tmp_path):
     names = [f"e/{index}" for index in range(8)]
-    with ResultsFolder(tmp_path, {}) as folder:
-        folder.add("e/0", np.empty((0, 5)))
+    with open_folder(tmp_path, {}) as folder:
+        folder.write(result("e/0"))
     with pytest.raises(EvaluationError, match="has no predictions for 7 of 8 images") as raised:
         read_predictions(tmp_path / "predictions", names)
     assert raised.value.why == ("7: e/1, e/2, e/3, e/4, e/5 and 2 more",)
@@ -117,22 +131,23 @@ SETTINGS = {"detector": "toy", "scales": (0.5, 1.0), "score_threshold": 0.02}
 
 def run(folder, settings=SETTINGS, names=()):
     """A run into the folder that predicts those images."""
-    with ResultsFolder(folder, settings) as results:
+    with open_folder(folder, settings) as results:
         for name in names:
-            results.add(name, np.empty((0, 5)))
+            results.write(result(name))
 
 
 class TestFolderOfARun:
     def test_the_same_settings_go_on(self, tmp_path):
         run(tmp_path, names=["e/a"])
-        with ResultsFolder(tmp_path, SETTINGS) as folder:
+        with open_folder(tmp_path, SETTINGS) as folder:
             assert ("e/a" in folder, "e/b" in folder) == (True, False)
 
     def test_other_settings_are_refused_with_what_differs_and_change_nothing(self, tmp_path):
         run(tmp_path)
         before = (tmp_path / "settings.json").read_bytes()
         with pytest.raises(EvaluationError, match="were made with other settings") as raised:
-            ResultsFolder(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True})
+            with open_folder(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True}):
+                pass
         assert raised.value.why == ("score_threshold: 0.02 there, 0.5 now", "flip: None there, True now")
         assert raised.value.fix.startswith("--output another-folder; or, to begin again: rm -r ")
         assert (tmp_path / "settings.json").read_bytes() == before
@@ -144,8 +159,8 @@ class TestFolderOfARun:
         (tmp_path / "settings.json").unlink()
         if text is not None:
             (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
-        with pytest.raises(EvaluationError, match="were made is not known"):
-            ResultsFolder(tmp_path, SETTINGS)
+        with pytest.raises(EvaluationError, match="were made is not known"), open_folder(tmp_path, SETTINGS):
+            pass
 
     def test_a_folder_of_something_else_is_added_to(self, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
@@ -154,8 +169,8 @@ class TestFolderOfARun:
         assert json.loads((tmp_path / "settings.json").read_text())["scales"] == [0.5, 1.0]
 
     def test_one_run_at_a_time_writes_to_it(self, tmp_path):
-        with ResultsFolder(tmp_path, SETTINGS), pytest.raises(ConfigError, match="Another run writes to the folder"):
-            ResultsFolder(tmp_path, SETTINGS)
+        with open_folder(tmp_path, SETTINGS), pytest.raises(ConfigError, match="Another run writes to the folder"):
+            run(tmp_path)
 
     @pytest.mark.parametrize("link", ["predictions", "predictions/e"])
     def test_nothing_is_written_through_a_link_in_it(self, tmp_path, link):
@@ -170,10 +185,10 @@ class TestFolderOfARun:
         assert list(mine.iterdir()) == []
 
     def test_that_is_moved_away_is_noticed_and_not_made_anew(self, tmp_path):
-        with ResultsFolder(tmp_path / "here", SETTINGS) as folder:
+        with open_folder(tmp_path / "here", SETTINGS) as folder:
             (tmp_path / "here").rename(tmp_path / "there")
             with pytest.raises(OSError, match="was removed, moved or replaced"):
-                folder.add("e/a", np.empty((0, 5)))
+                folder.write(result("e/a"))
         assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
     def test_an_image_whose_name_is_not_utf8_is_written_and_read(self, tmp_path):

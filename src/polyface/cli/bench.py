@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,16 @@ from attrs import frozen
 from polyface.cli.choices import METAVAR, SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import progress, quiet_pillow
+from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, say
-from polyface.errors import ConfigError, ImageError, quoted
+from polyface.errors import ConfigError, quoted
 from polyface.settings.config import Config, load_config, one_view, settings
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.measure.rounds import Contender, Measurement, Samples
     from polyface.plugins.manager import PluginManager
+    from polyface.results import Result
 
 SIZE = "480x640"
 AXES = ("detector", "backend", "device", "precision", "size", "batch")
@@ -116,7 +117,7 @@ def command(
     choices = _choices(detectors or (config.detector,), backends, config, plugins)
     counts = _listed("batches", batches, "batch_size")
     shapes = _listed("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
-    paths, failed = _images(images, rounds * max(counts), config) if images else ((), 0)
+    paths, failed = _images(images, rounds * max(counts), config, plugins) if images else ((), 0)
     samples = [
         Samples(size=size, batch=count, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
         for size in shapes
@@ -179,32 +180,29 @@ def _listed(option: str, text: str, setting: str) -> list[Any]:
         raise ConfigError(f"--{option} {text}: each must be {error}.") from None
 
 
-def _images(images: str, wanted: int, config: Config) -> tuple[tuple[Path, ...], int]:
+def _images(images: str, wanted: int, config: Config, plugins: PluginManager) -> tuple[tuple[Path, ...], int]:
     """Return the first images that can be read, at most as many as wanted, and how many of those before cannot be."""
     from polyface.cli.progress import note_left_out
     from polyface.images.reading import read_image
-    from polyface.sources.files import find_images
+    from polyface.jobs.inputs import Inputs
+    from polyface.jobs.run import Tally, read_images
+    from polyface.plugins.protocols import Search
 
-    paths: list[Path] = []
-    failed = 0
-    left_out: Counter[str] = Counter()
-    jobs = find_images([images], formats=config.formats, left_out=left_out)
-    note_left_out(left_out)
+    tally = Tally()
+
+    def report(result: Result) -> None:
+        tally.add(result)
+        if result.error is not None:
+            say(f"left out: {result.name}: {one_line(result)}", err=True)
+
+    items = Inputs([images], plugins, Search(formats=config.formats))
+    read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
     with quiet_pillow():
-        for job in jobs:
-            if len(paths) == wanted:
-                break
-            try:
-                if job.problem:
-                    raise ImageError(f"{job.path}: {job.problem}.")
-                read_image(job.path, formats=config.formats, max_pixels=config.max_pixels)
-                paths.append(job.path)
-            except ImageError as error:
-                failed += 1
-                say(f"left out: {error}", err=True)
+        paths = [Path(item.image) for item, _ in itertools.islice(read_images(items, read, report), wanted)]
+    note_left_out(items.left_out)
     if not paths:
         raise ConfigError(f"--images {images}: not one image could be read.")
-    return tuple(paths), failed
+    return tuple(paths), tally.failed
 
 
 def _cell(label: str, config: Config, samples: Samples) -> Cell:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,18 +18,19 @@ from polyface.cli.options import SOURCE, config_options, json_option, pass_plugi
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import print_json, print_table, say
-from polyface.errors import ConfigError, ImageError, quoted
+from polyface.errors import ConfigError, quoted
 from polyface.settings.config import Config, load_config, one_view
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, ImageArray
+    from polyface.jobs.inputs import Inputs
     from polyface.measure.differences import FaceDifference, HeadDifference
     from polyface.measure.tolerances import Tolerance
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginManager
     from polyface.plugins.protocols import Execution
-    from polyface.results import Detections
+    from polyface.results import Detections, Result
 
 Precisions: TypeAlias = dict[str, float | None]
 
@@ -176,7 +177,7 @@ def command(
     rows = [tolerance_of(first.precision, other.precision) for other in others]
     folder = None if images == RANDOM else str(expand_user(images))
     truth = None if ground_truth is None else GroundTruth(ground_truth, folder)
-    samples = Samples(folder, seed, config)
+    samples = Samples(folder, seed, config, plugins)
     with ExitStack() as stack:
         stack.enter_context(quiet_pillow())
         reference = stack.enter_context(create_detector(config=first, plugins=plugins))
@@ -269,8 +270,8 @@ class GroundTruth:
 
     def average_precision(self, found: Mapping[str, Detections]) -> Precisions:
         """Return the average precision of each subset, in percent; ``None`` where these images have no face of it."""
-        from polyface.measure.predictions import as_rows
         from polyface.measure.widerface import precision_recall
+        from polyface.writers.wider import as_rows
 
         truth = {name: self._truth[name] for name in found}
         curves = precision_recall(truth, {name: as_rows(faces) for name, faces in found.items()})
@@ -280,20 +281,22 @@ class GroundTruth:
 class Samples:
     """The images to look at, in batches of one size; what cannot be read is said, counted and left out."""
 
-    def __init__(self, images: str | None, seed: int, config: Config) -> None:
+    def __init__(self, images: str | None, seed: int, config: Config, plugins: PluginManager) -> None:
         from polyface.cli.progress import note_left_out
-        from polyface.sources.files import find_images
+        from polyface.jobs.inputs import Inputs
+        from polyface.plugins.protocols import Search
 
         self.images = images
         self.seed = seed
         self.config = config
         self.read = self.failed = 0
-        left_out: Counter[str] = Counter()
-        self._jobs = [] if images is None else find_images([images], formats=config.formats, left_out=left_out)
-        note_left_out(left_out)
+        self._items = None if images is None else Inputs([images], plugins, Search(formats=config.formats))
+        self._count = len(NOISE) if self._items is None else self._items.count() or 0
+        if self._items is not None:
+            note_left_out(self._items.left_out)
 
     def __len__(self) -> int:
-        return len(NOISE if self.images is None else self._jobs)
+        return self._count
 
     @property
     def description(self) -> str:
@@ -302,7 +305,7 @@ class Samples:
         return f"{self.read} {what}" + (f", {self.failed} could not be read" if self.failed else "")
 
     def __iter__(self) -> Iterator[Sample]:
-        for sample in self._noise() if self.images is None else self._files(self.images):
+        for sample in self._noise() if self._items is None else self._files(self._items):
             self.read += len(sample.images)
             yield sample
 
@@ -314,22 +317,18 @@ class Samples:
             images = list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
             yield Sample(names=[f"noise-{height}x{width}-{place}" for place in range(count)], images=images)
 
-    def _files(self, images: str) -> Iterator[Sample]:
+    def _files(self, items: Inputs) -> Iterator[Sample]:
         from polyface.images.reading import read_image
+        from polyface.jobs.run import read_images
 
-        root = Path(images) if Path(images).is_dir() else Path(images).parent
-        for job in self._jobs:
-            try:
-                if job.problem:
-                    raise ImageError(job.problem)
-                name = job.path.relative_to(root).with_suffix("").as_posix()
-                image = read_image(job.path, formats=self.config.formats, max_pixels=self.config.max_pixels)
-                sample = Sample(names=[name], images=[image])
-            except ImageError as error:
+        def report(result: Result) -> None:
+            if result.error is not None:
                 self.failed += 1
-                say(f"left out: {job.name}: {one_line(error, job.path)}", err=True)
-            else:
-                yield sample
+                say(f"left out: {result.name}: {one_line(result)}", err=True)
+
+        read = functools.partial(read_image, formats=self.config.formats, max_pixels=self.config.max_pixels)
+        for item, image in read_images(items, read, report):
+            yield Sample(names=[item.relative.with_suffix("").as_posix()], images=[image])
 
 
 def _print_json(report: Report) -> None:

@@ -12,18 +12,19 @@ from attrs import frozen
 from polyface._version import __version__
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import one_line, progress, quiet_pillow
+from polyface.cli.progress import one_line, quiet_pillow, report_progress
 from polyface.cli.tables import print_json, print_table, say
-from polyface.errors import ConfigError, EvaluationError, PluginError, PolyfaceError
+from polyface.errors import ConfigError, EvaluationError
 from polyface.graphs.weights import select_weights
 from polyface.settings.config import Config, load_config, settings
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.measure.predictions import ResultsFolder
     from polyface.measure.widerface import Curve, Truth
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginManager
+    from polyface.results import Result
+    from polyface.writers.wider import WiderText
 
 PROTOCOL = "widerface-original"
 """The preset whose score threshold is taken where none is set."""
@@ -194,8 +195,9 @@ def _note_others(folder: Path, part: Mapping[str, Truth]) -> None:
 def _run(config: Config, plugins: PluginManager, images: Path, results: Path, names: list[str]) -> Run:
     """Predict what is not predicted yet."""
     from polyface.building import create_detector
-    from polyface.measure.predictions import ResultsFolder
     from polyface.pipeline.presets import PRESETS
+    from polyface.writers.places import Place
+    from polyface.writers.wider import WiderText
 
     lowest = PRESETS[PROTOCOL].score_threshold or 0.0
     if config.preset is None and config.score_threshold is None:
@@ -210,51 +212,42 @@ def _run(config: Config, plugins: PluginManager, images: Path, results: Path, na
         made = _settings(detector)
         weights = select_weights(detector.spec, config.weights)
         try:
-            with ResultsFolder(results, made) as folder:
-                if not folder.locked:
+            with Place(results, folder=True) as place:
+                if not place.locked:
                     _note(f"{results} lies where no file can be locked; one run at a time!")
-                failed = _predict(detector, images, folder, names)
+                writer = WiderText(place, made)
+                failed = _predict(detector, images, writer, names)
         except OSError as error:
             raise ConfigError(f"Cannot write to {results}.", why=[str(error)], fix="--output another-folder") from error
         label = f"{weights.label}, sha256 {weights.sha256[:12]}..." if weights.sha256 else "none needed"
-        return Run(settings=made, weights=label, predictions=folder.predictions, failed=failed)
+        return Run(settings=made, weights=label, predictions=writer.predictions, failed=failed)
 
 
-def _predict(detector: FaceDetector, images: Path, folder: ResultsFolder, names: list[str]) -> dict[str, str]:
+def _predict(detector: FaceDetector, images: Path, writer: WiderText, names: list[str]) -> dict[str, str]:
     """Write the predictions of the images that have none; return why, for those that still have none."""
-    todo = [name for name in names if name not in folder]
+    from polyface.jobs.run import Tally, run
+    from polyface.results import Item
+
+    todo = [name for name in names if name not in writer]
     done = len(names) - len(todo)
     if done:
         _note(f"{done} of {len(names)} images were done before")
     failed: dict[str, str] = {}
-    with quiet_pillow(), progress(len(names), done=done) as advance:
+    tally = Tally(len(names), items=done)
+    with quiet_pillow(), report_progress(len(names), done=done) as progress:
+
+        def report(result: Result) -> None:
+            progress(result)
+            if result.error is not None:
+                failed[result.name] = one_line(result)
+
+        items = (Item(name=name, image=images / f"{name}.jpg") for name in todo)
         try:
-            for name in todo:
-                problem = _problem(detector, images / f"{name}.jpg", folder, name)
-                if problem:
-                    failed[name] = problem
-                    say(f"{name}: {problem}", err=True)
-                done += 1
-                advance()
+            run(detector.stream(items), [(str(writer.predictions), writer)], tally=tally, report=report)
         except KeyboardInterrupt:
-            say(f"interrupted after {done} of {len(names)}; the same command goes on from there", err=True)
+            say(f"interrupted after {tally.progress}; the same command goes on from there", err=True)
             raise click.exceptions.Exit(130) from None
     return failed
-
-
-def _problem(detector: FaceDetector, path: Path, folder: ResultsFolder, name: str) -> str | None:
-    """Predict one image, or return why that cannot be."""
-    from polyface.measure.predictions import as_rows
-
-    try:
-        folder.add(name, as_rows(detector.detect(path)))
-    except PluginError:
-        raise  # the plugin is at fault, and would be for every image
-    except PolyfaceError as error:
-        return one_line(error, path)
-    except MemoryError:
-        return "does not fit into memory; to fix it: lower --max-side or --pad-to"
-    return None
 
 
 def _settings(detector: FaceDetector) -> dict[str, Any]:

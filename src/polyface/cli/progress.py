@@ -6,11 +6,10 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from polyface.cli.output import results
 from polyface.cli.tables import say
-from polyface.errors import PolyfaceError
+from polyface.results import Result
 
 
 @contextmanager
@@ -23,9 +22,9 @@ def quiet_pillow() -> Iterator[None]:
 
 @contextmanager
 def progress(
-    total: int, *, done: int = 0, as_json: bool = False, doing: str = "detecting"
+    total: int | None, *, done: int = 0, as_json: bool = False, doing: str = "detecting"
 ) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, where somebody may see it; yields what counts one image.
+    """A progress bar on standard error, where somebody may see it; yields what counts one.
 
     There is none where standard output is a terminal, too, and receives JSON: nothing else belongs there then.
     """
@@ -42,11 +41,33 @@ def progress(
         yield lambda: bar.advance(task)
 
 
-def one_line(error: PolyfaceError, path: Path) -> str:
-    """Return an error about an image as one line, without the image's name, which stands beside it."""
-    what = error.what.removeprefix(f"'{path}' ").rstrip(".")
-    text = ": ".join(part for part in (what, "; ".join(why.rstrip(".") for why in error.why)) if part)
-    return f"{text}; to fix it: {error.fix}" if error.fix else text
+@contextmanager
+def report_progress(
+    total: int | None, *, done: int = 0, as_json: bool = False, doing: str = "detecting", failed: str = ""
+) -> Iterator[Callable[[Result], None]]:
+    """A progress bar that yields what is to be told of each result: it counts, and says an error at once.
+
+    Args:
+        total: how many results there will be, where that is known.
+        done: how many there were before.
+        as_json: as of :func:`progress`.
+        doing: what stands before the bar.
+        failed: what stands before the name of an image with an error.
+    """
+    with progress(total, done=done, as_json=as_json, doing=doing) as advance:
+
+        def report(result: Result) -> None:
+            if result.error is not None:
+                say(f"{failed}{result.name}: {one_line(result)}", err=True)
+            advance()
+
+        yield report
+
+
+def one_line(result: Result) -> str:
+    """Return why an image could not be examined, and what to do about it, in one line and without its name."""
+    fix = result.error.fix if result.error else ""
+    return f"{result.reason}; to fix it: {fix}" if fix else str(result.reason)
 
 
 def note_left_out(left_out: Counter[str]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,15 @@ import click
 from polyface.cli.export import print_graph
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import one_line, progress, quiet_pillow
+from polyface.cli.progress import quiet_pillow, report_progress
 from polyface.cli.tables import print_json, say
-from polyface.errors import ConfigError, ImageError
-from polyface.settings.config import Config, load_config
+from polyface.errors import ConfigError
+from polyface.settings.config import load_config
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
-    from polyface.sources.files import Job
+    from polyface.results import Item
 
 SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
 
@@ -67,15 +67,20 @@ def command(
 
     from polyface.cli.progress import note_left_out
     from polyface.graphs.quantize import quantize
-    from polyface.sources.files import find_images
+    from polyface.images.reading import read_image
+    from polyface.jobs.inputs import Inputs
+    from polyface.jobs.run import read_images
+    from polyface.plugins.protocols import Search
 
     config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
     folder = None if output is None else expand_user(output).absolute()
-    left_out: Counter[str] = Counter()
-    jobs = _spread(find_images([str(expand_user(images))], formats=config.formats, left_out=left_out), count)
-    note_left_out(left_out)
+    found = Inputs([str(expand_user(images))], plugins, Search(formats=config.formats))
+    items = _spread(list(found), count)
+    note_left_out(found.left_out)
+    read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
     with quiet_pillow():
-        paths = _readable(jobs, config, as_json=as_json)
+        with report_progress(len(items), as_json=as_json, doing="reading") as report:
+            paths = [Path(item.image) for item, _ in read_images(items, read, report)]
         if not paths:
             raise ConfigError(
                 f"There is nothing to calibrate '{detector}' with.",
@@ -94,33 +99,15 @@ def command(
         say("To run it:", f"  {shlex.join(run)}")
         say("What it costs in accuracy is for your own images to say:")
         say(f"  {shlex.join(_comparison(detector, images, [*chosen, *where]))}")
-    ctx.exit(1 if len(paths) < len(jobs) else 0)
+    ctx.exit(1 if len(paths) < len(items) else 0)
 
 
 def _comparison(detector: str, images: str, options: Sequence[str]) -> list[str]:
     return ["polyface", "compare", detector, "--backends", "onnxruntime,onnxruntime:int8", "--images", images, *options]
 
 
-def _spread(jobs: Sequence[Job], count: int) -> list[Job]:
-    """At most ``count`` of the jobs, evenly spread."""
-    if len(jobs) <= count:
-        return list(jobs)
-    return [jobs[index * len(jobs) // count] for index in range(count)]
-
-
-def _readable(jobs: Sequence[Job], config: Config, *, as_json: bool) -> list[Path]:
-    """The images that can be read; what is wrong with the others goes to standard error."""
-    from polyface.images.reading import read_image
-
-    paths = []
-    with progress(len(jobs), as_json=as_json, doing="reading") as advance:
-        for job in jobs:
-            try:
-                if job.problem:
-                    raise ImageError(job.problem)
-                read_image(job.path, formats=config.formats, max_pixels=config.max_pixels)
-                paths.append(job.path)
-            except ImageError as error:
-                say(f"{job.name}: {one_line(error, job.path)}", err=True)
-            advance()
-    return paths
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` of the items, evenly spread."""
+    if len(items) <= count:
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import click
 from polyface.cli.output import echo, results
 from polyface.errors import LONGEST, shortened
 from polyface.optional import install, is_frozen
+from polyface.storage.files import json_bytes
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
@@ -23,9 +22,6 @@ STYLES = {
     **dict.fromkeys(("failed", "no", "damaged"), "red"),
     "disabled": "dim",
 }
-
-_UNSAFE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u2069\\ufeff\\ud800-\\udfff]")
-"""Of what JSON leaves as it is: DEL, C1, marks without width, those that turn the direction of writing, surrogates."""
 
 UNLIMITED = 10_000
 """Columns of a line that no terminal shows: what is piped is not folded, so that it can be searched."""
@@ -51,12 +47,6 @@ def say(*lines: str, err: bool = False) -> None:
 def say_error(error: Exception) -> None:
     """Write an error to standard error."""
     say(*f"error: {shortened(str(error), 10 * LONGEST)}".split("\n"), err=True)
-
-
-def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """Return a value as JSON in UTF-8; what a terminal would obey, and what is not UTF-8, stands as its escape."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text).encode()
 
 
 def print_json(value: Any) -> None:

@@ -27,6 +27,8 @@ def stream(detector: FaceDetector, items: Iterable[Any], *, batch_size: int, kee
             return ImageError(item.problem)
         try:
             return detector.read(item.image)
+        except PluginError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
             return failure_of(error)
 
@@ -64,9 +66,10 @@ def _detect(
 
 def _result(item: Item, image: Decoded | PolyfaceError, found: Detections | PolyfaceError | None) -> Result:
     result = Result(name=item.name, extra=item.extra, item=item)
-    if isinstance(image, Decoded):
-        height, width = image.shape
-        result = attrs.evolve(result, width=width, height=height, image=image)
+    if isinstance(image, PolyfaceError):
+        return attrs.evolve(result, error=image)
+    height, width = image.shape
+    result = attrs.evolve(result, width=width, height=height, image=image)
     if isinstance(found, Detections):
         return attrs.evolve(result, faces=found, timing=found.timing)
-    return attrs.evolve(result, error=image if found is None else found)
+    return attrs.evolve(result, error=found)

@@ -32,21 +32,34 @@ from polyface.errors import (
 )
 from polyface.optional import install
 from polyface.plugins import hookspecs
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
+from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, SourceSpec, WriterSpec
 from polyface.settings.environment import read_flag
 
-Record: TypeAlias = DetectorSpec | BackendSpec | ConverterSpec
-T = TypeVar("T", DetectorSpec, BackendSpec, ConverterSpec)
+Record: TypeAlias = DetectorSpec | BackendSpec | ConverterSpec | WriterSpec | SourceSpec | CommandSpec
+T = TypeVar("T", DetectorSpec, BackendSpec, ConverterSpec, WriterSpec, SourceSpec, CommandSpec)
 
 RECORDS: dict[str, type[Record]] = {
     "polyface_detectors": DetectorSpec,
     "polyface_backends": BackendSpec,
     "polyface_converters": ConverterSpec,
+    "polyface_writers": WriterSpec,
+    "polyface_sources": SourceSpec,
+    "polyface_commands": CommandSpec,
 }
 """Each hook, and what it yields."""
 
+CORE = "polyface"
+"""Core's own distribution, whose writers and sources are there whatever plugins are chosen."""
+
 UNKNOWN = "unknown"
-_LABELS: dict[type[Record], str] = {DetectorSpec: "detector", BackendSpec: "backend", ConverterSpec: "converter"}
+_LABELS: dict[type[Record], str] = {
+    DetectorSpec: "detector",
+    BackendSpec: "backend",
+    ConverterSpec: "converter",
+    WriterSpec: "writer",
+    SourceSpec: "source",
+    CommandSpec: "command",
+}
 
 
 @frozen(kw_only=True)
@@ -121,7 +134,7 @@ class PluginManager:
                 )
         for info, load in found:
             own = {info.name, info.distribution}
-            if own & without or (only and not own & only):
+            if own & without or (only and info.distribution != CORE and not own & only):
                 manager._infos.append(attrs.evolve(info, disabled=True))
                 continue
             manager._add(info, load)
@@ -227,12 +240,12 @@ class PluginManager:
     @property
     def detectors(self) -> dict[str, DetectorSpec]:
         """The detectors by the name that selects each: ``distribution/name`` where the bare name is ambiguous."""
-        return self._by_name(DetectorSpec)
+        return self.by_name(DetectorSpec)
 
     @property
     def backends(self) -> dict[str, BackendSpec]:
         """The backends by the name that selects each, as :attr:`detectors`."""
-        return self._by_name(BackendSpec)
+        return self.by_name(BackendSpec)
 
     @property
     def converters(self) -> tuple[ConverterSpec, ...]:
@@ -246,16 +259,16 @@ class PluginManager:
             UnknownNameError: nobody provides it.
             AmbiguousNameError: two distributions do.
         """
-        return self._select(DetectorSpec, name)
+        return self.get(DetectorSpec, name)
 
     def backend(self, name: str) -> BackendSpec:
         """Return the backend that ``name`` or ``distribution/name`` selects; raises as :meth:`detector` does."""
-        return self._select(BackendSpec, name)
+        return self.get(BackendSpec, name)
 
     def _provided(self, kind: type[T]) -> list[tuple[str, T]]:
         return [(info.distribution, record) for info in self._infos for record in info.provided(kind)]
 
-    def _by_name(self, kind: type[T]) -> dict[str, T]:
+    def by_name(self, kind: type[T]) -> dict[str, T]:
         provided = sorted(self._provided(kind), key=lambda pair: (pair[1].name, pair[0]))
         names = [record.name for _, record in provided]
         return {
@@ -263,7 +276,7 @@ class PluginManager:
             for distribution, record in provided
         }
 
-    def _select(self, kind: type[T], name: str) -> T:
+    def get(self, kind: type[T], name: str) -> T:
         what = _LABELS[kind]
         matches = [pair for pair in self._provided(kind) if name in (pair[1].name, f"{pair[0]}/{pair[1].name}")]
         if len(matches) == 1:
@@ -275,7 +288,7 @@ class PluginManager:
                 why=[f"'{name}' provided by: {', '.join(owners)}"],
                 fix=f"name one of {', '.join(f'{owner}/{name}' for owner in owners)}",
             )
-        known = list(self._by_name(kind))
+        known = list(self.by_name(kind))
         suspects: list[PluginInfo] = [info for info in self._infos if info.status != "ok"]
         raise UnknownNameError(
             f"There is no {what} named {quoted(name)}{nearest(name, known) or '.'}",

@@ -256,10 +256,24 @@ class Place(Protocol):
         """
 
     def lines(self, name: PurePath | None = None) -> Lines:
-        """Open the file, or the one of that name in the folder, to add lines to it.
+        """Open the file, or the one of that name in the folder, to add lines to it; those that are there stay.
 
         Raises:
             OSError: it cannot be written.
+        """
+
+    def read(self, name: PurePath | None = None) -> BinaryIO:
+        """Open the file as it is now, or the one of that name below the folder.
+
+        Raises:
+            OSError: it cannot be read; ``FileNotFoundError`` where there is none.
+        """
+
+    def names(self, folder: PurePath) -> list[str]:
+        """Return the names in a folder below the folder, which is made where there is none.
+
+        Raises:
+            OSError: it cannot be listed.
         """
 
 

@@ -1,1 +1,1 @@
-"""Where the items of a job come from."""
+"""Where images come from: each source is a record and a class."""

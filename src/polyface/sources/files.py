@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
-
-from attrs import frozen
 
 from polyface.errors import ConfigError, reason_of
 from polyface.machine.formats import HEIC_SUFFIXES, suffixes
+from polyface.plugins.protocols import Search
+from polyface.results import Item
 from polyface.settings.paths import resolve_path
 
 SYSTEM_FOLDERS = {"#recycle", "$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
@@ -26,88 +27,81 @@ _BEGINNINGS = re.compile(
 )
 
 
-@frozen(kw_only=True)
-class Job:
-    """One image to do: its name as the user would write it, where it lies, and where below what was given.
-
-    Args:
-        name: the path as given, or as found below a folder that was given.
-        path: where it lies.
-        relative: its path below the folder that was given; of a file that was given, its name.
-        problem: why it cannot be read, when that is known already.
-    """
-
-    name: str
-    path: Path
-    relative: PurePath
-    problem: str | None = None
-
-
-def find_images(
-    inputs: Iterable[str],
-    output: str | None = None,
-    *,
-    formats: Iterable[str] = (),
-    left_out: Counter[str] | None = None,
-) -> list[Job]:
-    """Return a job for every image named and every image below a folder named, sorted within each folder.
+class Files:
+    """A file, or every image below a folder, sorted within each folder.
 
     In a folder, images are the files with an ending of a format that is read, and those without any ending that begin
     as such a format does. Links to folders are followed, after all else, and no folder is searched twice. Hidden files
-    and folders and those of the system are left out; a file that is named is read whatever it is called.
+    and folders and those of the system are left out; a file that is named is read whatever it is called. Folders that
+    are written to are not searched, so that a second run does not read what the first one drew.
 
-    A path that does not exist, a folder without images and one that cannot be listed are jobs, too, with their
-    problem. The output folder is not searched, so that a second run does not read what the first one drew.
+    A path that does not exist, a folder without images and one that cannot be listed are items, too, with their
+    problem.
 
     Args:
-        inputs: files and folders.
-        output: the output folder.
-        formats: Pillow's names of formats beside the usual ones.
-        left_out: counts what was left out, by what it was.
+        location: the path of the file or the folder.
+        search: which formats are read, and what is written to.
+
+    Attributes:
+        left_out: how much was left out, by what it was.
 
     Raises:
-        ConfigError: an input is an empty text, or the output folder is one of the folders to read.
+        ConfigError: the location is an empty text, or a folder that is written to.
     """
-    search = _Search(output, suffixes(formats) | HEIC_SUFFIXES, Counter() if left_out is None else left_out)
-    jobs = []
-    for name in inputs:
-        if not name:
+
+    def __init__(self, location: str, search: Search) -> None:
+        if not location:
             raise ConfigError("An empty text names no image.", why=["is a variable of the shell unset?"])
-        root = Path(name)
-        problem: str | None = None
-        found: list[tuple[str, str, str | None]] = []
+        self.left_out: Counter[str] = Counter()
+        self._location = Path(location)
+        self._search = _Search(search, self.left_out)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield an item for each image."""
+        return iter(self._items)
+
+    def count(self) -> int:
+        """Return how many images there are."""
+        return len(self._items)
+
+    @functools.cached_property
+    def _items(self) -> list[Item]:
+        root, problem = self._location, ""
+        found: list[tuple[str, str, str]] = []
         try:
             if root.is_dir():
-                search.refuse_output(root)
-                found = list(search.below(str(root)))
+                self._search.refuse_written(root)
+                found = list(self._search.below(str(root)))
                 problem = "the folder has no images"
             elif not root.exists():
                 problem = "there is no such file or folder"
         except OSError as error:
             problem = f"it cannot be looked at: {reason_of(error)}"
-        for place, relative, obstacle in found or [(str(root), root.name, problem)]:
-            path = Path(place)
-            jobs.append(Job(name=str(path), path=path, relative=PurePath(relative), problem=obstacle))
-    return jobs
+        return [
+            Item(name=str(path), image=path, relative=PurePath(relative), problem=obstacle)
+            for path, relative, obstacle in (
+                (Path(place), relative, obstacle)
+                for place, relative, obstacle in found or [(str(root), root.name, problem)]
+            )
+        ]
 
 
 class _Search:
     """How folders are searched for images."""
 
-    def __init__(self, output: str | None, endings: Iterable[str], left_out: Counter[str]) -> None:
-        self.output = output
-        self.endings = frozenset(endings)
+    def __init__(self, search: Search, left_out: Counter[str]) -> None:
+        self.endings = suffixes(search.formats) | HEIC_SUFFIXES
         self.left_out = left_out
-        self.skip = str(resolve_path(output)) if output else None
+        self.skip = [str(resolve_path(folder)) for folder in search.skip]
 
-    def refuse_output(self, root: Path) -> None:
-        if self.skip is not None and self.skip == os.path.realpath(root):
+    def refuse_written(self, root: Path) -> None:
+        if os.path.realpath(root) in self.skip:
             raise ConfigError(
-                f"The output folder {self.output} is the folder to read: its drawings would be read the next time.",
+                f"The output folder {root} is the folder to read: its drawings would be read the next time.",
                 fix=f"--output {shlex.quote(str(root / 'out'))}",
             )
 
-    def below(self, root: str) -> Iterator[tuple[str, str, str | None]]:
+    def below(self, root: str) -> Iterator[tuple[str, str, str]]:
         """Each image below a folder, its path below it, and what is wrong with it; no folder lies too deep."""
         top = os.path.realpath(root)
         seen = set()
@@ -134,7 +128,7 @@ class _Search:
                 place = os.path.join(relative, entry.name)  # noqa: PTH118 - as above
                 if not _is(entry.is_dir):
                     if self._is_image(entry):
-                        yield entry.path, place, None
+                        yield entry.path, place, ""
                 elif self._is_for_people(entry, "folders"):
                     if entry.is_symlink():
                         linked.append((entry.path, place, os.path.realpath(entry.path)))
@@ -144,7 +138,7 @@ class _Search:
 
     def _is_output(self, real: str, top: str) -> bool:
         """Whether a folder is the output folder, or a link led into it."""
-        return real == self.skip or (_lies_in(real, self.skip) and not _lies_in(top, self.skip))
+        return any(real == skip or (_lies_in(real, skip) and not _lies_in(top, skip)) for skip in self.skip)
 
     def _is_image(self, entry: os.DirEntry[str]) -> bool:
         ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - there may be a million
@@ -183,5 +177,5 @@ def _is(question: Callable[[], bool]) -> bool:
         return False
 
 
-def _lies_in(path: str, folder: str | None) -> bool:
-    return folder is not None and (path == folder or path.startswith(os.path.join(folder, "")))  # noqa: PTH118
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))  # noqa: PTH118

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -107,6 +108,16 @@ def remove_abandoned_folders(parent: Path, pattern: str) -> None:
             newest = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
             if time.time() - newest > ABANDONED:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+_UNSAFE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u2069\\ufeff\\ud800-\\udfff]")
+"""Of what JSON leaves as it is: DEL, C1, marks without width, those that turn the direction of writing, surrogates."""
+
+
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """Return a value as JSON in UTF-8; what a terminal would obey, and what is not UTF-8, stands as its escape."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text).encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import sys
@@ -35,6 +36,7 @@ class LockedFolder:
 
     Args:
         path: the folder.
+        file: the one file that it is locked for; ``None`` for all of it.
 
     Attributes:
         locked: whether another process is kept out; some file systems cannot.
@@ -44,8 +46,10 @@ class LockedFolder:
         OSError: it cannot be made or written to.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: str | None = None) -> None:
         self.path = path
+        self._file = file
+        self._lock_name = LOCK if file is None else f".{hashlib.sha256(os.fsencode(file)).hexdigest()[:16]}.lock"
         self._swept: set[PurePath] = set()
         self._within: int | None = None
         path.mkdir(parents=True, exist_ok=True)
@@ -54,8 +58,8 @@ class LockedFolder:
                 self._within = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, self._within)
             self._status = path.stat() if self._within is None else os.fstat(self._within)
-            lock, self.locked = self._lock()
-            stack.callback(self._unlock, lock)
+            held, self.locked = self._lock()
+            stack.callback(self._unlock, held)
             self._sweep(PurePath(), path if self._within is None else self._within)
             self._held = stack.pop_all()
 
@@ -82,18 +86,20 @@ class LockedFolder:
         if not same:
             raise OSError(f"the folder {self.path} was removed, moved or replaced while it was written to")
 
-    def open(self, name: str, flags: int) -> int:
-        """Open a file that lies in the folder itself, and return its descriptor.
+    def open(self, name: str | PurePath, flags: int) -> int:
+        """Open a file in the folder or below it, and return its descriptor.
 
         Args:
-            name: its name.
+            name: its name, relative to the folder.
             flags: as of :func:`os.open`.
 
         Raises:
             OSError: it cannot be opened, or is a link or anything else that is no file.
         """
-        self._refuse_link(self._at / name, self._within)
-        descriptor = os.open(self._at / name, flags | _NO_LINK | _NO_WAIT | _BINARY, 0o666, dir_fd=self._within)
+        with self._below(PurePath(name).parent) as (folder, within):
+            path = folder / PurePath(name).name
+            self._refuse_link(path, within)
+            descriptor = os.open(path, flags | _NO_LINK | _NO_WAIT | _BINARY, 0o666, dir_fd=within)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "it is no regular file", str(self.path / name))
@@ -106,6 +112,15 @@ class LockedFolder:
         except OSError:
             return False
         return os.path.samestat(there, os.fstat(descriptor))
+
+    def names(self, name: PurePath) -> list[str]:
+        """Return the names in a folder below; none where there is none.
+
+        Raises:
+            OSError: as :meth:`atomic_write`.
+        """
+        with self._below(name) as (folder, within):
+            return os.listdir(folder if within is None else within)  # noqa: PTH208 - of a descriptor, too
 
     def make(self, name: PurePath) -> None:
         """Make a folder below, and those above it, where there is none.
@@ -162,7 +177,7 @@ class LockedFolder:
         """Remove what killed runs left aside, once in each folder."""
         if relative not in self._swept:
             self._swept.add(relative)
-            remove_abandoned(folder, alone=self.locked)
+            remove_abandoned(folder, alone=self.locked and self._file is None)
 
     def _refuse_link(self, path: Path, within: int | None) -> None:
         try:
@@ -176,25 +191,70 @@ class LockedFolder:
     def _lock(self) -> tuple[int, bool]:
         """The locked file, and whether it could be locked; the lock goes with the process, however that ends."""
         while True:
-            lock = self.open(LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_TEMPORARY", 0))
+            lock = self.open(self._lock_name, os.O_RDWR | os.O_CREAT | getattr(os, "O_TEMPORARY", 0))
             try:
                 locked = _lock(lock)
             except BlockingIOError:
                 os.close(lock)
                 raise ConfigError(
-                    f"Another run writes to the folder {self.path}.",
-                    why=[f"it holds the lock of {self.path / LOCK}"],
+                    f"Another run writes to {f'the folder {self.path}' if self._file is None else self.path / self._file}.",
+                    why=[f"it holds the lock of {self.path / self._lock_name}"],
                     fix="wait until it has ended, or --output another-folder",
                 ) from None
-            if self.holds(LOCK, lock):
+            if self.holds(self._lock_name, lock):
                 return lock, locked
             os.close(lock)  # the one who held it has just removed it
 
     def _unlock(self, lock: int) -> None:
         with contextlib.suppress(OSError):
-            if self.holds(LOCK, lock):
-                os.unlink(self._at / LOCK, dir_fd=self._within)
+            if self.holds(self._lock_name, lock):
+                os.unlink(self._at / self._lock_name, dir_fd=self._within)
         os.close(lock)
+
+
+class LineFile:
+    """A file of lines in a locked folder that grows: a line is there whole, or not at all.
+
+    Args:
+        folder: whose file it is; it stays open as long as this.
+        name: of the file, made where there is none.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, folder: LockedFolder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._file: int | None = folder.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+    def append(self, line: bytes) -> None:
+        """Add a line; its end is added.
+
+        Raises:
+            OSError: it cannot be written, or the file or its folder is no longer where it was.
+            ValueError: the file is closed.
+        """
+        if self._file is None:
+            raise ValueError("The file of lines is closed.")
+        self._folder.check()
+        if not self._folder.holds(self._name, self._file):
+            raise OSError(f"{self._folder.path / self._name} was removed or replaced while it was written to")
+        end = os.fstat(self._file).st_size
+        try:
+            rest = memoryview(line + b"\n")
+            while rest:  # nearly always once: a full disk takes a part, and then refuses
+                rest = rest[os.write(self._file, rest) :]
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)
+            raise
+
+    def close(self) -> None:
+        """Close the file; twice is fine."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def _lock(descriptor: int) -> bool:

@@ -1,0 +1,1 @@
+"""From sources through a stream to writers: the one path of work."""

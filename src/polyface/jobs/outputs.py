@@ -1,0 +1,115 @@
+"""What a job writes: the writers that ``--output`` selects."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from polyface.errors import ConfigError, nearest, plugin_errors, quoted
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Writer
+from polyface.plugins.records import WriterSpec
+from polyface.settings.paths import resolve_path
+from polyface.writers.places import Place
+
+LOG = logging.getLogger(__name__)
+
+FOLDER = (("images", ""), ("jsonl", "faces.jsonl"))
+"""What a folder gets: the writers, and their files in it."""
+
+
+@frozen(kw_only=True)
+class Output:
+    """A place and what writes there.
+
+    Args:
+        given: as the user named it.
+        path: the file or the folder, absolute.
+        spec: the record of the writer.
+    """
+
+    given: str
+    path: Path
+    spec: WriterSpec
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Writer]:
+        """Open the writer, and close it in the end.
+
+        Raises:
+            ConfigError: the place cannot be written to, or another process writes there.
+            PluginError: the writer's own code fails.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                place = stack.enter_context(Place(self.path, folder=self.spec.writes == "folder"))
+                if not place.locked:
+                    LOG.warning("%s lies where no file can be locked; one run at a time!", self.given)
+                with plugin_errors(*self._failed("start"), but=(OSError,)):
+                    writer: Writer = self.spec.factory.load()(place)
+            except OSError as error:
+                raise ConfigError(
+                    f"The output {self.given} cannot be written to.", why=[str(error)], fix="--output another-place"
+                ) from error
+            try:
+                yield writer
+            except BaseException:
+                with contextlib.suppress(Exception):  # what ended the job is what the user wants to know
+                    writer.close()
+                raise
+            with plugin_errors(*self._failed("finish")):
+                writer.close()
+
+    def _failed(self, what: str) -> tuple[str, str]:
+        return f"The writer '{self.spec.name}' failed to {what}.", "mend its plugin, or choose another --output"
+
+
+def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output]:
+    """Return what is written where: writers that fill folders first, so that what they make is in the others' lines.
+
+    An output is a file whose ending selects its writer, ``NAME:PATH`` for the writer of that name, or a folder, which
+    gets the images with their faces drawn and ``faces.jsonl``.
+
+    Args:
+        outputs: as of ``--output``.
+        plugins: where the writers are looked up.
+
+    Raises:
+        ConfigError: no writer takes such a file, two write to one place, or there can be no such path.
+        UnknownNameError: a writer was disabled.
+    """
+    found = [output for text in outputs for output in _parse(text, plugins)]
+    for output in found:
+        if [other.path for other in found].count(output.path) > 1:
+            raise ConfigError(f"Two outputs write to {output.path}.", fix="name each place once")
+    return sorted(found, key=lambda output: output.spec.writes != "folder")
+
+
+def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
+    writers = plugins.by_name(WriterSpec)
+    name, colon, path = text.partition(":")
+    if colon and path and name in writers:
+        yield Output(given=text, path=resolve_path(path), spec=writers[name])
+        return
+    if not text:
+        raise ConfigError("An empty text names no output.", why=["is a variable of the shell unset?"])
+    whole = resolve_path(text)
+    endings = {end: spec for spec in writers.values() for end in spec.endings if whole.name.lower().endswith(end)}
+    if endings and not whole.is_dir():
+        yield Output(given=text, path=whole, spec=endings[max(endings, key=len)])
+    elif whole.suffix and not whole.is_dir() and not text.endswith(("/", os.sep)):
+        known = sorted(end for spec in writers.values() for end in spec.endings)
+        raise ConfigError(
+            f"No writer makes a file {quoted(whole.suffix)}{nearest(whole.suffix, known) or '.'}",
+            why=[f"the endings: {', '.join(known)}"],
+            fix=f"for a folder of that name: --output {shlex.quote(text)}/",
+        )
+    else:
+        for writer, file in FOLDER:
+            yield Output(given=text, path=whole / file, spec=plugins.get(WriterSpec, writer))

@@ -1,0 +1,132 @@
+"""The one loop: results go through the writers, and are counted and reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+from attrs import field, mutable
+
+from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError, plugin_errors
+from polyface.pipeline.failures import failure_of
+from polyface.plugins.protocols import Writer
+from polyface.results import Item, Result
+
+T = TypeVar("T")
+
+WRITE = "write"
+"""The stage that counts the seconds of the writers; in what a writer gets, those of the writers before it."""
+
+
+@mutable
+class Tally:
+    """What a job has done so far.
+
+    Attributes:
+        total: how many items there are; ``None`` where that is not known.
+        items: how many were done, failed ones among them.
+        failed: how many could not be examined, or not be written.
+        faces: how many were found.
+        stages: the seconds of each stage, where they are measured.
+    """
+
+    total: int | None = None
+    items: int = 0
+    failed: int = 0
+    faces: int = 0
+    stages: dict[str, float] = field(factory=dict)
+
+    @property
+    def progress(self) -> str:
+        """How many were done, such as ``"2 of 5"``."""
+        return str(self.items) if self.total is None else f"{self.items} of {self.total}"
+
+    def add(self, result: Result) -> None:
+        """Count a result."""
+        self.items += 1
+        self.failed += result.error is not None
+        self.faces += len(result.faces)
+        for stage, spent in (result.timing or {}).items():
+            self.stages[stage] = self.stages.get(stage, 0.0) + spent
+
+
+def run(
+    results: Iterable[Result],
+    writers: Sequence[tuple[str, Writer]] = (),
+    *,
+    tally: Tally,
+    report: Callable[[Result], None] = lambda _: None,
+) -> None:
+    """Give each result to the writers, in their order, count it, and report it.
+
+    What a writer makes of a result is in the ``extra`` of what the next one gets. A result that a writer cannot take
+    bears the error from there on.
+
+    Args:
+        results: as of :meth:`polyface.FaceDetector.stream`.
+        writers: each with what its place is called; they stay open.
+        tally: counts, and is right at any moment, whatever ends the run.
+        report: told of each result, as the last writer leaves it.
+
+    Raises:
+        ConfigError: a place cannot be written to any more.
+        PluginError: the code of a writer fails.
+    """
+    for given in results:
+        result = given
+        for place, writer in writers:
+            result = _write(result, place, writer, tally)
+        tally.add(result)
+        report(result)
+
+
+def read_images(
+    items: Iterable[Item], read: Callable[[Any], T], report: Callable[[Result], None]
+) -> Iterator[tuple[Item, T]]:
+    """Yield each item and its image; one that cannot be read is reported, and left out.
+
+    Args:
+        items: as a source yields them.
+        read: returns the image of what :attr:`polyface.results.Item.image` holds.
+        report: told of every item before it is yielded, or in its place.
+
+    Raises:
+        PluginError: the code of a plugin fails.
+    """
+    for item in items:
+        try:
+            if item.problem:
+                raise ImageError(item.problem)
+            image = read(item.image)
+        except PluginError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
+            report(Result(name=item.name, error=failure_of(error), item=item))
+        else:
+            report(Result(name=item.name, item=item))
+            yield item, image
+
+
+def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
+    started = time.perf_counter()
+    made = None
+    try:
+        with plugin_errors(
+            f"The writer of {place} failed.", "mend its plugin, or choose another --output", but=(OSError,)
+        ):
+            made = writer.write(result)
+    except PluginError:
+        raise
+    except OSError as error:
+        done = f"{tally.progress} images were done; what was written is whole"
+        raise ConfigError(f"Cannot write to {place}.", why=[str(error), done]) from error
+    except (PolyfaceError, MemoryError) as error:
+        result = attrs.evolve(result, error=result.error or failure_of(error))
+    if made:
+        result = attrs.evolve(result, extra={**result.extra, **made})
+    if result.timing is not None:
+        spent = result.timing.get(WRITE, 0.0) + time.perf_counter() - started
+        result = attrs.evolve(result, timing={**result.timing, WRITE: spent})
+    return result

@@ -1,0 +1,1 @@
+"""What becomes of results: each writer is a record and a class."""
