@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from polyface.images.reading import read_image
-from polyface.measure.plots import figure, save
+from polyface.measure.plots import make_figure, save
 from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
 from polyface.settings.config import Config
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--plot", type=Path, metavar="FILE", default=Path(__file__).with_name("growth.png"))
     options = parser.parse_args()
-    drawing = figure(options.plot, "Benchmark images", (8, 2.8))
+    drawing = make_figure(options.plot, rows=3)
     host = machine()
     title = f"{DETECTOR}, {host['cpu']}, {host['usable_cores']} of {host['cores']} cores"
     print(f"{title}, load {host['load']}, {host['date']}, {options.rounds} rounds\n")

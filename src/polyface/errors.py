@@ -76,7 +76,7 @@ class ContractError(PluginError):
 
 
 class UnsupportedError(PolyfaceError):
-    """The detector cannot be run by the backend as asked; ``reasons`` says why, route by route."""
+    """What is installed cannot do what was asked, such as run a detector on a backend; ``reasons`` says why."""
 
     def __init__(self, what: str, reasons: Sequence[Reason] = ()) -> None:
         super().__init__(

@@ -1,10 +1,14 @@
-"""Whether this program was packed into one: frozen, by PyInstaller for instance, or run out of a zip archive."""
+"""What is not always there: modules of an extra, and in a packed program all that was not packed into it."""
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import sys
 import zipimport
+from typing import Any
+
+from polyface.errors import Reason, UnsupportedError
 
 
 def is_frozen() -> bool:
@@ -15,6 +19,22 @@ def is_frozen() -> bool:
 def is_zipped() -> bool:
     """Return whether polyface lies in a zip archive, as ``python -m zipapp`` makes one."""
     return isinstance(__spec__.loader, zipimport.zipimporter)
+
+
+def needs(module: str, extra: str) -> Any:
+    """Return a module that one of polyface's extras brings.
+
+    Raises:
+        UnsupportedError: it cannot be imported; says why, and the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UnsupportedError(
+            f"This needs {package}, which cannot be imported.",
+            [Reason(subject=package, why=str(error), fix=install(f"polyface[{extra}]"))],
+        ) from error
 
 
 def install(*packages: str) -> str:

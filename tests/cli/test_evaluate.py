@@ -328,7 +328,7 @@ class TestBeforeTheFirstImage:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         result = polyface(*RUN)
         assert result.exit_code == 2
-        assert "need matplotlib, which cannot be imported" in result.stderr
+        assert "needs matplotlib, which cannot be imported" in result.stderr
         assert "To fix it: pip install 'polyface[evaluate]'" in result.stderr
 
     @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import polyface
-from polyface.errors import UnknownNameError
-from polyface.optional import install
+from polyface.errors import UnknownNameError, UnsupportedError
+from polyface.optional import install, needs
 from polyface.plugins.manager import PluginManager
 
 
@@ -48,6 +48,21 @@ class TestWhatAProgramLacks:
             files.writestr("__main__.py", "from polyface.optional import install\nprint(install('polyface-a'))")
         done = subprocess.run([sys.executable, archive], capture_output=True, text=True, check=True, cwd=tmp_path)
         assert done.stdout.startswith("pip install --target DIR polyface-a, and PYTHONPATH=DIR: a zip archive holds no")
+
+
+class TestAModuleOfAnExtra:
+    def test_is_returned_where_it_is_installed(self):
+        assert needs("zipfile", "evaluate") is zipfile
+
+    def test_is_missed_with_the_command_that_brings_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        with pytest.raises(UnsupportedError) as caught:
+            needs("matplotlib.figure", "evaluate")
+        assert str(caught.value) == (
+            "This needs matplotlib, which cannot be imported.\n"
+            "  - matplotlib: import of matplotlib.figure halted; None in sys.modules\n"
+            "To fix it: pip install 'polyface[evaluate]'"
+        )
 
 
 @pytest.fixture

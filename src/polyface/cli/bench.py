@@ -110,7 +110,7 @@ def command(
     Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or an image could not be read, 2 for
     usage and configuration, 130 after Ctrl-C (what was measured until then is shown).
     """
-    from polyface.measure.bars import draw, empty
+    from polyface.measure.plots import draw_bars, make_figure
     from polyface.measure.rounds import Samples, machine, measure
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides))
@@ -124,7 +124,7 @@ def command(
         for count in counts
     ]
     cells = [_cell(label, choice, one) for one in samples for label, choice in choices.items()]
-    drawing = empty(expand_user(plot), len(cells)) if plot else None
+    drawing = make_figure(expand_user(plot), rows=len(cells)) if plot else None
     host = machine()
     _note_load(host)
     with progress(len(cells) * rounds, as_json=as_json) as advance:
@@ -140,7 +140,7 @@ def command(
     if interrupted:
         say("interrupted; these are the rounds until then", err=True)
     if plot and report.bars:  # last: a full disk must not cost the figures
-        draw(drawing, expand_user(plot), report.bars, report.title)
+        draw_bars(drawing, expand_user(plot), report.bars, report.title)
     whole = not failed and not report.unmeasured
     click.get_current_context().exit(130 if interrupted else 0 if whole else 1)
 

@@ -98,7 +98,7 @@ def widerface(
     """
     import numpy as np
 
-    from polyface.measure.plots import draw, figure
+    from polyface.measure.plots import draw_curves, make_figure
     from polyface.measure.predictions import read_predictions
     from polyface.measure.widerface import first_of, precision_recall, read_truth
 
@@ -112,7 +112,7 @@ def widerface(
     results = expand_user(output or OUTPUT)
     image = results / "precision_recall.png" if predictions is None else None
     image = expand_user(plot) if plot else image
-    drawing = figure(image) if image else None
+    drawing = make_figure(image) if image else None
     run = None
     if images is not None and predictions is None:
         config = load_config(config_file, source=SOURCE, **overrides)
@@ -134,7 +134,7 @@ def widerface(
     else:
         _print(title, curves, run, places)
     if image:  # last, so that an image that cannot be written takes no figure with it
-        draw(drawing, image, curves, f"{title}\n{run.title if run else folder}")
+        draw_curves(drawing, image, curves, f"{title}\n{run.title if run else folder}")
     if failed:
         _note(f"counted as without faces, since they could not be read, {first_of(list(failed))}")
     ctx.exit(1 if failed else 0)

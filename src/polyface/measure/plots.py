@@ -1,32 +1,37 @@
-"""Images of what was measured; the precision-recall image."""
+"""Plots: the precision-recall curves of an evaluation, and the images per second of a benchmark."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyface.errors import EvaluationError
-from polyface.measure.widerface import Curve, needs
+from polyface.errors import ConfigError
+from polyface.optional import needs
 from polyface.storage.files import atomic_write
 
+if TYPE_CHECKING:
+    from polyface.measure.rounds import Measurement
+    from polyface.measure.widerface import Curve
 
-def figure(path: Path, purpose: str = "Precision-recall images", size: tuple[float, float] = (6, 5)) -> Any:
+
+def make_figure(path: Path, *, rows: int = 0) -> Any:
     """Return an empty figure that can be written to ``path``; made before the work, so that nothing is done in vain.
 
     Args:
         path: the file it is for.
-        purpose: what needs matplotlib, for the error.
-        size: width and height, in inches.
+        rows: the number of bars it has to hold; without them it has the size for curves.
 
     Raises:
-        EvaluationError: matplotlib is not installed, or does not write files of that ending.
+        UnsupportedError: matplotlib is not installed.
+        ConfigError: matplotlib does not write files of that ending.
     """
-    drawing = needs("matplotlib.figure", purpose).Figure(figsize=size, layout="constrained")
+    size = (8, 1.6 + 0.4 * rows) if rows else (6, 5)  # inches
+    drawing = needs("matplotlib.figure", "evaluate").Figure(figsize=size, layout="constrained")
     endings = set(drawing.canvas.get_supported_filetypes()) - {"pgf"}  # which is text for LaTeX, and no image
     if path.suffix.lower()[1:] not in endings:
-        raise EvaluationError(
+        raise ConfigError(
             f"matplotlib writes no image named {path}.",
             why=[f"it writes {', '.join(sorted(endings))}"],
             fix="--plot NAME.png",
@@ -34,11 +39,11 @@ def figure(path: Path, purpose: str = "Precision-recall images", size: tuple[flo
     return drawing
 
 
-def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> None:
+def draw_curves(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> None:
     """Draw each subset's precision over its recall, from the highest threshold to the lowest, and write the image.
 
     Raises:
-        EvaluationError: it cannot be written.
+        ConfigError: it cannot be written.
     """
     axes = drawing.add_subplot(xlabel="Recall", ylabel="Precision", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_title(title, fontsize="medium")
@@ -46,16 +51,52 @@ def draw(drawing: Any, path: Path, curves: Mapping[str, Curve], title: str) -> N
     for subset, curve in curves.items():
         axes.plot(curve.recall, curve.precision, label=f"{subset}: {curve.average_precision:.2f}")
     axes.legend(loc="lower left", title="Average precision")
-    try:
-        save(drawing, path)
-    except OSError as error:
-        raise EvaluationError(f"Cannot write to {path}.", why=[str(error)], fix="--plot ANOTHER.png") from error
+    save(drawing, path)
+
+
+def draw_bars(drawing: Any, path: Path, rows: Sequence[tuple[str, Measurement, float]], title: str) -> None:
+    """Draw a bar for each measurement, with a line from quartile to quartile and its ratio, and write the image.
+
+    Args:
+        drawing: from :func:`make_figure`, for so many rows.
+        path: the file.
+        rows: the label, what was measured, and the ratio to the first row of its size.
+        title: above it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    axes = drawing.add_subplot(xlabel="Images per second, and quartiles")
+    drawing.suptitle(title, fontsize="medium")
+    axes.grid(axis="x", alpha=0.3)
+    rates = [measured.images_per_second for _, measured, _ in rows]
+    spread = []
+    for _, measured, _ in rows:
+        low, median, high = measured.quartiles
+        batch = measured.contender.samples.batch
+        spread.append((batch / median - batch / high, batch / low - batch / median))
+    places = range(len(rows))
+    axes.barh(places, rates, xerr=list(zip(*spread, strict=True)), capsize=3, color="tab:green", alpha=0.8)
+    for place, (_, _, ratio) in enumerate(rows):
+        end = (rates[place] + spread[place][1], place)
+        axes.annotate(f"{ratio:.2f} x", end, xytext=(4, 0), textcoords="offset points", va="center", fontsize="small")
+    axes.margins(x=0.15, y=0.02)
+    axes.set_yticks(places, [label for label, _, _ in rows])
+    axes.invert_yaxis()
+    save(drawing, path)
 
 
 def save(drawing: Any, path: Path) -> None:
-    """Write the image, whole or not at all, and the folder it lies in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the image, whole or not at all, and the folder it lies in.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     data = io.BytesIO()
     drawing.savefig(data, format=path.suffix[1:].lower(), dpi=120)
-    with atomic_write(path) as stream:
-        stream.write(data.getbuffer())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as stream:
+            stream.write(data.getbuffer())
+    except OSError as error:
+        raise ConfigError(f"Cannot write to {path}.", why=[str(error)], fix="--plot ANOTHER.png") from error

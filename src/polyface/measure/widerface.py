@@ -17,7 +17,6 @@ at all adds nothing.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -318,23 +317,6 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[^/\\\0]+/[^/\\\0]+", text) or {"..", "."} & set(text.split("/")):
         raise ValueError(f"{text!r} is no event and image")
     return text
-
-
-def needs(module: str, purpose: str) -> Any:
-    """Return a module of the extra ``evaluate``.
-
-    Raises:
-        EvaluationError: it is not installed; says what for, and the command.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise EvaluationError(
-            f"{purpose} need {package}, which cannot be imported.",
-            why=[str(error)],
-            fix="pip install 'polyface[evaluate]'",
-        ) from error
 
 
 def first_of(names: Sequence[str]) -> str:
