@@ -11,7 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["matrix_report", "pytester"]
 
 # The tests tell ONNX Runtime's maker nothing, whoever imports it first; test_telemetry.py takes it out again.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

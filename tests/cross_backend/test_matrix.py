@@ -9,6 +9,18 @@ from typing import NamedTuple
 import attrs
 import numpy as np
 import pytest
+from matrix_report import (
+    CellRecord,
+    Report,
+    features,
+    gpu,
+    inserted,
+    processor,
+    processor_of,
+    read_reports,
+    render,
+    write_report,
+)
 
 import polyface
 from polyface.images.geometry import place_image
@@ -26,18 +38,6 @@ from polyface.measure.tolerances import Tolerance
 from polyface.plugins.manager import installed_plugins
 from polyface.settings.paths import home
 from polyface.testing.plugin import cells
-from polyface.testing.report import (
-    CellRecord,
-    Report,
-    features,
-    gpu,
-    inserted,
-    processor,
-    processor_of,
-    read_reports,
-    render,
-    write_report,
-)
 
 SIZES = [(32, 32), (64, 96), (101, 157), (37, 320), (240, 135)]
 """Height and width; odd ones too, and none that a graph was traced at."""
@@ -52,7 +52,7 @@ EVERYTHING = {"torch", "onnxruntime", "onnxscript"}
 class Expected(NamedTuple):
     """A difference beyond its row of the tolerances, which is for every processor.
 
-    ``feature`` is an instruction of the processors it is seen on, as :func:`polyface.testing.report.features` calls it,
+    ``feature`` is an instruction of the processors it is seen on, as :func:`matrix_report.features` calls it,
     and ``heads`` the most that a raw head may differ by there. All else stays as the row has it.
     """
 
@@ -272,7 +272,7 @@ def reports(pytestconfig):
 
 def test_the_tables_in_the_readme_are_the_reports(reports, pytestconfig):
     document = (pytestconfig.rootpath / "tests/cross_backend/README.md").read_text(encoding="utf-8")
-    assert document == inserted(document, render(reports)), "python -m polyface.testing.report, as that file says"
+    assert document == inserted(document, render(reports)), "python tests/matrix_report.py, as that file says"
 
 
 def test_the_reports_have_every_cell_that_is_installed(reports):

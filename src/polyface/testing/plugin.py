@@ -1,17 +1,15 @@
-"""A pytest plugin: what must be installed, what must not be, the fixture ``cell``, and the matrix of all cells.
+"""A pytest plugin: what must be installed, what must not be, and the fixture ``cell``.
 
 A missing requirement skips a test with its reason on a user's machine, and fails it where ``--polyface-require`` names
 the module: a test environment in which everything is skipped cannot be green. ``cell`` runs a test once for every
-installed detector on every installed backend, device and precision. What a test records of its cell by ``record_cell``
-is printed as a table at the end of the run, and written to the file that ``--polyface-report`` names. Of the
-conformance kit's checks it marks those that are expected to fail, and says why one that fails is made.
+installed detector on every installed backend, device and precision. Of the conformance kit's checks the plugin marks
+those that are expected to fail, and says why one that fails is made.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Generator
-from pathlib import Path
+from collections.abc import Generator
 
 import pytest
 from attrs import frozen
@@ -22,9 +20,6 @@ from polyface.machine.drivers import is_installed
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.testing.conformance.base import PREFIX, Conformance
-from polyface.testing.report import CellRecord, aligned, write_report
-
-RECORDS = pytest.StashKey[dict[str, CellRecord]]()
 
 
 @frozen(kw_only=True)
@@ -55,19 +50,17 @@ def cells() -> list[Cell]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark of what needs a GPU, which cells on one have; and begin with no cell recorded."""
-    config.stash[RECORDS] = {}
+    """Register the mark of what needs a GPU, which cells on one have."""
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--polyface-require``, ``--polyface-absent`` and ``--polyface-report``."""
+    """Add ``--polyface-require`` and ``--polyface-absent``."""
     group = parser.getgroup("polyface")
     group.addoption(
         "--polyface-require", default="", metavar="A,B", help="modules whose absence is a failure, not a skip"
     )
     group.addoption("--polyface-absent", default="", metavar="A,B", help="modules that must not be importable")
-    group.addoption("--polyface-report", metavar="FILE", help="write what was recorded of every cell to this JSON file")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -85,31 +78,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "cell" in metafunc.fixturenames:
         gpu = {"cuda": [pytest.mark.gpu]}
         metafunc.parametrize("cell", [pytest.param(c, id=c.id, marks=gpu.get(c.device, [])) for c in cells()])
-
-
-@pytest.fixture
-def record_cell(request: pytest.FixtureRequest) -> Callable[[CellRecord], None]:
-    """Return a callable that takes down what a test found out about its cell, before it asserts anything."""
-    records = request.config.stash[RECORDS]
-
-    def record(cell: CellRecord) -> None:
-        records[cell.id] = cell
-
-    return record
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the matrix of what was recorded, and write it where ``--polyface-report`` says."""
-    records = list(config.stash[RECORDS].values())
-    if not records:
-        return
-    terminalreporter.section("polyface: detectors, backends, devices and precisions")
-    for line in aligned(records):
-        terminalreporter.write_line(line)
-    path = config.getoption("--polyface-report")
-    if path:
-        write_report(Path(path), records)
-        terminalreporter.write_line(f"{len(records)} cells written to {path}")
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ import json
 import platform
 
 import attrs
+import matrix_report as module
 import pytest
 from click.testing import CliRunner
-
-from polyface.errors import ConfigError
-from polyface.testing import report as module
-from polyface.testing.report import (
+from matrix_report import (
     BEGIN,
     END,
     CellRecord,
@@ -25,6 +23,8 @@ from polyface.testing.report import (
     rows,
     write_report,
 )
+
+from polyface.errors import ConfigError
 
 RAN = CellRecord(
     id="b/torch/cpu/fp32",
@@ -179,7 +179,7 @@ def test_without_a_document_the_command_prints_the_table(path):
 
 
 PROGRAM = """
-from polyface.testing.report import CellRecord
+from matrix_report import CellRecord
 
 def test_one(record_cell):
     record_cell(CellRecord(id="a/b/cpu/fp32", status="ran", reason="alone"))
@@ -192,7 +192,7 @@ def test_that_it_failed_is_no_reason_to_lose_it(record_cell):
 
 def test_a_run_ends_with_the_matrix_and_writes_it(pytester):
     pytester.makepyfile(PROGRAM)
-    result = pytester.runpytest_subprocess("-p", "polyface.testing.plugin", "--polyface-report", "cells.json")
+    result = pytester.runpytest("-p", "matrix_report", "--polyface-report", "cells.json")
     lines = [" ".join(line.split()) for line in result.outlines]
     assert "a/b/cpu/fp32 ran alone" in lines
     assert "a/b/cuda/fp32 refused no GPU" in lines
@@ -202,7 +202,7 @@ def test_a_run_ends_with_the_matrix_and_writes_it(pytester):
 
 def test_a_run_without_cells_prints_and_writes_nothing(pytester):
     pytester.makepyfile("def test_one(): pass")
-    result = pytester.runpytest_subprocess("-p", "polyface.testing.plugin", "--polyface-report", "cells.json")
+    result = pytester.runpytest("-p", "matrix_report", "--polyface-report", "cells.json")
     result.assert_outcomes(passed=1)
     assert "polyface: detectors" not in result.stdout.str()
     assert not (pytester.path / "cells.json").exists()

@@ -1,8 +1,8 @@
 """The matrix as a file and as a table: what was measured of every cell, on which kind of processor, and when.
 
-A run of the tests with ``--polyface-report FILE.json`` writes the file;
-``python -m polyface.testing.report FILE.json`` prints its table, and with a ``README.md`` as well puts it into that
-document, between the two marks.
+What a test records of its cell by ``record_cell`` is printed as a table at the end of the run, and written to the file
+that ``--polyface-report`` names. ``python tests/matrix_report.py FILE.json`` prints the table of such a file, and with
+a ``README.md`` as well puts it into that document, between the two marks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import importlib.metadata
 import json
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 import click
+import pytest
 from attrs import frozen
 
 from polyface.errors import ConfigError
@@ -225,6 +226,45 @@ def inserted(document: str, table: str) -> str:
     if not begin or not end:
         raise ConfigError(f"The document lacks the lines {BEGIN} and {END}, between which the table goes.")
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+RECORDS = pytest.StashKey[dict[str, CellRecord]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--polyface-report``."""
+    parser.getgroup("polyface").addoption(
+        "--polyface-report", metavar="FILE", help="write what was recorded of every cell to this JSON file"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with no cell recorded."""
+    config.stash[RECORDS] = {}
+
+
+@pytest.fixture
+def record_cell(pytestconfig: pytest.Config) -> Callable[[CellRecord], None]:
+    """Return a callable that takes down what a test found out about its cell, before it asserts anything."""
+
+    def record(cell: CellRecord) -> None:
+        pytestconfig.stash[RECORDS][cell.id] = cell
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the matrix of what was recorded, and write it where ``--polyface-report`` says."""
+    records = list(config.stash[RECORDS].values())
+    if not records:
+        return
+    terminalreporter.section("polyface: detectors, backends, devices and precisions")
+    for line in aligned(records):
+        terminalreporter.write_line(line)
+    path = config.getoption("--polyface-report")
+    if path:
+        write_report(Path(path), records)
+        terminalreporter.write_line(f"{len(records)} cells written to {path}")
 
 
 @click.command()
