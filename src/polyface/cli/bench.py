@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import frozen
 
 from polyface.cli.choices import METAVAR, SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
@@ -21,54 +20,11 @@ from polyface.settings.config import Config, load_config, one_view, settings
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.measure.rounds import Contender, Measurement, Samples
+    from polyface.measure.bench import Benchmark, Row
     from polyface.plugins.manager import PluginManager
     from polyface.results import Result
 
 SIZE = "480x640"
-AXES = ("detector", "backend", "device", "precision", "size", "batch")
-"""What a row is a combination of. What all rows have in common stands above the table."""
-
-
-@frozen(kw_only=True)
-class Cell:
-    """A detector on a backend, at a size and a batch, and what times it."""
-
-    config: Config
-    contender: Contender
-
-    @property
-    def size(self) -> str:
-        """Of the images, height first."""
-        size = self.contender.samples.size
-        return "as they are" if size is None else "{}x{}".format(*size)
-
-
-@frozen(kw_only=True)
-class Row:
-    """A cell and what was measured of it; ``reference`` is the first of its size that was measured."""
-
-    cell: Cell
-    measured: Measurement
-    reference: Measurement | None
-
-    @property
-    def axes(self) -> dict[str, str]:
-        """What it is a combination of; backend, device and precision as they are in use, where that is known."""
-        config, facts = self.cell.config, self.measured.facts
-        asked = {"backend": config.backend, "device": config.device, "precision": config.precision}
-        used = {name: facts.get(name, value) for name, value in asked.items()}
-        return {
-            "detector": config.detector,
-            **used,
-            "size": self.cell.size,
-            "batch": str(self.cell.contender.samples.batch),
-        }
-
-    @property
-    def ratio(self) -> float | None:
-        """How many images it does while the reference does one."""
-        return self.measured.times_as_fast(self.reference) if self.reference and not self.measured.why else None
 
 
 @click.command("bench", cls=Command, short_help="How fast detectors run, against each other.")
@@ -110,6 +66,7 @@ def command(
     Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or an image could not be read, 2 for
     usage and configuration, 130 after Ctrl-C (what was measured until then is shown).
     """
+    from polyface.measure.bench import Benchmark, make_cells, make_rows
     from polyface.measure.plots import draw_bars, make_figure
     from polyface.measure.rounds import Samples, machine, measure
 
@@ -123,7 +80,7 @@ def command(
         for size in shapes
         for count in counts
     ]
-    cells = [_cell(label, choice, one) for one in samples for label, choice in choices.items()]
+    cells = make_cells(choices, samples)
     drawing = make_figure(expand_user(plot), rows=len(cells)) if plot else None
     host = machine()
     _note_load(host)
@@ -132,9 +89,9 @@ def command(
     source = (
         f"{len(paths)} image{'' if len(paths) == 1 else 's'} of {images}" if images else f"random noise (seed {seed})"
     )
-    report = Report(rows=_rows(cells, measured), source=source, rounds=rounds, machine=host)
+    report = Benchmark(rows=make_rows(cells, measured), source=source, rounds=rounds, machine=host)
     if as_json:
-        print_json(report.plain)
+        print_json(report.to_dict())
     else:
         _print(report)
     if interrupted:
@@ -205,114 +162,13 @@ def _images(images: str, wanted: int, config: Config, plugins: PluginManager) ->
     return tuple(paths), tally.failed
 
 
-def _cell(label: str, config: Config, samples: Samples) -> Cell:
-    from polyface.measure.rounds import Contender, polyface_detector
-
-    config = config.replace(batch_size=samples.batch)
-    make = functools.partial(polyface_detector, config)
-    return Cell(config=config, contender=Contender(label=label, make=make, samples=samples))
-
-
-def _rows(cells: Sequence[Cell], measured: Sequence[Measurement]) -> list[Row]:
-    references: dict[str, Measurement] = {}
-    for cell, one in zip(cells, measured, strict=True):
-        if not one.why:
-            references.setdefault(cell.size, one)
-    return [
-        Row(cell=cell, measured=one, reference=references.get(cell.size))
-        for cell, one in zip(cells, measured, strict=True)
-    ]
-
-
 def _note_load(host: Mapping[str, Any]) -> None:
     load = host["load"]
     if load and load[0] > host["usable_cores"] / 2:
         say(f"note: the machine is busy (load {load[0]} on {host['usable_cores']} cores)", err=True)
 
 
-@frozen(kw_only=True)
-class Report:
-    """All that was measured, and with what."""
-
-    rows: Sequence[Row]
-    source: str
-    rounds: int
-    machine: Mapping[str, Any]
-
-    @property
-    def columns(self) -> list[str]:
-        """The axes in which the measured rows differ."""
-        return [name for name in AXES if len({row.axes[name] for row in self.measured}) > 1]
-
-    @property
-    def measured(self) -> list[Row]:
-        """The rows with figures."""
-        return [row for row in self.rows if not row.measured.why]
-
-    @property
-    def unmeasured(self) -> list[Row]:
-        """The rows with a reason in the place of figures."""
-        return [row for row in self.rows if row.measured.why]
-
-    @property
-    def title(self) -> str:
-        """What all measured rows have in common, and the machine."""
-        shared = _said(self.measured[0], [name for name in AXES if name not in self.columns])
-        host = self.machine
-        cores = f"{host['usable_cores']} of {host['cores']} cores"
-        rounds = f"{self.rounds} round{'' if self.rounds == 1 else 's'}"
-        return f"{', '.join([*shared, self.source, rounds])}\n{host['cpu']}, {cores}"
-
-    @property
-    def bars(self) -> list[tuple[str, Measurement, float]]:
-        """For the plot."""
-        return [
-            (", ".join(_said(row, self.columns)) or row.measured.contender.label, row.measured, row.ratio)
-            for row in self.measured
-            if row.ratio is not None
-        ]
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """For JSON: times are in seconds, memory is in bytes."""
-        return {
-            "machine": dict(self.machine),
-            "images": self.source,
-            "rounds": self.rounds,
-            "rows": [_plain(row) for row in self.rows],
-        }
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    measured, samples = row.measured, row.cell.contender.samples
-    whole = bool(measured.seconds)
-    return {
-        "label": measured.contender.label,
-        **row.axes,
-        "size": samples.size and list(samples.size),
-        "batch": samples.batch,
-        "ratio": row.ratio,
-        "reference": row.reference and _name(row.reference),
-        "median": measured.quartiles[1] if whole else None,
-        "quartiles": list(measured.quartiles) if whole else None,
-        "images_per_second": measured.images_per_second if whole else None,
-        "seconds": list(measured.seconds),
-        "load": measured.load,
-        "first_call": measured.first_call,
-        "new_shape": measured.new_shape,
-        "peak_memory": measured.peak_memory,
-        "facts": dict(measured.facts),
-        "settings": row.cell.config.as_dict(),
-        "why": measured.why or None,
-        "fix": measured.fix or None,
-    }
-
-
-def _name(measured: Measurement) -> dict[str, Any]:
-    return {"label": measured.contender.label, "batch": measured.contender.samples.batch}
-
-
-def _print(report: Report) -> None:
+def _print(report: Benchmark) -> None:
     if report.measured:
         names = [name.capitalize() for name in report.columns]
         figures = ("Median", "Quartiles", "Images/s", "Ratio", "Load", "First call", "New shape", "Memory")
@@ -337,11 +193,6 @@ def _print(report: Report) -> None:
     for fix in dict.fromkeys(row.measured.fix for row in report.unmeasured if row.measured.fix):
         labels = dict.fromkeys(row.measured.contender.label for row in report.unmeasured if row.measured.fix == fix)
         say(f"For {', '.join(labels)}:", f"  {fix}")
-
-
-def _said(row: Row, names: Sequence[str]) -> list[str]:
-    """These axes of a row, where no heading says what they are."""
-    return [f"batch {row.axes[name]}" if name == "batch" else row.axes[name] for name in names]
 
 
 def _figures(row: Row) -> tuple[str, ...]:

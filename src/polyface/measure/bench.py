@@ -1,0 +1,172 @@
+"""What is benchmarked, and the report: rows of detector, backend, device, precision, size and batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from polyface.measure.rounds import Contender, Measurement, Samples, polyface_detector
+from polyface.settings.config import Config
+
+AXES = ("detector", "backend", "device", "precision", "size", "batch")
+"""What a row is a combination of."""
+
+
+@frozen(kw_only=True)
+class Cell:
+    """A detector on a backend, at a size and a batch, and what times it."""
+
+    config: Config
+    contender: Contender
+
+    @property
+    def size(self) -> str:
+        """Of the images, height first."""
+        size = self.contender.samples.size
+        return "as they are" if size is None else "{}x{}".format(*size)
+
+
+def make_cells(configs: Mapping[str, Config], samples: Sequence[Samples]) -> list[Cell]:
+    """Return a cell for each configuration and each kind of samples, those of one kind side by side.
+
+    Args:
+        configs: by what the row is called.
+        samples: a batch size of a configuration gives way to theirs.
+    """
+    cells = []
+    for one in samples:
+        for label, config in configs.items():
+            sized = config.replace(batch_size=one.batch)
+            make = functools.partial(polyface_detector, sized)
+            cells.append(Cell(config=sized, contender=Contender(label=label, make=make, samples=one)))
+    return cells
+
+
+@frozen(kw_only=True)
+class Row:
+    """A cell and what was measured of it; ``reference`` is the first of its size that was measured."""
+
+    cell: Cell
+    measured: Measurement
+    reference: Measurement | None
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """What it is a combination of; backend, device and precision as they are in use, where that is known."""
+        config, facts = self.cell.config, self.measured.facts
+        asked = {"backend": config.backend, "device": config.device, "precision": config.precision}
+        used = {name: facts.get(name, value) for name, value in asked.items()}
+        return {
+            "detector": config.detector,
+            **used,
+            "size": self.cell.size,
+            "batch": str(self.cell.contender.samples.batch),
+        }
+
+    @property
+    def ratio(self) -> float | None:
+        """How many images it does while the reference does one."""
+        return self.measured.times_as_fast(self.reference) if self.reference and not self.measured.why else None
+
+    def describe(self, names: Sequence[str]) -> str:
+        """Return these axes of it, where no heading says what they are."""
+        return ", ".join(f"batch {self.axes[name]}" if name == "batch" else self.axes[name] for name in names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it; times are in seconds, memory is in bytes."""
+        measured, samples, reference = self.measured, self.cell.contender.samples, self.reference
+        quartiles = measured.quartiles if measured.seconds else None
+        return {
+            "label": measured.contender.label,
+            **self.axes,
+            "size": samples.size and list(samples.size),
+            "batch": samples.batch,
+            "ratio": self.ratio,
+            "reference": reference and {"label": reference.contender.label, "batch": reference.contender.samples.batch},
+            "median": quartiles and quartiles[1],
+            "quartiles": quartiles and list(quartiles),
+            "images_per_second": quartiles and measured.images_per_second,
+            "seconds": list(measured.seconds),
+            "load": measured.load,
+            "first_call": measured.first_call,
+            "new_shape": measured.new_shape,
+            "peak_memory": measured.peak_memory,
+            "facts": dict(measured.facts),
+            "settings": self.cell.config.as_dict(),
+            "why": measured.why or None,
+            "fix": measured.fix or None,
+        }
+
+
+def make_rows(cells: Sequence[Cell], measured: Sequence[Measurement]) -> list[Row]:
+    """Return the rows of cells and of what was measured of each, in the same order."""
+    references: dict[str, Measurement] = {}
+    for cell, one in zip(cells, measured, strict=True):
+        if not one.why:
+            references.setdefault(cell.size, one)
+    return [
+        Row(cell=cell, measured=one, reference=references.get(cell.size))
+        for cell, one in zip(cells, measured, strict=True)
+    ]
+
+
+@frozen(kw_only=True)
+class Benchmark:
+    """All that was measured, and with what.
+
+    Args:
+        rows: in the order of the cells.
+        source: what the images were.
+        rounds: how many there were.
+        machine: what :func:`polyface.measure.rounds.machine` says.
+    """
+
+    rows: Sequence[Row]
+    source: str
+    rounds: int
+    machine: Mapping[str, Any]
+
+    @property
+    def columns(self) -> list[str]:
+        """The axes in which the measured rows differ."""
+        return [name for name in AXES if len({row.axes[name] for row in self.measured}) > 1]
+
+    @property
+    def measured(self) -> list[Row]:
+        """The rows with figures."""
+        return [row for row in self.rows if not row.measured.why]
+
+    @property
+    def unmeasured(self) -> list[Row]:
+        """The rows with a reason in the place of figures."""
+        return [row for row in self.rows if row.measured.why]
+
+    @property
+    def title(self) -> str:
+        """What all measured rows have in common, and the machine."""
+        shared = self.measured[0].describe([name for name in AXES if name not in self.columns])
+        host = self.machine
+        cores = f"{host['usable_cores']} of {host['cores']} cores"
+        rounds = f"{self.rounds} round{'' if self.rounds == 1 else 's'}"
+        return f"{', '.join(filter(None, [shared, self.source, rounds]))}\n{host['cpu']}, {cores}"
+
+    @property
+    def bars(self) -> list[tuple[str, Measurement, float]]:
+        """For :func:`polyface.measure.plots.draw_bars`."""
+        return [
+            (row.describe(self.columns) or row.measured.contender.label, row.measured, row.ratio)
+            for row in self.measured
+            if row.ratio is not None
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it; times are in seconds, memory is in bytes."""
+        return {
+            "machine": dict(self.machine),
+            "images": self.source,
+            "rounds": self.rounds,
+            "rows": [row.to_dict() for row in self.rows],
+        }
