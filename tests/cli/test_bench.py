@@ -117,7 +117,7 @@ def test_given_images_are_taken_as_they_are_and_those_that_cannot_be_read_are_na
     Path("shots/b.png").write_bytes(b"not an image")
     result = polyface("bench", "--images", "shots", "--rounds", "2", "--json")
     assert result.exit_code == 1
-    assert "left out: 'shots/b.png' is not an image" in result.stderr
+    assert "left out: shots/b.png: is not an image in a format that is read" in result.stderr
     report = json.loads(result.stdout)
     assert report["images"] == "2 images of shots"
     assert [(row["size"], len(row["seconds"]), row["why"]) for row in report["rows"]] == [(None, 2, None)]

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 import pytest
 
+import polyface.sources.plugin as sources
 from polyface.machine.drivers import is_installed
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
@@ -72,6 +73,7 @@ def strangers(polyface, monkeypatch):
     plugins = PluginManager()
     import polyface_example.plugin
 
+    plugins.register(sources, name="polyface")
     plugins.register(polyface_example.plugin, name="polyface-example")
     plugins.register(plugin, name="stranger")
     polyface.plugins = plugins
@@ -198,7 +200,8 @@ def test_without_an_image_there_is_no_verdict(polyface, folder, images):
     (folder / "empty").mkdir()
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", "--images", images)
     assert result.exit_code == 2
-    assert f"--images {images}: not one image could be read." in result.stderr
+    assert f"left out: {images}: " in result.stderr
+    assert "error: Not one image could be read, so there is nothing to compare." in result.stderr
 
 
 TRUTH = "{name}\n1\n{box} 0 0 0 0 0 0\n"
@@ -241,7 +244,7 @@ def test_an_image_that_the_ground_truth_does_not_know_is_refused(polyface, wider
     image("images/elsewhere.jpg")
     result = polyface("compare", "example-redbox", "--backends", "numpy,exact", *widerface)
     assert result.exit_code == 2
-    assert "wider_face_val_bbx_gt.txt has no image 'elsewhere'." in result.stderr
+    assert "The ground truth has no image 'elsewhere'." in result.stderr
 
 
 @pytest.mark.parametrize("images", [[], ["--images", "images/0--Parade/a.jpg"]])

@@ -1,0 +1,256 @@
+"""One detector on several backends, over many images: how far each lies from the first.
+
+What ``polyface compare`` does, and what anyone may in Python::
+
+    comparison = compare({"torch": reference, "onnxruntime": other}, noise(seed=0))
+    comparison.pairs[0].over
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+import numpy as np
+from attrs import field, frozen, mutable
+
+from polyface.errors import EvaluationError, ImageError
+from polyface.measure.differences import (
+    FaceDifference,
+    HeadDifference,
+    compare_faces,
+    compare_heads,
+    exceeded,
+    merge_faces,
+    merge_heads,
+    needed,
+    tolerance_of,
+)
+from polyface.measure.tolerances import Tolerance
+from polyface.measure.widerface import Truth, precision_recall
+from polyface.writers.wider import as_rows
+
+if TYPE_CHECKING:
+    from polyface.arrays import FloatArray, ImageArray
+    from polyface.pipeline.detector import FaceDetector
+    from polyface.plugins.protocols import Execution
+    from polyface.results import Detections
+
+Precisions: TypeAlias = dict[str, float | None]
+"""The average precision of each subset, in percent; ``None`` for one without faces."""
+
+NOISE = ((64, 96, 1), (101, 157, 1), (96, 128, 2), (37, 320, 1), (240, 135, 1))
+"""Height, width and number of the random images: odd sizes and even ones, and a batch of two."""
+
+
+@frozen(kw_only=True)
+class Sample:
+    """Images of one size, which go to the network together.
+
+    Args:
+        names: a name for each image, by which ground truth knows it; of a file its path below the folder that was
+            given, without the suffix.
+        images: ``(H, W, 3)`` uint8 RGB each.
+    """
+
+    names: Sequence[str]
+    images: Sequence[ImageArray]
+
+
+def noise(seed: int) -> list[Sample]:
+    """Return six random images, in samples of the sizes of :data:`NOISE`."""
+    generator = np.random.default_rng(seed)
+    return [
+        Sample(
+            names=[f"noise-{height}x{width}-{index}" for index in range(count)],
+            images=list(generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8)),
+        )
+        for height, width, count in NOISE
+    ]
+
+
+@frozen(kw_only=True)
+class Pair:
+    """A backend held against the reference.
+
+    Args:
+        label: the backend as it was named.
+        execution: what it ran on.
+        heads: by output.
+        faces: over all images.
+        allowed: the table's row for the two precisions.
+        average_precision: ``None`` without ground truth.
+    """
+
+    label: str
+    execution: Execution
+    heads: list[HeadDifference]
+    faces: FaceDifference
+    allowed: Tolerance
+    average_precision: Precisions | None
+
+    @property
+    def need(self) -> Tolerance:
+        """The least tolerance under which it would pass."""
+        return needed(self.heads, self.faces)
+
+    @property
+    def over(self) -> list[str]:
+        """What of the need is more than is allowed, and ``"unmatched"`` for faces of one side alone."""
+        return [*exceeded(self.need, self.allowed), *(["unmatched"] if self.faces.unmatched else [])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it."""
+        return {
+            "label": self.label,
+            **_execution(self.execution),
+            "heads": [
+                {**attrs.asdict(head), "absolute": head.absolute._asdict(), "relative": head.relative._asdict()}
+                for head in self.heads
+            ],
+            "faces": attrs.asdict(self.faces),
+            "average_precision": self.average_precision,
+            "needed": attrs.asdict(self.need),
+            "allowed": attrs.asdict(self.allowed),
+            "over": self.over,
+        }
+
+
+@frozen(kw_only=True)
+class Comparison:
+    """All that was compared; ``label``, ``execution`` and ``average_precision`` are the reference's.
+
+    Args:
+        detector: its name.
+        label: the backend as it was named.
+        execution: what it ran on.
+        average_precision: ``None`` without ground truth.
+        pairs: every other backend, in the order given.
+        images: how many were looked at.
+    """
+
+    detector: str
+    label: str
+    execution: Execution
+    average_precision: Precisions | None
+    pairs: list[Pair]
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it."""
+        return {
+            "detector": self.detector,
+            "images": self.images,
+            "reference": {
+                "label": self.label,
+                **_execution(self.execution),
+                "average_precision": self.average_precision,
+            },
+            "backends": [pair.to_dict() for pair in self.pairs],
+        }
+
+
+def _execution(execution: Execution) -> dict[str, Any]:
+    return {**attrs.asdict(execution), "versions": dict(execution.versions)}
+
+
+def compare(
+    detectors: Mapping[str, FaceDetector],
+    samples: Iterable[Sample],
+    *,
+    truth: Mapping[str, Truth] | None = None,
+) -> Comparison:
+    """Run every detector on every sample, and return how far each lies from the first.
+
+    Args:
+        detectors: one detector on two backends or more, by what they are called; the first is the reference.
+        samples: the images.
+        truth: ground truth of WIDER FACE, for average precision over the images looked at.
+
+    Raises:
+        ConfigError: there is no tolerance for one of the precisions.
+        EvaluationError: an image is not in the ground truth.
+        ImageError: there is not one sample.
+    """
+    (label, reference), *others = detectors.items()
+    tallies = [
+        _Tally(name, other, tolerance_of(reference.config.precision, other.config.precision)) for name, other in others
+    ]
+    found: dict[str, Detections] = {}
+    images = 0
+    for sample in samples:
+        _check_known(sample, truth)
+        heads, faces = _run(reference, sample)
+        found.update(zip(sample.names, faces, strict=True))
+        for tally in tallies:
+            tally.add(sample, reference, heads, faces)
+        images += len(sample.images)
+    if not images:
+        raise ImageError("Not one image could be read, so there is nothing to compare.")
+    return Comparison(
+        detector=reference.spec.name,
+        label=label,
+        execution=reference.execution,
+        average_precision=_average_precision(truth, found),
+        pairs=[tally.pair(truth) for tally in tallies],
+        images=images,
+    )
+
+
+def _run(detector: FaceDetector, sample: Sample) -> tuple[Mapping[str, FloatArray], list[Detections]]:
+    return detector.raw_heads(sample.images), detector.detect_batch(sample.images)
+
+
+def _check_known(sample: Sample, truth: Mapping[str, Truth] | None) -> None:
+    """Refuse an image that the ground truth does not know, before its faces count as wrong."""
+    for name in sample.names:
+        if truth is not None and name not in truth:
+            raise EvaluationError(
+                f"The ground truth has no image '{name}'.",
+                fix="--images WIDER_val/images: that folder itself, with a folder an event",
+            )
+
+
+def _average_precision(truth: Mapping[str, Truth] | None, found: Mapping[str, Detections]) -> Precisions | None:
+    if truth is None:
+        return None
+    rows = {name: as_rows(faces) for name, faces in found.items()}
+    curves = precision_recall({name: truth[name] for name in found}, rows)
+    return {subset: curve.average_precision if curve.faces else None for subset, curve in curves.items()}
+
+
+@mutable
+class _Tally:
+    """What the samples so far have shown of one backend."""
+
+    label: str
+    detector: FaceDetector
+    allowed: Tolerance
+    heads: list[list[HeadDifference]] = field(factory=list)
+    faces: list[FaceDifference] = field(factory=list)
+    found: dict[str, Detections] = field(factory=dict)
+
+    def add(
+        self, sample: Sample, reference: FaceDetector, heads: Mapping[str, FloatArray], faces: list[Detections]
+    ) -> None:
+        """Look at a sample, in which the reference found these."""
+        own_heads, own_faces = _run(self.detector, sample)
+        self.found.update(zip(sample.names, own_faces, strict=True))
+        self.heads.append(compare_heads(heads, own_heads))
+        thresholds = {"score_threshold": reference.score_threshold, "iou_threshold": reference.iou_threshold}
+        self.faces += [
+            compare_faces(expected, actual, self.allowed, **thresholds)
+            for expected, actual in zip(faces, own_faces, strict=True)
+        ]
+
+    def pair(self, truth: Mapping[str, Truth] | None) -> Pair:
+        """Return all of it together."""
+        return Pair(
+            label=self.label,
+            execution=self.detector.execution,
+            heads=merge_heads(self.heads),
+            faces=merge_faces(self.faces),
+            allowed=self.allowed,
+            average_precision=_average_precision(truth, self.found),
+        )
