@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import frozen
 
-from polyface._version import __version__
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, quiet_pillow, report_progress
 from polyface.cli.tables import print_json, print_table, say
-from polyface.errors import ConfigError, EvaluationError
+from polyface.errors import ConfigError
 from polyface.graphs.weights import select_weights
 from polyface.settings.config import Config, load_config, settings
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
-    from polyface.measure.widerface import Curve, Truth
+    from polyface.measure.evaluate import Evaluation, Run
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginManager
     from polyface.results import Result
@@ -32,24 +30,6 @@ PROTOCOL = "widerface-original"
 OUTPUT = "widerface-results"
 OTHERS = ("timing", "output", "json")
 """Settings that have no part in an evaluation."""
-WITHOUT_EFFECT = ("artifacts", "batch_size", "threads", *OTHERS)
-"""Settings that move no box and no score."""
-
-
-@frozen(kw_only=True)
-class Run:
-    """What a detector did: how, where its predictions lie, and why it has none for which images."""
-
-    settings: Mapping[str, Any]
-    weights: str
-    predictions: Path
-    failed: Mapping[str, str]
-
-    @property
-    def title(self) -> str:
-        """The run in a line."""
-        made = self.settings
-        return f"{made['detector']} on {made['backend']}, {made['device']}, {made['precision']}"
 
 
 @click.group("evaluate", short_help="Measure average precision on a data set.")
@@ -96,11 +76,9 @@ def widerface(
     Exit status: 0 if every image was read, 1 if some could not be (they count as without faces), 2 for usage,
     configuration, and ground truth or predictions that cannot be evaluated.
     """
-    import numpy as np
-
+    from polyface.measure.evaluate import Evaluation, list_names, measure_curves, select_truth
     from polyface.measure.plots import draw_curves, make_figure
-    from polyface.measure.predictions import read_predictions
-    from polyface.measure.widerface import first_of, precision_recall, read_truth
+    from polyface.measure.widerface import first_of, read_truth
 
     if predictions is not None:
         _refuse_with_predictions({"output": output, "config": config_file, **overrides})
@@ -108,7 +86,9 @@ def widerface(
         raise ConfigError("There is nothing to evaluate.", fix="--images WIDER_val/images, or --predictions DIR")
     # What could stop the evaluation is looked at before the detector starts, which may take hours.
     truth = read_truth(expand_user(ground_truth))
-    part = truth if images is None else _part(truth, expand_user(images))
+    part, strangers = (truth, []) if images is None else select_truth(truth, expand_user(images))
+    if strangers:
+        _note(f"images without ground truth are left out, {first_of(strangers)}")
     results = expand_user(output or OUTPUT)
     image = results / "precision_recall.png" if predictions is None else None
     image = expand_user(plot) if plot else image
@@ -118,26 +98,26 @@ def widerface(
         config = load_config(config_file, source=SOURCE, **overrides)
         run = _run(config, plugins, expand_user(images), results, list(part))
     folder = run.predictions if run else expand_user(str(predictions))
-    failed = run.failed if run else {}
-    _note_others(folder, part)
-    found = read_predictions(folder, [name for name in part if name not in failed])
-    curves = precision_recall(part, {**found, **{name: np.empty((0, 5)) for name in failed}})
-    unread = f", {len(failed)} of them not read" if failed else ""
-    title = f"WIDER FACE, {len(part)} of {len(truth)} images{unread}"
-    given = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": image}
-    places = {name: str(place) for name, place in given.items() if place is not None}
+    if others := sorted(list_names(folder, ".txt") - part.keys()):
+        _note(f"predictions for images that are not evaluated are left out, {first_of(others)}")
+    places = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": image}
+    evaluation = Evaluation(
+        curves=measure_curves(part, folder, run.failed if run else ()),
+        evaluated=len(part),
+        of=len(truth),
+        run=run,
+        places={name: None if place is None else str(place) for name, place in places.items()},
+    )
     if as_json:
-        subsets = {subset: _figures(curve) for subset, curve in curves.items()}
-        report = {"dataset": "WIDER FACE", "evaluated": len(part), "of": len(truth), "subsets": subsets}
-        made = {"settings": run.settings if run else None, "polyface": __version__}
-        print_json({**report, "failed": failed, **dict.fromkeys(given), **places, **made})
+        print_json(evaluation.to_dict())
     else:
-        _print(title, curves, run, places)
+        _print(evaluation)
     if image:  # last, so that an image that cannot be written takes no figure with it
-        draw_curves(drawing, image, curves, f"{title}\n{run.title if run else folder}")
-    if failed:
-        _note(f"counted as without faces, since they could not be read, {first_of(list(failed))}")
-    ctx.exit(1 if failed else 0)
+        draw_curves(drawing, image, evaluation.curves, f"{evaluation.title}\n{run.title if run else folder}")
+    if evaluation.failed:
+        names = first_of(list(evaluation.failed))
+        _note(f"counted as without faces, since they could not be read, {names}")
+    ctx.exit(1 if evaluation.failed else 0)
 
 
 def _refuse_with_predictions(options: Mapping[str, Any]) -> None:
@@ -147,54 +127,10 @@ def _refuse_with_predictions(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"--predictions runs no detector, so {flag} has no part in it.", fix=f"leave {flag} out")
 
 
-def _part(truth: Mapping[str, Truth], images: Path) -> dict[str, Truth]:
-    """The ground truth of the images that are there, in its order."""
-    from polyface.measure.widerface import first_of
-
-    there = _named(images, ".jpg")
-    part = {name: one for name, one in truth.items() if name in there}
-    if not part:
-        raise EvaluationError(
-            f"{images} has none of the {len(truth)} images of the ground truth.",
-            why=[f"looked for {images / next(iter(truth))}.jpg and others"],
-            fix="--images WIDER_val/images, the folder with a folder for each event",
-        )
-    if strangers := sorted(there - truth.keys()):
-        _note(f"images without ground truth are left out, {first_of(strangers)}")
-    return part
-
-
-def _named(folder: Path, ending: str) -> set[str]:
-    """The files of that ending in the folders of a folder, ``event/name``; hidden ones are nobody's.
-
-    Raises:
-        EvaluationError: a folder cannot be listed, so that some could be missed.
-    """
-    found = set()
-    try:
-        for event in folder.iterdir():
-            if event.is_dir() and not event.name.startswith("."):
-                names = (path.name for path in event.iterdir())
-                found |= {f"{event.name}/{Path(name).stem}" for name in names if _is_named(name, ending)}
-    except OSError as error:
-        raise EvaluationError(f"{folder} cannot be searched.", why=[str(error)]) from error
-    return found
-
-
-def _is_named(name: str, ending: str) -> bool:
-    return name.endswith(ending) and not name.startswith(".")
-
-
-def _note_others(folder: Path, part: Mapping[str, Truth]) -> None:
-    from polyface.measure.widerface import first_of
-
-    if others := sorted(_named(folder, ".txt") - part.keys()):
-        _note(f"predictions for images that are not evaluated are left out, {first_of(others)}")
-
-
 def _run(config: Config, plugins: PluginManager, images: Path, results: Path, names: list[str]) -> Run:
     """Predict what is not predicted yet."""
     from polyface.building import create_detector
+    from polyface.measure.evaluate import Run, describe_run
     from polyface.pipeline.presets import PRESETS
     from polyface.writers.places import Place
     from polyface.writers.wider import WiderText
@@ -209,7 +145,7 @@ def _run(config: Config, plugins: PluginManager, images: Path, results: Path, na
                 f"score_threshold {detector.score_threshold:g} ({source}) cuts off what a precision-recall curve "
                 f"needs, and lowers average precision; usual is {lowest:g}"
             )
-        made = _settings(detector)
+        made = describe_run(detector)
         weights = select_weights(detector.spec, config.weights)
         try:
             with Place(results, folder=True) as place:
@@ -250,25 +186,6 @@ def _predict(detector: FaceDetector, images: Path, writer: WiderText, names: lis
     return failed
 
 
-def _settings(detector: FaceDetector) -> dict[str, Any]:
-    """All that the predictions depend on beside the images, as plain values."""
-    run, spec = detector.execution, detector.spec
-    values = {name: value for name, value in detector.config.as_dict().items() if name not in WITHOUT_EFFECT}
-    return {
-        **values,
-        "detector": spec.name,
-        "graph_version": spec.graph_version,
-        "weights": select_weights(spec, detector.config.weights).sha256,
-        "backend": detector.backend.name,
-        "device": run.device,
-        "precision": run.precision,
-        "providers": list(run.providers),
-        "score_threshold": detector.score_threshold,
-        "iou_threshold": detector.iou_threshold,
-        "versions": {"polyface": __version__, **run.versions},
-    }
-
-
 def _shown(run: Run) -> Iterator[tuple[str, str]]:
     """What a person wants to see of the settings: the main ones, and those that are not the defaults."""
     made, usual = run.settings, Config().as_dict()
@@ -280,17 +197,14 @@ def _shown(run: Run) -> Iterator[tuple[str, str]]:
         yield name, str(made[name])
 
 
-def _figures(curve: Curve) -> dict[str, Any]:
-    return {"faces": curve.faces, "average_precision": curve.average_precision if curve.faces else None}
-
-
-def _print(title: str, curves: Mapping[str, Curve], run: Run | None, places: Mapping[str, str]) -> None:
+def _print(evaluation: Evaluation) -> None:
     rows = [
         (subset, str(curve.faces), f"{curve.average_precision:.2f}" if curve.faces else "-")
-        for subset, curve in curves.items()
+        for subset, curve in evaluation.curves.items()
     ]
-    print_table(title, ("Subset", "Faces", "Average precision"), rows, wraps="Subset")
-    facts = [*(_shown(run) if run else ()), *places.items()]
+    print_table(evaluation.title, ("Subset", "Faces", "Average precision"), rows, wraps="Subset")
+    places = [(name, place) for name, place in evaluation.places.items() if place is not None]
+    facts = [*(_shown(evaluation.run) if evaluation.run else ()), *places]
     print_table("Measured with", ("What", "Value"), facts, wraps="Value")
 
 
