@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import pickle
 import tempfile
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError
 from polyface.settings.config import CONTRADICTIONS, RESERVED, Config, load_config
 from polyface.settings.config import settings as known_settings
-from polyface.settings.paths import is_path
 
 # Text without surrogates, which no UTF-8 file can hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -133,21 +131,6 @@ def test_a_config_equals_one_made_of_its_dictionary(values):
     config = Config(**values)
     assert Config(**config.as_dict()) == config
     assert config.as_dict() == {**Config().as_dict(), **values}
-
-
-@given(tables)
-@example({"backend_options": {"limit": float("inf"), "a.b": "\x7f\"'\n"}})
-def test_a_config_equals_one_read_from_its_toml_but_for_relative_paths(values):
-    assume(not any(str(values.get(name, "")).startswith("~") for name in ("output", "artifacts", "weights")))
-    config = Config(**values)
-    again = Config(**tomllib.loads(config.as_toml()))
-    for name in ("output", "artifacts"):
-        if getattr(config, name) is not None:
-            assert getattr(again, name) == str(Path.cwd() / Path(getattr(config, name)))
-    if config.weights is not None and is_path(config.weights):
-        assert again.weights == str(Path.cwd() / Path(config.weights))
-    paths = dict.fromkeys(("output", "artifacts", "weights"))
-    assert again.replace(**paths) == config.replace(**paths)
 
 
 @given(tables)

@@ -8,15 +8,9 @@ are the one list of settings: files, environment, keywords and options are all r
 from __future__ import annotations
 
 import difflib
-import functools
-import json
 import logging
-import math
-import operator
 import os
-import re
 import shlex
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -26,10 +20,21 @@ import attrs
 from attrs import field, frozen
 
 from polyface.errors import ConfigError, nearest, quoted, shortened
-from polyface.machine.formats import known
-from polyface.settings.environment import FALSE, TRUE, is_foreign
+from polyface.settings.environment import is_foreign
 from polyface.settings.files import Source, find_sources, read_named
 from polyface.settings.paths import expand_user, is_path
+from polyface.settings.values import (
+    MOST,
+    parse_flag,
+    parse_formats,
+    parse_fraction,
+    parse_one_of,
+    parse_scales,
+    parse_size,
+    parse_table,
+    parse_text,
+    parse_whole,
+)
 
 LOG = logging.getLogger(__name__)
 """Says as a warning what is left out, and as information which files take part; the command line prints both."""
@@ -38,18 +43,14 @@ RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED",
 """``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data; OFFLINE
 forbids to fetch."""
 
-LARGEST = 65_536
-"""No setting that counts pixels or images, or scales them, means more than this; an input of that side fills any
-memory."""
-
 LEAST_RUN, MOST_RUN = 256 * 256, 2**29
 """Pixels that one run of the network can be held to: less cuts images into tiles that show no face."""
 
 MOST_THREADS = 1024
 """A count beyond it is a slip: no processor has so many cores, and each thread takes memory."""
 
-MOST_PIXELS = 999_999_999
-"""No image file has more: Pillow takes four bytes for each."""
+MOST_IMAGE = 999_999_999
+"""Pixels of an image file; none has more, since Pillow takes four bytes for each."""
 
 CONTRADICTIONS = (
     ("infer_size", "max_side"),
@@ -69,120 +70,6 @@ COSTS = {"infer_size", "run_pixels", "view"}
 
 NEAR = 0.8
 """From this likeness on (of :mod:`difflib`), an unknown variable is taken for a slip in the name of a known one."""
-
-
-def _text(value: object) -> str:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError("text that is not empty")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, str) and value.lower() in (*TRUE, *FALSE):
-        return value.lower() in TRUE
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _count(value: Any, most: int = LARGEST) -> int:
-    text = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value)
-    try:
-        number = operator.index(int(value) if text else value)
-    except TypeError:
-        number = 0
-    if isinstance(value, bool) or not 1 <= number <= most:
-        raise ValueError(f"a whole number from 1 to {most}")
-    return number
-
-
-def _run_pixels(value: object) -> int:
-    pixels = _count(value, most=MOST_RUN)
-    if pixels < LEAST_RUN:
-        raise ValueError(f"a whole number from {LEAST_RUN} to {MOST_RUN}")
-    return pixels
-
-
-def _size(value: object) -> tuple[int, int]:
-    wanted = f"a height and a width from 1 to {LARGEST}, such as [480, 640] or 480x640"
-    if isinstance(value, str):
-        value = [int(side) if re.fullmatch(r"\s*\d{1,9}\s*", side) else 0 for side in value.lower().split("x")]
-    sides = value if isinstance(value, list | tuple) else ()
-    if [type(side) is int and 1 <= side <= LARGEST for side in sides] != [True, True]:
-        raise ValueError(wanted)
-    return sides[0], sides[1]
-
-
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise ValueError(" or ".join(repr(choice) for choice in choices))
-        return value
-
-    return read
-
-
-def _number(value: Any) -> float:
-    """A number, or nan for what is none."""
-    try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (OverflowError, TypeError, ValueError):
-        return math.nan
-
-
-def _fraction(value: object, most: float = 1.0) -> float:
-    number = _number(value)
-    if not 0 <= number <= most:
-        raise ValueError(f"a number from 0 to {most:g}")
-    return number
-
-
-def _scales(value: object) -> tuple[float, ...]:
-    """One scale or several; as text, ``"0.5,1,2"``."""
-    parts = value.split(",") if isinstance(value, str) else value
-    numbers = tuple(map(_number, parts if isinstance(parts, list | tuple) else [parts]))
-    if not numbers or not all(0 < number <= LARGEST for number in numbers):
-        raise ValueError(f"numbers greater than 0 and at most {LARGEST}, such as [0.5, 1, 2] or 0.5,1,2")
-    return numbers
-
-
-def _formats(value: object) -> tuple[str, ...]:
-    """Names of Pillow's formats; as text, ``"EPS,SGI"``."""
-    wanted = "names of formats that Pillow reads, such as ['SGI', 'ICO'] or SGI,ICO"
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(name, str) for name in parts):
-        raise ValueError(wanted)
-    names = tuple(dict.fromkeys(name.strip().upper() for name in parts if name.strip()))
-    if names and not known().issuperset(names):
-        raise ValueError(wanted)
-    return names
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    """A table of scalars; as text, ``"streams=2,allow_spinning=false"``, each value read as TOML where it can be."""
-    wanted = "a table of names and single values, as in streams = 2"
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if not all(equals and name.strip() for name, equals, _ in pairs):
-            raise ValueError("of the form name=value,name=value")
-        value = {name.strip(): _scalar(text.strip()) for name, _, text in pairs}
-    if not isinstance(value, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in value.items()
-    ):
-        raise ValueError(wanted)
-    if not all(-(2**63) <= v < 2**63 for v in value.values() if isinstance(v, int)):
-        raise ValueError("a table of names and single values, its whole numbers of 64 bits")
-    return MappingProxyType(dict(value))
-
-
-def _scalar(text: str) -> Any:
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # no TOML, a number of 5,000 digits, brackets in brackets
-        return text
-    return value if isinstance(value, bool | int | float) else text
 
 
 def _setting(default: Any, read: Callable[[object], Any], wanted: str, help_text: str) -> Any:
@@ -244,57 +131,75 @@ class Config:
         ConfigError: a value is of the wrong type or out of range, or two settings contradict each other.
     """
 
-    detector: str = _setting("retinaface-mobilenet025", _text, "NAME", "Detector to use.")
-    weights: str | None = _setting(None, _text, "NAME|FILE", "Weights: a name of the detector's, or a checkpoint file.")
-    artifacts: str | None = _setting(None, _text, "DIR", "Folder of exported graphs, searched before the user's cache.")
-    backend: str = _setting("auto", _text, "NAME", "Backend to run it on, or auto.")
-    device: str = _setting("auto", _text, "DEVICE", "Device, such as cpu or cuda:1, or auto.")
-    precision: str = _setting("fp32", _text, "PRECISION", "Precision of the network, such as fp32.")
-    score_threshold: float | None = _setting(None, _fraction, "0-1", "Least score of a face.")
-    iou_threshold: float | None = _setting(None, _fraction, "0-1", "Overlap above which NMS drops a box.")
-    max_side: int | None = _setting(None, _count, "PIXELS", "Shrink images whose longer side is longer than this.")
-    draft: bool = _setting(False, _flag, "", "Decode JPEG files smaller, where they are shrunk to a quarter or less.")
-    formats: tuple[str, ...] = _setting((), _formats, "NAME,...", "Read these formats, too, by Pillow's names.")
+    detector: str = _setting("retinaface-mobilenet025", parse_text, "NAME", "Detector to use.")
+    weights: str | None = _setting(
+        None, parse_text, "NAME|FILE", "Weights: a name of the detector's, or a checkpoint file."
+    )
+    artifacts: str | None = _setting(
+        None, parse_text, "DIR", "Folder of exported graphs, searched before the user's cache."
+    )
+    backend: str = _setting("auto", parse_text, "NAME", "Backend to run it on, or auto.")
+    device: str = _setting("auto", parse_text, "DEVICE", "Device, such as cpu or cuda:1, or auto.")
+    precision: str = _setting("fp32", parse_text, "PRECISION", "Precision of the network, such as fp32.")
+    score_threshold: float | None = _setting(None, parse_fraction(), "0-1", "Least score of a face.")
+    iou_threshold: float | None = _setting(None, parse_fraction(), "0-1", "Overlap above which NMS drops a box.")
+    max_side: int | None = _setting(
+        None, parse_whole(1, MOST), "PIXELS", "Shrink images whose longer side is longer than this."
+    )
+    draft: bool = _setting(
+        False, parse_flag, "", "Decode JPEG files smaller, where they are shrunk to a quarter or less."
+    )
+    formats: tuple[str, ...] = _setting((), parse_formats, "NAME,...", "Read these formats, too, by Pillow's names.")
     max_pixels: int | None = _setting(
-        None, functools.partial(_count, most=MOST_PIXELS), "COUNT", "Refuse image files of more pixels than this."
+        None, parse_whole(1, MOST_IMAGE), "COUNT", "Refuse image files of more pixels than this."
     )
     infer_size: tuple[int, int] | None = _setting(
-        None, _size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640."
+        None, parse_size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640."
     )
     fit: str = _setting(
-        "letterbox", _one_of("letterbox", "stretch"), "HOW", "Bring images to --infer-size by letterbox or stretch."
+        "letterbox",
+        parse_one_of("letterbox", "stretch"),
+        "HOW",
+        "Bring images to --infer-size by letterbox or stretch.",
     )
-    pad_to: int = _setting(32, _count, "PIXELS", "Pad images to a multiple of this; 1 is the exact size.")
+    pad_to: int = _setting(32, parse_whole(1, MOST), "PIXELS", "Pad images to a multiple of this; 1 is the exact size.")
     view: str = _setting(
-        "auto", _one_of("auto", "plain"), "HOW", "Find faces of every size (auto), or see images once (plain)."
+        "auto", parse_one_of("auto", "plain"), "HOW", "Find faces of every size (auto), or see images once (plain)."
     )
     preset: str | None = _setting(
-        None, _text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
+        None, parse_text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
     )
-    scales: tuple[float, ...] = _setting((1.0,), _scales, "FACTOR,...", "See images at these scales, such as 0.5,1,2.")
-    flip: bool = _setting(False, _flag, "", "See images mirrored, too.")
-    tile: int | None = _setting(None, _count, "PIXELS", "See what is longer than this in tiles of this side.")
+    scales: tuple[float, ...] = _setting(
+        (1.0,), parse_scales, "FACTOR,...", "See images at these scales, such as 0.5,1,2."
+    )
+    flip: bool = _setting(False, parse_flag, "", "See images mirrored, too.")
+    tile: int | None = _setting(
+        None, parse_whole(1, MOST), "PIXELS", "See what is longer than this in tiles of this side."
+    )
     tile_overlap: float = _setting(
-        0.25, functools.partial(_fraction, most=0.9), "0-0.9", "Part of their side that neighbouring tiles share."
+        0.25, parse_fraction(0.9), "0-0.9", "Part of their side that neighbouring tiles share."
     )
-    merge: str = _setting("nms", _one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
-    clip: bool = _setting(False, _flag, "", "Clip boxes and landmarks to the image.")
-    batch_size: int = _setting(8, _count, "COUNT", "Most images in one run of the network.")
+    merge: str = _setting("nms", parse_one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
+    clip: bool = _setting(False, parse_flag, "", "Clip boxes and landmarks to the image.")
+    batch_size: int = _setting(8, parse_whole(1, MOST), "COUNT", "Most images in one run of the network.")
     run_pixels: int | None = _setting(
-        None, _run_pixels, "COUNT", "Most pixels in one run of the network, which bound its memory."
+        None,
+        parse_whole(LEAST_RUN, MOST_RUN),
+        "COUNT",
+        "Most pixels in one run of the network, which bound its memory.",
     )
     threads: int | None = _setting(
-        None, functools.partial(_count, most=MOST_THREADS), "COUNT", "Threads the network runs on; default: one a core."
+        None, parse_whole(1, MOST_THREADS), "COUNT", "Threads the network runs on; default: one a core."
     )
-    trim: bool | None = _setting(None, _flag, "", "Give free memory back to the system after runs at new shapes.")
+    trim: bool | None = _setting(None, parse_flag, "", "Give free memory back to the system after runs at new shapes.")
     backend_options: Mapping[str, Any] = _setting(
-        MappingProxyType({}), _table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
+        MappingProxyType({}), parse_table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
     )
     timing: bool = _setting(
-        False, _flag, "", "Show the seconds of each stage: read, prepare, network, trim, decode, NMS, draw."
+        False, parse_flag, "", "Show the seconds of each stage: read, prepare, network, trim, decode, NMS, draw."
     )
-    output: str | None = _setting(None, _text, "DIR", "Folder for the drawn images and faces.jsonl.")
-    json: bool = _setting(False, _flag, "", "Write JSON to standard output, and nothing else there.")
+    output: str | None = _setting(None, parse_text, "DIR", "Folder for the drawn images and faces.jsonl.")
+    json: bool = _setting(False, parse_flag, "", "Write JSON to standard output, and nothing else there.")
     sources: Mapping[str, str] = field(factory=dict, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -330,23 +235,6 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name, as plain values: ``Config(**config.as_dict()) == config``."""
         return {key.name: _plain(getattr(self, key.name)) for key in settings()}
-
-    def as_toml(self) -> str:
-        """Return the text of a ``polyface.toml`` that gives the same settings, wherever the file lies.
-
-        Relative paths are written absolute: in a file they are meant from where the file lies.
-        """
-        values = {
-            # A current folder that was deleted matters only to a path.
-            name: _anchored(name, value, Path.cwd() if _names_file(name, value) else Path())
-            for name, value in self.as_dict().items()
-            if value is not None
-        }
-        options = values.pop("backend_options")
-        lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
-        if options:
-            lines += ["", "[backend_options]", *(f"{_toml(name)} = {_toml(value)}" for name, value in options.items())]
-        return "\n".join(lines) + "\n"
 
 
 def settings() -> tuple[attrs.Attribute[Any], ...]:
@@ -490,14 +378,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _toml(value: Any) -> str:
-    # JSON's strings, whole numbers and booleans are TOML's, but for DEL, which TOML wants escaped, and surrogate pairs.
-    # Python's floats are TOML's, inf and nan among them.
-    if isinstance(value, float):
-        return repr(value)
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _unpickle(values: dict[str, Any], sources: dict[str, str]) -> Config:

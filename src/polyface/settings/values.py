@@ -1,0 +1,144 @@
+"""What a setting may be: each function returns the value in its own type, from Python, from TOML, or as it is typed.
+
+What it cannot be is a :class:`ValueError` that says what is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from polyface.machine.formats import known
+from polyface.settings.environment import FALSE, TRUE
+
+MOST = 65_536
+"""No setting that counts pixels of a side or images, or scales them, may be more: an input of that side fills any
+memory."""
+
+
+def parse_text(value: object) -> str:
+    """A text, or a path as one."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError("text that is not empty")
+    return value
+
+
+def parse_flag(value: object) -> bool:
+    """A flag; as text, ``"yes"`` and what else :mod:`polyface.settings.environment` has."""
+    if isinstance(value, str) and value.lower() in (*TRUE, *FALSE):
+        return value.lower() in TRUE
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def parse_whole(least: int, most: int) -> Callable[[Any], int]:
+    """Return what reads a whole number from ``least`` to ``most``."""
+
+    def parse(value: Any) -> int:
+        text = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value)
+        try:
+            number = None if isinstance(value, bool) else operator.index(int(value) if text else value)
+        except TypeError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def parse_size(value: object) -> tuple[int, int]:
+    """A height and a width; as text, ``"480x640"``."""
+    wanted = f"a height and a width from 1 to {MOST}, such as [480, 640] or 480x640"
+    if isinstance(value, str):
+        value = [int(side) if re.fullmatch(r"\s*\d{1,9}\s*", side) else 0 for side in value.lower().split("x")]
+    sides = value if isinstance(value, list | tuple) else ()
+    if [type(side) is int and 1 <= side <= MOST for side in sides] != [True, True]:
+        raise ValueError(wanted)
+    return sides[0], sides[1]
+
+
+def parse_one_of(*choices: str) -> Callable[[object], str]:
+    """Return what reads one of these texts."""
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(" or ".join(repr(choice) for choice in choices))
+        return value
+
+    return parse
+
+
+def _number(value: Any) -> float:
+    """A number, or nan for what is none."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (OverflowError, TypeError, ValueError):
+        return math.nan
+
+
+def parse_fraction(most: float = 1.0) -> Callable[[object], float]:
+    """Return what reads a number from 0 to ``most``."""
+
+    def parse(value: object) -> float:
+        number = _number(value)
+        if not 0 <= number <= most:
+            raise ValueError(f"a number from 0 to {most:g}")
+        return number
+
+    return parse
+
+
+def parse_scales(value: object) -> tuple[float, ...]:
+    """One scale or several; as text, ``"0.5,1,2"``."""
+    parts = value.split(",") if isinstance(value, str) else value
+    numbers = tuple(map(_number, parts if isinstance(parts, list | tuple) else [parts]))
+    if not numbers or not all(0 < number <= MOST for number in numbers):
+        raise ValueError(f"numbers greater than 0 and at most {MOST}, such as [0.5, 1, 2] or 0.5,1,2")
+    return numbers
+
+
+def parse_formats(value: object) -> tuple[str, ...]:
+    """Names of Pillow's formats; as text, ``"EPS,SGI"``."""
+    wanted = "names of formats that Pillow reads, such as ['SGI', 'ICO'] or SGI,ICO"
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(name, str) for name in parts):
+        raise ValueError(wanted)
+    names = tuple(dict.fromkeys(name.strip().upper() for name in parts if name.strip()))
+    if names and not known().issuperset(names):
+        raise ValueError(wanted)
+    return names
+
+
+def parse_table(value: object) -> Mapping[str, Any]:
+    """A table of scalars; as text, ``"streams=2,allow_spinning=false"``, each value read as TOML where it can be."""
+    wanted = "a table of names and single values, as in streams = 2"
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(equals and name.strip() for name, equals, _ in pairs):
+            raise ValueError("of the form name=value,name=value")
+        value = {name.strip(): _scalar(text.strip()) for name, _, text in pairs}
+    if not isinstance(value, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in value.items()
+    ):
+        raise ValueError(wanted)
+    if not all(-(2**63) <= v < 2**63 for v in value.values() if isinstance(v, int)):
+        raise ValueError("a table of names and single values, its whole numbers of 64 bits")
+    return MappingProxyType(dict(value))
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):  # no TOML, a number of 5,000 digits, brackets in brackets
+        return text
+    return value if isinstance(value, bool | int | float) else text
