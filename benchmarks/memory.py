@@ -121,7 +121,7 @@ def line(label: str, row: dict[str, Any]) -> str:
 def main() -> None:
     from polyface.cli.choices import parse_backends
     from polyface.measure.rounds import machine
-    from polyface.settings.config import load_config
+    from polyface.settings.loading import load_config
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detectors", nargs="*", default=["retinaface-mobilenet025"], metavar="DETECTOR")

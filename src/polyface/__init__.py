@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.results import Detections as Detections
     from polyface.results import Face as Face
     from polyface.settings.config import Config as Config
-    from polyface.settings.config import load_config as load_config
+    from polyface.settings.loading import load_config as load_config
 
 _HOME = {
     "building": ("available_backends", "available_detectors", "create_detector"),
@@ -64,7 +64,8 @@ _HOME = {
     "plugins.hookspecs": ("hookimpl",),
     "plugins.manager": ("PluginManager",),
     "results": ("Detections", "Face"),
-    "settings.config": ("Config", "load_config"),
+    "settings.config": ("Config",),
+    "settings.loading": ("load_config",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

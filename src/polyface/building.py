@@ -40,7 +40,9 @@ from polyface.pipeline.stages import Network
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue
-from polyface.settings.config import Config, load_config, settings
+from polyface.settings.config import Config
+from polyface.settings.loading import load_config
+from polyface.settings.record import settings
 
 P = TypeVar("P")
 Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
@@ -344,7 +346,7 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
         ConfigError: the backend has no such option, or the value is wrong.
     """
     options = {option.name: option for option in backend.options}
-    known = {key.name for key in settings()}
+    known = {key.name for key in settings(Config)}
     for name, value in given.items():
         if name not in options:
             raise ConfigError(

@@ -15,7 +15,8 @@ from PIL import Image
 from polyface.cli import group
 from polyface.errors import PluginError
 from polyface.pipeline.detector import FaceDetector
-from polyface.settings.config import settings
+from polyface.settings.config import Config
+from polyface.settings.record import settings
 from polyface.storage.folders import LockedFolder
 
 # Where the images of `image` have their red square, and where they have nothing.
@@ -407,4 +408,4 @@ def test_every_option_has_a_help_text_and_every_setting_of_a_detector_is_one(pol
     command = group.get_command(click.Context(group), "evaluate").commands["widerface"]
     assert all(option.help and option.opts[0] in result.stdout for option in command.params)
     names = {option.name for option in command.params}
-    assert {key.name for key in settings()} - {"json", "timing"} <= names
+    assert {key.name for key in settings(Config)} - {"timing"} <= names

@@ -100,7 +100,7 @@ class TestNotes:
         assert result.stderr == "note: POLYFACE_HOUSE is no setting, and is passed over (environment)\n"
 
     def test_the_logger_is_left_as_it_was(self, polyface):
-        loggers = [logging.getLogger(name) for name in ("polyface", "polyface.settings.config")]
+        loggers = [logging.getLogger(name) for name in ("polyface", "polyface.settings")]
         before = [(list(logger.handlers), logger.level) for logger in loggers]
         polyface("config", "--detector", "")
         assert [(logger.handlers, logger.level) for logger in loggers] == before

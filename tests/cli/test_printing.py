@@ -47,7 +47,7 @@ def test_json_is_utf8_on_every_console(names, encoding):
     assert result.returncode == 0
     assert [json.loads(line)["image"] for line in result.stdout.decode("utf-8").splitlines()] == NAMES
     shown = json.loads(run(encoding, "config", "--json", "--output", names[1]).stdout.decode("utf-8"))
-    assert shown["output"]["value"].endswith("日本.png")
+    assert shown["output"]["value"][0].endswith("日本.png")
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from polyface.cli import COMMANDS, group
-from polyface.settings.config import load_config, settings
+from polyface.settings.loading import RECORDS, load
+from polyface.settings.record import settings
 
 # Another value than the default, as Python has it and as it is typed.
 VALUES = {
@@ -42,10 +43,10 @@ VALUES = {
     "trim": (False, "false"),
     "backend_options": ({"threads": 2, "spin": False, "mode": "fast"}, "threads=2,spin=false,mode=fast"),
     "timing": (True, "true"),
-    "output": ("faces", "faces"),
+    "output": (["faces"], "faces"),
     "json": (True, "true"),
 }
-NAMES = [key.name for key in settings()]
+NAMES = [key.name for key in settings(*RECORDS)]
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,12 @@ def test_every_setting_has_a_value_here():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_setting_is_a_keyword(name):
     value = VALUES[name][0]
-    assert load_config(environ={}, **{name: value}).as_dict()[name] == value
+    [shown] = [
+        record.as_dict()[name]
+        for record in load(*RECORDS, environ={}, overrides={name: value})
+        if name in record.as_dict()
+    ]
+    assert shown == value
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,6 +90,11 @@ def test_a_setting_is_an_option(polyface, name):
     given = flags[value] if isinstance(value, bool) else [option, text]
     entry = shown(polyface("config", "--json", *given))[name]
     assert entry == {"value": value, "source": "option"}
+
+
+def test_the_option_of_the_output_may_be_given_several_times(polyface):
+    entry = shown(polyface("config", "--json", "--output", "a", "--output", "b", POLYFACE_OUTPUT="c"))["output"]
+    assert entry == {"value": ["a", "b"], "source": "option"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,8 +143,10 @@ def test_the_table_shows_every_setting_with_its_value_and_source(polyface):
     assert ["score_threshold", "the", "detector's", "default"] in rows
 
 
-@pytest.mark.parametrize(("name", "text"), [("infer_size", "480x640"), ("scales", "0.5,1,2")])
-def test_sizes_and_scales_are_shown_as_they_are_typed(polyface, name, text):
+@pytest.mark.parametrize(
+    ("name", "text"), [("infer_size", "480x640"), ("scales", "0.5,1,2"), ("formats", "SGI,ICO"), ("output", "out")]
+)
+def test_lists_are_shown_as_they_are_typed(polyface, name, text):
     rows = [line.split() for line in polyface("config", f"--{name.replace('_', '-')}", text).stdout.splitlines()]
     assert [name, text, "option"] in rows
 

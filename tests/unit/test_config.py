@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError
-from polyface.settings.config import CONTRADICTIONS, RESERVED, Config, load_config
-from polyface.settings.config import settings as known_settings
+from polyface.settings.config import CONTRADICTIONS, Config
+from polyface.settings.loading import RESERVED, load_config
+from polyface.settings.record import settings as known_settings
 
 # Text without surrogates, which no UTF-8 file can hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -53,13 +54,11 @@ VALUES = {
     "artifacts": texts,
     "timing": st.booleans(),
     "trim": st.booleans(),
-    "output": texts,
-    "json": st.booleans(),
 }
 PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
 PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
 # A file that is found anchors paths, and cannot set what guards against images.
-for name in ("artifacts", "output", "formats", "max_pixels"):
+for name in ("artifacts", "formats", "max_pixels"):
     del PLAIN[name]
 
 layers = st.fixed_dictionaries({}, optional=PLAIN)
@@ -97,7 +96,7 @@ def as_environment(table):
 
 
 def test_the_values_drawn_here_cover_every_setting():
-    assert set(VALUES) == {key.name for key in known_settings()}
+    assert set(VALUES) == {key.name for key in known_settings(Config)}
 
 
 # Four layers of all settings seldom agree.
@@ -166,19 +165,19 @@ class TestFiles:
             assert (config.pad_to, config.clip) == (16, False)
 
     def test_paths_in_a_file_are_meant_from_the_file(self, tmp_path):
-        (tmp_path / "polyface.toml").write_text('output = "out"\nweights = "nets/mine.pth"\nartifacts = "graphs"\n')
+        (tmp_path / "polyface.toml").write_text('weights = "nets/mine.pth"\nartifacts = "graphs"\n')
         inner = tmp_path / "inner"
         inner.mkdir()
         config = load_config(directory=inner, environ={})
-        assert (config.output, config.weights) == (str(tmp_path / "out"), str(tmp_path / "nets" / "mine.pth"))
+        assert config.weights == str(tmp_path / "nets" / "mine.pth")
         assert config.artifacts == str(tmp_path / "graphs")
 
     def test_names_absolute_paths_and_keywords_stay_as_they_are(self, tmp_path):
         path = tmp_path / "polyface.toml"
-        path.write_text('output = "/out"\nweights = "wider"\n')
+        path.write_text('artifacts = "/graphs"\nweights = "wider"\n')
         config = load_config(path, environ={})
-        assert (config.output, config.weights) == ("/out", "wider")
-        assert load_config(path, environ={}, output="here").output == "here"
+        assert (config.artifacts, config.weights) == ("/graphs", "wider")
+        assert load_config(path, environ={}, artifacts="here").artifacts == "here"
 
     def test_a_home_folder_in_a_file_is_expanded(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path / "me"))
@@ -397,8 +396,8 @@ def test_a_file_may_begin_with_a_byte_order_mark_and_a_tool_may_be_no_table(tmp_
 
 
 def test_a_home_of_nobody_is_no_path(tmp_path):
-    (tmp_path / "polyface.toml").write_text('output = "~no-such-user/out"\n')
-    with pytest.raises(ConfigError, match="'~no-such-user/out' is no path"):
+    (tmp_path / "polyface.toml").write_text('artifacts = "~no-such-user/graphs"\n')
+    with pytest.raises(ConfigError, match="'~no-such-user/graphs' is no path"):
         load_config(environ={}, directory=tmp_path)
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from polyface.errors import ArtifactError, ConfigError, Reason
 from polyface.graphs.artifacts import MANIFEST, ArtifactKey, ArtifactStore
-from polyface.settings.config import Config, load_config
+from polyface.settings.config import Config
+from polyface.settings.loading import load_config
 
 SETTINGS = b"""# polyface.toml
 detector = "toy"

@@ -10,8 +10,9 @@ import stat
 import pytest
 
 from polyface.errors import ConfigError
-from polyface.settings.config import Config, load_config
+from polyface.settings.config import Config
 from polyface.settings.files import DEEPEST_KEY, LARGEST_FILE
+from polyface.settings.loading import load_config
 
 ME, EVE = 1000, 54321
 
@@ -43,7 +44,7 @@ def load(tmp_path, caplog):
 
     def run(folder=tmp_path, environ=None, **overrides):
         caplog.clear()
-        with caplog.at_level(logging.INFO, "polyface.settings.config"):
+        with caplog.at_level(logging.INFO, "polyface.settings"):
             config = load_config(directory=folder, environ=environ or {}, **overrides)
         run.said = [(record.levelname, record.getMessage()) for record in caplog.records]
         return config
@@ -78,9 +79,9 @@ class TestWhoseFilesTakePart:
 
     def test_a_named_file_counts_whoever_owns_it(self, tmp_path, owners):
         path = tmp_path / "polyface.toml"
-        path.write_text("pad_to = 64\noutput = '/elsewhere'\n")
+        path.write_text("pad_to = 64\nartifacts = '/elsewhere'\n")
         owners(path, EVE)
-        assert load_config(path, environ={}).output == "/elsewhere"
+        assert load_config(path, environ={}).artifacts == "/elsewhere"
         assert load_config(directory=tmp_path, environ={"POLYFACE_CONFIG": str(path)}).pad_to == 64
 
     def test_a_named_project_without_our_section_is_refused(self, tmp_path):
@@ -153,7 +154,7 @@ class TestWhoseFilesTakePart:
 
 class TestWhereTheyMayLead:
     @pytest.mark.parametrize(
-        "line", ["artifacts = '/graphs'", "output = '../out'", "weights = '~/mine.pth'", "output = 'link/out'"]
+        "line", ["artifacts = '/graphs'", "artifacts = '../out'", "weights = '~/mine.pth'", "artifacts = 'link/out'"]
     )
     @pytest.mark.parametrize("name", ["polyface.toml", "pyproject.toml"])
     def test_paths_that_leave_the_files_folder_are_refused_with_the_remedy(self, tmp_path, line, name):
@@ -186,16 +187,16 @@ class TestWhereTheyMayLead:
 
     def test_a_link_in_a_circle_is_refused(self, tmp_path):
         (tmp_path / "a").symlink_to(tmp_path / "a")
-        (tmp_path / "polyface.toml").write_text("output = 'a/out'\n")
-        with pytest.raises(ConfigError, match="output must lie below"):
+        (tmp_path / "polyface.toml").write_text("artifacts = 'a/out'\n")
+        with pytest.raises(ConfigError, match="artifacts must lie below"):
             load_config(directory=tmp_path, environ={})
 
     def test_paths_below_the_folder_are_taken_and_told(self, tmp_path, load):
         path = tmp_path / "polyface.toml"
-        path.write_text("artifacts = 'graphs'\noutput = '.'\nweights = 'nets/a.pth'\npad_to = 8\n")
+        path.write_text("artifacts = 'graphs'\nweights = 'nets/a.pth'\npad_to = 8\n")
         config = load()
         assert config.artifacts == str(tmp_path / "graphs")
-        assert load.said == [("INFO", f"settings from {path}: artifacts, output, weights, pad_to")]
+        assert load.said == [("INFO", f"settings from {path}: artifacts, weights, pad_to")]
 
     def test_a_name_of_weights_is_no_path(self, tmp_path, load):
         (tmp_path / "polyface.toml").write_text("weights = 'wider'\n")

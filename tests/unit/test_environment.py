@@ -7,8 +7,9 @@ import logging
 import pytest
 
 from polyface.errors import ConfigError
-from polyface.settings.config import Config, load_config
+from polyface.settings.config import Config
 from polyface.settings.environment import read_flag
+from polyface.settings.loading import load_config
 
 
 @pytest.fixture

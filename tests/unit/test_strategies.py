@@ -29,7 +29,8 @@ from polyface.pipeline.views import EDGE, NetworkView, View, crop, make_views, t
 from polyface.plugins.protocols import Candidates
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 from polyface.results import Detections
-from polyface.settings.config import Config, load_config
+from polyface.settings.config import Config
+from polyface.settings.loading import load_config
 
 NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 

@@ -110,7 +110,7 @@ def _notes() -> Iterator[None]:
                 said.add(text)
                 say(f"note: {text}", err=True)
 
-    logger, settings = logging.getLogger("polyface"), logging.getLogger("polyface.settings.config")
+    logger, settings = logging.getLogger("polyface"), logging.getLogger("polyface.settings")
     handler, level = Notes(), settings.level
     logger.addHandler(handler)
     settings.setLevel(logging.INFO)

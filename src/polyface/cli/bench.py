@@ -16,8 +16,10 @@ from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, say
 from polyface.errors import ConfigError, quoted
-from polyface.settings.config import Config, load_config, one_view, settings
+from polyface.settings.config import Config, one_view
+from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
+from polyface.settings.record import settings
 
 if TYPE_CHECKING:
     from polyface.measure.bench import Benchmark, Row
@@ -130,7 +132,7 @@ def _choices(
 
 def _listed(option: str, text: str, setting: str) -> list[Any]:
     """What is between the commas, read as a setting is."""
-    read = next(key.metadata["read"] for key in settings() if key.name == setting)
+    read = next(key.metadata["parse"] for key in settings(Config) if key.name == setting)
     try:
         return [read(part) for part in dict.fromkeys(text.split(","))]
     except ValueError as error:

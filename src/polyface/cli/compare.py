@@ -18,7 +18,8 @@ from polyface.cli.output import Command
 from polyface.cli.progress import note_left_out, quiet_pillow, report_progress
 from polyface.cli.tables import print_json, print_table, say
 from polyface.errors import ConfigError, quoted
-from polyface.settings.config import Config, load_config, one_view
+from polyface.settings.config import Config, one_view
+from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:

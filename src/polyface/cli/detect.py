@@ -12,7 +12,7 @@ from polyface.cli.options import SOURCE, config_options, pass_plugins
 from polyface.cli.output import Command, echo
 from polyface.cli.progress import note_left_out, quiet_pillow, report_progress
 from polyface.cli.tables import print_table, say
-from polyface.settings.config import load_config
+from polyface.settings.loading import load_job
 from polyface.storage.files import json_bytes
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def command(
     from polyface.jobs.run import Tally, run
     from polyface.plugins.protocols import Search
 
-    config = load_config(config_file, source=SOURCE, **overrides)
-    outputs = parse_outputs([config.output] if config.output else [], plugins)
+    config, job = load_job(config_file, source=SOURCE, **overrides)
+    outputs = parse_outputs(job.output, plugins)
     folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
     items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders))
     tally = Tally(items.count())
@@ -64,7 +64,7 @@ def command(
         stack.enter_context(quiet_pillow())
         detector = stack.enter_context(create_detector(config=config, plugins=plugins))
         writers = [(output.given, stack.enter_context(output.open())) for output in outputs]
-        progress = stack.enter_context(report_progress(tally.total, as_json=config.json))
+        progress = stack.enter_context(report_progress(tally.total, as_json=job.json))
 
         def report(result: Result) -> None:
             progress(result)
@@ -74,7 +74,7 @@ def command(
                     f"{result.name}: note: a limit cut the faces at {count}; there were more over the threshold",
                     err=True,
                 )
-            if config.json:
+            if job.json:
                 echo(json_bytes(result.to_dict()))
             if len(rows) < ROWS:
                 rows.append((result.name, "failed" if result.error else str(len(result.faces))))
@@ -85,7 +85,7 @@ def command(
         except KeyboardInterrupt:
             say(f"interrupted after {tally.progress}; what was written is whole", err=True)
             ctx.exit(130)
-    _report(tally, rows, time.perf_counter() - started, detector, err=config.json)
+    _report(tally, rows, time.perf_counter() - started, detector, err=job.json)
     note_left_out(items.left_out)
     ctx.exit(1 if tally.failed else 0)
 

@@ -14,8 +14,10 @@ from polyface.cli.progress import one_line, quiet_pillow, report_progress
 from polyface.cli.tables import print_json, print_table, say
 from polyface.errors import ConfigError
 from polyface.graphs.weights import select_weights
-from polyface.settings.config import Config, load_config, settings
+from polyface.settings.config import Config
+from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
+from polyface.settings.record import settings
 
 if TYPE_CHECKING:
     from polyface.measure.evaluate import Evaluation, Run
@@ -28,8 +30,6 @@ PROTOCOL = "widerface-original"
 """The preset whose score threshold is taken where none is set."""
 
 OUTPUT = "widerface-results"
-OTHERS = ("timing", "output", "json")
-"""Settings that have no part in an evaluation."""
 
 
 @click.group("evaluate", short_help="Measure average precision on a data set.")
@@ -48,7 +48,7 @@ def command() -> None:
 @click.option("--predictions", metavar="DIR", help="Evaluate these files, EVENT/IMAGE.txt, and run no detector.")
 @click.option("--output", metavar="DIR", help=f"Folder for the predictions and the curve; default: {OUTPUT}.")
 @click.option("--plot", metavar="FILE", help="Precision-recall image; default: precision_recall.png in --output.")
-@config_options([key.name for key in settings() if key.name not in OTHERS])
+@config_options([key.name for key in settings(Config) if key.name != "timing"])
 @json_option
 @click.pass_context
 @pass_plugins

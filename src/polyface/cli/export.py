@@ -10,7 +10,7 @@ import click
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table, say
-from polyface.settings.config import load_config
+from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:

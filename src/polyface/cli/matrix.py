@@ -12,7 +12,8 @@ from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
 from polyface.plugins.manager import PluginManager
-from polyface.settings.config import Config, load_config
+from polyface.settings.config import Config
+from polyface.settings.loading import load_config
 
 
 @frozen(kw_only=True)

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from polyface.settings.config import settings
+from polyface.settings.loading import RECORDS
+from polyface.settings.record import settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,7 +23,7 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
 
     def add(function: F) -> F:
         function = click.option("--config", "config_file", metavar="FILE", help="Configuration file to read.")(function)
-        for key in reversed(settings()):
+        for key in reversed(settings(*RECORDS)):
             if wanted is not None and key.name not in wanted:
                 continue
             flag = f"--{key.name.replace('_', '-')}"
@@ -31,7 +32,14 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
                     f"{flag}/--no-{flag[2:]}", key.name, is_flag=True, default=None, help=key.metadata["help"]
                 )
             else:
-                option = click.option(flag, key.name, metavar=key.metadata["wanted"], help=key.metadata["help"])
+                option = click.option(
+                    flag,
+                    key.name,
+                    metavar=key.metadata["wanted"],
+                    help=key.metadata["help"],
+                    multiple=key.metadata["repeat"],
+                    callback=lambda _ctx, _parameter, value: None if value == () else value,
+                )
             function = option(function)
         return function
 

@@ -16,7 +16,7 @@ from polyface.cli.output import Command
 from polyface.cli.progress import quiet_pillow, report_progress
 from polyface.cli.tables import print_json, say
 from polyface.errors import ConfigError
-from polyface.settings.config import load_config
+from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from polyface.measure.widerface import Curve, Truth, precision_recall
 if TYPE_CHECKING:
     from polyface.pipeline.detector import FaceDetector
 
-WITHOUT_EFFECT = ("artifacts", "batch_size", "threads", "timing", "output", "json")
+WITHOUT_EFFECT = ("artifacts", "batch_size", "threads", "timing")
 """Settings that move no box and no score."""
 
 

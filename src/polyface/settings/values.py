@@ -1,6 +1,6 @@
-"""What a setting may be: each function returns the value in its own type, from Python, from TOML, or as it is typed.
+"""Kinds of values: each takes what Python or TOML has, or what was typed, and returns the value in its own type.
 
-What it cannot be is a :class:`ValueError` that says what is wanted.
+What is no such value is a :class:`ValueError` that says what is wanted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from polyface.machine.formats import known
 from polyface.settings.environment import FALSE, TRUE
 
-MOST = 65_536
+LARGEST_COUNT = 65_536
 """No setting that counts pixels of a side or images, or scales them, may be more: an input of that side fills any
 memory."""
 
 
-def parse_text(value: object) -> str:
+def text(value: object) -> str:
     """A text, or a path as one."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -31,7 +31,15 @@ def parse_text(value: object) -> str:
     return value
 
 
-def parse_flag(value: object) -> bool:
+def texts(value: object) -> tuple[str, ...]:
+    """One text or path, or several; as it is typed, one, since a path may hold whatever would part them."""
+    try:
+        return tuple(map(text, value if isinstance(value, list | tuple) else [value]))
+    except ValueError:
+        raise ValueError("text that is not empty, or a list of such texts") from None
+
+
+def flag(value: object) -> bool:
     """A flag; as text, ``"yes"`` and what else :mod:`polyface.settings.environment` has."""
     if isinstance(value, str) and value.lower() in (*TRUE, *FALSE):
         return value.lower() in TRUE
@@ -40,13 +48,13 @@ def parse_flag(value: object) -> bool:
     return value
 
 
-def parse_whole(least: int, most: int) -> Callable[[Any], int]:
+def whole(least: int, most: int) -> Callable[[Any], int]:
     """Return what reads a whole number from ``least`` to ``most``."""
 
     def parse(value: Any) -> int:
-        text = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value)
+        typed = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value)
         try:
-            number = None if isinstance(value, bool) else operator.index(int(value) if text else value)
+            number = None if isinstance(value, bool) else operator.index(int(value) if typed else value)
         except TypeError:
             number = None
         if number is None or not least <= number <= most:
@@ -56,18 +64,21 @@ def parse_whole(least: int, most: int) -> Callable[[Any], int]:
     return parse
 
 
-def parse_size(value: object) -> tuple[int, int]:
+count = whole(1, LARGEST_COUNT)
+
+
+def size(value: object) -> tuple[int, int]:
     """A height and a width; as text, ``"480x640"``."""
-    wanted = f"a height and a width from 1 to {MOST}, such as [480, 640] or 480x640"
+    wanted = f"a height and a width from 1 to {LARGEST_COUNT}, such as [480, 640] or 480x640"
     if isinstance(value, str):
         value = [int(side) if re.fullmatch(r"\s*\d{1,9}\s*", side) else 0 for side in value.lower().split("x")]
     sides = value if isinstance(value, list | tuple) else ()
-    if [type(side) is int and 1 <= side <= MOST for side in sides] != [True, True]:
+    if [type(side) is int and 1 <= side <= LARGEST_COUNT for side in sides] != [True, True]:
         raise ValueError(wanted)
     return sides[0], sides[1]
 
 
-def parse_one_of(*choices: str) -> Callable[[object], str]:
+def one_of(*choices: str) -> Callable[[object], str]:
     """Return what reads one of these texts."""
 
     def parse(value: object) -> str:
@@ -86,7 +97,7 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def parse_fraction(most: float = 1.0) -> Callable[[object], float]:
+def fraction(most: float = 1.0) -> Callable[[object], float]:
     """Return what reads a number from 0 to ``most``."""
 
     def parse(value: object) -> float:
@@ -98,16 +109,16 @@ def parse_fraction(most: float = 1.0) -> Callable[[object], float]:
     return parse
 
 
-def parse_scales(value: object) -> tuple[float, ...]:
+def scales(value: object) -> tuple[float, ...]:
     """One scale or several; as text, ``"0.5,1,2"``."""
     parts = value.split(",") if isinstance(value, str) else value
     numbers = tuple(map(_number, parts if isinstance(parts, list | tuple) else [parts]))
-    if not numbers or not all(0 < number <= MOST for number in numbers):
-        raise ValueError(f"numbers greater than 0 and at most {MOST}, such as [0.5, 1, 2] or 0.5,1,2")
+    if not numbers or not all(0 < number <= LARGEST_COUNT for number in numbers):
+        raise ValueError(f"numbers greater than 0 and at most {LARGEST_COUNT}, such as [0.5, 1, 2] or 0.5,1,2")
     return numbers
 
 
-def parse_formats(value: object) -> tuple[str, ...]:
+def formats(value: object) -> tuple[str, ...]:
     """Names of Pillow's formats; as text, ``"EPS,SGI"``."""
     wanted = "names of formats that Pillow reads, such as ['SGI', 'ICO'] or SGI,ICO"
     parts = value.split(",") if isinstance(value, str) else value
@@ -119,7 +130,7 @@ def parse_formats(value: object) -> tuple[str, ...]:
     return names
 
 
-def parse_table(value: object) -> Mapping[str, Any]:
+def table(value: object) -> Mapping[str, Any]:
     """A table of scalars; as text, ``"streams=2,allow_spinning=false"``, each value read as TOML where it can be."""
     wanted = "a table of names and single values, as in streams = 2"
     if isinstance(value, str):

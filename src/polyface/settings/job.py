@@ -1,0 +1,31 @@
+"""The settings of a job: what becomes of the results. A detector has no part in them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from attrs import frozen
+
+from polyface.settings import values
+from polyface.settings.record import Record, setting
+
+
+@frozen(kw_only=True)
+class Job(Record):
+    """The settings of a job, such as ``polyface detect``, checked.
+
+    Args:
+        output: where it writes.
+        json: it prints JSON to standard output.
+        sources: where each value that is not a default came from.
+
+    Raises:
+        ConfigError: a value is of the wrong type.
+    """
+
+    owner: ClassVar[str] = "a job, such as polyface detect"
+
+    output: tuple[str, ...] = setting(
+        (), values.texts, "DIR", "Folder for the drawn images and faces.jsonl.", is_path=bool, repeat=True
+    )
+    json: bool = setting(False, values.flag, "", "Write JSON to standard output, and nothing else there.")

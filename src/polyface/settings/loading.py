@@ -1,0 +1,188 @@
+"""Where settings come from: which source is stronger, and what a file that was merely found may set.
+
+From weakest to strongest: the records' own defaults, ``polyface.toml``, ``[tool.polyface]`` in ``pyproject.toml``,
+``POLYFACE_*`` in the environment, keywords and command-line options. What there is to set is read off the records. All
+share these sources: whoever loads one record passes over what belongs to the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from polyface.errors import ConfigError, nearest, quoted, shortened
+from polyface.settings.config import Config
+from polyface.settings.environment import is_foreign
+from polyface.settings.files import Source, find_sources, read_named
+from polyface.settings.job import Job
+from polyface.settings.paths import expand_user
+from polyface.settings.record import Record, check_names, settings
+
+LOG = logging.getLogger("polyface.settings")
+"""Says as a warning what is left out, and as information which files take part; the command line prints both."""
+
+RECORDS = (Config, Job)
+"""Every record of settings, in the order in which they are shown."""
+
+RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED", "STRICT_PLUGINS")
+"""``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data; OFFLINE
+forbids to fetch."""
+
+NEAR = 0.8
+"""From this likeness on (of :mod:`difflib`), an unknown variable is taken for a slip in the name of a known one."""
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    source: str = "keyword",
+    **overrides: Any,
+) -> Config:
+    """Merge files, environment and keywords into one :class:`Config`.
+
+    A file that is named, by ``path`` or ``POLYFACE_CONFIG``, is read as it is. One that is found takes part only if it
+    and its folder belong to the user who runs this, or to root, and not everyone may write to them; the search goes
+    into no other folder. What it names (``artifacts``, ``weights`` as a path) must lie below its own folder, links
+    resolved, and ``formats`` and ``max_pixels`` it cannot set. The settings of a job, such as ``output``, are passed
+    over.
+
+    The logger ``polyface.settings`` says as a warning what is left out, and as information when a file that was found
+    lies above the current folder, names files, or sets what bounds memory; the command line prints both.
+
+    Args:
+        path: the file to read; without it ``POLYFACE_CONFIG``, or the ``polyface.toml`` and ``pyproject.toml`` of the
+            nearest folder that has settings, from ``directory`` upwards.
+        environ: the environment; ``os.environ`` by default.
+        directory: where the search starts; the current folder by default.
+        source: what to call the overrides when one is wrong.
+        **overrides: the strongest values; ``None`` leaves a setting to the weaker sources.
+
+    Raises:
+        ConfigError: a file cannot be read, a key is unknown, or a value is wrong; says where it stands.
+    """
+    config: Config
+    (config,) = load(Config, path=path, environ=environ, directory=directory, source=source, overrides=overrides)
+    return config
+
+
+def load_job(
+    path: str | os.PathLike[str] | None = None, *, source: str = "keyword", **overrides: Any
+) -> tuple[Config, Job]:
+    """Return the settings of a job and those of its detector; the arguments are those of :func:`load_config`.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    config, job = load(Config, Job, path=path, source=source, overrides=overrides)
+    return config, job
+
+
+def load(
+    *records: type[Record],
+    path: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    source: str = "keyword",
+    overrides: Mapping[str, Any],
+) -> tuple[Any, ...]:
+    """Return one of each of these records; the arguments are those of :func:`load_config`.
+
+    Raises:
+        ConfigError: as :func:`load_config`; also where an override is a setting of another record.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = path if path is not None else environ.get("POLYFACE_CONFIG") or None
+    keys = {key.name: key for key in settings(*records)}
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    for file in read_named(Path(chosen)) if chosen is not None else find_sources(directory, environ, LOG.warning):
+        check_names(file.table, RECORDS, (), file.origin)
+        layers.append((file.origin, _from_file(file, keys)))
+    layers += [(f"environment {name}", {key: text}) for name, key, text in _from_environment(environ) if key in keys]
+    check_names(overrides, records, RECORDS, source)
+    layers.append((source, {name: value for name, value in overrides.items() if value is not None}))
+    values = {name: (value, origin) for origin, layer in layers for name, value in layer.items()}
+    made = []
+    for record in records:
+        own = {key.name: values[key.name] for key in settings(record) if key.name in values}
+        sources = {name: origin for name, (_, origin) in own.items()}
+        made.append(record(**{name: value for name, (value, _) in own.items()}, sources=sources))
+    return tuple(made)
+
+
+def _from_file(file: Source, keys: Mapping[str, attrs.Attribute[Any]]) -> dict[str, Any]:
+    """The settings of a file, its paths anchored to its folder; those of a file that was found lead nowhere else."""
+    table = {name: _anchor(keys[name], value, file.folder) for name, value in file.table.items() if name in keys}
+    if file.found:
+        named = [(name, path) for name, value in table.items() for path in _paths(keys[name], value)]
+        for name, path in named:
+            _check_inside(name, path, file)
+        for name, value in table.items():
+            if value and (why := keys[name].metadata["guard"]):
+                raise _refused(f"{name} cannot be set by a file that was found", [why], file)
+        if table and (file.above or named or any(keys[name].metadata["costs"] for name in table)):
+            LOG.info("settings from %s: %s", file.origin, ", ".join(table))
+    return table
+
+
+def _paths(key: attrs.Attribute[Any], value: Any) -> list[str]:
+    """What of a value names a file or folder."""
+    is_path = key.metadata["is_path"]
+    parts = value if isinstance(value, list) else [value]
+    return [part for part in parts if is_path and isinstance(part, str) and is_path(part)]
+
+
+def _anchor(key: attrs.Attribute[Any], value: Any, folder: Path) -> Any:
+    """Paths in a file are meant from where the file lies."""
+    named = _paths(key, value)
+    if isinstance(value, list):
+        return [str(folder / expand_user(part)) if part in named else part for part in value]
+    return str(folder / expand_user(value)) if named else value
+
+
+def _check_inside(name: str, path: str, file: Source) -> None:
+    """Refuse what leads out of the folder of a file that was found: it may be a clone of a stranger's."""
+    try:
+        real = Path(path).resolve()
+        if real.is_relative_to(file.folder.resolve()):
+            return
+        why = f"it leads to {real}"
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
+        why = str(error)
+    what = f"{name} must lie below the folder of the file that sets it, not {quoted(path)}"
+    raise _refused(what, [why, "the file was found, not named, and may be a stranger's"], file)
+
+
+def _refused(what: str, why: Sequence[str], file: Source) -> ConfigError:
+    named = shlex.quote(str(file.path))
+    fix = f"if it is yours: --config {named}, or POLYFACE_CONFIG={named}"
+    return ConfigError(f"{what} ({file.origin}).", why=why, fix=fix)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Each variable that is a setting of some record, the setting's name, and its text."""
+    ours = [key.name.upper() for key in settings(*RECORDS)]
+    names = [*ours, *RESERVED]
+    for variable, text in environ.items():
+        name = variable.removeprefix("POLYFACE_")
+        if name == variable or name in RESERVED or not text:
+            continue
+        if name in ours:
+            yield variable, name.lower(), text
+        elif is_foreign(name, text):
+            continue
+        elif len(name) < 100 and difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR):
+            raise ConfigError(
+                f"There is no setting {variable} (environment){nearest(name.upper(), names, prefix='POLYFACE_')}",
+                why=["an unknown variable is passed over, but this is nearly one that is known"],
+            )
+        else:
+            LOG.warning("%s is no setting, and is passed over (environment)", shortened(variable, 100))

@@ -1,0 +1,109 @@
+"""Records of settings: each field that :func:`setting` makes is a key of files, a variable, a keyword and an option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import attrs
+from attrs import field, frozen
+
+from polyface.errors import ConfigError, nearest, quoted
+
+
+def setting(
+    default: Any,
+    parse: Callable[[Any], Any],
+    wanted: str,
+    help_text: str,
+    *,
+    is_path: Callable[[str], bool] | None = None,
+    guard: str = "",
+    costs: bool = False,
+    repeat: bool = False,
+) -> Any:
+    """Return a field that is a setting.
+
+    Args:
+        default: its value where nobody sets it; ``None`` is not parsed.
+        parse: one of :mod:`polyface.settings.values`.
+        wanted: what to write behind the option; empty for a flag.
+        help_text: the option's line of help.
+        is_path: says which texts name a file or folder; in a file of settings these are meant from where it lies.
+        guard: why no file that was merely found may set it.
+        costs: a file that sets it may lift the bound on the memory of a run.
+        repeat: the option may be given several times.
+    """
+    about = {"parse": parse, "wanted": wanted, "help": help_text}
+    return field(
+        default=default, metadata={**about, "is_path": is_path, "guard": guard, "costs": costs, "repeat": repeat}
+    )
+
+
+@frozen(kw_only=True)
+class Record:
+    """Settings that belong together, checked.
+
+    Args:
+        sources: where each value that is not a default came from.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range.
+    """
+
+    owner: ClassVar[str]
+    """Whose settings they are, for messages."""
+
+    sources: Mapping[str, str] = field(factory=dict, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        for key in settings(type(self)):
+            value = getattr(self, key.name)
+            if value is not None or key.default is not None:
+                origin = self.sources.get(key.name, "keyword")
+                try:
+                    object.__setattr__(self, key.name, key.metadata["parse"](value))
+                except ValueError as error:
+                    raise ConfigError(f"{key.name} must be {error}, not {quoted(value)} ({origin}).") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (type(self), self.as_dict(), dict(self.sources))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings by name, as plain values: a record that is made of them is equal."""
+        return {key.name: _as_json(getattr(self, key.name)) for key in settings(type(self))}
+
+
+def settings(*records: type[Record]) -> tuple[attrs.Attribute[Any], ...]:
+    """Return the settings of records, as attrs describes them; ``metadata`` holds what :func:`setting` took."""
+    return tuple(key for record in records for key in attrs.fields(record) if "parse" in key.metadata)
+
+
+def check_names(names: Iterable[str], own: Iterable[type[Record]], others: Iterable[type[Record]], origin: str) -> None:
+    """Refuse what is no setting of ``own``; of one of ``others``, say whose it is.
+
+    Raises:
+        ConfigError: there is no such setting, or it is that of another record.
+    """
+    known = [key.name for key in settings(*own)]
+    for name in names:
+        if name in known:
+            continue
+        for other in others:
+            if name in [key.name for key in settings(other)]:
+                whose = " or ".join(record.owner for record in own)
+                raise ConfigError(
+                    f"{name} belongs to {other.owner}, not to {whose} ({origin}).", fix=f"leave {name} out"
+                )
+        why = [f"the settings: {', '.join(known)}"]
+        raise ConfigError(f"There is no setting {quoted(name)} ({origin}){nearest(name, known) or '.'}", why=why)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _unpickle(record: type[Record], values: dict[str, Any], sources: dict[str, str]) -> Record:
+    return record(**values, sources=sources)
