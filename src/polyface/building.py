@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, Unpack, cast
 
 from attrs import frozen
 
@@ -41,6 +41,7 @@ from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue
 from polyface.settings.config import Config
+from polyface.settings.keywords import AllSettings, Settings
 from polyface.settings.loading import load_config
 from polyface.settings.record import settings
 
@@ -123,7 +124,7 @@ def create_detector(
     *,
     config: Config | str | Path | None = None,
     plugins: PluginManager | None = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> FaceDetector:
     """Build a detector by name.
 
@@ -141,9 +142,10 @@ def create_detector(
         BackendUnavailableError: the device or precision cannot be had here.
         WeightsError: the weights are missing or damaged.
     """
+    given = cast("AllSettings", settings)
     if detector is not None:
-        settings["detector"] = detector
-    whole = config.replace(**settings) if isinstance(config, Config) else load_config(config, **settings)
+        given["detector"] = detector
+    whole = config.replace(**given) if isinstance(config, Config) else load_config(config, **given)
     return build(whole, installed_plugins() if plugins is None else plugins)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import attrs
 from attrs import frozen
@@ -12,6 +12,7 @@ from attrs import frozen
 from polyface.errors import ConfigError
 from polyface.settings import values
 from polyface.settings.job import Job
+from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import is_path
 from polyface.settings.record import Record, check_names, setting
 
@@ -180,7 +181,7 @@ class Config(Record):
     def _given(self, name: str) -> bool:
         return bool(getattr(self, name) != getattr(attrs.fields(Config), name).default)
 
-    def replace(self, **changes: Any) -> Config:
+    def replace(self, **changes: Unpack[AllSettings]) -> Config:
         """Return a copy with these settings changed.
 
         Raises:

@@ -13,7 +13,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import attrs
 
@@ -22,6 +22,7 @@ from polyface.settings.config import Config
 from polyface.settings.environment import is_foreign
 from polyface.settings.files import Source, find_sources, read_named
 from polyface.settings.job import Job
+from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import expand_user
 from polyface.settings.record import Record, check_names, settings
 
@@ -45,7 +46,7 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
     source: str = "keyword",
-    **overrides: Any,
+    **overrides: Unpack[AllSettings],
 ) -> Config:
     """Merge files, environment and keywords into one :class:`Config`.
 

@@ -49,7 +49,7 @@ class TensorRTRetinaFace:
         self.input_imshape = tuple(input_imshape)
         self.face_detector = polyface.create_detector(
             NAMES["RetinaNetResNet50"],
-            infer_size=tuple(inference_imshape),
+            infer_size=inference_imshape,
             fit="stretch",
             clip=True,
             score_threshold=confidence_threshold,
