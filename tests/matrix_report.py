@@ -60,7 +60,7 @@ class CellRecord:
         reason: why it was refused, or why there is nothing to measure it against.
         against: what it was measured against; what follows is ``None`` without that.
         heads: the largest difference of a raw head, relative as in :class:`polyface.measure.tolerances.Tolerance`.
-        mean: the largest mean over a raw head, likewise.
+        mean: the largest mean over a raw head, relative as ``heads`` is.
         pixels: the largest difference of a box's edge or a landmark, in pixels.
         score: the largest difference of scores.
         faces: how many faces or anchors were compared so, as text.

@@ -243,7 +243,7 @@ class Result:
     Args:
         name: of the item.
         width: of the image as shown, in pixels; ``None`` where it could not be read.
-        height: likewise.
+        height: of the image as shown, in pixels; ``None`` where it could not be read.
         faces: what was found; none where there is an error.
         error: why the image could not be examined; ``None`` where it was.
         timing: the seconds of each stage, where they were measured.

@@ -30,9 +30,12 @@ class Placement:
     """How an image lies in the network's input: scaled to ``width`` by ``height``, at the top left of the padding.
 
     Args:
-        image_width: of the image, in pixels; ``image_height`` likewise.
-        width: of the image after scaling; ``height`` likewise.
-        net_width: of the network's input, padding included; ``net_height`` likewise.
+        image_width: of the image, in pixels.
+        image_height: of the image, in pixels.
+        width: of the image after scaling, in pixels.
+        height: of the image after scaling, in pixels.
+        net_width: of the network's input, padding included, in pixels.
+        net_height: of the network's input, padding included, in pixels.
     """
 
     image_width: int

@@ -70,10 +70,11 @@ class FaceDifference:
         matched: how many pairs there are.
         near: how many faces without a partner lie near a threshold, on both sides together.
         unmatched: how many have no such excuse.
-        iou: the least overlap of a pair, and ``mean_iou`` the mean; 1 without pairs.
-        score: the largest difference of a pair's scores; 0 without pairs, as the next two.
-        box: of an edge, in pixels.
-        landmark: of a landmark's x or y, in pixels.
+        iou: the least overlap of a pair; 1 without pairs.
+        mean_iou: the mean overlap of the pairs; 1 without pairs.
+        score: the largest difference of a pair's scores; 0 without pairs.
+        box: the largest difference of an edge, in pixels; 0 without pairs.
+        landmark: the largest difference of a landmark's x or y, in pixels; 0 without pairs.
     """
 
     expected: int
@@ -146,8 +147,9 @@ def overlaps(boxes: FloatArray, others: FloatArray, reach: float = 0.0) -> Float
     """Return the IoU of each of ``boxes (N, 4)`` with each of ``others (M, 4)``, xyxy, as ``(N, M)`` float64.
 
     Args:
-        boxes: in pixels; areas are those of continuous coordinates, as in :func:`polyface.pipeline.nms.nms`.
-        others: likewise.
+        boxes: ``(N, 4)``, in pixels; areas are those of continuous coordinates, as in
+            :func:`polyface.pipeline.nms.nms`.
+        others: ``(M, 4)``, in pixels.
         reach: what the IoU could be if each edge lay this much further out, in pixels: sides that the two share grow by
             twice this, and their own areas stay. An upper bound for edges that are uncertain by so much.
     """
@@ -167,7 +169,7 @@ def match(expected: FloatArray, actual: FloatArray) -> list[tuple[int, int]]:
 
     Args:
         expected: ``(N, 4)``, xyxy, in pixels.
-        actual: ``(M, 4)`` likewise.
+        actual: ``(M, 4)``, xyxy, in pixels.
     """
     iou = overlaps(expected, actual)
     pairs: list[tuple[int, int]] = []

@@ -14,8 +14,8 @@ class Tolerance:
     Args:
         heads: of a number of a raw head, relative to the largest magnitude of that head, or to 1 if that is less:
             RetinaFace's reach 10, DSFD's 260, and rounding grows with them.
-        mean: of the mean over a raw head, relative likewise; any by default. In half precision the largest of 100,000
-            differences says little, and their mean much.
+        mean: of the mean over a raw head, relative as ``heads`` is; any by default. In half precision the
+            largest of 100,000 differences says little, and their mean much.
         pixels: of a box's edge or a landmark, in pixels.
         score: of a score.
     """

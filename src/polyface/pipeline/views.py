@@ -159,7 +159,7 @@ def plan_views(
     Args:
         views: what the settings ask for, from the image's height and width.
         height: of the image, in pixels.
-        width: likewise.
+        width: of the image, in pixels.
         detector: whose network is to see it.
         pad_to: as in :class:`polyface.settings.config.Config`.
         run_pixels: the most pixels of input in a run of the network.

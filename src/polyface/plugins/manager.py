@@ -68,7 +68,8 @@ class PluginInfo:
 
     Args:
         name: its entry point's name.
-        distribution: the installed package it came with, and ``version`` that package's version.
+        distribution: the installed package it came with.
+        version: that package's.
         target: what the entry point names.
         hooks: the hooks it implements.
         records: what it provides.

@@ -394,7 +394,8 @@ class OptionSpec:
         type: ``"bool"``, ``"int"``, ``"float"`` or ``"str"``.
         help: one line.
         default: the value where the user says nothing.
-        minimum: the least value of a number, and ``maximum`` the greatest.
+        minimum: the least value of a number.
+        maximum: the greatest value of a number.
         choices: the values allowed, when they are few.
     """
 

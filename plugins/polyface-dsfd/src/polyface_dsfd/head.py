@@ -67,7 +67,7 @@ class Head:
                 logarithm of the ratio of width, height; each divided by its variance (the encoding of SSD,
                 https://arxiv.org/abs/1512.02325, section 2.2).
             priors: what :meth:`priors` returned for the input's height and width.
-            image: the image's place in the batch.
+            index: the image's place in the batch.
             keep: ``(K,)`` indices into the P priors.
 
         Returns:

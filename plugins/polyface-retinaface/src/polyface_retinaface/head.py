@@ -61,7 +61,7 @@ class Head:
                 ``landms (N, P, 10)``: offsets x, y of five points. Offsets are in units of the prior's size, and all
                 are divided by the variances (the encoding of SSD, https://arxiv.org/abs/1512.02325, section 2.2).
             priors: what :meth:`priors` returned for the input's height and width.
-            image: the image's place in the batch.
+            index: the image's place in the batch.
             keep: ``(K,)`` indices into the P priors.
 
         Returns:
