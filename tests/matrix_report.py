@@ -26,7 +26,7 @@ from polyface.errors import ConfigError
 BEGIN, END = "<!-- cells: begin -->", "<!-- cells: end -->"
 
 BAR = r"\|"
-"""What Markdown reads as the sign and not as the next column."""
+"""How a cell of a Markdown table writes ``|``, which would begin the next column."""
 
 COLUMNS = ("Cell", "Status", "Against, or why not", "Heads, max", "Heads, mean", "Boxes", "Score", "Faces")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from attrs import frozen
 
-LONGEST = 2000
-"""Characters of each part of a message."""
+LONGEST_PART = 2000
+"""At most so many characters of each part of a message are kept."""
 
 
 @frozen(kw_only=True)
@@ -36,9 +36,9 @@ class PolyfaceError(Exception):
 
     def __init__(self, what: str, *, why: Sequence[str] = (), fix: str = "") -> None:
         # What others gave (a name, a file's content, a library's own message) may be of any length.
-        self.what = shortened(what, LONGEST)
-        self.why = tuple(shortened(reason, LONGEST) for reason in why)
-        self.fix = shortened(fix, LONGEST)
+        self.what = shortened(what, LONGEST_PART)
+        self.why = tuple(shortened(reason, LONGEST_PART) for reason in why)
+        self.fix = shortened(fix, LONGEST_PART)
         super().__init__(self.what)
 
     @property
@@ -180,5 +180,5 @@ def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
         known: what there is.
         prefix: what both begin with when they are shown; it makes no two names alike.
     """
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6) if len(name) <= LONGEST else []
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6) if len(name) <= LONGEST_PART else []
     return f"; did you mean {' or '.join(repr(prefix + name) for name in close)}?" if close else ""

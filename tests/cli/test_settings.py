@@ -9,7 +9,7 @@ import click
 import pytest
 
 from polyface.cli import COMMANDS, group
-from polyface.settings.loading import RECORDS, load
+from polyface.settings.loading import SETTINGS_RECORDS, load
 from polyface.settings.record import settings
 
 # Another value than the default, as Python has it and as it is typed.
@@ -46,7 +46,7 @@ VALUES = {
     "output": (["faces"], "faces"),
     "json": (True, "true"),
 }
-NAMES = [key.name for key in settings(*RECORDS)]
+NAMES = [key.name for key in settings(*SETTINGS_RECORDS)]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_a_setting_is_a_keyword(name):
     value = VALUES[name][0]
     [shown] = [
         record.as_dict()[name]
-        for record in load(*RECORDS, environ={}, overrides={name: value})
+        for record in load(*SETTINGS_RECORDS, environ={}, overrides={name: value})
         if name in record.as_dict()
     ]
     assert shown == value

@@ -11,7 +11,7 @@ import pytest
 from polyface.cli import COMMANDS
 from polyface.plugins import hookspecs
 from polyface.plugins.manager import installed_plugins
-from polyface.settings.loading import RECORDS, load_config
+from polyface.settings.loading import SETTINGS_RECORDS, load_config
 from polyface.settings.record import settings
 
 
@@ -81,7 +81,7 @@ def test_the_configuration_file_loads(readme, tmp_path):
 
 
 def test_every_setting_and_every_command_is_named(readme):
-    for key in settings(*RECORDS):
+    for key in settings(*SETTINGS_RECORDS):
         assert f"`{key.name}`" in readme
     for command in COMMANDS:
         assert f"`polyface {command}" in readme

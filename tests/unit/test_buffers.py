@@ -10,7 +10,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from polyface.pipeline.buffers import KEPT, KEPT_BYTES, Buffers
+from polyface.pipeline.buffers import KEPT, LARGEST_KEPT_BLOCK, Buffers
 
 
 def lent(buffers, *shape):
@@ -91,10 +91,10 @@ def test_of_many_at_a_time_only_so_many_are_kept():
 
 def test_a_buffer_larger_than_what_is_kept_is_freed():
     buffers = Buffers()
-    owners = [memory(lent(buffers, KEPT_BYTES // 4 + more)) for more in (0, 1)]
+    owners = [memory(lent(buffers, LARGEST_KEPT_BLOCK // 4 + more)) for more in (0, 1)]
     assert owners[0]() is None  # it was too small for the second
     assert owners[1]() is None
-    kept = memory(lent(buffers, KEPT_BYTES // 4))
+    kept = memory(lent(buffers, LARGEST_KEPT_BLOCK // 4))
     assert kept() is not None
 
 

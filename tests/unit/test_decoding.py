@@ -667,5 +667,5 @@ class TestOpenFiles:
         assert refusal(stream).why == ("I/O operation on closed file.",)
 
     def test_a_file_without_end_is_refused(self, monkeypatch):
-        monkeypatch.setattr("polyface.images.reading.LONGEST", 1000)
+        monkeypatch.setattr("polyface.images.reading.LONGEST_FILE", 1000)
         assert refusal(io.BytesIO(bytes(1001))).what == "The open file is too long: at most 1,000 bytes are read."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.choices import METAVAR, SETTINGS, parse_backends
+from polyface.cli.choices import METAVAR, SHARED_SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
@@ -38,7 +38,9 @@ SIZE = "480x640"
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random noise without them.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Turns of each row.")
 @click.option("--plot", metavar="FILE", help="Draw the images per second, such as bench.png.")
-@config_options((*SETTINGS, "backend", "scales", "flip", "tile", "tile_overlap", "merge", "clip", "backend_options"))
+@config_options(
+    (*SHARED_SETTINGS, "backend", "scales", "flip", "tile", "tile_overlap", "merge", "clip", "backend_options")
+)
 @json_option
 @pass_plugins
 def command(
@@ -177,7 +179,7 @@ def _print(report: Benchmark) -> None:
         print_table(
             report.title,
             (*names, *figures),
-            [(*(row.axes[name] for name in report.columns), *_figures(row)) for row in report.measured],
+            [(*(row.axes[name] for name in report.columns), *_format_row(row)) for row in report.measured],
             wraps=(*names, *figures)[0],
         )
         say("Ratio: images per second over those of the first row of its size, median of the rounds.")
@@ -197,7 +199,7 @@ def _print(report: Benchmark) -> None:
         say(f"For {', '.join(labels)}:", f"  {fix}")
 
 
-def _figures(row: Row) -> tuple[str, ...]:
+def _format_row(row: Row) -> tuple[str, ...]:
     measured = row.measured
     low, median, high = measured.quartiles
     costs = (measured.load, measured.first_call, measured.new_shape)

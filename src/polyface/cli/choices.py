@@ -9,7 +9,7 @@ from polyface.settings.config import Config
 
 METAVAR = "NAME[:PRECISION][@DEVICE],..."
 
-SETTINGS = (
+SHARED_SETTINGS = (
     "weights",
     "artifacts",
     "device",

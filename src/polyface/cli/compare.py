@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from polyface.cli.choices import METAVAR, SETTINGS, parse_backends
+from polyface.cli.choices import METAVAR, SHARED_SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import note_left_out, quiet_pillow, report_progress
@@ -52,7 +52,7 @@ RANDOM = "random"
     "--ground-truth", metavar="DIR|FILE", help="Of WIDER FACE, for average precision on --images, its folder of events."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random noise.")
-@config_options(SETTINGS)
+@config_options(SHARED_SETTINGS)
 @json_option
 @pass_plugins
 def command(

@@ -9,12 +9,12 @@ import click
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table
-from polyface.settings.loading import RECORDS, load
+from polyface.settings.loading import SETTINGS_RECORDS, load
 from polyface.settings.record import settings
 
 
 @click.command("config", cls=Command, short_help="Effective settings, and where each comes from.")
-@config_options([key.name for key in settings(*RECORDS) if key.name != "json"])
+@config_options([key.name for key in settings(*SETTINGS_RECORDS) if key.name != "json"])
 @json_option
 def command(config_file: str | None, as_json: bool, **overrides: Any) -> None:
     """Show every setting's effective value and where it comes from.
@@ -24,7 +24,7 @@ def command(config_file: str | None, as_json: bool, **overrides: Any) -> None:
     """
     shown = {
         name: {"value": value, "source": record.sources.get(name, "default")}
-        for record in load(*RECORDS, path=config_file, source=SOURCE, overrides=overrides)
+        for record in load(*SETTINGS_RECORDS, path=config_file, source=SOURCE, overrides=overrides)
         for name, value in record.as_dict().items()
     }
     if as_json:

@@ -30,6 +30,7 @@ PROTOCOL = "widerface-original"
 """The preset whose score threshold is taken where none is set."""
 
 OUTPUT = "widerface-results"
+"""The folder of results where ``--output`` names none."""
 
 
 @click.group("evaluate", short_help="Measure average precision on a data set.")

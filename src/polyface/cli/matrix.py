@@ -12,6 +12,7 @@ from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import device_kind
 from polyface.settings.config import Config
 from polyface.settings.loading import load_config
 
@@ -102,7 +103,7 @@ def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, s
     except Exception:  # noqa: BLE001 - the cells say of each backend why it cannot run, whatever it raised
         return "", ""
     name = next(name for name, other in plugins.backends.items() if other is spec)
-    kind = device.partition(":")[0]
+    kind = device_kind(device)
     driven = kind in {claim.device for claim in spec.capabilities if claim.driver}
     among = f"with {kind}, whose driver is here" if config.device == "auto" and driven else "that could run it"
     return name, f"of the backends {among}, it has the highest preference ({spec.preference})"
@@ -110,7 +111,7 @@ def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, s
 
 def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
     """The cell with the backend's note on the device, or on every device it has where none is named."""
-    kind = device.partition(":")[0]
+    kind = device_kind(device)
     notes = {c.note for c in plugins.backends[cell.backend].capabilities if kind in ("auto", c.device)}
     return cell if "" in notes else evolve(cell, detail="\n".join([cell.detail, *sorted(notes)]))
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from polyface.settings.loading import RECORDS
+from polyface.settings.loading import SETTINGS_RECORDS
 from polyface.settings.record import settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +23,7 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
 
     def add(function: F) -> F:
         function = click.option("--config", "config_file", metavar="FILE", help="Configuration file to read.")(function)
-        for key in reversed(settings(*RECORDS)):
+        for key in reversed(settings(*SETTINGS_RECORDS)):
             if wanted is not None and key.name not in wanted:
                 continue
             flag = f"--{key.name.replace('_', '-')}"

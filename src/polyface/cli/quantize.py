@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
     from polyface.results import Item
 
-SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
+CALIBRATION_SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
+"""What decides which network is calibrated, and how images are prepared for it."""
 
 
 @click.command("quantize", cls=Command, short_help="Make a network of 8-bit numbers, calibrated on your images.")
@@ -35,7 +36,7 @@ SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_
     "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Calibrate on at most so many of them."
 )
 @click.option("--to", "kind", default="onnx-int8", show_default=True, metavar="KIND", help="Graph kind to make.")
-@config_options(SETTINGS)
+@config_options(CALIBRATION_SETTINGS)
 @click.option("--output", metavar="DIR", help="Folder to store it in, for --artifacts; default: the user's cache.")
 @json_option
 @click.pass_context

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface.cli.output import echo, results
-from polyface.errors import LONGEST, shortened
+from polyface.errors import LONGEST_PART, shortened
 from polyface.optional import install, is_frozen
 from polyface.storage.files import json_bytes
 
@@ -46,7 +46,7 @@ def say(*lines: str, err: bool = False) -> None:
 
 def say_error(error: Exception) -> None:
     """Write an error to standard error."""
-    say(*f"error: {shortened(str(error), 10 * LONGEST)}".split("\n"), err=True)
+    say(*f"error: {shortened(str(error), 10 * LONGEST_PART)}".split("\n"), err=True)
 
 
 def print_json(value: Any) -> None:

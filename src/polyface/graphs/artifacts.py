@@ -30,8 +30,8 @@ from polyface.settings.paths import expand_user, home
 from polyface.storage.files import ABANDONED, atomic_write, read_json, remove_abandoned_folders, sha256_of
 
 MANIFEST = "manifest.json"
-ASIDE = ".new-"
-"""What the names of folders begin with that are still written to."""
+NEW_FOLDER_PREFIX = ".new-"
+"""How the name of a folder begins while it is being written."""
 
 TEXTS = ("detector", "network", "weights_sha256", "kind", "file", "sha256")
 
@@ -184,9 +184,9 @@ class ArtifactStore:
             OSError: the folder cannot be written to.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        remove_abandoned_folders(self.root, f"{ASIDE}*")
+        remove_abandoned_folders(self.root, f"{NEW_FOLDER_PREFIX}*")
         folder = self.root / key.digest
-        aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=self.root))
+        aside = Path(tempfile.mkdtemp(prefix=NEW_FOLDER_PREFIX, dir=self.root))
         try:
             graph = write(aside)
             digest = sha256_of(graph)

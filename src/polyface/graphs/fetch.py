@@ -29,9 +29,11 @@ TIMEOUT = 30.0
 """Seconds without a connection, or without another byte, after which an address is given up."""
 
 WINDOW = 30.0
-"""Seconds in which at least ``LEAST`` bytes of the file must come, in each anew, or the address is given up."""
+"""Seconds over which a download's speed is measured, again and again."""
 
 LEAST = 30_000
+"""Bytes that must come in each ``WINDOW``, or the address is given up."""
+
 REDIRECTS = 10
 CHUNK = 16 * 1024
 SHOWN = 200

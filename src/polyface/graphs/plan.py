@@ -28,6 +28,7 @@ from polyface.plugins.records import (
     FileRef,
     GraphSource,
     Requirement,
+    device_kind,
 )
 
 
@@ -73,7 +74,7 @@ def missing(
 
 def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
     """Return why the backend does not even claim to run on ``device`` (or ``"auto"``) in ``precision``."""
-    kind = device.partition(":")[0]
+    kind = device_kind(device)
     claimed = list(dict.fromkeys(claim.device for claim in backend.capabilities))
     if kind != "auto" and kind not in claimed:
         near = [*get_close_matches(device.lower(), claimed), *(claimed if len(claimed) == 1 else ()), "auto"]
@@ -319,7 +320,9 @@ def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: s
     """
     if device == "auto":
         order = [capability.device for capability in backend.capabilities]
-        usable = [f.device for kind in order for f in found if _kind(f) == kind and precision in f.precisions]
+        usable = [
+            f.device for kind in order for f in found if device_kind(f.device) == kind and precision in f.precisions
+        ]
     else:
         names = (device, f"{device}:0")
         usable = [f.device for f in found if f.device in names and precision in f.precisions]
@@ -328,13 +331,9 @@ def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: s
     there = [
         f"{f.device}: {', '.join(f.precisions) or 'not there'}" + (f" ({f.detail})" if f.detail else "") for f in found
     ]
-    remedy = next((f.fix for f in found if f.fix and _kind(f) == device.partition(":")[0]), "")
+    remedy = next((f.fix for f in found if f.fix and device_kind(f.device) == device_kind(device)), "")
     raise BackendUnavailableError(
         f"The backend '{backend.name}' cannot run on device {quoted(device)} in {quoted(precision)} on this machine.",
         why=[f"found {line}" for line in there] or ["it found no device"],
         fix=remedy or "choose --device and --precision among those found",
     )
-
-
-def _kind(found: DeviceReport) -> str:
-    return found.device.partition(":")[0]

@@ -28,11 +28,13 @@ MAX_PIXELS = 178_956_970
 """The most pixels a file may be decoded to, unless ``max_pixels`` says otherwise: what Pillow lets in by default."""
 
 SMALL = 16_000_000
-DENSITY = 250
-"""Of those, a file may have ``SMALL`` whatever its length, and more only at up to ``DENSITY`` to a byte. Photos have
-1 to 100; a thousand and more have blank pages, and files that were made to fill memory."""
+"""A file may be decoded to so many pixels whatever its length."""
 
-LONGEST = 2**30
+DENSITY = 250
+"""A file of more than ``SMALL`` pixels may have at most so many for each of its bytes. Photos have 1 to 100; blank
+pages, and files that were made to fill memory, have a thousand and more."""
+
+LONGEST_FILE = 2**30
 """Bytes of a file that has to be in memory as a whole: all but TIFF, BMP, PPM and TGA."""
 
 MOST_SCANS = 50
@@ -230,8 +232,8 @@ def _is_heic(start: bytes) -> bool:
 
 
 def _opened(name: str, factory: Callable[..., Any], source: _Source) -> Opened:
-    if name not in _STREAMED and source.length > LONGEST:
-        why = f"at most {LONGEST:,} are read as {name}"
+    if name not in _STREAMED and source.length > LONGEST_FILE:
+        why = f"at most {LONGEST_FILE:,} are read as {name}"
         raise ImageError(f"{source.label} is too long: {source.length:,} bytes.", why=[why])
     found = _LOOKS_INSIDE[name](source) if name in _LOOKS_INSIDE else _Found()
     source.file.seek(0)

@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from PIL import ExifTags, Image
 
 from polyface.errors import ImageError, PolyfaceError, quoted, reason_of
-from polyface.images.decoding import LONGEST, Opened, check_size, continuations, open_file, prepare_memory
+from polyface.images.decoding import LONGEST_FILE, Opened, check_size, continuations, open_file, prepare_memory
 
 if TYPE_CHECKING:
     from polyface.arrays import ImageArray
@@ -157,7 +157,7 @@ def _read(file: Any) -> bytes:
         file.seek(0)
     try:
         parts: list[bytes] = []
-        rest = LONGEST + 1
+        rest = LONGEST_FILE + 1
         while rest > 0 and (part := file.read(min(rest, 2**20))):
             if not isinstance(part, bytes | bytearray | memoryview):
                 raise ImageError(f"The open file gives {type(part).__name__}, not bytes.", fix="open it in binary mode")
@@ -167,7 +167,7 @@ def _read(file: Any) -> bytes:
         if before is not None:
             file.seek(before)
     if rest <= 0:
-        raise ImageError(f"The open file is too long: at most {LONGEST:,} bytes are read.", fix="pass its path")
+        raise ImageError(f"The open file is too long: at most {LONGEST_FILE:,} bytes are read.", fix="pass its path")
     return b"".join(parts)
 
 

@@ -14,9 +14,12 @@ import threading
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-RECENT, RUNS = 32, 3
-"""A shape is known that ran three times and is among the latest 32. Once is not enough: ever new images share one by
-chance, and what such a run leaves would stay."""
+RECENT = 32
+"""A shape counts as known only while it is among so many latest shapes."""
+
+RUNS = 3
+"""A shape counts as known after so many runs. One is not enough: images of ever new sizes share a shape by chance, and
+the memory of such a run would stay."""
 
 SLACK = 1.1
 """What may be held, as a multiple of what was left when it was last trimmed; benchmarks/README.md has the cost."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from polyface.errors import EvaluationError
-from polyface.measure.widerface import LARGEST, Array, first_of
+from polyface.measure.widerface import LARGEST_NUMBER, Array, first_of
 from polyface.writers.wider import path_of
 
 
@@ -46,9 +46,9 @@ def read_prediction(path: Path) -> Array:
         if count != len(lines) - 2:
             raise ValueError(f"line 2 says {count} faces, and there are {len(lines) - 2} more lines")
         rows = np.array([line.split()[:5] for line in lines[2:]], np.float64).reshape(count, 5)
-        odd = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))
+        odd = np.flatnonzero(~(np.abs(rows) <= LARGEST_NUMBER).all(axis=1))
         if len(odd):
-            raise ValueError(f"line {odd[0] + 3} has a number that is not finite, or over {LARGEST:g}")
+            raise ValueError(f"line {odd[0] + 3} has a number that is not finite, or over {LARGEST_NUMBER:g}")
     except (OSError, ValueError, IndexError) as error:
         raise EvaluationError(
             f"{path} does not hold predictions.",

@@ -45,8 +45,10 @@ THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NU
 """Variables that move times, and are recorded."""
 
 NEW_SHAPES = 3
-"""So many shapes that were not there before are tried, each this much wider than the last, in pixels:"""
-WIDER = 128
+"""How many shapes that were not there before are timed."""
+
+WIDENING = 128
+"""How much wider each new shape is than the one before, in pixels."""
 
 
 @frozen(kw_only=True)
@@ -335,7 +337,7 @@ def _take_turns(contender: Contender, connection: Connection) -> None:
         connection.send({"seconds": _turn(call, images)})
     # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
-    new_shape = statistics.median(_extra(call, images, WIDER * (1 + place)) for place in range(NEW_SHAPES))
+    new_shape = statistics.median(_extra(call, images, WIDENING * (1 + place)) for place in range(NEW_SHAPES))
     connection.send({"peak_memory": int(peak[1]) * 1024 if peak else None, "new_shape": new_shape})
 
 

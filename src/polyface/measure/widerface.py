@@ -41,8 +41,8 @@ FACES = "wider_face_val.mat"
 LISTS = {subset: f"wider_{subset}_val.mat" for subset in SUBSETS}
 TEXT = "wider_face_val_bbx_gt.txt"
 
-LARGEST = 1e9
-"""No coordinate, side or score means more than this; beyond it areas and normalised scores lose their digits."""
+LARGEST_NUMBER = 1e9
+"""No coordinate, side or score may be larger: beyond it areas and normalised scores lose their digits."""
 
 ROWS = 1024
 """Detections that are compared with all faces of an image at a time, to bound memory."""
@@ -142,9 +142,9 @@ def precision_recall(truth: Mapping[str, Truth], found: Mapping[str, npt.NDArray
 def _checked(name: str, rows: npt.NDArray[Any]) -> Array:
     rows = np.asarray(rows, np.float64)
     # `<=` is false for nan.
-    if rows.ndim != 2 or rows.shape[1] != 5 or not (np.abs(rows) <= LARGEST).all():
+    if rows.ndim != 2 or rows.shape[1] != 5 or not (np.abs(rows) <= LARGEST_NUMBER).all():
         raise EvaluationError(
-            f"The predictions of {name} are not (N, 5) finite numbers up to {LARGEST:g}.",
+            f"The predictions of {name} are not (N, 5) finite numbers up to {LARGEST_NUMBER:g}.",
             why=[f"they are {rows.shape}"],
         )
     return rows
@@ -280,8 +280,8 @@ def _text(table: Table) -> str:
 
 
 def _numbers(table: Table, name: str) -> Array:
-    if not isinstance(table, np.ndarray) or not (np.abs(table.astype(np.float64)) <= LARGEST).all():
-        raise ValueError(f"the entry of {name} is not of finite numbers up to {LARGEST:g}")
+    if not isinstance(table, np.ndarray) or not (np.abs(table.astype(np.float64)) <= LARGEST_NUMBER).all():
+        raise ValueError(f"the entry of {name} is not of finite numbers up to {LARGEST_NUMBER:g}")
     return table.astype(np.float64)
 
 

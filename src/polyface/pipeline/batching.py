@@ -16,7 +16,7 @@ from polyface.pipeline.timing import Stopwatch
 S = TypeVar("S")
 
 HELD_PIXELS = 2**25
-"""So many pixels, and one image more, are in memory at a time: 100 MB."""
+"""Decoded images are held until they have so many pixels, which take 100 MB; the last one may exceed it."""
 
 
 @frozen(kw_only=True)

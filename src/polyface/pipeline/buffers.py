@@ -21,8 +21,9 @@ ALIGNMENT = 64
 KEPT = 4
 """How many blocks wait to be leased again."""
 
-KEPT_BYTES = 32 * 1024 * 1024
-"""A larger block is freed: beside the network that needs it, what fresh memory costs is small."""
+LARGEST_KEPT_BLOCK = 32 * 1024 * 1024
+"""Bytes of the largest block that is kept. A larger one is freed: its network runs so long that fresh memory costs
+little."""
 
 
 class Lease:
@@ -43,7 +44,7 @@ class Lease:
     def give_back(self) -> None:
         """Let the memory be leased again; twice is fine."""
         block, self._block = self._block, None
-        if block is not None and len(block) <= KEPT_BYTES:
+        if block is not None and len(block) <= LARGEST_KEPT_BLOCK:
             self._buffers.keep(block)
 
     def __enter__(self) -> FloatArray:
@@ -59,7 +60,7 @@ class Buffers:
 
     Fresh memory costs a page fault for every 4 KiB, up to a millisecond for an image. The block that was given back
     last is leased first, and goes where it is too small; so a thread by itself keeps one, and never more than ``KEPT``
-    wait, of ``KEPT_BYTES`` at most.
+    wait, of ``LARGEST_KEPT_BLOCK`` at most.
     """
 
     def __init__(self) -> None:

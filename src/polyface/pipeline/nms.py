@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     Float64Array: TypeAlias = npt.NDArray[np.float64]
 
 
-BLOCK, PAIRS = 8, 8 * 1024
-"""Boxes and IoUs computed at a time, at most: enough to outweigh NumPy's calls, and few of them for nothing. Beyond
-128 KiB an array is fresh memory from the system."""
+BLOCK = 8
+"""At most so many boxes are compared with the rest in one call of NumPy. More boxes mean fewer calls, but also more
+IoUs of boxes that the block itself drops."""
+
+PAIRS = 8 * 1024
+"""At most so many IoUs are computed in one call. Arrays beyond 128 KiB take fresh memory from the system each time."""
 
 
 def top_k(scores: FloatArray, k: int) -> IndexArray:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
 
-KEPT_BYTES = 8 * 1024 * 1024
-"""Those of an input of 1024x704 pixels are 0.35 MB for RetinaFace, and of its largest run 4 MB."""
+KEPT_PRIOR_BYTES = 8 * 1024 * 1024
+"""Bytes of priors that a detector keeps. RetinaFace has 0.35 MB for an input of 1024x704 pixels, 4 MB for its largest
+run."""
 
 
 class PriorCache:
@@ -23,7 +24,7 @@ class PriorCache:
         most: how many bytes are kept.
     """
 
-    def __init__(self, make: Callable[[int, int], FloatArray], most: int = KEPT_BYTES) -> None:
+    def __init__(self, make: Callable[[int, int], FloatArray], most: int = KEPT_PRIOR_BYTES) -> None:
         self._make = make
         self._most = most
         self._kept: dict[tuple[int, int], FloatArray] = {}  # the one used last comes last

@@ -363,6 +363,11 @@ class DetectorSpec:
                 raise ContractError(f"DetectorSpec '{self.name}' {what}.")
 
 
+def device_kind(device: str) -> str:
+    """Return the kind of a device: ``"cuda"`` of ``"cuda:1"``."""
+    return device.partition(":")[0]
+
+
 @frozen(kw_only=True)
 class Capability:
     """What a backend claims of one kind of device.
@@ -463,7 +468,7 @@ class BackendSpec:
 
     def claims(self, device: str, precision: str) -> tuple[Capability, ...]:
         """Return its claims on a device, or on any with ``"auto"``, in a precision."""
-        kind = device.partition(":")[0]
+        kind = device_kind(device)
         return tuple(c for c in self.capabilities if kind in ("auto", c.device) and precision in c.precisions)
 
     def kinds(self, device: str, precision: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from polyface.settings import values
 from polyface.settings.job import Job
 from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import is_path
-from polyface.settings.record import Record, check_names, setting
+from polyface.settings.record import SettingsRecord, check_names, setting
 
 LEAST_RUN, MOST_RUN = 256 * 256, 2**29
 """Pixels that one run of the network can be held to: less cuts images into tiles that show no face."""
@@ -34,7 +34,7 @@ CONTRADICTIONS = (
 
 
 @frozen(kw_only=True)
-class Config(Record):
+class Config(SettingsRecord):
     """The settings of a detector, checked; ``None`` leaves a value to the detector.
 
     Args:

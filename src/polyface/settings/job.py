@@ -7,11 +7,11 @@ from typing import ClassVar
 from attrs import frozen
 
 from polyface.settings import values
-from polyface.settings.record import Record, setting
+from polyface.settings.record import SettingsRecord, setting
 
 
 @frozen(kw_only=True)
-class Job(Record):
+class Job(SettingsRecord):
     """The settings of a job, such as ``polyface detect``, checked.
 
     Args:

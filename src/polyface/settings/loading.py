@@ -24,12 +24,12 @@ from polyface.settings.files import Source, find_sources, read_named
 from polyface.settings.job import Job
 from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import expand_user
-from polyface.settings.record import Record, check_names, settings
+from polyface.settings.record import SettingsRecord, check_names, settings
 
 LOG = logging.getLogger("polyface.settings")
 """Says as a warning what is left out, and as information which files take part; the command line prints both."""
 
-RECORDS = (Config, Job)
+SETTINGS_RECORDS = (Config, Job)
 """Every record of settings, in the order in which they are shown."""
 
 RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED", "STRICT_PLUGINS")
@@ -88,7 +88,7 @@ def load_job(
 
 
 def load(
-    *records: type[Record],
+    *records: type[SettingsRecord],
     path: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
@@ -105,10 +105,10 @@ def load(
     keys = {key.name: key for key in settings(*records)}
     layers: list[tuple[str, Mapping[str, Any]]] = []
     for file in read_named(Path(chosen)) if chosen is not None else find_sources(directory, environ, LOG.warning):
-        check_names(file.table, RECORDS, (), file.origin)
+        check_names(file.table, SETTINGS_RECORDS, (), file.origin)
         layers.append((file.origin, _from_file(file, keys)))
     layers += [(f"environment {name}", {key: text}) for name, key, text in _from_environment(environ) if key in keys]
-    check_names(overrides, records, RECORDS, source)
+    check_names(overrides, records, SETTINGS_RECORDS, source)
     layers.append((source, {name: value for name, value in overrides.items() if value is not None}))
     values = {name: (value, origin) for origin, layer in layers for name, value in layer.items()}
     made = []
@@ -170,7 +170,7 @@ def _refused(what: str, why: Sequence[str], file: Source) -> ConfigError:
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Each variable that is a setting of some record, the setting's name, and its text."""
-    ours = [key.name.upper() for key in settings(*RECORDS)]
+    ours = [key.name.upper() for key in settings(*SETTINGS_RECORDS)]
     names = [*ours, *RESERVED]
     for variable, text in environ.items():
         name = variable.removeprefix("POLYFACE_")

@@ -41,7 +41,7 @@ def setting(
 
 
 @frozen(kw_only=True)
-class Record:
+class SettingsRecord:
     """Settings that belong together, checked.
 
     Args:
@@ -74,12 +74,14 @@ class Record:
         return {key.name: _as_json(getattr(self, key.name)) for key in settings(type(self))}
 
 
-def settings(*records: type[Record]) -> tuple[attrs.Attribute[Any], ...]:
+def settings(*records: type[SettingsRecord]) -> tuple[attrs.Attribute[Any], ...]:
     """Return the settings of records, as attrs describes them; ``metadata`` holds what :func:`setting` took."""
     return tuple(key for record in records for key in attrs.fields(record) if "parse" in key.metadata)
 
 
-def check_names(names: Iterable[str], own: Iterable[type[Record]], others: Iterable[type[Record]], origin: str) -> None:
+def check_names(
+    names: Iterable[str], own: Iterable[type[SettingsRecord]], others: Iterable[type[SettingsRecord]], origin: str
+) -> None:
     """Refuse what is no setting of ``own``; of one of ``others``, say whose it is.
 
     Raises:
@@ -105,5 +107,5 @@ def _as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _unpickle(record: type[Record], values: dict[str, Any], sources: dict[str, str]) -> Record:
+def _unpickle(record: type[SettingsRecord], values: dict[str, Any], sources: dict[str, str]) -> SettingsRecord:
     return record(**values, sources=sources)

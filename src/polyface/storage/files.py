@@ -25,8 +25,8 @@ from typing import Any, BinaryIO, NoReturn
 ABANDONED = 24 * 3600.0
 """Seconds after which what was written aside belongs to a process that was killed: none writes one file for a day."""
 
-ASIDE = f".{'[0-9a-f]' * 16}.part"
-"""What all names match that files are written aside under."""
+PART_FILE_PATTERN = f".{'[0-9a-f]' * 16}.part"
+"""Matches the name of every file that is being written aside."""
 
 MOST_JSON = 1 << 20
 """Bytes of the largest table that is read: those that polyface writes have a few thousand."""
@@ -94,7 +94,7 @@ def remove_abandoned(folder: Path | int, *, alone: bool = False) -> None:
     within, parent = (folder, Path()) if isinstance(folder, int) else (None, folder)
     with contextlib.suppress(OSError):
         for name in fnmatch.filter(os.listdir(folder), ".*.part"):  # noqa: PTH208 - of a descriptor, too
-            age = 0.0 if alone and fnmatch.fnmatch(name, ASIDE) else ABANDONED
+            age = 0.0 if alone and fnmatch.fnmatch(name, PART_FILE_PATTERN) else ABANDONED
             with contextlib.suppress(OSError):
                 status = os.stat(parent / name, dir_fd=within, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime >= age:

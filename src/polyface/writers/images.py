@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from polyface.results import Result
 
 FATAL = {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
-"""What keeps every drawing from being written, not the one."""
+"""Errors that keep every drawing from being written, not only one."""
 
 JPEG_QUALITY = 90
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=PurePath)
 
-SETTINGS = "settings.json"
+SETTINGS_FILE = "settings.json"
 PREDICTIONS = "predictions"
 
 
@@ -61,11 +61,11 @@ class WiderText:
     def __init__(self, place: Place, settings: Mapping[str, Any]) -> None:
         self._place = place
         self.predictions = place.path / PREDICTIONS
-        record = place.path / SETTINGS
+        record = place.path / SETTINGS_FILE
         if record.is_file() or self.predictions.exists():
             _check_same(place.path, record, json.loads(json.dumps(settings)))
         place.names(PurePath(PREDICTIONS))  # which makes it
-        self._write(PurePath(SETTINGS), json.dumps(settings, indent=2) + "\n")
+        self._write(PurePath(SETTINGS_FILE), json.dumps(settings, indent=2) + "\n")
 
     def __contains__(self, name: str) -> bool:
         return path_of(self.predictions, name).is_file()
@@ -109,5 +109,5 @@ def _check_same(folder: Path, record: Path, settings: Mapping[str, Any]) -> None
 
 
 def _again(folder: Path) -> str:
-    made = shlex.join(["rm", "-r", str(folder / PREDICTIONS), str(folder / SETTINGS)])
+    made = shlex.join(["rm", "-r", str(folder / PREDICTIONS), str(folder / SETTINGS_FILE)])
     return f"--output another-folder; or, to begin again: {made}"

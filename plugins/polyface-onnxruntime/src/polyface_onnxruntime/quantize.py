@@ -30,7 +30,7 @@ LAYER = "Conv"
 PASSING = ("Add", "Concat", "LeakyRelu", "MaxPool", "Relu", "Resize")
 """What may stay in 8 bits between two layers; worth it only where all that goes in is in 8 bits already."""
 
-SETTINGS = {
+QUANTIZER_ARGUMENTS = {
     "quant_format": quantization.QuantFormat.QDQ,
     "activation_type": quantization.QuantType.QUInt8,
     "weight_type": quantization.QuantType.QInt8,
@@ -65,7 +65,7 @@ class Int8Quantizer:
                 _Reader(graph.detector.input.name, images),
                 nodes_to_quantize=nodes,
                 op_types_to_quantize=[LAYER, *PASSING],
-                **SETTINGS,
+                **QUANTIZER_ARGUMENTS,
             )
         quantized = onnx.load(path)
         _unmark_prepared(quantized)

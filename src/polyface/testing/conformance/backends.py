@@ -21,7 +21,7 @@ from polyface.machine import gate
 from polyface.measure.tolerances import TOLERANCES
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Backend, DeviceReport, Graph, Session
-from polyface.plugins.records import DetectorSpec, OptionValue, Ref
+from polyface.plugins.records import DetectorSpec, OptionValue, Ref, device_kind
 from polyface.settings.config import Config
 from polyface.testing.conformance.base import Conformance, fail
 from polyface.testing.conformance.forks import said_in_child
@@ -210,7 +210,7 @@ class BackendConformance(Conformance):
         there = {f.device for f in found if f.precisions}
         absent = ["no-such-device"]
         for kind in dict.fromkeys(c.device for c in plugins.backend(self.backend).capabilities):
-            absent += [f"{kind}:99", *([] if {_kind(d) for d in there} & {kind} else [kind, f"{kind}:0"])]
+            absent += [f"{kind}:99", *([] if {device_kind(d) for d in there} & {kind} else [kind, f"{kind}:0"])]
         for device in absent:
             self._refused(opened, device, self.precision)
 
@@ -371,7 +371,7 @@ class BackendConformance(Conformance):
 
     def _exactly(self) -> float:
         """How far runs of the same may lie apart: on a CPU, not at all."""
-        return 0.0 if _kind(self.device) == "cpu" else TOLERANCES[self.precision].heads
+        return 0.0 if device_kind(self.device) == "cpu" else TOLERANCES[self.precision].heads
 
     def _same(
         self,
@@ -384,7 +384,3 @@ class BackendConformance(Conformance):
         off = differences(actual, expected, allowed, heads=True)
         if off:
             fail(f"{otherwise}.", why=off)
-
-
-def _kind(device: str) -> str:
-    return device.partition(":")[0]

@@ -22,7 +22,7 @@ from polyface.measure.tolerances import TOLERANCES, Tolerance
 from polyface.pipeline.detector import FaceDetector
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Candidates, Graph, Head, Session
-from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref
+from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref, device_kind
 from polyface.results import Detections
 from polyface.settings.config import Config
 from polyface.testing.conformance.base import Conformance, fail
@@ -206,7 +206,7 @@ class DetectorConformance(Conformance):
         for backend in sorted(plugins.backends.values(), key=lambda backend: -backend.preference):
             for source in spec.graphs:
                 needs = missing(backend.name, (*backend.requires, *source.requires))
-                claimed = self.device.partition(":")[0] in {c.device for c in backend.capabilities}
+                claimed = device_kind(self.device) in {c.device for c in backend.capabilities}
                 if isinstance(source.ref, Ref) and source.kind in backend.accepts and claimed and not needs:
                     return source, backend
         pytest.skip("no backend that is installed runs what a builder of this detector builds")

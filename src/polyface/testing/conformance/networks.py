@@ -30,8 +30,8 @@ LEAK = 256
 """Bytes kept a shape from which on a cache counts as growing; a dictionary's entry for a small array takes more."""
 
 NATIVE_LEAK = 512 * 1024
-"""The same for memory outside Python, where a runtime keeps plans and workspaces for more shapes than these: the
-first-party backends take up to 230 KiB a shape on a CPU (OpenVINO, RetinaFace MobileNet0.25 in bf16)."""
+"""Bytes kept outside Python a shape from which on a cache counts as growing. A runtime keeps plans and workspaces for
+more than ``SHAPES`` shapes: up to 230 KiB a shape on a CPU (OpenVINO, RetinaFace MobileNet0.25 in bf16)."""
 
 
 def open_session(
