@@ -36,7 +36,7 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
     assert listed(polyface("plugins", "--json"), name="example") == {
         "name": "example",
         "distribution": "polyface-example",
-        "version": "0.1.0",
+        "version": "0.2.0",
         "target": "polyface_example.plugin",
         "hooks": ["polyface_backends", "polyface_detectors"],
         "detectors": ["example-redbox"],
@@ -48,7 +48,7 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
     }
     table = rows("plugins")
     assert table[0] == "Plugins"
-    at = table.index("example polyface-example 0.1.0 ok backends: numpy")
+    at = table.index("example polyface-example 0.2.0 ok backends: numpy")
     assert table[at + 1] == "detectors: example-redbox"
 
 
@@ -222,7 +222,7 @@ def test_where_nothing_is_installed_the_way_to_have_something_is_shown(polyface,
 def test_a_narrow_terminal_folds_descriptions_and_nothing_else(polyface):
     table = polyface("plugins", COLUMNS="70").stdout.splitlines()
     assert max(map(len, table)) <= 70
-    assert any(line.startswith(" example ") and "polyface-example 0.1.0" in line for line in table)
+    assert any(line.startswith(" example ") and "polyface-example 0.2.0" in line for line in table)
 
 
 @pytest.mark.parametrize("command", ["plugins", "detectors", "backends", "matrix", "config"])

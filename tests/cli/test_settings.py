@@ -175,4 +175,4 @@ def test_the_help_of_the_group_lists_every_command_and_keeps_its_examples_apart(
 
 
 def test_the_version_is_printed(polyface):
-    assert polyface("--version").stdout == "polyface, version 0.1.0\n"
+    assert polyface("--version").stdout == "polyface, version 0.2.0\n"

@@ -42,7 +42,7 @@ def test_a_folder_of_pythonpath_counts_where_it_is_the_current_one_too(python, s
 def test_a_checkout_runs_from_its_own_folder(python, tmp_path):
     shutil.copytree(OURS / "polyface", tmp_path / "polyface", ignore=shutil.ignore_patterns("__pycache__"))
     result = python("-m", "polyface", "--version", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert result.stdout == "polyface, version 0.1.0\n", result.stderr
+    assert result.stdout == "polyface, version 0.2.0\n", result.stderr
 
 
 @pytest.mark.parametrize(
