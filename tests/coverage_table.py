@@ -23,9 +23,15 @@ ROOT = Path(__file__).parents[1]
 
 def combined(folder: Path) -> dict[str, Any]:
     """Return what coverage says of each file, by its path in the repository, when all environments are put together."""
+    packages = sorted([*ROOT.glob("src/polyface"), *ROOT.glob("plugins/*/src/*")])
     with tempfile.TemporaryDirectory() as scratch:
         coverage = Coverage(data_file=f"{scratch}/.coverage", config_file=str(ROOT / "pyproject.toml"))
+        # Where a package lies here, and where the environments install it.
+        places = {package.name: [str(package), f"*/site-packages/{package.name}"] for package in packages}
+        coverage.set_option("paths", places)  # type: ignore[arg-type]
         coverage.combine([str(path) for path in sorted(folder.glob(".coverage.*"))], strict=True, keep=True)
+        # A file that nothing imports is one that no test reaches.
+        coverage.get_data().touch_files(str(file) for package in packages for file in package.rglob("*.py"))
         # Tests also run copies that lie elsewhere and are gone by now: an archive, a checkout.
         coverage.json_report(outfile=f"{scratch}/coverage.json", include=["src/*", "plugins/*/src/*"])
         files: dict[str, Any] = json.loads(Path(scratch, "coverage.json").read_text(encoding="utf-8"))["files"]

@@ -59,10 +59,22 @@ def test_a_package_below_the_least_fails_and_is_named(table, monkeypatch, capsys
     )
 
 
-def test_what_lies_outside_the_repository_does_not_count_and_may_be_gone(table, pytestconfig, tmp_path, monkeypatch):
-    monkeypatch.chdir(pytestconfig.rootpath)
+def test_an_installed_file_counts_where_it_lies_here_and_what_lies_elsewhere_does_not(
+    table, pytestconfig, tmp_path, monkeypatch
+):
+    root = pytestconfig.rootpath
+    monkeypatch.chdir(root)
+    ours = ["plugins/polyface-torch/src/polyface_torch/threads.py", "src/polyface/optional.py"]
     data = coverage.CoverageData(basename=str(tmp_path / ".coverage.core"))
-    for path in (pytestconfig.rootpath / "src/polyface/optional.py", tmp_path / "gone.py"):
-        data.add_arcs({str(path): [(-1, 1)]})
+    for path in ours:
+        first = 1 + (root / path).read_text(encoding="utf-8").split("\n").index("from __future__ import annotations")
+        installed = "/env/lib/python3.11/site-packages/" + path.partition("src/")[2]
+        data.add_arcs({installed: [(-1, first)]})
+    data.add_arcs({str(tmp_path / "gone.py"): [(-1, 1)]})
     data.write()
-    assert [*table.combined(tmp_path)] == ["src/polyface/optional.py"]
+
+    combined = table.combined(tmp_path)
+    assert [path for path, file in combined.items() if file["executed_lines"]] == ours
+    assert {path.partition("/")[0] for path in combined} == {"plugins", "src"}
+    # What nothing imports is not left out: no test reaches it.
+    assert combined["src/polyface/errors.py"]["missing_lines"]
