@@ -1,9 +1,13 @@
-"""Records that several test modules start from; each test changes what it is about with ``attrs.evolve``."""
+"""Records and a detector that several test modules start from; a test changes what it needs with ``attrs.evolve``."""
 
 from __future__ import annotations
 
 import pytest
 
+from polyface.building import rebuild
+from polyface.pipeline.detector import FaceDetector
+from polyface.pipeline.presets import select_strategy
+from polyface.pipeline.stages import Network
 from polyface.plugins.records import (
     BackendSpec,
     Capability,
@@ -16,6 +20,8 @@ from polyface.plugins.records import (
     TensorSpec,
     WeightsFile,
 )
+from polyface.settings.config import Config
+from toy_network import Head, Session, one_face
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +89,16 @@ def converter_spec():
         requires=[Requirement(module="exporter", install="exporter>=2")],
         factory=Ref("toy_faces:Converter"),
     )
+
+
+@pytest.fixture
+def make(detector_spec, backend_spec):
+    """Build a FaceDetector around a network of toy_network.py, without a plugin."""
+
+    def make(network=one_face, *, head=None, spec=detector_spec, on=(), **settings):
+        config, head = Config(**settings), head or Head(getattr(network, "anchors", 1))
+        session = Session(network, *on)
+        network = Network(spec=spec, backend=backend_spec, head=head, session=session)
+        return FaceDetector(config, network, select_strategy(config, spec), route="onnx", rebuild=rebuild)
+
+    return make

@@ -1,6 +1,6 @@
 """Files that somebody else wrote, or that a disk half lost: what comes out is a result or an error of polyface's.
 
-Images are in test_imaging.py, checkpoints in the tests of polyface-torch.
+Images are in test_reading.py, checkpoints in the tests of polyface-torch.
 """
 
 from __future__ import annotations

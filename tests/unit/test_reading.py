@@ -1,4 +1,4 @@
-"""Images: what is accepted and how it comes out, what is refused, and the way into the network and back."""
+"""Reading: what is accepted as an image and how it comes out, and what is refused."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from polyface.errors import ImageError
 from polyface.images import reading as imaging
-from polyface.images.geometry import Placement, place_image, restore
-from polyface.images.preparing import prepare
 from polyface.images.reading import decode, read_image
-from polyface.plugins.records import Preprocess
-
-PLAIN = Preprocess(channels="rgb", mean=(0, 0, 0))
 
 
 def encoded(image, kind="PNG", **options):
@@ -507,205 +502,6 @@ def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(data):
         except ImageError:
             return
     assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
-
-
-class TestPrepare:
-    def frame(self, height, width, net_height, net_width):
-        return Placement(
-            image_height=height,
-            image_width=width,
-            height=height,
-            width=width,
-            net_height=net_height,
-            net_width=net_width,
-        )
-
-    def test_pixels_lose_the_mean_are_divided_by_the_std_and_padded_right_and_below(self):
-        image = np.array([[[10, 20, 30], [40, 50, 60]]], np.uint8)
-        record = Preprocess(channels="rgb", mean=(1, 2, 3), std=(1, 2, 9), pad_value=-7)
-        expected = [[[[9, 39, -7], [-7] * 3], [[9, 24, -7], [-7] * 3], [[3, 57 / 9, -7], [-7] * 3]]]
-        batch = prepare([image], [self.frame(1, 2, 2, 3)], record)
-        np.testing.assert_array_equal(batch, np.array(expected, np.float32), strict=True)
-
-    def test_mean_and_std_are_in_the_order_of_the_channels(self):
-        image = np.array([[[10, 20, 30]]], np.uint8)
-        record = Preprocess(channels="bgr", mean=(104, 117, 123), std=(2, 1, 1))
-        batch = prepare([image], [self.frame(1, 1, 1, 1)], record)
-        assert batch[0, :, 0, 0].tolist() == [(30 - 104) / 2, 20 - 117, 10 - 123]
-
-    def test_the_batch_is_contiguous_float32_and_leaves_the_images_alone(self):
-        images = [noise(6, 4, seed) for seed in range(3)]
-        frames = [self.frame(6, 4, 8, 8)] * 3
-        batch = prepare(images, frames, PLAIN)
-        assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((3, 3, 8, 8), np.float32, True)
-        for seed, planes in enumerate(batch):
-            np.testing.assert_array_equal(planes[:, :6, :4], noise(6, 4, seed).transpose(2, 0, 1))
-            assert_same(images[seed], noise(6, 4, seed))
-
-    def test_images_of_different_sizes_may_share_a_padded_shape(self):
-        small, large = prepare(
-            [filled(5, 5, 5, height=1, width=1), filled(7, 7, 7, height=2, width=2)],
-            [self.frame(1, 1, 2, 2), self.frame(2, 2, 2, 2)],
-            PLAIN,
-        )[:, 0]
-        assert (small.tolist(), large.tolist()) == ([[5, 0], [0, 0]], [[7, 7], [7, 7]])
-
-    def test_halving_averages_neighbours_and_so_does_not_alias(self):
-        # One-pixel stripes: without the filter, every second column would come out all black or all white.
-        stripes = np.zeros((32, 32, 3), np.uint8)
-        stripes[:, ::2] = 255
-        frame = place_image(32, 32, PLAIN, min_side=1, pad_to=1, scale=0.5)
-        inside = prepare([stripes], [frame], PLAIN)[0, 0, :, 2:-2]
-        assert np.abs(inside - 127.5).max() < 1
-
-    def test_a_view_of_an_array_can_be_shrunk(self):
-        view = noise(20, 30)[:, ::-1, ::-1]
-        frame = place_image(20, 30, PLAIN, min_side=1, pad_to=1, scale=0.5)
-        np.testing.assert_array_equal(prepare([view], [frame], PLAIN), prepare([view.copy()], [frame], PLAIN))
-
-
-@st.composite
-def used_again(draw):
-    """Heights and widths of images, batch by batch, that all go into one padded shape."""
-    net = draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    size = st.tuples(st.integers(1, net[0]), st.integers(1, net[1]))
-    return net, draw(st.lists(st.lists(size, min_size=1, max_size=3), min_size=1, max_size=4))
-
-
-@given(used_again(), st.sampled_from(["rgb", "bgr"]), st.floats(-9, 9, width=32), st.integers(0, 99))
-def test_a_buffer_that_is_used_again_holds_what_a_loop_over_the_pixels_puts_there(batches, channels, pad_value, seed):
-    net, sizes = batches
-    record = Preprocess(channels=channels, mean=(104, 117, 123), std=(1, 2, 0.25), pad_value=pad_value)
-    memory = np.full(3 * 3 * net[0] * net[1], np.nan, np.float32)
-    for group in sizes:
-        images = [noise(*size, seed=seed + place) for place, size in enumerate(group)]
-        frames = [TestPrepare().frame(*size, *net) for size in group]
-        shape = (len(group), 3, *net)
-        out = memory[: math.prod(shape)].reshape(shape)
-        assert prepare(images, frames, record, out=out) is out
-        for n, channel, y, x in np.ndindex(shape):
-            expected = pad_value
-            if y < group[n][0] and x < group[n][1]:
-                value = int(images[n][y, x, channel if channels == "rgb" else 2 - channel])
-                expected = (value - (104, 117, 123)[channel]) / (1, 2, 0.25)[channel]
-            assert out[n, channel, y, x] == expected
-
-
-sides = st.integers(1, 5000)
-scales = st.just(1.0) | st.floats(0.001, 4)
-
-
-@given(sides, sides, st.integers(1, 64), st.integers(1, 64), scales, st.integers(1, 64))
-@example(1, 2959, 58, 1, 1.0, 51)  # 2959 pixels would become 5916x2958
-@example(4033, 4033, 64, 1, 1.0, 63)  # 4033x4033 pixels would become 8064x8064
-def test_a_frame_keeps_every_promise(height, width, stride, min_side, scale, pad_to):
-    record = Preprocess(channels="rgb", mean=(0, 0, 0), stride=stride)
-    scaled = [max(1, round(side * scale)) for side in (height, width)]
-    padded = [math.lcm(stride, pad_to) * -(-max(side, min_side) // math.lcm(stride, pad_to)) for side in scaled]
-    if math.prod(padded) > 2 * math.prod(scaled) + 2**24:
-        with pytest.raises(ImageError, match=f"would be padded to {padded[1]}x{padded[0]}"):
-            place_image(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
-        return
-    frame = place_image(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
-    assert (frame.image_height, frame.image_width) == (height, width)
-    multiple = math.lcm(stride, pad_to)
-    for net, side, image in ((frame.net_height, frame.height, height), (frame.net_width, frame.width, width)):
-        assert side >= 1
-        assert abs(side - max(1, image * scale)) <= 0.5 + 1e-9
-        assert net % stride == 0
-        assert net % pad_to == 0
-        assert max(side, min_side) <= net < max(side, min_side) + multiple
-    assert frame.shape == (frame.net_height, frame.net_width)
-
-
-def test_a_frame_by_hand():
-    record = Preprocess(channels="rgb", mean=(0, 0, 0), stride=8)
-    frame = place_image(900, 1200, record, min_side=32, pad_to=12, scale=8 / 15)
-    # 1200 -> 640 and 900 -> 480; then to multiples of lcm(8, 12) = 24.
-    assert (frame.height, frame.width, frame.net_height, frame.net_width) == (480, 640, 480, 648)
-
-
-class TestFixedSize:
-    def frame(self, height, width, infer_size, fit):
-        return place_image(height, width, PLAIN, min_side=1, pad_to=32, infer_size=infer_size, fit=fit)
-
-    @pytest.mark.parametrize(
-        ("height", "width", "infer_size", "scaled"),
-        [
-            (1080, 1920, (480, 640), (360, 640)),  # by 1/3: the width decides
-            (1920, 1080, (480, 640), (480, 270)),  # by 1/4: the height decides
-            (120, 160, (480, 640), (480, 640)),  # enlarged by 4
-            (50, 100, (33, 47), (24, 47)),  # by 0.47: 23.5, and halves go to the even number
-            (2000, 1, (100, 100), (100, 1)),  # never thinner than a pixel
-        ],
-    )
-    def test_a_letterbox_keeps_the_proportions_and_pads_the_rest(self, height, width, infer_size, scaled):
-        frame = self.frame(height, width, infer_size, "letterbox")
-        assert (frame.height, frame.width) == scaled
-        assert frame.shape == infer_size
-        assert (frame.image_height, frame.image_width) == (height, width)
-
-    @pytest.mark.parametrize(("height", "width"), [(1080, 1920), (1920, 1080), (3, 5)])
-    def test_stretching_fills_the_size(self, height, width):
-        frame = self.frame(height, width, (480, 640), "stretch")
-        assert (frame.height, frame.width) == frame.shape == (480, 640)
-
-    @pytest.mark.parametrize(
-        ("fit", "expected"),
-        [
-            ("letterbox", [300, 150, 600, 450]),  # 1920x1080 to 640x360: 3 pixels to one
-            ("stretch", [300, 112.5, 600, 337.5]),  # to 640x480: 3 across, 2.25 down
-        ],
-    )
-    def test_boxes_come_back_into_the_image(self, fit, expected):
-        frame = self.frame(1080, 1920, (480, 640), fit)
-        boxes = restore(np.array([[100, 50, 200, 150]], np.float32), frame)
-        assert boxes.tolist() == [expected]
-
-
-@st.composite
-def framings(draw):
-    """Keywords of ``frame_of``: by a scale, or to a fixed size."""
-    if draw(st.booleans()):
-        return {"scale": draw(st.floats(0.2, 3))}
-    size = draw(st.tuples(st.integers(30, 400), st.integers(30, 400)))
-    return {"infer_size": size, "fit": draw(st.sampled_from(["letterbox", "stretch"]))}
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.data(), st.integers(60, 300), st.integers(60, 300), framings())
-def test_what_is_found_in_the_network_lies_within_half_a_pixel_in_the_image(data, height, width, framing):
-    """A bright rectangle goes through prepare; its centroid, measured there, comes back through restore."""
-    x1, y1 = data.draw(st.integers(10, width - 30)), data.draw(st.integers(10, height - 30))
-    x2, y2 = data.draw(st.integers(x1 + 10, width - 10)), data.draw(st.integers(y1 + 10, height - 10))
-    image = np.zeros((height, width, 3), np.uint8)
-    image[y1:y2, x1:x2] = 255
-    frame = place_image(height, width, PLAIN, min_side=1, pad_to=32, **framing)
-    plane = prepare([image], [frame], PLAIN)[0, 0].astype(np.float64)
-    # Pixel i covers i to i + 1, so its centre is i + 0.5.
-    centre_y, centre_x = (((np.indices(plane.shape) + 0.5) * plane).sum(axis=(1, 2)) / plane.sum()).tolist()
-    found = restore(np.array([[centre_x, centre_y]], np.float32), frame)[0]
-    assert np.abs(found - [(x1 + x2) / 2, (y1 + y2) / 2]).max() < 0.5
-
-
-class TestRestore:
-    # An image of 200x100 shrunk to 100x25: x by 2, y by 4.
-    frame = Placement(image_width=200, image_height=100, width=100, height=25, net_width=128, net_height=32)
-
-    def test_each_axis_has_its_own_scale(self):
-        boxes = restore(np.array([[1, 2, 3, 4]], np.float32), self.frame)
-        marks = restore(np.array([[[1, 2], [3, 4]]], np.float32), self.frame)
-        assert (boxes.tolist(), boxes.dtype) == ([[2, 8, 6, 16]], np.float32)
-        assert (marks.tolist(), marks.dtype) == ([[[2, 8], [6, 16]]], np.float32)
-
-    def test_what_lies_outside_stays_there_and_the_input_is_left_alone(self):
-        boxes = np.array([[-1, -2, 120, 30]], np.float32)
-        assert restore(boxes, self.frame).tolist() == [[-2, -8, 240, 120]]
-        assert boxes.tolist() == [[-1, -2, 120, 30]]
-
-    @pytest.mark.parametrize("shape", [(0, 4), (0, 5, 2)])
-    def test_nothing_comes_back_as_nothing(self, shape):
-        assert restore(np.empty(shape, np.float32), self.frame).shape == shape
 
 
 @pytest.mark.parametrize("damage", [b"garbage!", b"Exif\0\0II*\0", b"hello"])

@@ -113,7 +113,7 @@ class TestBroken:
             raise RuntimeError("out of detectors")
 
         error = register_failing(manager, plugin(polyface_detectors=polyface_detectors))
-        assert error.why[0].startswith("RuntimeError: out of detectors (test_plugins.py, line ")
+        assert error.why[0].startswith("RuntimeError: out of detectors (test_manager.py, line ")
         assert isinstance(error.__cause__, RuntimeError)
 
     def test_a_hook_that_exits_does_not_end_the_process(self, manager):

@@ -1,0 +1,184 @@
+"""One run of the network: its bounds, its memory, and outputs that are not what was declared.
+
+The network here reads its answer off the image: see toy_network.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from polyface.errors import (
+    BackendUnavailableError,
+    ContractError,
+    ImageError,
+    PluginError,
+)
+from toy_network import Head, faces, make_image, shapes
+
+
+class TestPriors:
+    def test_priors_are_made_once_a_shape(self, make):
+        head = Head()
+        detector = make(head=head)
+        for height in (20, 25, 40, 20, 60):
+            detector.detect(make_image(1, height=height))
+        assert head.asked == [(32, 32), (64, 32)]
+
+
+def test_a_network_input_that_no_memory_holds_is_an_error_of_that_image(make, monkeypatch):
+    detector = make()
+
+    def no_memory(shape):
+        raise MemoryError
+
+    monkeypatch.setattr(detector._network.buffers, "lease", no_memory)
+    with pytest.raises(ImageError, match="network inputs of 32x32 pixels do not fit into memory") as caught:
+        detector.detect(make_image(1))
+    assert caught.value.fix == "lower run_pixels, scales, infer_size, max_side, pad_to or batch_size"
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("settings", "side", "pixels"),
+        [
+            ({"scales": 65536}, 400, "687,194,767,360,000"),  # 400 * 65536 squared
+            ({"scales": 65536, "view": "plain"}, 400, "687,194,767,360,000"),
+            ({"infer_size": (40_000, 40_000)}, 400, "1,600,000,000"),
+            ({"view": "plain"}, 40_000, "1,600,000,000"),
+        ],
+    )
+    def test_more_pixels_than_any_image_needs_are_refused_with_the_settings_that_ask_for_them(
+        self, make, settings, side, pixels
+    ):
+        endless = np.broadcast_to(np.uint8(0), (side, side, 3))
+        with pytest.raises(ImageError) as caught:
+            make(**settings).detect(endless)
+        assert caught.value.what == (
+            f"The views of the image have {pixels} pixels; at most 1,073,741,824 go through the network."
+        )
+        assert caught.value.fix == "lower scales, tile_overlap, pad_to, infer_size or max_side"
+
+    @pytest.mark.parametrize("view", ["auto", "plain"])
+    @pytest.mark.parametrize(
+        ("height", "width", "pad_to", "padded"),
+        [(1, 16_000_000, 32, "16000000x32"), (16_000_000, 1, 32, "32x16000000"), (400, 400, 65536, "65536x65536")],
+    )
+    def test_an_image_that_is_mostly_padding_is_refused(self, make, height, width, pad_to, padded, view):
+        thin = np.broadcast_to(np.uint8(0), (height, width, 3))
+        with pytest.raises(ImageError) as caught:
+            make(view=view, pad_to=pad_to).detect(thin)
+        assert caught.value.what == f"The image, {width}x{height} pixels for the network, would be padded to {padded}."
+
+    def test_more_tiles_than_any_image_needs_are_refused(self, make):
+        with pytest.raises(ImageError) as caught:
+            make(tile=10, tile_overlap=0.9).detect(make_image(1, height=200, width=200))
+        # Steps of a pixel: 191 places down, 191 across.
+        assert caught.value.what == "The image would be seen in 36,481 tiles; at most 4,096 are taken."
+        assert caught.value.fix == "raise tile, or lower tile_overlap, scales or max_side"
+
+    def test_no_run_has_more_pixels_than_it_may(self, make):
+        detector = make(run_pixels=256 * 256)
+        detector.detect(make_image(1, height=1000, width=1500))
+        assert len(shapes(detector)) > 1
+        assert all(n * height * width <= 256 * 256 for n, _, height, width in shapes(detector))
+
+    def test_a_plain_view_is_one_run_whatever_its_size(self, make):
+        detector = make(run_pixels=256 * 256, view="plain")
+        detector.detect(make_image(1, height=960, width=1504))
+        assert shapes(detector) == [(1, 3, 960, 1504)]
+
+    def test_a_fixed_size_is_one_run_whatever_its_size(self, make):
+        detector = make(run_pixels=256 * 256, infer_size=(960, 1504))
+        detector.detect(make_image(1, height=40, width=40))
+        assert shapes(detector) == [(1, 3, 960, 1504)]
+
+    @pytest.mark.parametrize("far", [2e9, -2e9, 3e38])
+    def test_a_box_farther_away_than_any_image_is_not_finite(self, make, far):
+        # 3e38 times the 4 pixels that one of the network stands for would be infinite.
+        with pytest.raises(BackendUnavailableError, match="not finite, or far too large"):
+            make(faces((0, 0, far, 1, 1)), max_side=50).detect(make_image(0, height=100, width=200))
+
+
+def test_the_padding_shows_nothing_of_the_image_before(make):
+    def brightest(batch):
+        place = batch.max(axis=(1, 2, 3))
+        return {"heads": np.stack([place, place, place + 1, place + 1, place * 0 + 1], axis=1)[:, None]}
+
+    detector = make(brightest)
+    found = [detector.detect(make_image(red, 0, height=side, width=side)) for red, side in ((200, 30), (9, 20), (7, 5))]
+    assert [faces.boxes[0, 0] for faces in found] == [200, 9, 7]
+    assert len(set(shapes(detector))) == 1
+
+
+class TestBadOutputs:
+    def test_memory_of_the_input_is_no_output(self, make):
+        detector = make(lambda batch: {"heads": batch[:, 0, :1, :5]})
+        for run in (detector.detect, lambda image: detector.raw_heads([image])):
+            with pytest.raises(ContractError, match="gave memory of its input for the output 'heads'"):
+                run(make_image(0))
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    @pytest.mark.parametrize("place", [0, 4], ids=["box", "score"])
+    def test_numbers_that_are_not_finite_are_an_error_not_a_missing_face(self, make, place, bad):
+        row = [0, 0, 5, 5, 0.9]
+        row[place] = bad
+        with pytest.raises(BackendUnavailableError) as caught:
+            make(faces(row)).detect(make_image(0))
+        assert caught.value.what == "'toy' on 'fast' gave numbers that are not finite, or far too large."
+        assert (caught.value.why, caught.value.fix) == (("the weights may be damaged",), "choose other --weights")
+
+    def test_numbers_that_are_not_finite_in_half_precision_suggest_full_precision(self, make):
+        detector = make(faces([0, 0, 5, 5, np.nan]), on=("cuda:0", "fp16"))
+        with pytest.raises(BackendUnavailableError) as caught:
+            detector.detect(make_image(0))
+        assert (caught.value.why, caught.value.fix) == (
+            ("precision fp16 on cuda:0 may be too narrow for these weights",),
+            "--precision fp32",
+        )
+
+    def test_a_box_below_the_threshold_may_hold_anything(self, make):
+        assert len(make(faces((np.nan, 0, 5, 5, 0.1))).detect(make_image(0))) == 0
+
+    @pytest.mark.parametrize(
+        ("outputs", "got"),
+        [
+            ({}, "nothing"),
+            ({"other": np.zeros((1, 1, 5), np.float32)}, "nothing"),
+            ({"heads": np.zeros((1, 1, 5), np.float64)}, "float64 (1, 1, 5)"),
+            ({"heads": np.zeros((1, 1, 5), np.float16)}, "float16 (1, 1, 5)"),
+            ({"heads": np.zeros((2, 1, 5), np.float32)}, "float32 (2, 1, 5)"),
+            ({"heads": np.zeros((), np.float32)}, "float32 ()"),
+            ({"heads": [[[0.0] * 5]]}, "a list"),
+        ],
+    )
+    def test_outputs_other_than_declared_are_the_backends_breach(self, make, outputs, got):
+        with pytest.raises(ContractError) as caught:
+            make(lambda _: outputs).detect(make_image(0))
+        assert caught.value.what == (
+            f"The backend 'fast' gave {got} for the output 'heads' of 'toy'; wanted: float32 with 1 rows."
+        )
+
+    def test_an_error_that_a_backend_does_not_make_its_own_is_named_as_its(self, make):
+        def broken(_):
+            raise KeyError("conv1")
+
+        with pytest.raises(PluginError) as caught:
+            make(broken).detect(make_image(0))
+        assert caught.value.what == "The backend 'fast' failed while it ran 'toy'."
+        assert caught.value.why == ("KeyError: 'conv1'",)
+        assert isinstance(caught.value.__cause__, KeyError)
+
+    @pytest.mark.parametrize("method", ["priors", "scores", "decode"])
+    def test_so_is_one_of_a_head(self, make, method):
+        class Broken(Head):
+            pass
+
+        def fail(*_):
+            raise ZeroDivisionError("no anchors")
+
+        setattr(Broken, method, fail)
+        with pytest.raises(PluginError) as caught:
+            make(head=Broken()).detect(make_image(0))
+        assert caught.value.what == "The head of 'toy' failed."
+        assert caught.value.why == ("ZeroDivisionError: no anchors",)
