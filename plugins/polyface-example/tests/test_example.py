@@ -75,7 +75,7 @@ def test_decode_shifts_by_cells_and_grows_by_the_exponential():
     head = RedboxHead()
     loc = np.zeros((2, 6, 4), np.float32)
     loc[1, 4] = [0.25, -0.5, math.log(2), 0]
-    candidates = head.decode({"loc": loc}, head.priors(16, 24), image=1, keep=np.array([4, 0]))
+    candidates = head.decode({"loc": loc}, head.priors(16, 24), index=1, keep=np.array([4, 0]))
     # Anchor 4 has its centre at (12, 12); the box's is at (12 + 2, 12 - 4), and it is 16 by 8 pixels.
     np.testing.assert_allclose(candidates.boxes, [[6, 4, 22, 12], [0, 0, 8, 8]], rtol=1e-6)
     assert candidates.boxes.dtype == np.float32
