@@ -36,6 +36,7 @@ from polyface.measure.differences import (
 )
 from polyface.measure.tolerances import Tolerance
 from polyface.plugins.manager import installed_plugins
+from polyface.plugins.protocols import Execution
 from polyface.settings.paths import home
 from polyface.testing.plugin import cells
 
@@ -113,7 +114,7 @@ def of_backend(detector, noise):
     for size in SIZES:
         image = noise(*size)
         heads = detector.raw_heads([image])
-        yield Wanted(image, heads, decoded(detector.detector, heads, image))
+        yield Wanted(image, heads, decoded(detector.spec, heads, image))
 
 
 def reason_of(error, device):
@@ -183,81 +184,154 @@ def reference(cell, make_detector):
     return build
 
 
-def test_a_cell_gives_the_numbers_it_must_or_is_refused_with_reasons(
-    cell, require, record_cell, make_detector, original, weights_of, calibrate, reference, examples, noise, reports
-):
-    calibrate(cell)
-    run = {"backend": cell.backend.name, "device": cell.device, "precision": cell.precision}
-    own = weights_of(cell.detector.name)
-    golden, weights = original or (None, own)
-    try:
-        detector = make_detector(cell.detector.name, **run, weights=weights, pad_to=1)
-    except REFUSALS as error:
-        record_cell(CellRecord(id=cell.id, status="refused", reason=reason_of(error, cell.device)))
-        assert error.fix
-        ran = {record.id for report in reports for record in report.cells if record.status == "ran"}
-        promised = require.promised >= EVERYTHING and (cell.device, cell.precision) == ("cpu", "fp32")
-        assert not (promised and cell.id in ran), error
-        return
-    assert detector.execution.device.partition(":")[0] == cell.device
-    assert detector.execution.precision == cell.precision
-    assert isinstance(detector.detect(noise(40, 56)), polyface.Detections)
+class Measured(NamedTuple):
+    """What became of a cell: an error, or a detector that runs; and how far it lies from what it must give.
 
-    other = None if golden else reference(weights=weights, pad_to=1)
-    if not golden and other is None:
-        record_cell(CellRecord(id=cell.id, status="ran", reason="nothing else runs it here"))
-        return
-    parts, score, pixels, anchors = [], 0.0, 0.0, 0
-    for wanted in of_original(golden, cell.detector) if golden else of_backend(other, noise):
+    ``need`` is None for a cell that was refused, and for one that nothing else here can be compared with.
+    """
+
+    record: CellRecord
+    error: polyface.UnsupportedError | polyface.BackendUnavailableError | None = None
+    execution: Execution | None = None
+    need: Tolerance | None = None
+    unmatched: int = 0
+
+
+class Gaps(NamedTuple):
+    """The largest differences of scores and of pixels, how many faces have no partner, and what was compared."""
+
+    score: float = 0.0
+    pixels: float = 0.0
+    unmatched: int = 0
+    compared: tuple[str, ...] = ()
+
+    def join(self, other):
+        return Gaps(
+            max(self.score, other.score),
+            max(self.pixels, other.pixels),
+            self.unmatched + other.unmatched,
+            self.compared + other.compared,
+        )
+
+
+def compare_decoded(detector, wanted, heads):
+    """What the head makes of every anchor, against what it must make of it."""
+    made = decoded(detector.spec, heads, wanted.image)
+    pixels = max(largest(a, b) for a, b in zip(wanted.decoded[1:], made[1:], strict=True))
+    return Gaps(largest(wanted.decoded.scores, made.scores), pixels), len(made.scores)
+
+
+def compare_raw(detector, all_wanted):
+    """Raw heads, and in fp32 what is made of every anchor.
+
+    In half precision, what random weights make of an anchor is far from any face, and its error from any face's.
+    """
+    parts, gaps, anchors = [], Gaps(), 0
+    for wanted in all_wanted:
         heads = detector.raw_heads([wanted.image])
         parts.append(compare_heads(wanted.heads, {name: heads[name] for name in wanted.heads}))
-        # In half precision, what random weights make of an anchor is far from any face, and its error from any face's.
-        if cell.precision == "fp32":
-            made = decoded(cell.detector, heads, wanted.image)
-            score = max(score, largest(wanted.decoded.scores, made.scores))
-            pixels = max(pixels, *(largest(a, b) for a, b in zip(wanted.decoded[1:], made[1:], strict=True)))
-            anchors += len(made.scores)
-    need = needed(merge_heads(parts))
-    compared = [f"{anchors} anchors"] if anchors else []
-    unmatched = 0
+        if detector.execution.precision == "fp32":
+            gap, count = compare_decoded(detector, wanted, heads)
+            gaps, anchors = gaps.join(gap), anchors + count
+    return needed(merge_heads(parts)), gaps.join(Gaps(compared=(f"{anchors} anchors",) if anchors else ()))
 
-    finder = reference(score_threshold=0.3) if own is None else None
-    if finder is not None:
-        trained = make_detector(cell.detector.name, **run, score_threshold=0.3)
-        faces = merge_faces(
-            [
-                compare_faces(
-                    expected,
-                    actual,
-                    tolerance_of(cell.precision),
-                    score_threshold=trained.score_threshold,
-                    iou_threshold=trained.iou_threshold,
-                )
-                for expected, actual in zip(finder.detect_batch(examples), trained.detect_batch(examples), strict=True)
-            ]
+
+def compare_examples(finder, detector, examples):
+    """The faces that a trained network finds in real images."""
+    tolerance = tolerance_of(detector.execution.precision)
+    thresholds = {"score_threshold": detector.score_threshold, "iou_threshold": detector.iou_threshold}
+    pairs = zip(finder.detect_batch(examples), detector.detect_batch(examples), strict=True)
+    faces = merge_faces([compare_faces(wanted, found, tolerance, **thresholds) for wanted, found in pairs])
+    compared = (f"{faces.matched} of {faces.expected} faces",)
+    return Gaps(faces.score, max(faces.box, faces.landmark), faces.unmatched, compared)
+
+
+@pytest.fixture
+def measure(cell, make_detector, original, weights_of, calibrate, reference, examples, noise):
+    """Return what measures the cell."""
+    run = {"backend": cell.backend.name, "device": cell.device, "precision": cell.precision}
+
+    def measure():
+        calibrate(cell)
+        own = weights_of(cell.detector.name)
+        golden, weights = original or (None, own)
+        try:
+            detector = make_detector(cell.detector.name, **run, weights=weights, pad_to=1)
+        except REFUSALS as error:
+            return Measured(CellRecord(id=cell.id, status="refused", reason=reason_of(error, cell.device)), error)
+        assert isinstance(detector.detect(noise(40, 56)), polyface.Detections)
+        other = None if golden else reference(weights=weights, pad_to=1)
+        if not golden and other is None:
+            record = CellRecord(id=cell.id, status="ran", reason="nothing else runs it here")
+            return Measured(record, execution=detector.execution)
+
+        need, gaps = compare_raw(detector, of_original(golden, cell.detector) if golden else of_backend(other, noise))
+        finder = reference(score_threshold=0.3) if own is None else None
+        if finder is not None:
+            trained = make_detector(cell.detector.name, **run, score_threshold=0.3)
+            gaps = gaps.join(compare_examples(finder, trained, examples))
+        record = CellRecord(
+            id=cell.id,
+            status="ran",
+            against="the original" if golden else f"{other.backend.name}/cpu/fp32",
+            heads=need.heads,
+            mean=need.mean,
+            pixels=gaps.pixels if gaps.compared else None,
+            score=gaps.score if gaps.compared else None,
+            faces=", ".join(gaps.compared),
         )
-        score, pixels, unmatched = max(score, faces.score), max(pixels, faces.box, faces.landmark), faces.unmatched
-        compared.append(f"{faces.matched} of {faces.expected} faces")
-    taken = CellRecord(
-        id=cell.id,
-        status="ran",
-        against="the original" if golden else f"{other.backend.name}/cpu/fp32",
-        heads=need.heads,
-        mean=need.mean,
-        pixels=pixels if compared else None,
-        score=score if compared else None,
-        faces=", ".join(compared),
-    )
-    record_cell(taken)
-    recorded = recorded_of(reports, cell.id, processor_of(cell.id, processor(), gpu())) or taken
-    assert not is_stale(recorded, taken), f"{recorded}: take the report again, as tests/cross_backend/README.md says"
-    need = attrs.evolve(need, pixels=pixels, score=score)
-    assert unmatched == 0
-    over = exceeded(need, tolerance_of(cell.precision))
+        need = attrs.evolve(need, pixels=gaps.pixels, score=gaps.score)
+        return Measured(record, None, detector.execution, need, gaps.unmatched)
+
+    return measure
+
+
+@pytest.fixture(scope="module")
+def measurements():
+    """What was measured already: every cell is measured once, and looked at by several tests."""
+    return {}
+
+
+@pytest.fixture
+def measured(cell, measure, measurements, record_cell):
+    if cell.id not in measurements:
+        measurements[cell.id] = measure()
+        record_cell(measurements[cell.id].record)
+    return measurements[cell.id]
+
+
+def test_a_cell_runs_on_what_was_asked_for_or_is_refused_with_a_remedy(cell, measured):
+    if measured.error:
+        assert measured.error.fix
+        return
+    assert measured.execution.device.partition(":")[0] == cell.device
+    assert measured.execution.precision == cell.precision
+
+
+def test_no_cell_that_ran_elsewhere_is_refused_where_an_environment_promises_everything(
+    cell, measured, require, reports
+):
+    ran = {record.id for report in reports for record in report.cells if record.status == "ran"}
+    promised = require.promised >= EVERYTHING and (cell.device, cell.precision) == ("cpu", "fp32")
+    assert not (measured.error and promised and cell.id in ran), measured.error
+
+
+def test_a_cell_gives_the_numbers_it_must(cell, measured):
+    assert measured.unmatched == 0
+    over = exceeded(measured.need, tolerance_of(cell.precision)) if measured.need else []
     entry = expected(cell.id, features())
-    if over and is_explained(entry, need, over):
+    if over and is_explained(entry, measured.need, over):
         pytest.xfail(entry.reason)
-    assert over == [], need
+    assert over == [], measured.need
+
+
+def test_what_was_recorded_of_a_cell_is_what_it_gives_now(cell, measured, reports):
+    if measured.need is None:
+        return  # refused, or compared with nothing: there are no numbers
+    recorded = recorded_of(reports, cell.id, processor_of(cell.id, processor(), gpu())) or measured.record
+    assert not is_stale(recorded, measured.record), (
+        f"{recorded}: take the report again, as tests/cross_backend/README.md says"
+    )
 
 
 def recorded_of(reports, cell, kind):
