@@ -116,7 +116,7 @@ def package(tmp_path, monkeypatch):
         (lambda: Capability(device="cpu", precisions=()), "Capability.precisions must be not empty, not ()."),
         (
             lambda: OptionSpec(name="threads", type="integer", help="h"),
-            "OptionSpec.type must be one of bool, int, float, str, not 'integer'.",
+            "OptionSpec.type must be 'bool' or 'int' or 'float' or 'str', not 'integer'.",
         ),
         (
             lambda: TensorSpec(name="x", dims=(True, -5)),

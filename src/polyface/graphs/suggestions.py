@@ -10,14 +10,14 @@ HELPFUL = (
     ConverterSpec(
         source="torch-module",
         target="onnx",
-        requires=[Requirement(module="polyface_torch", install="polyface-torch[export]")],
+        requires=(Requirement(module="polyface_torch", install="polyface-torch[export]"),),
         factory=Ref("polyface_torch.export:OnnxExporter"),
     ),
     ConverterSpec(
         source="onnx",
         target="onnx-int8",
         calibrated=True,
-        requires=[Requirement(module="polyface_onnxruntime", install="polyface-onnxruntime[quantize]")],
+        requires=(Requirement(module="polyface_onnxruntime", install="polyface-onnxruntime[quantize]"),),
         factory=Ref("polyface_onnxruntime.quantize:Int8Quantizer"),
     ),
 )

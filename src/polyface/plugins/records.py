@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.resources
 import math
-import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,90 +16,18 @@ import attrs
 from attrs import field, frozen
 
 from polyface.errors import ContractError, quoted
+from polyface.plugins import rules
 
 OptionValue: TypeAlias = "bool | int | float | str"
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_REF = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_FILE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[^/\\:][^\\:]*")
-_ENDING = re.compile(r"(\.[a-z0-9]+)+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _OPTION_TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
-
-_Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-
-
-def _rule(wanted: str, holds: Callable[[Any], bool]) -> _Validator:
-    """An attrs validator that fails with one sentence of ours."""
-
-    def check(record: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if not holds(value):
-            raise ContractError(f"{type(record).__name__}.{attribute.name} must be {wanted}, not {quoted(value)}.")
-
-    return check
-
-
-def _is(*types: type) -> _Validator:
-    return _rule(
-        "a " + " or a ".join(t.__name__ for t in types).replace("a NoneType", "None"),
-        lambda value: isinstance(value, types) and not (isinstance(value, bool) and bool not in types),
-    )
-
-
-def _tuple_of(*types: type) -> _Validator:
-    return _rule(
-        "a sequence of " + " or ".join(t.__name__ for t in types),
-        lambda value: isinstance(value, tuple) and all(isinstance(item, types) for item in value),
-    )
-
-
-def _as_tuple(value: Any) -> Any:
-    """A tuple of what was given; strings and non-iterables pass unchanged, for the validator to refuse."""
-    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else value
-
-
-def _pattern(wanted: str, pattern: re.Pattern[str]) -> _Validator:
-    return _rule(wanted, lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None)
-
-
-def _in(low: float, high: float) -> _Validator:
-    return _rule(
-        f"a number from {low:g} to {high:g}",
-        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high,
-    )
-
-
-_name = _pattern("lower-case letters, digits, '.', '_' or '-', starting with a letter or digit", _NAME)
-_text = _rule("a line of text", lambda value: isinstance(value, str) and bool(value.strip()) and "\n" not in value)
-_endings = _rule(
-    "a sequence of endings such as '.csv', in lower case",
-    lambda value: isinstance(value, tuple) and all(isinstance(end, str) and _ENDING.fullmatch(end) for end in value),
-)
-_sha256 = _pattern("64 lower-case hexadecimal digits", _SHA256)
-_count = _rule("a whole number of at least 1", lambda value: type(value) is int and value >= 1)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _is_range_of_sizes(value: object) -> bool:
-    if value is None:
-        return True
-    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value)) and 0 < 8 * value[0] <= value[1]
-
-
-_number = _rule("a finite number", _is_number)
-_three_numbers = _rule(
-    "three finite numbers", lambda value: isinstance(value, tuple) and len(value) == 3 and all(map(_is_number, value))
-)
 
 
 @frozen
 class Ref:
     """Something importable, named but not imported: ``"package.module:attribute"``."""
 
-    target: str = field(validator=_pattern("of the form 'package.module:attribute'", _REF))
+    target: str = field(validator=rules.matches("of the form 'package.module:attribute'", rules.REF))
 
     def load(self) -> Any:
         """Import the module and return the attribute.
@@ -125,7 +51,7 @@ class Ref:
 class FileRef:
     """A file that ships inside a package: ``"package:folder/file"``, the path relative to the package."""
 
-    target: str = field(validator=_pattern("of the form 'package:folder/file'", _FILE))
+    target: str = field(validator=rules.matches("of the form 'package:folder/file'", rules.FILE))
 
     @property
     def package(self) -> str:
@@ -162,25 +88,25 @@ class FileRef:
 class Requirement:
     """A module that must be importable, and what to give ``pip install`` to have it."""
 
-    module: str = field(validator=_text)
-    install: str = field(validator=_text)
+    module: str = field(validator=rules.text)
+    install: str = field(validator=rules.text)
 
 
 @frozen(kw_only=True)
 class TensorSpec:
     """A named tensor; ``dims`` holds a number where a size is fixed, a name where it is not: ``("n", 3, "h", "w")``."""
 
-    name: str = field(validator=_text)
+    name: str = field(validator=rules.text)
     dims: tuple[int | str, ...] = field(
-        converter=_as_tuple,
-        validator=_rule(
+        converter=rules.as_tuple,
+        validator=rules.rule(
             "a sequence of sizes of at least 1 and names",
             lambda dims: (
                 isinstance(dims, tuple) and all((type(d) is int and d >= 1) or (isinstance(d, str) and d) for d in dims)
             ),
         ),
     )
-    dtype: str = field(default="float32", validator=_rule("'float32'", lambda value: value == "float32"))
+    dtype: str = field(default="float32", validator=rules.one_of("float32"))
 
 
 @frozen(kw_only=True)
@@ -195,15 +121,15 @@ class Preprocess:
         pad_value: what the padding right and below holds, after mean and std.
     """
 
-    channels: str = field(validator=_rule("'rgb' or 'bgr'", lambda value: value in ("rgb", "bgr")))
-    mean: tuple[float, float, float] = field(converter=_as_tuple, validator=_three_numbers)
+    channels: str = field(validator=rules.one_of("rgb", "bgr"))
+    mean: tuple[float, float, float] = field(converter=rules.as_tuple, validator=rules.three_numbers)
     std: tuple[float, float, float] = field(
         default=(1.0, 1.0, 1.0),
-        converter=_as_tuple,
-        validator=[_three_numbers, _rule("without a zero", all)],
+        converter=rules.as_tuple,
+        validator=[rules.three_numbers, rules.rule("without a zero", all)],
     )
-    stride: int = field(default=1, validator=_count)
-    pad_value: float = field(default=0.0, validator=_number)
+    stride: int = field(default=1, validator=rules.count)
+    pad_value: float = field(default=0.0, validator=rules.number)
 
 
 @frozen(kw_only=True)
@@ -222,17 +148,19 @@ class WeightsFile:
         ref: where it lies inside the plugin's own package, when it ships with it.
     """
 
-    name: str = field(validator=_name)
+    name: str = field(validator=rules.name)
     filename: str = field(
-        validator=_rule("a plain file name", lambda v: isinstance(v, str) and v not in ("", "..") and Path(v).name == v)
+        validator=rules.rule(
+            "a plain file name", lambda v: isinstance(v, str) and v not in ("", "..") and Path(v).name == v
+        )
     )
-    sha256: str = field(validator=_sha256)
-    size: int = field(validator=_count)
-    license: str = field(validator=_text)
-    research_only: bool = field(default=False, validator=_is(bool))
-    urls: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
-    origin: str = field(default="", validator=_is(str))
-    ref: FileRef | None = field(default=None, validator=_is(FileRef, type(None)))
+    sha256: str = field(validator=rules.sha256)
+    size: int = field(validator=rules.count)
+    license: str = field(validator=rules.text)
+    research_only: bool = field(default=False, validator=rules.is_a(bool))
+    urls: tuple[str, ...] = rules.tuples(str)
+    origin: str = field(default="", validator=rules.is_a(str))
+    ref: FileRef | None = field(default=None, validator=rules.is_a(FileRef, type(None)))
 
     def __attrs_post_init__(self) -> None:
         if not self.urls and self.ref is None:
@@ -252,11 +180,11 @@ class GraphSource:
         requires: what the builder imports.
     """
 
-    kind: str = field(validator=_name)
-    ref: Ref | FileRef = field(validator=_is(Ref, FileRef))
-    weights: str | None = field(default=None, validator=_is(str, type(None)))
-    sha256: str | None = field(default=None, validator=attrs.validators.optional(_sha256))
-    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
+    kind: str = field(validator=rules.name)
+    ref: Ref | FileRef = field(validator=rules.is_a(Ref, FileRef))
+    weights: str | None = field(default=None, validator=rules.is_a(str, type(None)))
+    sha256: str | None = field(default=None, validator=attrs.validators.optional(rules.sha256))
+    requires: tuple[Requirement, ...] = rules.tuples(Requirement)
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.ref, FileRef) and self.sha256 is None:
@@ -289,10 +217,21 @@ class DetectDefaults:
         post_nms_top_k: at most so many faces come back; ``None``, the default, is all of them. Likewise.
     """
 
-    score_threshold: float = field(default=0.5, validator=_in(0, 1))
-    iou_threshold: float = field(default=0.4, validator=_in(0, 1))
-    pre_nms_top_k: int = field(default=5000, validator=_count)
-    post_nms_top_k: int | None = field(default=None, validator=attrs.validators.optional(_count))
+    score_threshold: float = field(default=0.5, validator=rules.between(0, 1))
+    iou_threshold: float = field(default=0.4, validator=rules.between(0, 1))
+    pre_nms_top_k: int = field(default=5000, validator=rules.count)
+    post_nms_top_k: int | None = field(default=None, validator=attrs.validators.optional(rules.count))
+
+
+def _is_range_of_sizes(value: object) -> bool:
+    if value is None:
+        return True
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(map(rules.is_number, value))
+        and 0 < 8 * value[0] <= value[1]
+    )
 
 
 @frozen(kw_only=True)
@@ -323,28 +262,28 @@ class DetectorSpec:
         references: papers and repositories.
     """
 
-    name: str = field(validator=_name)
-    summary: str = field(validator=_text)
-    graph_version: int = field(validator=_count)
-    input: TensorSpec = field(validator=_is(TensorSpec))
-    outputs: tuple[TensorSpec, ...] = field(converter=_as_tuple, validator=_tuple_of(TensorSpec))
-    preprocess: Preprocess = field(validator=_is(Preprocess))
-    head: Ref = field(validator=_is(Ref))
-    graphs: tuple[GraphSource, ...] = field(converter=_as_tuple, validator=_tuple_of(GraphSource))
-    weights: tuple[WeightsFile, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(WeightsFile))
-    landmarks: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
-    keep_float: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
-    defaults: DetectDefaults = field(factory=DetectDefaults, validator=_is(DetectDefaults))
-    min_side: int = field(default=32, validator=_count)
+    name: str = field(validator=rules.name)
+    summary: str = field(validator=rules.text)
+    graph_version: int = field(validator=rules.count)
+    input: TensorSpec = field(validator=rules.is_a(TensorSpec))
+    outputs: tuple[TensorSpec, ...] = field(converter=rules.as_tuple, validator=rules.tuple_of(TensorSpec))
+    preprocess: Preprocess = field(validator=rules.is_a(Preprocess))
+    head: Ref = field(validator=rules.is_a(Ref))
+    graphs: tuple[GraphSource, ...] = field(converter=rules.as_tuple, validator=rules.tuple_of(GraphSource))
+    weights: tuple[WeightsFile, ...] = rules.tuples(WeightsFile)
+    landmarks: tuple[str, ...] = rules.tuples(str)
+    keep_float: tuple[str, ...] = rules.tuples(str)
+    defaults: DetectDefaults = field(factory=DetectDefaults, validator=rules.is_a(DetectDefaults))
+    min_side: int = field(default=32, validator=rules.count)
     face_sizes: tuple[float, float] | None = field(
         default=None,
-        converter=_as_tuple,
-        validator=_rule(
+        converter=rules.as_tuple,
+        validator=rules.rule(
             "None, or the smallest and the largest face in pixels, at least eight times as large", _is_range_of_sizes
         ),
     )
-    run_pixels: int = field(default=2048 * 2048, validator=_count)
-    references: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
+    run_pixels: int = field(default=2048 * 2048, validator=rules.count)
+    references: tuple[str, ...] = rules.tuples(str)
 
     def __attrs_post_init__(self) -> None:
         known = {file.name for file in self.weights}
@@ -381,13 +320,15 @@ class Capability:
             "nvcuda.dll")``: with everything on ``"auto"`` polyface looks for the device first where one can be loaded.
     """
 
-    device: str = field(validator=_pattern("a kind of device without an index, such as 'cuda'", re.compile(r"[a-z]+")))
+    device: str = field(validator=rules.matches("a kind of device without an index, such as 'cuda'", r"[a-z]+"))
     precisions: tuple[str, ...] = field(
-        default=("fp32",), converter=_as_tuple, validator=[_tuple_of(str), _rule("not empty", bool)]
+        default=("fp32",), converter=rules.as_tuple, validator=[rules.tuple_of(str), rules.rule("not empty", bool)]
     )
-    accepts: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
-    note: str = field(default="", validator=_rule("a line of text", lambda v: isinstance(v, str) and "\n" not in v))
-    driver: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
+    accepts: tuple[str, ...] = rules.tuples(str)
+    note: str = field(
+        default="", validator=rules.rule("a line of text", lambda v: isinstance(v, str) and "\n" not in v)
+    )
+    driver: tuple[str, ...] = rules.tuples(str)
 
 
 @frozen(kw_only=True)
@@ -404,15 +345,13 @@ class OptionSpec:
         choices: the values allowed, when they are few.
     """
 
-    name: str = field(validator=_name)
-    type: str = field(validator=_rule(f"one of {', '.join(_OPTION_TYPES)}", lambda value: value in _OPTION_TYPES))
-    help: str = field(validator=_text)
+    name: str = field(validator=rules.name)
+    type: str = field(validator=rules.one_of(*_OPTION_TYPES))
+    help: str = field(validator=rules.text)
     default: OptionValue | None = None
-    minimum: float | None = field(default=None, validator=attrs.validators.optional(_number))
-    maximum: float | None = field(default=None, validator=attrs.validators.optional(_number))
-    choices: tuple[OptionValue, ...] = field(
-        default=(), converter=_as_tuple, validator=_tuple_of(bool, int, float, str)
-    )
+    minimum: float | None = field(default=None, validator=attrs.validators.optional(rules.number))
+    maximum: float | None = field(default=None, validator=attrs.validators.optional(rules.number))
+    choices: tuple[OptionValue, ...] = rules.tuples(bool, int, float, str)
 
     def __attrs_post_init__(self) -> None:
         problem = None if self.default is None else self.problem(self.default)
@@ -452,19 +391,19 @@ class BackendSpec:
             shapes polyface gives free memory back to the system, unless the setting ``trim`` says otherwise.
     """
 
-    name: str = field(validator=_name)
-    summary: str = field(validator=_text)
+    name: str = field(validator=rules.name)
+    summary: str = field(validator=rules.text)
     accepts: tuple[str, ...] = field(
-        converter=_as_tuple, validator=[_tuple_of(str), _rule("at least one graph kind", bool)]
+        converter=rules.as_tuple, validator=[rules.tuple_of(str), rules.rule("at least one graph kind", bool)]
     )
     capabilities: tuple[Capability, ...] = field(
-        converter=_as_tuple, validator=[_tuple_of(Capability), _rule("at least one device", bool)]
+        converter=rules.as_tuple, validator=[rules.tuple_of(Capability), rules.rule("at least one device", bool)]
     )
-    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
-    factory: Ref = field(validator=_is(Ref))
-    options: tuple[OptionSpec, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(OptionSpec))
-    preference: int = field(default=0, validator=_is(int))
-    trim: bool = field(default=False, validator=_is(bool))
+    requires: tuple[Requirement, ...] = rules.tuples(Requirement)
+    factory: Ref = field(validator=rules.is_a(Ref))
+    options: tuple[OptionSpec, ...] = rules.tuples(OptionSpec)
+    preference: int = field(default=0, validator=rules.is_a(int))
+    trim: bool = field(default=False, validator=rules.is_a(bool))
 
     def claims(self, device: str, precision: str) -> tuple[Capability, ...]:
         """Return its claims on a device, or on any with ``"auto"``, in a precision."""
@@ -491,11 +430,11 @@ class ConverterSpec:
             a :class:`polyface.plugins.protocols.Quantizer` where it is calibrated.
     """
 
-    source: str = field(validator=_name)
-    target: str = field(validator=_name)
-    calibrated: bool = field(default=False, validator=_is(bool))
-    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
-    factory: Ref = field(validator=_is(Ref))
+    source: str = field(validator=rules.name)
+    target: str = field(validator=rules.name)
+    calibrated: bool = field(default=False, validator=rules.is_a(bool))
+    requires: tuple[Requirement, ...] = rules.tuples(Requirement)
+    factory: Ref = field(validator=rules.is_a(Ref))
 
     @property
     def name(self) -> str:
@@ -518,15 +457,13 @@ class WriterSpec:
             :class:`polyface.plugins.protocols.Writer`.
     """
 
-    name: str = field(validator=_name)
-    summary: str = field(validator=_text)
-    writes: str = field(
-        default="file", validator=_rule("'file' or 'folder'", lambda value: value in ("file", "folder"))
-    )
-    endings: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_endings)
-    wants_image: bool = field(default=False, validator=_is(bool))
-    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
-    factory: Ref = field(validator=_is(Ref))
+    name: str = field(validator=rules.name)
+    summary: str = field(validator=rules.text)
+    writes: str = field(default="file", validator=rules.one_of("file", "folder"))
+    endings: tuple[str, ...] = rules.tuples(str, rule=rules.endings)
+    wants_image: bool = field(default=False, validator=rules.is_a(bool))
+    requires: tuple[Requirement, ...] = rules.tuples(Requirement)
+    factory: Ref = field(validator=rules.is_a(Ref))
 
     def __attrs_post_init__(self) -> None:
         if self.writes == "folder" and self.endings:
@@ -543,15 +480,16 @@ class SourceSpec:
         prefixes: beginnings that select it, such as ``"rtsp://"``.
         endings: the ends of file names that select it, such as ``".mp4"``.
         requires: what must be installed for it.
-        factory: called with what the user gave, a text, and a :class:`polyface.plugins.protocols.Search`; returns a :class:`polyface.plugins.protocols.Source`.
+        factory: called with what the user gave, a text, and a :class:`polyface.plugins.protocols.Search`;
+            returns a :class:`polyface.plugins.protocols.Source`.
     """
 
-    name: str = field(validator=_name)
-    summary: str = field(validator=_text)
-    prefixes: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(str))
-    endings: tuple[str, ...] = field(default=(), converter=_as_tuple, validator=_endings)
-    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
-    factory: Ref = field(validator=_is(Ref))
+    name: str = field(validator=rules.name)
+    summary: str = field(validator=rules.text)
+    prefixes: tuple[str, ...] = rules.tuples(str)
+    endings: tuple[str, ...] = rules.tuples(str, rule=rules.endings)
+    requires: tuple[Requirement, ...] = rules.tuples(Requirement)
+    factory: Ref = field(validator=rules.is_a(Ref))
 
 
 @frozen(kw_only=True)
@@ -565,10 +503,10 @@ class CommandSpec:
         command: a :class:`click.Command`.
     """
 
-    name: str = field(validator=_name)
-    summary: str = field(validator=_text)
-    requires: tuple[Requirement, ...] = field(default=(), converter=_as_tuple, validator=_tuple_of(Requirement))
-    command: Ref = field(validator=_is(Ref))
+    name: str = field(validator=rules.name)
+    summary: str = field(validator=rules.text)
+    requires: tuple[Requirement, ...] = rules.tuples(Requirement)
+    command: Ref = field(validator=rules.is_a(Ref))
 
 
 def as_json(record: Any) -> dict[str, Any]:
