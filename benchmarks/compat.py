@@ -37,7 +37,7 @@ CURVE = {"score_threshold": 0.02, "iou_threshold": 0.4}
 def reversed_mean() -> polyface.PluginManager:
     """The detector with the mean in the other order, so that red and blue are 19 levels off."""
     installed = installed_plugins()
-    spec = installed.detector(NAME)
+    spec = installed.get(DetectorSpec, NAME)
     preprocess = attrs.evolve(spec.preprocess, mean=spec.preprocess.mean[::-1])
     plugins = polyface.PluginManager()
 
@@ -50,7 +50,7 @@ def reversed_mean() -> polyface.PluginManager:
         @staticmethod
         @polyface.hookimpl
         def polyface_backends() -> list[BackendSpec]:
-            return [installed.backend("onnxruntime")]
+            return [installed.get(BackendSpec, "onnxruntime")]
 
     plugins.register(Plugin, name="reversed-mean")
     return plugins

@@ -39,7 +39,7 @@ from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.protocols import CompileRequest, Graph
-from polyface.plugins.records import DetectorSpec, TensorSpec
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, TensorSpec
 from polyface.settings.config import Config
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def makers(model: onnx.ModelProto) -> dict[str, str]:
 
 def runner(detector: DetectorSpec, kind: str, backend: str, precision: str | None) -> Run:
     """Return what runs a graph of the detector on an installed backend, exactly as polyface would."""
-    spec = installed_plugins().backend(backend)
+    spec = installed_plugins().get(BackendSpec, backend)
     fitting = (p for c in spec.capabilities for p in c.precisions if kind in spec.kinds("cpu", p))
     chosen = precision or next(fitting, None)
     if chosen is None:
@@ -216,13 +216,15 @@ def noise(height: int, width: int, seed: int) -> Image.Image:
 def found(config: Config, kind: str, backend: str, precision: str | None) -> Path:
     """Return the graph that the backend would run: published by the detector, stored, or exported now."""
     plugins = installed_plugins()
-    detector, spec = plugins.detector(config.detector), plugins.backend(backend)
+    detector, spec = plugins.get(DetectorSpec, config.detector), plugins.get(BackendSpec, backend)
     weights = select_weights(detector, config.weights)
     # The backend, as one that takes this kind and nothing else.
     only = attrs.evolve(spec, capabilities=[attrs.evolve(c, accepts=(kind,)) for c in spec.capabilities])
     fitting = precision or next(p for c in spec.capabilities for p in c.precisions if kind in spec.kinds("cpu", p))
-    stored = open_store(config).lookup_for(detector, plugins.converters, weights)
-    route = plan_route(detector, only, plugins.converters, weights, device="cpu", precision=fitting, stored=stored)
+    stored = open_store(config).lookup_for(detector, plugins.all(ConverterSpec), weights)
+    route = plan_route(
+        detector, only, plugins.all(ConverterSpec), weights, device="cpu", precision=fitting, stored=stored
+    )
     source = load_graph(route, detector, weights).source
     if not isinstance(source, Path):
         raise SystemExit(f"a graph of the kind {kind} is no file")
@@ -272,7 +274,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     try:
-        detector = installed_plugins().detector(options.detector)
+        detector = installed_plugins().get(DetectorSpec, options.detector)
         backends = options.backends.split(",")
         runs = [runner(detector, options.kind, backend, options.precision) for backend in backends]
         config = Config(

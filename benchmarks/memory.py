@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyface.plugins.records import BackendSpec
+
 if TYPE_CHECKING:
     from polyface import Config
 
@@ -102,7 +104,7 @@ def installed() -> str:
 
     return ",".join(
         f"{name}:{precision}"
-        for name, record in installed_plugins().backends.items()
+        for name, record in installed_plugins().by_name(BackendSpec).items()
         for capability in record.capabilities
         if capability.device == "cpu"
         for precision in capability.precisions

@@ -21,6 +21,7 @@ import numpy as np
 from polyface.graphs.weights import select_weights
 from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure, polyface_detector
 from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import DetectorSpec
 from polyface.settings.config import Config
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def eager(config: Config) -> Made:
     from torchvision.ops import nms
 
     levels, aspect = PRIORS[family]
-    spec = installed_plugins().detector(config.detector)
+    spec = installed_plugins().get(DetectorSpec, config.detector)
     source = next(graph for graph in spec.graphs if graph.kind == "torch-module")
     network = source.ref.load()(select_weights(spec, config.weights).locate()).eval()
     mean = torch.tensor([104.0, 117.0, 123.0])

@@ -151,12 +151,12 @@ def create_detector(
 
 def available_detectors() -> list[str]:
     """Return the names of the installed detectors, sorted."""
-    return list(installed_plugins().detectors)
+    return list(installed_plugins().by_name(DetectorSpec))
 
 
 def available_backends() -> list[str]:
     """Return the names of the installed backends, sorted. Being installed is a claim; ``polyface matrix`` checks it."""
-    return list(installed_plugins().backends)
+    return list(installed_plugins().by_name(BackendSpec))
 
 
 def build(config: Config, plugins: PluginManager) -> FaceDetector:
@@ -183,14 +183,14 @@ def resolve(config: Config, plugins: PluginManager) -> Names:
         ConfigError: ``artifacts`` names no folder.
     """
     store = open_store(config)
-    detector = plugins.detector(config.detector)
-    preferred = sorted(plugins.backends.values(), key=lambda spec: (-spec.preference, spec.name))
+    detector = plugins.get(DetectorSpec, config.detector)
+    preferred = sorted(plugins.by_name(BackendSpec).values(), key=lambda spec: (-spec.preference, spec.name))
     return Names(
         config=config,
         detector=detector,
         weights=select_weights(detector, config.weights),
-        backends=tuple(preferred) if config.backend == "auto" else (plugins.backend(config.backend),),
-        converters=plugins.converters,
+        backends=tuple(preferred) if config.backend == "auto" else (plugins.get(BackendSpec, config.backend),),
+        converters=plugins.all(ConverterSpec),
         store=store,
     )
 

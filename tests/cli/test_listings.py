@@ -10,7 +10,7 @@ import pytest
 
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.records import Capability
+from polyface.plugins.records import BackendSpec, Capability
 
 
 def listed(result, **keys):
@@ -42,6 +42,9 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
         "detectors": ["example-redbox"],
         "backends": ["numpy"],
         "converters": [],
+        "writers": [],
+        "sources": [],
+        "commands": [],
         "status": "ok",
         "error": None,
         "clashes": [],
@@ -109,7 +112,7 @@ class TestAuto:
         """The toy's backend, one that is preferred to it, and one for a GPU, whose driver is not here."""
         gpu = Capability(device="cuda", driver=["libno-such-driver.so"])
         plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
-        toy = plugins.backend("numpy")
+        toy = plugins.get(BackendSpec, "numpy")
         plugin = types.ModuleType("plugin")
         plugin.polyface_backends = hookimpl(
             lambda: [
@@ -155,7 +158,7 @@ class TestNotes:
         """Backends like the toy's: on a GPU alone, and on either."""
         gpu, cpu = Capability(device="cuda", note="never tried"), Capability(device="cpu")
         plugins = PluginManager.discover({"POLYFACE_PLUGINS": "example"})
-        toy = plugins.backend("numpy")
+        toy = plugins.get(BackendSpec, "numpy")
         plugin = types.ModuleType("plugin")
         plugin.polyface_backends = hookimpl(
             lambda: [

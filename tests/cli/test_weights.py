@@ -13,7 +13,7 @@ import pytest
 
 import polyface as package
 from polyface.plugins.manager import PluginManager, installed_plugins
-from polyface.plugins.records import FileRef, WeightsFile
+from polyface.plugins.records import DetectorSpec, FileRef, WeightsFile
 
 CONTENT = b"twelve bytes"
 
@@ -251,7 +251,7 @@ def test_a_real_checkpoint_is_fetched_past_a_mirror_that_has_lost_it(
     require("polyface_retinaface")
     content = (shared / "weights" / "RetinaFace_mobilenet025.pth").read_bytes()
     urls = server.url("/cut", answer.cut(content)), server.url("/w", answer.whole(content))
-    listed = installed_plugins().detector("retinaface-mobilenet025").weights
+    listed = installed_plugins().get(DetectorSpec, "retinaface-mobilenet025").weights
     (real,) = (attrs.evolve(file, urls=urls) for file in listed if file.name == "pytorch-retinaface")
     install(face=[real])
     result = polyface("fetch", "face")

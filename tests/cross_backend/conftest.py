@@ -10,6 +10,7 @@ import polyface
 from polyface.graphs.quantize import quantize
 from polyface.machine.drivers import is_installed
 from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import ConverterSpec, DetectorSpec
 from polyface.settings.config import Config
 
 
@@ -33,7 +34,7 @@ def weights_of(tmp_path_factory):
     made = {}
 
     def weights(name):
-        spec = installed_plugins().detector(name)
+        spec = installed_plugins().get(DetectorSpec, name)
         builder = next((graph.ref for graph in spec.graphs if graph.kind == "torch-module"), None)
         at_hand = not spec.weights or spec.weights[0].ref is not None
         if at_hand or builder is None or not is_installed("torch"):
@@ -57,7 +58,7 @@ def calibrate(weights_of, tmp_path_factory):
         plugins = installed_plugins()
         [kind, *_] = cell.backend.kinds(cell.device, cell.precision)
         published = {graph.kind for graph in cell.detector.graphs}
-        calibrated = {converter.target for converter in plugins.converters if converter.calibrated}
+        calibrated = {converter.target for converter in plugins.all(ConverterSpec) if converter.calibrated}
         if kind not in calibrated - published or (cell.detector.name, kind) in made:
             return
         folder = tmp_path_factory.mktemp("calibration")

@@ -37,6 +37,7 @@ from polyface.measure.differences import (
 from polyface.measure.tolerances import Tolerance
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.protocols import Execution
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
 from polyface.settings.paths import home
 from polyface.testing.plugin import cells
 
@@ -154,7 +155,7 @@ def original(cell, request):
 
     And None for a precision that wants a calibrated graph: it is made of other weights.
     """
-    calibrated = {converter.target for converter in installed_plugins().converters if converter.calibrated}
+    calibrated = {converter.target for converter in installed_plugins().all(ConverterSpec) if converter.calibrated}
     if calibrated.issuperset(cell.backend.kinds(cell.device, cell.precision)):
         return None
     folder = Path(os.environ.get("POLYFACE_SHARED", "")) / "golden"
@@ -355,7 +356,11 @@ def test_the_reports_have_every_cell_that_is_installed(reports):
     assert there <= taken, "take the report again, as tests/cross_backend/README.md says"
     # What is left is of plugins that this environment lacks.
     plugins = installed_plugins()
-    known = {cell for cell in taken - there if {*cell.split("/")[:2]} <= {*plugins.detectors, *plugins.backends}}
+    known = {
+        cell
+        for cell in taken - there
+        if {*cell.split("/")[:2]} <= {*plugins.by_name(DetectorSpec), *plugins.by_name(BackendSpec)}
+    }
     assert not known, "no cell is called so any more: take the report again, as tests/cross_backend/README.md says"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import BackendSpec, DetectorSpec
 
 KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 """All that is left of the environment: a variable such as CI, of any name, keeps a runtime silent by itself."""
@@ -19,7 +20,9 @@ AT_HAND = ("retinaface-mobilenet025", "example-redbox")
 """Detectors that run without anything fetched, where they are installed."""
 
 BACKENDS = sorted(
-    name for name, spec in installed_plugins().backends.items() if any(c.device == "cpu" for c in spec.capabilities)
+    name
+    for name, spec in installed_plugins().by_name(BackendSpec).items()
+    if any(c.device == "cpu" for c in spec.capabilities)
 )
 
 # ONNX Runtime 1.32 looks up its maker's host 8.5 seconds after its import. So the process has to live for longer.
@@ -71,7 +74,7 @@ def left_outside(home):
 
 def detector_for(backend):
     """The detectors to try a backend with; only our example has a graph for NumPy."""
-    installed = [name for name in AT_HAND if name in installed_plugins().detectors]
+    installed = [name for name in AT_HAND if name in installed_plugins().by_name(DetectorSpec)]
     return installed[-1:] if backend == "numpy" else installed[:1]
 
 

@@ -96,7 +96,7 @@ def test_an_entry_point_may_name_an_object(distribution):
     (folder / "acme_object_plugin.py").write_text(source + end)
     manager = discover(PLUGINS="acme")
     assert info_of(manager, "acme").error is None
-    assert list(manager.backends) == ["from-object"]
+    assert list(manager.by_name(BackendSpec)) == ["from-object"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_entry_point_that_leads_nowhere_is_kept_with_its_reason(distribution,
     info = info_of(manager, "lost")
     assert (info.status, type(info.error)) == ("failed", PluginError)
     assert reason in str(info.error)
-    assert "acme-fast" in manager.backends
+    assert "acme-fast" in manager.by_name(BackendSpec)
 
 
 def test_two_distributions_may_share_the_name_of_an_entry_point(distribution):
@@ -125,7 +125,7 @@ def test_two_distributions_may_share_the_name_of_an_entry_point(distribution):
     manager = discover(PLUGINS="plugin")
     loaded = [(info.distribution, info.status) for info in manager.plugins if not info.disabled]
     assert loaded == [("acme-one", "ok"), ("acme-two", "ok")]
-    assert list(manager.backends) == ["one", "two"]
+    assert list(manager.by_name(BackendSpec)) == ["one", "two"]
 
 
 def test_a_distribution_without_metadata_disturbs_nothing(distribution):
@@ -164,18 +164,18 @@ class TestSwitches:
 
     def test_a_list_of_plugins_loads_these_and_no_others(self):
         manager = discover(PLUGINS="fast")
-        assert list(manager.backends) == ["acme-fast"]
+        assert list(manager.by_name(BackendSpec)) == ["acme-fast"]
         assert {info.status for info in manager.plugins if info.name != "fast"} == {"disabled"}
 
     def test_a_distribution_names_all_its_plugins(self):
-        assert list(discover(PLUGINS="acme").backends) == ["acme-fast", "acme-slow"]
-        assert "acme-fast" not in discover(DISABLE_PLUGINS="acme").backends
+        assert list(discover(PLUGINS="acme").by_name(BackendSpec)) == ["acme-fast", "acme-slow"]
+        assert "acme-fast" not in discover(DISABLE_PLUGINS="acme").by_name(BackendSpec)
 
     def test_blanks_and_empty_places_in_a_list_do_not_matter(self):
-        assert list(discover(PLUGINS=" fast , ,slow,").backends) == ["acme-fast", "acme-slow"]
+        assert list(discover(PLUGINS=" fast , ,slow,").by_name(BackendSpec)) == ["acme-fast", "acme-slow"]
 
     def test_what_is_both_listed_and_disabled_is_disabled(self):
-        assert list(discover(PLUGINS="acme", DISABLE_PLUGINS="slow").backends) == ["acme-fast"]
+        assert list(discover(PLUGINS="acme", DISABLE_PLUGINS="slow").by_name(BackendSpec)) == ["acme-fast"]
 
     def test_a_listed_plugin_that_is_not_installed_is_an_error_with_the_nearest_name(self):
         with pytest.raises(ConfigError) as caught:
@@ -189,7 +189,7 @@ class TestSwitches:
 
     def test_an_unknown_name_mentions_what_failed_and_what_is_disabled(self):
         with pytest.raises(UnknownNameError) as caught:
-            discover(DISABLE_PLUGINS="slow").backend("acme-slow")
+            discover(DISABLE_PLUGINS="slow").get(BackendSpec, "acme-slow")
         assert "plugin 'slow' of acme, which may provide it: disabled" in caught.value.why
         assert "plugin 'broken' of other, which may provide it: failed" in caught.value.why
 
@@ -219,8 +219,8 @@ def test_a_name_is_selectable_or_refused_in_one_sentence(name):
         module.polyface_backends = hookimpl(lambda: [backend(name)])
         manager = PluginManager()
         manager.register(module, name="plugin", distribution="acme")
-        assert manager.backend(name) is manager.backend(f"acme/{name}")
-        assert list(manager.backends) == [name]
+        assert manager.get(BackendSpec, name) is manager.get(BackendSpec, f"acme/{name}")
+        assert list(manager.by_name(BackendSpec)) == [name]
     else:
         with pytest.raises(ContractError) as caught:
             backend(name)
@@ -236,7 +236,7 @@ def test_a_plugin_may_have_any_name(name, distribution):
     module.polyface_backends = hookimpl(lambda: [backend("fast")])
     manager = PluginManager()
     manager.register(module, name=name, distribution=distribution)
-    assert manager.backend(f"{distribution}/fast") is manager.backend("fast")
+    assert manager.get(BackendSpec, f"{distribution}/fast") is manager.get(BackendSpec, "fast")
     assert [(info.name, info.distribution, info.status) for info in manager.plugins] == [(name, distribution, "ok")]
 
 

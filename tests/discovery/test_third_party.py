@@ -161,7 +161,8 @@ class TestClash:
     def test_the_full_name_selects_one(self, python):
         code = (
             "from polyface.plugins.manager import installed_plugins; "
-            "print(installed_plugins().detector('{}').head.target)"
+            "from polyface.plugins.records import DetectorSpec; "
+            "print(installed_plugins().get(DetectorSpec, '{}').head.target)"
         )
         assert out(python("-c", code.format("clash-one/clash"), groups=["clash"])) == "clash_one:Head\n"
         assert out(python("-c", code.format("clash-two/clash"), groups=["clash"])) == "clash_two:Head\n"

@@ -10,7 +10,9 @@ import pytest
 
 from polyface.cli import COMMANDS
 from polyface.plugins import hookspecs
+from polyface.plugins.kinds import KINDS
 from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.settings.loading import SETTINGS_RECORDS, load_config
 from polyface.settings.record import settings
 
@@ -94,7 +96,7 @@ def test_the_test_command_is_the_one_that_ci_runs(readme, pytestconfig):
 
 
 def test_every_installed_detector_and_backend_of_ours_is_in_the_table(readme):
-    names = [*installed_plugins().detectors, *installed_plugins().backends]
+    names = [*installed_plugins().by_name(DetectorSpec), *installed_plugins().by_name(BackendSpec)]
     for name in names:
         if name not in ("example-redbox", "numpy"):
             assert f"`{name}`" in readme
@@ -102,14 +104,12 @@ def test_every_installed_detector_and_backend_of_ours_is_in_the_table(readme):
 
 def test_the_guide_documents_every_hook_with_its_exact_signature(pytestconfig):
     guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
-    hooks = {name: value for name, value in vars(hookspecs).items() if name.startswith("polyface_")}
-    assert len(hooks) == 3
-    for name, function in hooks.items():
-        assert f"`{name}{inspect.signature(function)}`".replace("'", "") in guide
+    for name in KINDS:
+        assert f"`{name}{inspect.signature(getattr(hookspecs, name))}`".replace("'", "") in guide
 
 
 def test_what_a_backend_says_is_unproven_the_table_says_too(readme):
-    for name, spec in installed_plugins().backends.items():
+    for name, spec in installed_plugins().by_name(BackendSpec).items():
         for capability in spec.capabilities:
             if capability.note:
                 assert re.search(rf"^\|.*`{name}`.*\({capability.device}\)", readme, flags=re.MULTILINE)

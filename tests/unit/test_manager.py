@@ -10,6 +10,7 @@ import pytest
 from polyface.errors import AmbiguousNameError, ContractError, PluginError, UnknownNameError
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
 
 
 def plugin(**hooks):
@@ -47,10 +48,13 @@ def register_failing(manager, broken, error=PluginError):
 class TestRegister:
     def test_what_a_plugin_yields_is_found_by_name(self, manager, toy, detector_spec, backend_spec, converter_spec):
         manager.register(toy, name="toy")
-        assert manager.detector("toy") is detector_spec
-        assert manager.backend("fast") is backend_spec
-        assert manager.converters == (converter_spec,)
-        assert (manager.detectors, manager.backends) == ({"toy": detector_spec}, {"fast": backend_spec})
+        assert manager.get(DetectorSpec, "toy") is detector_spec
+        assert manager.get(BackendSpec, "fast") is backend_spec
+        assert manager.all(ConverterSpec) == (converter_spec,)
+        assert (manager.by_name(DetectorSpec), manager.by_name(BackendSpec)) == (
+            {"toy": detector_spec},
+            {"fast": backend_spec},
+        )
 
     def test_a_plugin_is_listed_with_its_hooks_and_records(self, manager, toy, detector_spec):
         manager.register(toy, name="toy", distribution="toy-faces")
@@ -66,18 +70,18 @@ class TestRegister:
                 yield detector_spec
 
         manager.register(Plugin(), name="object")
-        assert list(manager.detectors) == ["toy"]
+        assert list(manager.by_name(DetectorSpec)) == ["toy"]
 
     def test_a_plugin_without_hooks_provides_nothing(self, manager):
         manager.register(plugin(), name="empty")
-        assert (manager.plugins[0].status, manager.plugins[0].hooks, manager.detectors) == ("ok", (), {})
+        assert (manager.plugins[0].status, manager.plugins[0].hooks, manager.by_name(DetectorSpec)) == ("ok", (), {})
 
     def test_the_same_plugin_twice_is_an_error_that_leaves_the_first(self, manager, toy):
         manager.register(toy, name="toy")
         with pytest.raises(PluginError):
             manager.register(toy, name="toy")
         assert [info.status for info in manager.plugins] == ["ok", "failed"]
-        assert list(manager.detectors) == ["toy"]
+        assert list(manager.by_name(DetectorSpec)) == ["toy"]
 
 
 class TestBroken:
@@ -89,7 +93,7 @@ class TestBroken:
         yield
         assert [info.status for info in manager.plugins] == ["ok", "failed"]
         assert manager.plugins[1].records == ()
-        assert (list(manager.detectors), list(manager.backends)) == (["toy"], ["fast"])
+        assert (list(manager.by_name(DetectorSpec)), list(manager.by_name(BackendSpec))) == (["toy"], ["fast"])
         manager.register(plugin(), name="later", distribution="acme")
 
     def test_a_misspelt_hook_names_the_nearest(self, manager, detector_spec):
@@ -150,19 +154,19 @@ class TestClash:
 
     def test_the_bare_name_is_ambiguous_and_the_error_names_both(self, manager):
         with pytest.raises(AmbiguousNameError) as caught:
-            manager.detector("toy")
+            manager.get(DetectorSpec, "toy")
         assert caught.value.what == "The detector name 'toy' is ambiguous."
         assert caught.value.why == ("'toy' provided by: toy-faces, acme",)
         assert caught.value.fix == "name one of toy-faces/toy, acme/toy"
 
     def test_the_distribution_selects_one(self, manager):
-        assert manager.detector("acme/toy").summary == "Another"
-        assert manager.detector("toy-faces/toy").summary == "A toy"
-        assert list(manager.detectors) == ["acme/toy", "toy-faces/toy"]
+        assert manager.get(DetectorSpec, "acme/toy").summary == "Another"
+        assert manager.get(DetectorSpec, "toy-faces/toy").summary == "A toy"
+        assert list(manager.by_name(DetectorSpec)) == ["acme/toy", "toy-faces/toy"]
 
     def test_what_is_not_ambiguous_keeps_its_bare_name(self, manager, backend_spec):
-        assert list(manager.backends) == ["fast"]
-        assert manager.backend("fast") is manager.backend("toy-faces/fast") is backend_spec
+        assert list(manager.by_name(BackendSpec)) == ["fast"]
+        assert manager.get(BackendSpec, "fast") is manager.get(BackendSpec, "toy-faces/fast") is backend_spec
 
     def test_both_plugins_are_listed_as_clashing(self, manager):
         assert [(info.status, info.clashes) for info in manager.plugins] == [
@@ -175,7 +179,7 @@ class TestUnknown:
     def test_an_unknown_name_offers_the_nearest_and_lists_what_there_is(self, manager, toy):
         manager.register(toy, name="toy")
         with pytest.raises(UnknownNameError) as caught:
-            manager.backend("fsat")
+            manager.get(BackendSpec, "fsat")
         assert caught.value.what == "There is no backend named 'fsat'; did you mean 'fast'?"
         assert caught.value.why == ("available: fast",)
         assert "polyface plugins" in caught.value.fix
@@ -183,7 +187,7 @@ class TestUnknown:
     def test_a_plugin_that_failed_is_named_as_one_that_may_have_it(self, manager):
         register_failing(manager, plugin(polyface_detectors=lambda: None), ContractError)
         with pytest.raises(UnknownNameError) as caught:
-            manager.detector("acme-small")
+            manager.get(DetectorSpec, "acme-small")
         assert caught.value.what == "There is no detector named 'acme-small'."
         assert caught.value.why == (
             "available: none",
@@ -193,10 +197,10 @@ class TestUnknown:
     def test_the_name_of_a_backend_is_no_detector(self, manager, toy):
         manager.register(toy, name="toy")
         with pytest.raises(UnknownNameError, match="There is no detector named 'fast'"):
-            manager.detector("fast")
+            manager.get(DetectorSpec, "fast")
 
 
 def test_names_are_listed_sorted_whatever_the_order_of_registration(manager, detector_spec):
     for name in ("zebra", "ant", "mole"):
         manager.register(plugin(polyface_detectors=[attrs.evolve(detector_spec, name=name)]), name=name)
-    assert list(manager.detectors) == ["ant", "mole", "zebra"]
+    assert list(manager.by_name(DetectorSpec)) == ["ant", "mole", "zebra"]

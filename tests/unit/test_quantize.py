@@ -21,7 +21,7 @@ from polyface.graphs.quantize import Calibration, quantize
 from polyface.graphs.resolve import load_graph
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.records import Capability, ConverterSpec, Preprocess, Ref
+from polyface.plugins.records import Capability, ConverterSpec, DetectorSpec, Preprocess, Ref
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
 
@@ -143,8 +143,9 @@ def test_what_was_made_of_something_else_is_replaced(config, plugins, images, qu
     if other == "a version":
         monkeypatch.setattr(quantizer, "version", "2")
     if other == "layers kept in float":
-        detector = attrs.evolve(plugins.detector("toy"), keep_float=())
-        monkeypatch.setattr(plugins, "detector", lambda _: detector)
+        detector = attrs.evolve(plugins.get(DetectorSpec, "toy"), keep_float=())
+        get = plugins.get
+        monkeypatch.setattr(plugins, "get", lambda kind, name: detector if kind is DetectorSpec else get(kind, name))
     chosen = {"images": images[:1], "their order": images[::-1]}.get(other, images)
     sized = config.replace(max_side=50) if other == "a size" else config
     done = quantize(sized, plugins, chosen, KIND)

@@ -27,11 +27,11 @@ def command(as_json: bool, plugins: PluginManager) -> None:
         print_json(
             [
                 {**record_as_json(spec), "name": name, "missing": [r.why for r in missing(name, spec.requires)]}
-                for name, spec in plugins.backends.items()
+                for name, spec in plugins.by_name(BackendSpec).items()
             ]
         )
         return
-    rows = [(name, _description(name, spec)) for name, spec in plugins.backends.items()]
+    rows = [(name, _description(name, spec)) for name, spec in plugins.by_name(BackendSpec).items()]
     print_table("Backends", ("Name", "Description"), rows, wraps="Description")
 
 

@@ -16,6 +16,7 @@ from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, say
 from polyface.errors import ConfigError, quoted
+from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.settings.config import Config, one_view
 from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
@@ -117,11 +118,11 @@ def _choices(
     """
     found = {}
     for detector in detectors:
-        plugins.detector(detector)
+        plugins.get(DetectorSpec, detector)
         named = parse_backends(backends, config) if backends is not None else {config.backend: config}
         for label, choice in named.items():
             if choice.backend != "auto":
-                plugins.backend(choice.backend)
+                plugins.get(BackendSpec, choice.backend)
             found[f"{detector} on {label}"] = choice.replace(detector=detector)
     if config.backend_options and not any(choice.backend_options for choice in found.values()):
         raise ConfigError(

@@ -23,9 +23,9 @@ def command(as_json: bool, plugins: PluginManager) -> None:
     """List the installed detectors, with their landmarks, graph kinds and weights."""
     print_notes(plugins)
     if as_json:
-        print_json([{**record_as_json(spec), "name": name} for name, spec in plugins.detectors.items()])
+        print_json([{**record_as_json(spec), "name": name} for name, spec in plugins.by_name(DetectorSpec).items()])
         return
-    rows = [(name, _description(spec)) for name, spec in plugins.detectors.items()]
+    rows = [(name, _description(spec)) for name, spec in plugins.by_name(DetectorSpec).items()]
     print_table("Detectors", ("Name", "Description"), rows, wraps="Description")
 
 

@@ -10,13 +10,14 @@ import click
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table, say
+from polyface.plugins.records import DetectorSpec
 from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.graphs.resolve import Export
     from polyface.plugins.manager import PluginManager
-    from polyface.plugins.records import DetectorSpec, TensorSpec
+    from polyface.plugins.records import TensorSpec
 
 
 @click.command("export", cls=Command, short_help="Export a network, to run it on machines without torch.")
@@ -53,7 +54,7 @@ def command(
     if as_json:
         print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
         return
-    print_graph(done, plugins.detector(detector), "exported" if done.new else "exported before")
+    print_graph(done, plugins.get(DetectorSpec, detector), "exported" if done.new else "exported before")
     run = ["polyface", "detect", "IMAGE", "--detector", detector]
     run += ["--weights", config.weights] if config.weights else []
     run += ["--artifacts", str(folder)] if folder else []

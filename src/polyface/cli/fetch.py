@@ -14,6 +14,7 @@ from polyface.cli.output import Command
 from polyface.cli.tables import printable, say, say_error
 from polyface.errors import PolyfaceError
 from polyface.graphs.weights import Weights, select_weights
+from polyface.plugins.records import DetectorSpec
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
@@ -36,7 +37,7 @@ def command(
 
     failed = 0
     # All names are looked up before anything is transferred.
-    choices = {name: select_weights(plugins.detector(name), weights) for name in detectors}
+    choices = {name: select_weights(plugins.get(DetectorSpec, name), weights) for name in detectors}
     for name, choice in choices.items():
         try:
             with _progress(choice) as progress:

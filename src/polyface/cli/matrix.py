@@ -12,7 +12,7 @@ from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.records import device_kind
+from polyface.plugins.records import BackendSpec, DetectorSpec, device_kind
 from polyface.settings.config import Config
 from polyface.settings.loading import load_config
 
@@ -46,9 +46,9 @@ def command(config_file: str | None, probe: bool, as_json: bool, plugins: Plugin
     config = load_config(config_file, source=SOURCE, **overrides).replace(weights=None, backend_options={})
     print_notes(plugins)
     cells = []
-    for detector in plugins.detectors:
+    for detector in plugins.by_name(DetectorSpec):
         picked, why = _picked(config.replace(detector=detector, backend="auto"), plugins, probe)
-        for backend in plugins.backends:
+        for backend in plugins.by_name(BackendSpec):
             cell = _cell(config.replace(detector=detector, backend=backend), plugins, probe)
             cells.append(evolve(_noted(cell, config.device, plugins), auto=why if backend == picked else ""))
     if as_json:
@@ -102,7 +102,7 @@ def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, s
             spec, device = selection.backend, selection.device
     except Exception:  # noqa: BLE001 - the cells say of each backend why it cannot run, whatever it raised
         return "", ""
-    name = next(name for name, other in plugins.backends.items() if other is spec)
+    name = next(name for name, other in plugins.by_name(BackendSpec).items() if other is spec)
     kind = device_kind(device)
     driven = kind in {claim.device for claim in spec.capabilities if claim.driver}
     among = f"with {kind}, whose driver is here" if config.device == "auto" and driven else "that could run it"
@@ -112,7 +112,7 @@ def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, s
 def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
     """The cell with the backend's note on the device, or on every device it has where none is named."""
     kind = device_kind(device)
-    notes = {c.note for c in plugins.backends[cell.backend].capabilities if kind in ("auto", c.device)}
+    notes = {c.note for c in plugins.get(BackendSpec, cell.backend).capabilities if kind in ("auto", c.device)}
     return cell if "" in notes else evolve(cell, detail="\n".join([cell.detail, *sorted(notes)]))
 
 

@@ -9,11 +9,10 @@ import click
 from polyface.cli.options import json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
-from polyface.plugins.manager import RECORDS, PluginInfo
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
+from polyface.plugins.kinds import KINDS, plural
 
 if TYPE_CHECKING:
-    from polyface.plugins.manager import PluginManager
+    from polyface.plugins.manager import PluginInfo, PluginManager
 
 
 @click.command("plugins", cls=Command, short_help="Installed plugins, the broken among them.")
@@ -36,11 +35,12 @@ def _lines(info: PluginInfo) -> list[str]:
         return [*info.error.why, f"To fix it: {info.error.fix}"]
     if info.disabled:
         return ["by POLYFACE_PLUGINS or POLYFACE_DISABLE_PLUGINS"]
-    lines = []
-    for hook in info.hooks:
-        names = [record.name for record in info.records if isinstance(record, RECORDS[hook])]
-        lines.append(f"{hook.removeprefix('polyface_')}: {', '.join(names) or 'none'}")
+    lines = [f"{plural(hook)}: {', '.join(_names(info, hook)) or 'none'}" for hook in info.hooks]
     return [*lines, *info.clashes] or ["none: it provides nothing"]
+
+
+def _names(info: PluginInfo, hook: str) -> list[str]:
+    return [record.name for record in info.provided(KINDS[hook].record)]
 
 
 def _as_json(info: PluginInfo) -> dict[str, object]:
@@ -50,9 +50,7 @@ def _as_json(info: PluginInfo) -> dict[str, object]:
         "version": info.version,
         "target": info.target,
         "hooks": list(info.hooks),
-        "detectors": [record.name for record in info.provided(DetectorSpec)],
-        "backends": [record.name for record in info.provided(BackendSpec)],
-        "converters": [record.name for record in info.provided(ConverterSpec)],
+        **{plural(hook): _names(info, hook) for hook in KINDS},
         "status": info.status,
         "error": None if info.error is None else str(info.error),
         "clashes": list(info.clashes),

@@ -16,6 +16,7 @@ from polyface.cli.output import Command
 from polyface.cli.progress import quiet_pillow, report_progress
 from polyface.cli.tables import print_json, say
 from polyface.errors import ConfigError
+from polyface.plugins.records import DetectorSpec
 from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
 
@@ -93,7 +94,7 @@ def command(
     if as_json:
         print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
     else:
-        print_graph(done, plugins.detector(detector), "quantized" if done.new else "quantized before")
+        print_graph(done, plugins.get(DetectorSpec, detector), "quantized" if done.new else "quantized before")
         chosen = ["--weights", config.weights] if config.weights else []
         where = ["--artifacts", str(folder)] if folder else []
         run = ["polyface", "detect", "IMAGE", "--detector", detector, "--precision", "int8", *chosen, *where]

@@ -13,7 +13,7 @@ from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, WeightsNotFoundError
 from polyface.graphs.weights import Weights, path_of, select_weights
-from polyface.plugins.records import WeightsFile
+from polyface.plugins.records import DetectorSpec, WeightsFile
 from polyface.plugins.records import as_json as record_as_json
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(detectors: tuple[str, ...], as_json: bool, plugins: PluginManager) -
     Every file that is here is read: it is "verified" if its sha256 is the right one, else "damaged".
     """
     print_notes(plugins)
-    chosen = {name: plugins.detector(name) for name in detectors} or plugins.detectors
+    chosen = {name: plugins.get(DetectorSpec, name) for name in detectors} or plugins.by_name(DetectorSpec)
     entries = [
         _entry(attrs.evolve(select_weights(spec, file.name), detector=name), file)
         for name, spec in chosen.items()

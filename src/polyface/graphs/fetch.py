@@ -21,7 +21,7 @@ from urllib.parse import urljoin
 from polyface.errors import WeightsError, WeightsMismatchError, WeightsNotFoundError
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.manager import PluginManager, installed_plugins
-from polyface.plugins.records import WeightsFile
+from polyface.plugins.records import DetectorSpec, WeightsFile
 from polyface.settings.environment import read_flag
 from polyface.storage.files import atomic_write, remove_abandoned
 
@@ -67,7 +67,7 @@ def fetch_weights(
         UserWarning: what is about to be fetched is for research only.
     """
     plugins = installed_plugins() if plugins is None else plugins
-    return fetch(select_weights(plugins.detector(detector), weights), offline=offline)
+    return fetch(select_weights(plugins.get(DetectorSpec, detector), weights), offline=offline)
 
 
 def _warn(text: str) -> None:

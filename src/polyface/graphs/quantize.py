@@ -16,7 +16,7 @@ from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
 from polyface.pipeline.views import make_views
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.records import DetectorSpec
+from polyface.plugins.records import ConverterSpec, DetectorSpec
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
 
@@ -87,10 +87,10 @@ def quantize(
         ArtifactError: the folder cannot be written to.
         PluginError: the converter refused the network, or failed.
     """
-    detector = plugins.detector(config.detector)
+    detector = plugins.get(DetectorSpec, config.detector)
     weights = select_weights(detector, config.weights)
-    found = open_store(config).lookup_for(detector, plugins.converters, weights)
-    converter, route = plan_quantization(detector, kind, plugins.converters, weights, stored=found)
+    found = open_store(config).lookup_for(detector, plugins.all(ConverterSpec), weights)
+    converter, route = plan_quantization(detector, kind, plugins.all(ConverterSpec), weights, stored=found)
     graph = load_graph(route, detector, weights)
     calibration = Calibration(config, detector, images)
     quantizer = converter.factory.load()()
@@ -101,7 +101,7 @@ def quantize(
         **calibration.provenance(),
     }
     store = ArtifactStore(output)
-    there = store.lookup_for(detector, plugins.converters, weights)(kind)
+    there = store.lookup_for(detector, plugins.all(ConverterSpec), weights)(kind)
     if isinstance(there, Path):
         manifest = read_manifest(there.parent)
         if made.items() <= manifest["provenance"].items():

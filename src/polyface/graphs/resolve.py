@@ -44,15 +44,16 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
         ArtifactError: the folder cannot be written to.
         ContractError: the converter refused the network, or what it made of it.
     """
-    detector = plugins.detector(name)
+    detector = plugins.get(DetectorSpec, name)
     selected = select_weights(detector, weights)
     store = ArtifactStore(output)
-    stored = store.lookup_for(detector, plugins.converters, selected)(kind)
+    converters = plugins.all(ConverterSpec)
+    stored = store.lookup_for(detector, converters, selected)(kind)
     new = not isinstance(stored, Path)
     path = (
         stored
         if isinstance(stored, Path)
-        else _converted(plan_conversion(detector, kind, plugins.converters, selected), detector, selected, store)
+        else _converted(plan_conversion(detector, kind, converters, selected), detector, selected, store)
     )
     return Export(path=path, manifest=read_manifest(path.parent), new=new)
 

@@ -14,7 +14,7 @@ import shlex
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import pluggy
@@ -32,34 +32,15 @@ from polyface.errors import (
 )
 from polyface.optional import install
 from polyface.plugins import hookspecs
-from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, SourceSpec, WriterSpec
+from polyface.plugins.kinds import KINDS, Record, kind_of
 from polyface.settings.environment import read_flag
 
-Record: TypeAlias = DetectorSpec | BackendSpec | ConverterSpec | WriterSpec | SourceSpec | CommandSpec
-T = TypeVar("T", DetectorSpec, BackendSpec, ConverterSpec, WriterSpec, SourceSpec, CommandSpec)
-
-RECORDS: dict[str, type[Record]] = {
-    "polyface_detectors": DetectorSpec,
-    "polyface_backends": BackendSpec,
-    "polyface_converters": ConverterSpec,
-    "polyface_writers": WriterSpec,
-    "polyface_sources": SourceSpec,
-    "polyface_commands": CommandSpec,
-}
-"""Each hook, and what it yields."""
+T = TypeVar("T", bound=Record)
 
 CORE = "polyface"
 """Core's own distribution, whose writers and sources are there whatever plugins are chosen."""
 
 UNKNOWN = "unknown"
-_LABELS: dict[type[Record], str] = {
-    DetectorSpec: "detector",
-    BackendSpec: "backend",
-    ConverterSpec: "converter",
-    WriterSpec: "writer",
-    SourceSpec: "source",
-    CommandSpec: "command",
-}
 
 
 @frozen(kw_only=True)
@@ -98,7 +79,7 @@ class PluginInfo:
         return "clash" if self.clashes else "ok"
 
     def provided(self, kind: type[T]) -> tuple[T, ...]:
-        """Return the records of one kind."""
+        """Return the records of one class."""
         return tuple(record for record in self.records if isinstance(record, kind))
 
 
@@ -179,12 +160,12 @@ class PluginManager:
         hooks = []
         for name in dir(plugin):
             marked = self._pluggy.parse_hookimpl_opts(plugin, name) is not None
-            if marked and name not in RECORDS:
+            if marked and name not in KINDS:
                 raise ContractError(
-                    f"{quoted(name)} is no hook of polyface{nearest(name, RECORDS) or '.'}",
-                    why=[f"the hooks: {', '.join(RECORDS)}"],
+                    f"{quoted(name)} is no hook of polyface{nearest(name, KINDS) or '.'}",
+                    why=[f"the hooks: {', '.join(KINDS)}"],
                 )
-            if name in RECORDS and not marked:
+            if name in KINDS and not marked:
                 raise ContractError(
                     f"'{name}' is not marked as a hook implementation.", fix=f"put @polyface.hookimpl above def {name}"
                 )
@@ -194,7 +175,7 @@ class PluginManager:
 
     def _records_of(self, hook: str, label: str) -> tuple[Any, ...]:
         """Call one plugin's implementation of one hook, to the end, and check what it gives."""
-        kind = RECORDS[hook]
+        kind = KINDS[hook].record
         [implementation] = [
             impl for impl in getattr(self._pluggy.hook, hook).get_hookimpls() if impl.plugin_name == label
         ]
@@ -234,42 +215,20 @@ class PluginManager:
                 if other.distribution != info.distribution
                 and any((type(r), r.name) == (type(record), record.name) for r in other.records)
             ]
-            if others and not isinstance(record, ConverterSpec):
-                lines.append(f"{_LABELS[type(record)]} '{record.name}' is also provided by {', '.join(others)}")
+            kind = kind_of(type(record))
+            if others and kind.selected:
+                lines.append(f"{kind.label} '{record.name}' is also provided by {', '.join(others)}")
         return tuple(lines)
 
-    @property
-    def detectors(self) -> dict[str, DetectorSpec]:
-        """The detectors by the name that selects each: ``distribution/name`` where the bare name is ambiguous."""
-        return self.by_name(DetectorSpec)
-
-    @property
-    def backends(self) -> dict[str, BackendSpec]:
-        """The backends by the name that selects each, as :attr:`detectors`."""
-        return self.by_name(BackendSpec)
-
-    @property
-    def converters(self) -> tuple[ConverterSpec, ...]:
-        """The converters, in the order in which they are tried."""
-        return tuple(record for _, record in self._provided(ConverterSpec))
-
-    def detector(self, name: str) -> DetectorSpec:
-        """Return the detector that ``name`` or ``distribution/name`` selects.
-
-        Raises:
-            UnknownNameError: nobody provides it.
-            AmbiguousNameError: two distributions do.
-        """
-        return self.get(DetectorSpec, name)
-
-    def backend(self, name: str) -> BackendSpec:
-        """Return the backend that ``name`` or ``distribution/name`` selects; raises as :meth:`detector` does."""
-        return self.get(BackendSpec, name)
-
-    def _provided(self, kind: type[T]) -> list[tuple[str, T]]:
-        return [(info.distribution, record) for info in self._infos for record in info.provided(kind)]
+    def all(self, kind: type[T]) -> tuple[T, ...]:
+        """Return the records of a class, in the order of the plugins, which is that in which converters are tried."""
+        return tuple(record for _, record in self._provided(kind))
 
     def by_name(self, kind: type[T]) -> dict[str, T]:
+        """Return the records of a class by the name that selects each, sorted.
+
+        Where a bare name is ambiguous, that is ``distribution/name``.
+        """
         provided = sorted(self._provided(kind), key=lambda pair: (pair[1].name, pair[0]))
         names = [record.name for _, record in provided]
         return {
@@ -278,7 +237,13 @@ class PluginManager:
         }
 
     def get(self, kind: type[T], name: str) -> T:
-        what = _LABELS[kind]
+        """Return the record of a class that ``name`` or ``distribution/name`` selects.
+
+        Raises:
+            UnknownNameError: nobody provides it.
+            AmbiguousNameError: two distributions do.
+        """
+        what = kind_of(kind).label
         matches = [pair for pair in self._provided(kind) if name in (pair[1].name, f"{pair[0]}/{pair[1].name}")]
         if len(matches) == 1:
             return matches[0][1]
@@ -299,6 +264,9 @@ class PluginManager:
             ],
             fix=f"see `polyface plugins` for what is installed and what failed, or {install('PLUGIN')}",
         )
+
+    def _provided(self, kind: type[T]) -> list[tuple[str, T]]:
+        return [(info.distribution, record) for info in self._infos for record in info.provided(kind)]
 
 
 @functools.cache

@@ -42,8 +42,8 @@ def cells() -> list[Cell]:
     plugins = installed_plugins()
     return [
         Cell(detector=detector, backend=backend, device=capability.device, precision=precision)
-        for detector in plugins.detectors.values()
-        for backend in plugins.backends.values()
+        for detector in plugins.by_name(DetectorSpec).values()
+        for backend in plugins.by_name(BackendSpec).values()
         for capability in backend.capabilities
         for precision in capability.precisions
     ]

@@ -21,7 +21,7 @@ from polyface.machine import gate
 from polyface.measure.tolerances import TOLERANCES
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Backend, DeviceReport, Graph, Session
-from polyface.plugins.records import DetectorSpec, OptionValue, Ref, device_kind
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue, Ref, device_kind
 from polyface.settings.config import Config
 from polyface.testing.conformance.base import Conformance, fail
 from polyface.testing.conformance.forks import said_in_child
@@ -87,13 +87,13 @@ class BackendConformance(Conformance):
                 weights=weights,
             )
             return plan(resolve(config, plugins)).first
-        backend, none = plugins.backend(cls.backend), select_weights(REFERENCE, None)
+        backend, none = plugins.get(BackendSpec, cls.backend), select_weights(REFERENCE, None)
         store = ArtifactStore()
         try:
             route = plan_route(
                 REFERENCE,
                 backend,
-                plugins.converters,
+                plugins.all(ConverterSpec),
                 none,
                 device=cls.device,
                 precision=cls.precision,
@@ -149,7 +149,7 @@ class BackendConformance(Conformance):
 
     def test_factory_gives_a_backend(self, plugins: PluginManager) -> None:
         """What it gives is called by the names of the protocol, and by no other."""
-        record = plugins.backend(self.backend)
+        record = plugins.get(BackendSpec, self.backend)
         made = record.factory.load()()
         if not isinstance(made, Backend):
             fail(f"'{record.factory.target}' gives a {type(made).__name__}, which has no probe and compile.")
@@ -162,7 +162,7 @@ class BackendConformance(Conformance):
 
     def test_probe_finds_no_more_than_is_claimed(self, plugins: PluginManager, found: tuple[DeviceReport, ...]) -> None:
         """The planner refuses what the record does not claim, so what is found beyond it can never be used."""
-        record = plugins.backend(self.backend)
+        record = plugins.get(BackendSpec, self.backend)
         more = [
             f"{f.device}: {precision}"
             for f in found
@@ -178,7 +178,7 @@ class BackendConformance(Conformance):
         """Whoever asks for a device takes the probe's word that it works."""
         image = network_input(spec, noise(1, *sizes(spec)[1]))
         for device, precision in ((f.device, precision) for f in found for precision in f.precisions):
-            if graph.kind not in plugins.backend(self.backend).kinds(device, precision):
+            if graph.kind not in plugins.get(BackendSpec, self.backend).kinds(device, precision):
                 continue  # it wants another kind of graph
             try:
                 run(opened(device, precision), spec, image)
@@ -209,7 +209,7 @@ class BackendConformance(Conformance):
         """A run that falls back to the CPU looks right, is many times slower, and is found out too late."""
         there = {f.device for f in found if f.precisions}
         absent = ["no-such-device"]
-        for kind in dict.fromkeys(c.device for c in plugins.backend(self.backend).capabilities):
+        for kind in dict.fromkeys(c.device for c in plugins.get(BackendSpec, self.backend).capabilities):
             absent += [f"{kind}:99", *([] if {device_kind(d) for d in there} & {kind} else [kind, f"{kind}:0"])]
         for device in absent:
             self._refused(opened, device, self.precision)

@@ -113,7 +113,7 @@ class DetectorConformance(Conformance):
     @classmethod
     def spec(cls, plugins: PluginManager) -> DetectorSpec:
         """The detector's record."""
-        return plugins.detector(cls.detector)
+        return plugins.get(DetectorSpec, cls.detector)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -203,7 +203,7 @@ class DetectorConformance(Conformance):
 
     def _buildable(self, plugins: PluginManager, spec: DetectorSpec) -> tuple[GraphSource, BackendSpec]:
         """A graph that is built here, and a backend on this machine that takes it as it is."""
-        for backend in sorted(plugins.backends.values(), key=lambda backend: -backend.preference):
+        for backend in sorted(plugins.by_name(BackendSpec).values(), key=lambda backend: -backend.preference):
             for source in spec.graphs:
                 needs = missing(backend.name, (*backend.requires, *source.requires))
                 claimed = device_kind(self.device) in {c.device for c in backend.capabilities}

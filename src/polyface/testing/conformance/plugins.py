@@ -17,9 +17,9 @@ import pytest
 
 from polyface.errors import PolyfaceError, described, nearest
 from polyface.graphs.plan import missing
-from polyface.plugins.manager import RECORDS, PluginInfo, PluginManager, Record
-from polyface.plugins.protocols import Backend, Converter, Head, Quantizer
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
+from polyface.plugins.kinds import KINDS, Record, kind_of
+from polyface.plugins.manager import PluginInfo, PluginManager
+from polyface.plugins.records import DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.testing.conformance.base import Conformance, fail
 
 HEAVY = (
@@ -95,10 +95,10 @@ class PluginConformance(Conformance):
                 continue
             module = importlib.import_module(info.target.partition(":")[0])
             for name, value in vars(module).items():
-                if name.startswith("polyface_") and callable(value) and name not in RECORDS:
+                if name.startswith("polyface_") and callable(value) and name not in KINDS:
                     fail(
-                        f"'{name}' in {module.__name__} is no hook of polyface{nearest(name, RECORDS) or '.'}",
-                        why=[f"the hooks: {', '.join(RECORDS)}"],
+                        f"'{name}' in {module.__name__} is no hook of polyface{nearest(name, KINDS) or '.'}",
+                        why=[f"the hooks: {', '.join(KINDS)}"],
                     )
 
     def test_discovery_imports_nothing_heavy(self, infos: list[PluginInfo]) -> None:
@@ -141,18 +141,15 @@ class PluginConformance(Conformance):
     def test_refs_load(self, records: list[Record]) -> None:
         """What a record names is imported only when a user selects it."""
         for record in records:
-            if isinstance(record, DetectorSpec):
-                self._made(record, record.head, Head)
-                for graph in record.graphs:
-                    if not missing(record.name, graph.requires):
-                        self._loaded(record, graph.ref)
-            elif not missing(record.name, record.requires):
-                self._made(record, record.factory, _protocol_of(record))
-
-    def _made(self, record: Record, ref: Ref, protocol: type[Any]) -> None:
-        made = self._loaded(record, ref)()
-        if not isinstance(made, protocol):
-            fail(f"'{ref.target}' of '{record.name}' gives a {type(made).__name__}, and no {protocol.__name__}.")
+            for ref, requires in _refs(record):
+                if not missing(record.name, requires):
+                    self._loaded(record, ref)
+            kind = kind_of(type(record))
+            if kind.gives is not None and not missing(record.name, getattr(record, "requires", ())):
+                wanted, made = kind.gives(record), kind.ref(record).load()()
+                if not isinstance(made, wanted):
+                    name = f"'{kind.ref(record).target}' of '{record.name}'"
+                    fail(f"{name} gives a {type(made).__name__}, and no {wanted.__name__}.")
 
     def _loaded(self, record: Record, ref: Ref | FileRef) -> Any:
         try:
@@ -166,7 +163,7 @@ class PluginConformance(Conformance):
         known = {_project(text)[0] for text in metadata.get_all("Requires-Dist") or ()}
         extras = {_normal(extra) for extra in metadata.get_all("Provides-Extra") or ()}
         for record in records:
-            for need in _requirements(record):
+            for need in (need for _, requires in _refs(record) for need in requires):
                 project, extra = _project(need.install)
                 if extra not in extras if project == _normal(self.distribution) else project not in known:
                     fail(
@@ -176,12 +173,12 @@ class PluginConformance(Conformance):
                     )
 
 
-def _requirements(record: Record) -> Iterator[Requirement]:
+def _refs(record: Any) -> Iterator[tuple[Ref | FileRef, tuple[Requirement, ...]]]:
+    """What a record names, each with what must be installed for it."""
+    yield kind_of(type(record)).ref(record), getattr(record, "requires", ())
     if isinstance(record, DetectorSpec):
         for graph in record.graphs:
-            yield from graph.requires
-    else:
-        yield from record.requires
+            yield graph.ref, graph.requires
 
 
 def _project(requirement: str) -> tuple[str, str]:
@@ -193,10 +190,3 @@ def _project(requirement: str) -> tuple[str, str]:
 def _normal(name: str) -> str:
     """A distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _protocol_of(record: BackendSpec | ConverterSpec) -> type[Any]:
-    """What the factory of a record gives."""
-    if isinstance(record, BackendSpec):
-        return Backend
-    return Quantizer if record.calibrated else Converter

@@ -1,0 +1,71 @@
+"""Every kind of record that a plugin can provide.
+
+A new kind is a record in :mod:`polyface.plugins.records`, a hook in :mod:`polyface.plugins.hookspecs` and a row here:
+the manager, ``polyface plugins`` and the conformance kit are made from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from polyface.plugins.protocols import Backend, Converter, Head, Quantizer
+from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, Ref, SourceSpec, WriterSpec
+
+
+class Record(Protocol):
+    """What records of every kind have."""
+
+    @property
+    def name(self) -> str:
+        """How users select it, or how it is listed."""
+
+
+@frozen(kw_only=True)
+class Kind:
+    """One kind of record.
+
+    Args:
+        record: its class.
+        label: what one is called in messages; the hook's own name says what several are.
+        selected: a user selects one by its name, so that two distributions that provide the same clash.
+        ref: the field that names its code.
+        gives: for a record, the protocol of what that code gives when it is called without arguments; ``None`` for
+            code that wants some.
+    """
+
+    record: type[Any]
+    label: str
+    selected: bool = True
+    ref: Callable[[Any], Ref] = lambda record: record.factory
+    gives: Callable[[Any], type[Any]] | None = None
+
+
+KINDS = {
+    "polyface_detectors": Kind(
+        record=DetectorSpec, label="detector", ref=lambda record: record.head, gives=lambda _: Head
+    ),
+    "polyface_backends": Kind(record=BackendSpec, label="backend", gives=lambda _: Backend),
+    "polyface_converters": Kind(
+        record=ConverterSpec,
+        label="converter",
+        selected=False,
+        gives=lambda record: Quantizer if record.calibrated else Converter,
+    ),
+    "polyface_writers": Kind(record=WriterSpec, label="writer"),
+    "polyface_sources": Kind(record=SourceSpec, label="source"),
+    "polyface_commands": Kind(record=CommandSpec, label="command", ref=lambda record: record.command),
+}
+"""Each kind by the hook that yields it."""
+
+
+def plural(hook: str) -> str:
+    """Return what several records of a hook are called, such as ``"detectors"``."""
+    return hook.removeprefix("polyface_")
+
+
+def kind_of(record: type[Any]) -> Kind:
+    """Return the kind whose records are of this class."""
+    return next(kind for kind in KINDS.values() if issubclass(record, kind.record))
