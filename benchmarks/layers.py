@@ -37,6 +37,7 @@ from polyface.graphs.weights import select_weights
 from polyface.images.geometry import placement_for
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
+from polyface.machine.cores import default_threads
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, TensorSpec
@@ -175,7 +176,7 @@ def runner(detector: DetectorSpec, kind: str, backend: str, precision: str | Non
     if chosen is None:
         raise SystemExit(f"{backend} takes no graph of the kind {kind}")
     made: Any = spec.factory.load()()
-    request = CompileRequest(device="cpu", precision=chosen, options=check_options(spec, {}))
+    request = CompileRequest(device="cpu", precision=chosen, threads=default_threads(), options=check_options(spec, {}))
 
     def run(model: onnx.ModelProto, names: Sequence[str], image: Array) -> dict[str, Array]:
         # The detector's record with what else comes out, of whatever shape: a backend checks names alone.

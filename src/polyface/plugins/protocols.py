@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 from attrs import field, frozen
 
-from polyface.machine.cores import default_threads
 from polyface.plugins.records import DetectorSpec, OptionValue, Ref
 
 if TYPE_CHECKING:
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
 
 def _read_only(table: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(table))
-
-
-def _resolved(threads: int | None) -> int:
-    return default_threads() if threads is None else threads
 
 
 class Candidates(NamedTuple):
@@ -95,15 +90,14 @@ class CompileRequest:
         precision: such as ``"fp32"``.
         infer_size: height and width of every input to come, in pixels, where that is known. A backend may make the
             network faster for it; the numbers are the same.
-        threads: the most threads of the processor to run on; ``None`` becomes the cores this process may use. A runtime
-            may take fewer, and its session says so.
+        threads: the most threads of the processor to run on. A runtime may take fewer, and its session says so.
         options: every option of the backend's record, checked, with defaults filled in; ``None`` where it has none.
     """
 
     device: str
     precision: str
     infer_size: tuple[int, int] | None = None
-    threads: int = field(default=None, converter=_resolved)
+    threads: int = 1
     options: Mapping[str, OptionValue | None] = field(factory=dict, converter=_read_only)
 
 

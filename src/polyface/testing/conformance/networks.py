@@ -16,6 +16,7 @@ import numpy as np
 from polyface.building import check_options
 from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
+from polyface.machine.cores import default_threads
 from polyface.plugins.protocols import CompileRequest, Graph, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
 from polyface.testing.conformance.base import fail
@@ -45,7 +46,10 @@ def open_session(
 ) -> Session:
     """Compile a graph with a backend's options checked, and return the session."""
     request = CompileRequest(
-        device=device, precision=precision, threads=threads, options=check_options(backend, options or {})
+        device=device,
+        precision=precision,
+        threads=threads or default_threads(),
+        options=check_options(backend, options or {}),
     )
     session: Session = backend.factory.load()().compile(graph, request)
     return session
