@@ -7,34 +7,45 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from polyface.testing import BackendConformance, DetectorConformance, PluginConformance
+from polyface.testing import (
+    BackendConformance,
+    DetectorConformance,
+    PluginConformance,
+    SourceConformance,
+    WriterConformance,
+)
 
-KIT = (PluginConformance, BackendConformance, DetectorConformance)
+FACES = (PluginConformance, BackendConformance, DetectorConformance)
+TEXT = (PluginConformance, WriterConformance)
+KIT = (*FACES, WriterConformance, SourceConformance)
 
 
 @pytest.fixture(scope="module")
 def project(pytestconfig, tmp_path_factory):
-    """The files of the guide in one folder, and the package installed beside it."""
+    """The files of the guide in one folder, and the two packages installed beside it."""
     folder = tmp_path_factory.mktemp("guide")
     guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```(?:python|toml)\n# file: (\S+)\n(.*?)```", guide, flags=re.DOTALL)
-    assert len(snippets) >= 7
+    assert len(snippets) >= 11
     for name, text in snippets:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     target = folder / "installed"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--target", str(target), str(folder)], check=True)
+    subprocess.run([*pip, "--target", str(target), str(folder), str(folder / "acme-text")], check=True)
     return folder
 
 
-def run(project, *arguments):
-    environ = {**os.environ, "PYTHONPATH": str(project / "installed")}
+def run(project, *arguments, where=""):
+    path = os.pathsep.join([str(project / "installed"), os.environ.get("PYTHONPATH", "")])
+    environ = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=project, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, *arguments], cwd=project / where, env=environ, capture_output=True, text=True, check=False
     )
 
 
@@ -49,7 +60,29 @@ def test_the_detector_and_the_backend_are_found(project):
 def test_the_tests_of_the_guide_pass(project):
     result = run(project, "-m", "pytest", "-q", "tests", "-p", "no:cacheprovider")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"\n{sum(len(kind.checks()) for kind in KIT) + 1} passed" in result.stdout
+    assert f"\n{count(FACES) + 1} passed" in result.stdout
+
+
+def test_the_tests_of_the_writer_pass(project):
+    result = run(project, "-m", "pytest", "-q", "tests", "-p", "no:cacheprovider", where="acme-text")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"\n{count(TEXT)} passed" in result.stdout
+
+
+def count(kinds):
+    return sum(len(kind.checks()) for kind in kinds)
+
+
+def test_the_writer_writes_the_faces_of_the_detector(project):
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[16:32, 48:64] = 255
+    Image.fromarray(image).save(project / "a spot.png")
+    detect = "detect", "a spot.png", "none.png", "--detector", "acme-spots", "--backend", "acme-runtime"
+    result = run(project, "-m", "polyface", *detect, "--output", "faces.txt")
+    assert result.returncode == 1, result.stderr
+    assert (project / "faces.txt").read_text() == (
+        '"a spot.png" 0.99966 48.0 16.0 64.0 32.0\n"none.png" error "there is no such file or folder"\n'
+    )
 
 
 def test_the_guide_lists_every_check_with_why_it_is_made(pytestconfig):
@@ -60,5 +93,5 @@ def test_the_guide_lists_every_check_with_why_it_is_made(pytestconfig):
 
 
 def test_the_code_of_the_guide_has_no_gaps(project):
-    for path in sorted((project / "acme_faces").glob("*.py")):
+    for path in sorted(project.glob("**/acme_*/*.py")):
         compile(path.read_text(), str(path), "exec")

@@ -531,7 +531,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_nearest(toy):
         "    distribution = 'toy-face'\n"
     )
     _, _, failed = toy.run("-k", "refs_load")
-    assert "No plugin of a distribution 'toy-face' is installed; did you mean 'toy-faces'?" in str(
+    assert "No plugin of a distribution 'toy-face' is installed; did you mean 'toy-faces'" in str(
         failed["refs_load"].longrepr
     )
 

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from polyface.testing.conformance.detectors import DetectorConformance as DetectorConformance
     from polyface.testing.conformance.detectors import Golden as Golden
     from polyface.testing.conformance.plugins import PluginConformance as PluginConformance
+    from polyface.testing.conformance.sources import SourceConformance as SourceConformance
+    from polyface.testing.conformance.writers import WriterConformance as WriterConformance
 
 _HOME = {
     "BackendConformance": "testing.conformance.backends",
     "DetectorConformance": "testing.conformance.detectors",
     "Golden": "testing.conformance.detectors",
     "PluginConformance": "testing.conformance.plugins",
+    "SourceConformance": "testing.conformance.sources",
+    "WriterConformance": "testing.conformance.writers",
     "TOLERANCES": "measure.tolerances",
     "Tolerance": "measure.tolerances",
 }

@@ -1,4 +1,4 @@
-"""What the three classes share: named checks, and failures that are expected."""
+"""What the classes share: named checks, and failures that are expected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "test_"
 
 
 class Conformance:
-    """Named checks; see the three subclasses.
+    """Named checks; see the subclasses.
 
     Attributes:
         expected_failures: the checks that are known to fail, each with the reason. They are strict: one that passes

@@ -1,0 +1,392 @@
+"""What polyface relies on in a writer: that every result is written, whole, where it belongs, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import json
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, ClassVar, TypeAlias
+
+import numpy as np
+import pytest
+
+from polyface.errors import ImageError, described
+from polyface.images.reading import decode
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Lines, Writer
+from polyface.plugins.records import WriterSpec
+from polyface.results import Detections, Item, Result
+from polyface.testing.conformance.base import Conformance, fail
+from polyface.writers.places import open_place
+
+Tree: TypeAlias = dict[Path, bytes]
+"""What each file below a folder holds."""
+
+ODD_NAMES = (
+    "with a space.jpg",
+    "Zoë/été/猫.jpg",
+    'quo"te, comma; and\ttab.jpg',
+    "line\nend.jpg",
+    "back\\slash.jpg",
+    "no encoding \udcff.jpg",
+)
+
+
+class Opened:
+    """A writer on a place of its own, which is this, and what the place held after each step and each call.
+
+    Args:
+        spec: the writer's record.
+        root: a folder that is the place, or that holds it.
+
+    Attributes:
+        path: of the place.
+        named: the files that were written by way of the place.
+        steps: what all files held after each file or line that was written.
+        calls: the same after each call of the writer, its making among them.
+        full: from now on nothing more can be written.
+    """
+
+    def __init__(self, spec: WriterSpec, root: Path) -> None:
+        self.root = root
+        self.path = root if spec.writes == "folder" else root / f"results{(*spec.endings, '')[0]}"
+        self.named: set[Path] = set()
+        self.steps: list[Tree] = []
+        self.full = False
+        self._place = open_place(self.path, folder=spec.writes == "folder")
+        try:
+            self.writer: Writer = spec.factory.load()(self)
+        except BaseException:
+            self._place.close()
+            raise
+        self.calls = [tree(root)]
+
+    def write(self, result: Result) -> Mapping[str, Any] | None:
+        """Have a result written."""
+        made = self.writer.write(result)
+        self.calls.append(tree(self.root))
+        return made
+
+    def close(self) -> None:
+        """Close the writer, and let the place go."""
+        self.writer.close()
+        self.calls.append(tree(self.root))
+        self.kill()
+
+    def kill(self) -> None:
+        """Let the place go without a word to the writer, as the end of its process does."""
+        self._place.close()
+
+    def begin(self) -> None:
+        """Begin to write, as far as there is room."""
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
+
+    def done(self) -> None:
+        """Note what the place holds now."""
+        self.steps.append(tree(self.root))
+
+    @contextlib.contextmanager
+    def atomic_write(self, name: PurePath | None = None) -> Iterator[BinaryIO]:
+        """As of :class:`polyface.plugins.protocols.Place`."""
+        self.begin()
+        self.named.add(self.path / (name or ""))
+        with self._place.atomic_write(name) as stream:
+            yield stream
+        self.done()
+
+    def lines(self, name: PurePath | None = None) -> Lines:
+        """As of :class:`polyface.plugins.protocols.Place`."""
+        self.begin()
+        self.named.add(self.path / (name or ""))
+        return _Lines(self, self._place.lines(name))
+
+    def read(self, name: PurePath | None = None) -> BinaryIO:
+        """As of :class:`polyface.plugins.protocols.Place`."""
+        return self._place.read(name)
+
+    def names(self, folder: PurePath) -> list[str]:
+        """As of :class:`polyface.plugins.protocols.Place`."""
+        return self._place.names(folder)
+
+
+class _Lines:
+    def __init__(self, place: Opened, lines: Lines) -> None:
+        self._place = place
+        self._lines = lines
+
+    def append(self, line: bytes) -> None:
+        self._place.begin()
+        self._lines.append(line)
+        self._place.done()
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+class WriterConformance(Conformance):
+    """Whether a writer keeps the contract of :class:`polyface.plugins.protocols.Writer`.
+
+    Attributes:
+        writer: the writer's name.
+
+    The fixture ``plugins`` (where names are looked up) may be overridden.
+    """
+
+    writer: ClassVar[str] = ""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def spec(cls, plugins: PluginManager) -> WriterSpec:
+        """The writer's record."""
+        return plugins.get(WriterSpec, cls.writer)
+
+    @pytest.fixture
+    def opened(
+        self, spec: WriterSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Callable[[str], Opened]]:
+        """A function from the name of a folder to the writer, opened on a place there."""
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        there: list[Opened] = []
+
+        def opened(name: str = "there") -> Opened:
+            there.append(Opened(spec, tmp_path / name))
+            return there[-1]
+
+        yield opened
+        for one in there:
+            one.kill()
+
+    def test_factory_gives_a_writer(self, opened: Callable[..., Opened], spec: WriterSpec) -> None:
+        """What it gives is called by the names of the protocol, and by no other."""
+        made = opened().writer
+        if not isinstance(made, Writer):
+            fail(f"'{spec.factory.target}' gives a {type(made).__name__}, which has no write and close.")
+
+    def test_every_result_is_written(self, opened: Callable[..., Opened]) -> None:
+        """What a writer cannot take is lost, though its faces were found."""
+        for number, (what, job) in enumerate(jobs().items()):
+            there = opened(f"job-{number}")
+            for which, result in job.items():
+                try:
+                    there.write(result)
+                except Exception as error:  # noqa: BLE001 - a writer may raise anything
+                    fail(f"In a job {what}, {which} cannot be written.", why=[described(error)])
+            there.close()
+            if not any(there.calls[-1].values()):
+                fail(f"Of a job {what}, nothing is there after close.")
+
+    def test_odd_names_are_written_or_refused(self, opened: Callable[..., Opened]) -> None:
+        """Files are called whatever their system allows, and one of them must not end a job."""
+        there = opened()
+        for name in ODD_NAMES:
+            try:
+                there.write(result_of(name))
+            except ImageError:
+                pass  # said of this one image, and the next may be written
+            except Exception as error:  # noqa: BLE001 - whatever it is, it ends the job
+                fail(f"An image of the name {name!r} ends the job.", why=[described(error)], fix="raise ImageError")
+        there.close()
+
+    def test_a_result_is_there_once_it_is_written(self, opened: Callable[..., Opened]) -> None:
+        """A job may be killed after days, and what it found must be left."""
+        there = opened()
+        for number in range(3):
+            there.write(result_of(f"{number}.jpg"))
+            if there.calls[-1] == there.calls[-2]:
+                fail("After a write there is nothing new in the place.", fix="write each result as it comes")
+
+    def test_files_are_whole_at_any_moment(self, opened: Callable[..., Opened]) -> None:
+        """A job may be killed between two steps, and a half of a result looks like the whole of it."""
+        there = opened()
+        for result in jobs()["with landmarks"].values():
+            there.write(result)
+        there.close()
+        for step in there.steps:
+            for path, content in step.items():
+                if content and content not in [call.get(path) for call in there.calls]:
+                    fail(
+                        f"In the middle of a call, {path.relative_to(there.root)} holds {len(content)} bytes that it "
+                        "never holds between calls.",
+                        fix="write what belongs together in one line, or by one atomic_write",
+                    )
+
+    def test_what_a_killed_run_left_is_gone_on_with(self, opened: Callable[..., Opened]) -> None:
+        """A run that was killed is started again, on the same place."""
+        there = opened()
+        there.write(result_of("0.jpg"))
+        there.write(result_of("1.jpg"))
+        there.kill()
+        try:
+            again = opened()
+            for number in range(3):
+                again.write(result_of(f"{number}.jpg"))
+            again.close()
+        except Exception as error:  # noqa: BLE001 - a writer may raise anything
+            fail("It cannot go on where a run was killed.", why=[described(error)])
+
+    def test_closing_twice_is_fine(self, opened: Callable[..., Opened]) -> None:
+        """What ends a job closes its writers, whatever closed them before."""
+        for name, results in (("empty", []), ("full", [result_of("0.jpg")])):
+            there = opened(name)
+            for result in results:
+                there.write(result)
+            try:
+                there.writer.close()
+                before = tree(there.root)
+                there.writer.close()
+            except Exception as error:  # noqa: BLE001 - a writer may raise anything
+                fail(f"Closing it after {len(results)} results raises.", why=[described(error)])
+            if tree(there.root) != before:
+                fail("A second close changes what was written.")
+
+    def test_the_same_results_give_the_same_bytes(self, opened: Callable[..., Opened]) -> None:
+        """Runs are compared by what they wrote."""
+        trees = []
+        for name in ("one", "other"):
+            there = opened(name)
+            for result in jobs()["with landmarks"].values():
+                there.write(result)
+            there.close()
+            trees.append({path.relative_to(there.root): content for path, content in there.calls[-1].items()})
+        one, other = trees
+        off = sorted(str(path) for path in one.keys() | other.keys() if one.get(path) != other.get(path))
+        if off:
+            fail("The same results give other files.", why=off, fix="write no time, and nothing in the order of a set")
+
+    def test_what_it_made_is_plain(self, opened: Callable[..., Opened]) -> None:
+        """It goes into the lines of the writers that come after."""
+        there = opened()
+        for which, result in jobs()["with landmarks"].items():
+            made: Any = there.write(result)
+            try:
+                plain = made is None or (isinstance(made, Mapping) and json.loads(json.dumps(dict(made))) == dict(made))
+            except (TypeError, ValueError):
+                plain = False
+            if not plain:
+                fail(f"For {which} it returns {made!r}.", fix="return None, or a mapping that JSON can hold")
+
+    def test_results_are_not_changed(self, opened: Callable[..., Opened]) -> None:
+        """The next writer gets the same one."""
+        there = opened()
+        for which, result in jobs()["with an extra column"].items():
+            before = result.to_dict()
+            pixels = None if result.image is None else result.image.pixels.copy()
+            there.write(result)
+            if result.to_dict() != before or (pixels is not None and not np.array_equal(result.image.pixels, pixels)):
+                fail(f"It changes {which}.")
+
+    def test_no_result_is_kept(self, opened: Callable[..., Opened]) -> None:
+        """A job of a million images would fill the memory."""
+        there = opened()
+        kept: list[weakref.ref[Any]] = []
+        for number in range(4):
+            result = result_of(f"{number}.jpg")
+            kept += [weakref.ref(part) for part in (result, result.faces, result.faces.boxes, result.image)]
+            there.write(result)
+            del result
+        gc.collect()
+        alive = [type(part).__name__ for part in (ref() for ref in kept[:-4]) if part is not None]
+        if alive:
+            fail("It keeps results that are long written.", why=[f"a {name}" for name in alive])
+
+    def test_no_result_takes_the_place_of_another(self, opened: Callable[..., Opened], spec: WriterSpec) -> None:
+        """Images of two folders are called alike, and both were asked for."""
+        there = opened()
+        for name in ("one/same.jpg", "other/same.jpg"):
+            there.write(result_of(name))
+        *_, first, second = there.calls
+        gone = [path for path, content in first.items() if not second.get(path, b"").startswith(content)]
+        if gone and spec.writes == "folder":
+            fail(
+                "A second image of the same file name replaces what was written of the first.",
+                why=[str(path.relative_to(there.root)) for path in gone],
+            )
+
+    def test_it_writes_by_its_place_alone(self, opened: Callable[..., Opened], tmp_path: Path) -> None:
+        """What goes past the place follows links, mixes with the files of other runs, and is found half written."""
+        there = opened()
+        for name in ("../0.jpg", "/1.jpg", "a/2.jpg"):
+            with contextlib.suppress(ImageError):
+                there.write(result_of(name))
+        there.close()
+        past = tree(tmp_path).keys() - there.named
+        if past:
+            fail(
+                "It writes files that its place does not know of.",
+                why=sorted(str(path.relative_to(tmp_path)) for path in past),
+                fix="write by place.atomic_write or place.lines",
+            )
+
+    def test_a_full_disk_ends_the_job(self, opened: Callable[..., Opened]) -> None:
+        """A job whose results go nowhere must not go on for days."""
+        there = opened()
+        there.write(result_of("0.jpg"))
+        there.full = True
+        try:
+            there.write(result_of("1.jpg"))
+            there.writer.close()
+        except OSError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not what the contract names
+            fail("Where the disk is full, it raises another error than OSError.", why=[described(error)])
+        fail("Where the disk is full, it goes on without a word.", fix="let the OSError of the place pass")
+
+
+def tree(folder: Path) -> Tree:
+    """Return what the files below a folder hold, but for locks."""
+    return {
+        path: path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not (path.name.startswith(".") and path.suffix == ".lock")
+    }
+
+
+def result_of(
+    name: str, faces: int = 2, *, landmarks: bool = True, extra: bool = False, error: ImageError | None = None
+) -> Result:
+    """Return the result of an image of 64x48 pixels, of that name, in which so many faces were found."""
+    if error is not None:
+        return Result(name=name, error=error, item=Item(name=name, image=name))
+    corners = np.arange(faces, dtype=np.float32)[:, None]
+    found = Detections(
+        boxes=np.hstack([corners + 1, corners + 2, corners + 21, corners + 32]),
+        scores=np.linspace(0.9, 0.6, faces, dtype=np.float32),
+        landmarks=np.tile(np.array([[4, 5], [9, 5]], np.float32), (faces, 1, 1)) if landmarks else None,
+        extra={"track_id": np.arange(faces)} if extra else {},
+        truncated=extra,
+    )
+    image = decode(np.full((48, 64, 3), 7, np.uint8))
+    return Result(
+        name=name,
+        width=64,
+        height=48,
+        faces=found,
+        timing={"network": 0.25} if extra else None,
+        extra={"frame": 3} if extra else {},
+        item=Item(name=name, image=name),
+        image=image,
+    )
+
+
+def jobs() -> dict[str, dict[str, Result]]:
+    """Return the results of jobs, each as one detector gives them, by what they are."""
+    columns: dict[str, dict[str, Any]] = {
+        "with landmarks": {},
+        "without landmarks": {"landmarks": False},
+        "with an extra column": {"extra": True},
+    }
+    return {
+        what: {
+            "an image with faces": result_of("a/faces.jpg", **given),
+            "an image without faces": result_of("a/none.jpg", 0, **given),
+            "an image that cannot be read": result_of("a/damaged.jpg", error=ImageError("it is damaged")),
+            "a further image with faces": result_of("b/faces.jpg", 3, **given),
+        }
+        for what, given in columns.items()
+    }
