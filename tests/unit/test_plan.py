@@ -9,11 +9,12 @@ import attrs
 import pytest
 
 from polyface.errors import BackendUnavailableError, Reason, UnsupportedError
-from polyface.graphs.plan import Route, missing, plan_conversion, plan_quantization, plan_route, refusals, select_device
+from polyface.graphs.plan import Route, plan_conversion, plan_quantization, plan_route, refusals, select_device
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
 from polyface.plugins.protocols import DeviceReport
 from polyface.plugins.records import Capability, ConverterSpec, FileRef, GraphSource, Ref, Requirement
+from polyface.plugins.requirements import missing
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
 STORED = Path("/artifacts/toy.onnx")

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from polyface._version import __version__
 from polyface.cli.output import own_stdout
 from polyface.errors import PolyfaceError
 from polyface.optional import is_frozen
+
+if TYPE_CHECKING:
+    from polyface.plugins.records import CommandSpec
 
 COMMANDS = (
     "detect",
@@ -34,19 +37,38 @@ COMMANDS = (
 )
 
 
+class PluginCommand(click.Command):
+    """A command of a plugin, whose module is imported when it is used."""
+
+    def __init__(self, spec: CommandSpec) -> None:
+        super().__init__(spec.name, short_help=spec.summary)
+        self.spec = spec
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options of the plugin's own command, which runs in the place of this one."""
+        from polyface.errors import ContractError
+        from polyface.plugins.requirements import load_code
+
+        command = load_code(self.spec)
+        if not isinstance(command, click.Command):
+            raise ContractError(f"The command '{self.name}' is no click.Command.", why=[self.spec.command.target])
+        return command.make_context(*args, **extra)
+
+
 class Commands(click.Group):
     """A group that imports a command's module when it needs it, and prints polyface's errors as messages."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the commands in the order in which a newcomer needs them."""
-        return list(COMMANDS)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a newcomer needs them, and then those of plugins."""
+        return [*COMMANDS, *_plugin_commands(ctx)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Return a command by name."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"polyface.cli.{cmd_name}").command
-        return command
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by name; polyface's own come before those of plugins."""
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(f"polyface.cli.{cmd_name}").command
+            return command
+        spec = _plugin_commands(ctx).get(cmd_name)
+        return None if spec is None else PluginCommand(spec)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -54,8 +76,8 @@ class Commands(click.Group):
         """Name the nearest commands where there is none of that name."""
         from polyface.errors import nearest, quoted
 
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"No such command {quoted(args[0])}{nearest(args[0], COMMANDS)}")
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {quoted(args[0])}{nearest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -75,6 +97,13 @@ class Commands(click.Group):
         """Read the options before the command."""
         with _printable_usage():
             return super().make_context(*args, **extra)
+
+
+def _plugin_commands(ctx: click.Context) -> dict[str, CommandSpec]:
+    from polyface.cli.options import plugins_of
+    from polyface.plugins.records import CommandSpec
+
+    return {name: spec for name, spec in plugins_of(ctx).by_name(CommandSpec).items() if name not in COMMANDS}
 
 
 @contextlib.contextmanager

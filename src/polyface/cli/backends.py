@@ -9,9 +9,9 @@ import click
 from polyface.cli.options import json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
-from polyface.graphs.plan import missing
 from polyface.plugins.records import BackendSpec
 from polyface.plugins.records import as_json as record_as_json
+from polyface.plugins.requirements import missing
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from polyface.settings.loading import SETTINGS_RECORDS
 from polyface.settings.record import settings
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,13 +52,18 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 
 
+def plugins_of(ctx: click.Context) -> PluginManager:
+    """Return the plugins that the caller passed as click's ``obj``, or the installed ones."""
+    from polyface.plugins.manager import PluginManager, installed_plugins
+
+    return ctx.obj if isinstance(ctx.obj, PluginManager) else installed_plugins()
+
+
 def pass_plugins(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the plugins as ``plugins``: those that the caller passed as click's ``obj``, or the installed."""
+    """Give a command the plugins as ``plugins``: see :func:`plugins_of`."""
 
     @click.pass_context
     def command(ctx: click.Context, *args: Any, **options: Any) -> Any:
-        from polyface.plugins.manager import installed_plugins
-
-        return function(*args, plugins=installed_plugins() if ctx.obj is None else ctx.obj, **options)
+        return function(*args, plugins=plugins_of(ctx), **options)
 
     return functools.update_wrapper(command, function)

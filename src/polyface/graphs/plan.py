@@ -27,9 +27,9 @@ from polyface.plugins.records import (
     DetectorSpec,
     FileRef,
     GraphSource,
-    Requirement,
     device_kind,
 )
+from polyface.plugins.requirements import missing
 
 
 @frozen(kw_only=True)
@@ -61,15 +61,6 @@ class Route:
         if self.converter is not None:
             return f"{self.source.kind}, converted to {self.kind}"
         return f"{self.kind}, packaged" if isinstance(self.source.ref, FileRef) else self.kind
-
-
-def missing(
-    subject: str, requirements: Iterable[Requirement], installed: Callable[[str], bool] = is_installed
-) -> list[Reason]:
-    """Return one reason for each requirement that is not installed, each with the one command that installs all."""
-    needs = [need for need in requirements if not installed(need.module)]
-    fix = install(*(need.install for need in needs))
-    return [Reason(subject=subject, why=f"{need.module} is not installed", fix=fix) for need in needs]
 
 
 def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:

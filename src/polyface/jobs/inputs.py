@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Search, Source
 from polyface.plugins.records import SourceSpec
+from polyface.plugins.requirements import load_code
 from polyface.results import Item
 
 FILES = "files"
@@ -26,11 +27,12 @@ class Inputs:
     Raises:
         ConfigError: a location means nothing.
         UnknownNameError: core's own source of files was disabled.
+        UnsupportedError: a source requires something that is not installed.
     """
 
     def __init__(self, locations: Sequence[str], plugins: PluginManager, search: Search) -> None:
         self._sources: list[Source] = [
-            select_source(location, plugins).factory.load()(location, search) for location in locations
+            load_code(select_source(location, plugins))(location, search) for location in locations
         ]
 
     @property

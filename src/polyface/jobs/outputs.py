@@ -15,6 +15,7 @@ from polyface.errors import ConfigError, nearest, plugin_errors, quoted
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
+from polyface.plugins.requirements import load_code
 from polyface.settings.paths import resolve_path
 from polyface.writers.places import Place
 
@@ -44,6 +45,7 @@ class Output:
 
         Raises:
             ConfigError: the place cannot be written to, or another process writes there.
+            UnsupportedError: the writer requires something that is not installed.
             PluginError: the writer's own code fails.
         """
         with contextlib.ExitStack() as stack:
@@ -52,7 +54,7 @@ class Output:
                 if not place.locked:
                     LOG.warning("%s lies where no file can be locked; one run at a time!", self.given)
                 with plugin_errors(*self._failed("start"), but=(OSError,)):
-                    writer: Writer = self.spec.factory.load()(place)
+                    writer: Writer = load_code(self.spec)(place)
             except OSError as error:
                 raise ConfigError(
                     f"The output {self.given} cannot be written to.", why=[str(error)], fix="--output another-place"

@@ -15,10 +15,10 @@ import pytest
 from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ContractError
-from polyface.graphs.plan import missing
 from polyface.machine.drivers import is_installed
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
+from polyface.plugins.requirements import missing
 from polyface.testing.conformance.base import PREFIX, Conformance
 
 

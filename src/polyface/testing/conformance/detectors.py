@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from polyface.building import build, plan, resolve
 from polyface.errors import PolyfaceError, described
-from polyface.graphs.plan import missing, select_device
+from polyface.graphs.plan import select_device
 from polyface.graphs.resolve import load_graph
 from polyface.graphs.weights import verify
 from polyface.measure.tolerances import TOLERANCES, Tolerance
@@ -23,6 +23,7 @@ from polyface.pipeline.detector import FaceDetector
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Candidates, Graph, Head, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref, device_kind
+from polyface.plugins.requirements import missing
 from polyface.results import Detections
 from polyface.settings.config import Config
 from polyface.testing.conformance.base import Conformance, fail

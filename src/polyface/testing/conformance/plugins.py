@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import pytest
 
 from polyface.errors import PolyfaceError, described, nearest
-from polyface.graphs.plan import missing
 from polyface.plugins.kinds import KINDS, Record, kind_of
 from polyface.plugins.manager import PluginInfo, PluginManager
 from polyface.plugins.records import DetectorSpec, FileRef, Ref, Requirement, as_json
+from polyface.plugins.requirements import missing
 from polyface.testing.conformance.base import Conformance, fail
 
 HEAVY = (
