@@ -1,28 +1,105 @@
 """The exceptions polyface raises.
 
-Every message says what happened, why (one line a reason) and, where there is a remedy, the command that applies it.
-The classes are plain and pickle, so an error crosses a process boundary intact.
+Every message says what happened, why (one line a reason) and, where there is a remedy, what to do: the settings to
+change, or the command. The classes are plain and pickle, so an error crosses a process boundary intact.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import json
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from attrs import frozen
+import attrs
+from attrs import field, frozen
 
 LONGEST_PART = 2000
 """At most so many characters of each part of a message are kept."""
 
 
+def keywords(table: Mapping[str, Any]) -> str:
+    """Return settings as Python's keywords: ``device="cpu", infer_size=(480, 640)``."""
+    return ", ".join(f"{name}={_literal(value)}" for name, value in table.items())
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_literal(name)}: {_literal(part)}' for name, part in value.items())}}}"
+    if isinstance(value, str) and value.isprintable():
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)
+
+
+@frozen
+class Fix:
+    """What to do about an error, as data, so that whoever shows it writes it in their own form.
+
+    ``str(fix)`` names settings as Python's keywords, the command line as its options. ``one | other`` are
+    alternatives, each once. A fix without content is false.
+
+    Args:
+        words: what to do, or what the settings or the command are for.
+        names: settings to change, any one of them, to a value that the reader must choose; they complete the words.
+        settings: settings by name, with the values that mend it together.
+        command: a line for a shell.
+        alternatives: what to do instead.
+    """
+
+    words: str = ""
+    names: tuple[str, ...] = field(default=(), kw_only=True)
+    settings: Mapping[str, Any] = field(factory=dict, converter=dict, kw_only=True, hash=False)
+    command: str = field(default="", kw_only=True)
+    alternatives: tuple[Fix, ...] = field(default=(), kw_only=True)
+
+    def __bool__(self) -> bool:
+        return bool(self.words or self.names or self.settings or self.command)
+
+    def __or__(self, other: Fix | str) -> Fix:
+        each = [one for one in (*self._each, *as_fix(other)._each) if one] or [NO_FIX]
+        first, *rest = dict.fromkeys(each)
+        return attrs.evolve(first, alternatives=tuple(rest))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, name: Callable[[str], str] = str, table: Callable[[Mapping[str, Any]], str] = keywords) -> str:
+        """Return it in words; ``name`` writes the name of a setting, ``table`` settings with their values."""
+        named = [name(one) for one in self.names]
+        either = filter(None, (", ".join(named[:-1]), *named[-1:]))
+        words = " ".join(filter(None, (self.words, " or ".join(either))))
+        whole = ": ".join(filter(None, (words, table(self.settings), self.command)))
+        return shortened(
+            "; or: ".join([whole, *(other.text(name, table) for other in self.alternatives)]), LONGEST_PART
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for JSON: ``words``, ``names``, ``settings``, ``command``, ``alternatives``."""
+        return attrs.asdict(self)
+
+    @property
+    def _each(self) -> tuple[Fix, ...]:
+        return (attrs.evolve(self, alternatives=()), *self.alternatives)
+
+
+NO_FIX = Fix()
+
+
+def as_fix(fix: Fix | str) -> Fix:
+    """Return a fix; a text is its words."""
+    return fix if isinstance(fix, Fix) else Fix(fix)
+
+
 @frozen(kw_only=True)
 class Reason:
-    """Why something cannot be done: about what, why, and the command that mends it."""
+    """Why something cannot be done: about what, why, and what mends it."""
 
     subject: str
     why: str
-    fix: str = ""
+    fix: Fix = field(default=NO_FIX, converter=as_fix)
 
 
 class PolyfaceError(Exception):
@@ -31,14 +108,14 @@ class PolyfaceError(Exception):
     Args:
         what: one sentence that says what happened.
         why: the reasons, one line each.
-        fix: what to do about it, as a command where there is one.
+        fix: what to do about it; a text is words.
     """
 
-    def __init__(self, what: str, *, why: Sequence[str] = (), fix: str = "") -> None:
+    def __init__(self, what: str, *, why: Sequence[str] = (), fix: Fix | str = NO_FIX) -> None:
         # What others gave (a name, a file's content, a library's own message) may be of any length.
         self.what = shortened(what, LONGEST_PART)
         self.why = tuple(shortened(reason, LONGEST_PART) for reason in why)
-        self.fix = shortened(fix, LONGEST_PART)
+        self.fix = as_fix(fix)
         super().__init__(self.what)
 
     @property
@@ -48,9 +125,13 @@ class PolyfaceError(Exception):
         return ": ".join(part for part in parts if part)
 
     def __str__(self) -> str:
+        return self.message()
+
+    def message(self, show: Callable[[Fix], str] = str) -> str:
+        """Return the whole message, its fix as ``show`` writes it."""
         lines = [self.what, *(f"  - {reason}" for reason in self.why)]
         if self.fix:
-            lines.append(f"To fix it: {self.fix}")
+            lines.append(f"To fix it: {show(self.fix)}")
         # Further lines of a part are indented, so that none passes for a part of its own.
         return "\n".join(line.replace("\n", "\n    ") for line in lines)
 
@@ -82,7 +163,7 @@ class UnsupportedError(PolyfaceError):
         super().__init__(
             what,
             why=[f"{reason.subject}: {reason.why}" for reason in reasons],
-            fix=fixes(reasons) or "choose another pair: polyface matrix",
+            fix=fixes(reasons) or Fix("choose another pair", command="polyface matrix"),
         )
         self.reasons = tuple(reasons)
 
@@ -133,7 +214,7 @@ def reason_of(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def plugin_errors(what: str, fix: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def plugin_errors(what: str, fix: Fix | str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Name a plugin for whatever its own code raises, but for polyface's errors, which say it themselves.
 
     Args:
@@ -167,9 +248,9 @@ def shortened(text: str, most: int, show: Callable[[str], str] = str) -> str:
     return show(text) if len(text) <= most else f"{show(text[:most])}... ({len(text):,} characters)"
 
 
-def fixes(reasons: Sequence[Reason]) -> str:
-    """Return the remedies of several reasons, each once, or an empty string."""
-    return "; or: ".join(dict.fromkeys(reason.fix for reason in reasons if reason.fix))
+def fixes(reasons: Sequence[Reason]) -> Fix:
+    """Return the remedies of several reasons as alternatives."""
+    return functools.reduce(operator.or_, (reason.fix for reason in reasons), NO_FIX)
 
 
 def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:

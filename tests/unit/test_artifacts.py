@@ -217,7 +217,7 @@ class TestNamed:
             named.find(KEY, ["polyface", "export", "toy", "--weights", "my.pth"])
         assert caught.value.what == "The exported graph of 'toy' cannot be used."
         assert caught.value.why[0].startswith(f"{exported.parent} is refused: ")
-        assert caught.value.fix == (
+        assert str(caught.value.fix) == (
             f"rm -r '{exported.parent}' && polyface export toy --weights my.pth --output '{named.named}'"
         )
 
@@ -404,7 +404,7 @@ def test_the_command_that_removes_a_damaged_folder_is_quoted(tmp_path):
     store = ArtifactStore(tmp_path / "my home")
     path = store.put(KEY, writer(), {})
     path.write_bytes(b"damaged")
-    assert shlex.split(store.find(KEY).fix)[:3] == ["rm", "-r", str(path.parent)]
+    assert shlex.split(str(store.find(KEY).fix))[:3] == ["rm", "-r", str(path.parent)]
 
 
 def test_without_a_home_nothing_is_stored_and_nothing_stops(monkeypatch):
@@ -432,4 +432,4 @@ def test_a_home_that_may_not_be_searched_stores_nothing(monkeypatch, store):
 
     monkeypatch.setattr(Path, "exists", refuse)
     reason = refusal(store)
-    assert (reason.why.startswith("[Errno 13] Permission denied: "), reason.fix) == (True, "")
+    assert (reason.why.startswith("[Errno 13] Permission denied: "), str(reason.fix)) == (True, "")

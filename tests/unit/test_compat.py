@@ -375,7 +375,7 @@ class TestBatchedDetect:
         with pytest.raises(UnsupportedError) as caught:
             face_detection.build_detector("DSFDDetector").batched_detect_with_landmarks(make_image(5))
         assert caught.value.what == "'dsfd-resnet152' gives no landmarks."
-        assert caught.value.fix == "build_detector('RetinaNetResNet50')"
+        assert str(caught.value.fix) == "build_detector('RetinaNetResNet50')"
 
 
 class TestFloatPixels:

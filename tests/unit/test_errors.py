@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polyface import errors
-from polyface.errors import Reason
+from polyface.errors import Fix, Reason
 
 BASES = {
     "ConfigError": ("PolyfaceError", ValueError),
@@ -25,6 +28,8 @@ BASES = {
     "ImageError": ("PolyfaceError", ValueError),
     "EvaluationError": ("PolyfaceError", ValueError),
 }
+SCALARS = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20)
+VALUES = SCALARS | st.tuples(SCALARS, SCALARS) | st.dictionaries(st.text(max_size=9), SCALARS, max_size=3)
 PLAIN = sorted({"PolyfaceError", *BASES} - {"UnsupportedError"})
 
 
@@ -57,7 +62,7 @@ def test_every_error_pickles_whole(name, duplicate):
     error = getattr(errors, name)("It broke.", why=["a", "b"], fix="mend it")
     again = duplicate(error)
     assert type(again) is type(error)
-    assert (again.what, again.why, again.fix, again.args) == ("It broke.", ("a", "b"), "mend it", ("It broke.",))
+    assert (again.what, again.why, again.fix, again.args) == ("It broke.", ("a", "b"), Fix("mend it"), ("It broke.",))
     assert str(again) == str(error)
 
 
@@ -76,7 +81,7 @@ def test_an_unsupported_error_lists_each_reason_and_each_fix_once():
             Reason(subject="onnx graph", why="onnx is not installed", fix="pip install onnx"),
             Reason(subject="artifact", why="none is stored"),
             Reason(subject="converter", why="onnx is not installed", fix="pip install onnx"),
-            Reason(subject="weights", why="of another set", fix="--weights wider"),
+            Reason(subject="weights", why="of another set", fix=Fix(settings={"weights": "wider"})),
         ],
     )
     assert str(error) == (
@@ -85,8 +90,67 @@ def test_an_unsupported_error_lists_each_reason_and_each_fix_once():
         "  - artifact: none is stored\n"
         "  - converter: onnx is not installed\n"
         "  - weights: of another set\n"
-        "To fix it: pip install onnx; or: --weights wider"
+        'To fix it: pip install onnx; or: weights="wider"'
     )
+
+
+class TestFixing:
+    def test_settings_are_keywords_in_python(self):
+        fix = Fix("an engine for that size", settings={"infer_size": (480, 640), "device": "cpu", "clip": False})
+        assert str(fix) == 'an engine for that size: infer_size=(480, 640), device="cpu", clip=False'
+
+    def test_names_of_settings_complete_the_words(self):
+        assert str(Fix("choose another", names=("backend",))) == "choose another backend"
+        assert str(Fix("lower", names=("scales", "max_side", "pad_to"))) == "lower scales, max_side or pad_to"
+
+    def test_a_command_follows_what_it_is_for(self):
+        fix = Fix("mend the connection and repeat", command="polyface fetch toy")
+        assert str(fix) == "mend the connection and repeat: polyface fetch toy"
+
+    def test_alternatives_follow_each_other_each_once(self):
+        first, second, third = Fix("mend it"), Fix(settings={"device": "cpu"}), Fix(command="nvidia-smi")
+        assert str(first | second | third) == 'mend it; or: device="cpu"; or: nvidia-smi'
+        assert (first | second) | (second | first) == first | second
+        assert first | "mend it" == first
+
+    def test_nothing_adds_nothing(self):
+        nothing, fix = Fix(), Fix("mend it")
+        assert not nothing
+        assert not nothing | nothing
+        assert str(nothing) == ""
+        assert nothing | fix == fix | nothing == fix
+
+    def test_as_plain_values_it_survives_json(self):
+        fix = Fix("it runs at", settings={"infer_size": (480, 640)}) | Fix("choose another", names=("backend",))
+        assert json.loads(json.dumps(fix.to_dict())) == {
+            "words": "it runs at",
+            "names": [],
+            "settings": {"infer_size": [480, 640]},
+            "command": "",
+            "alternatives": [
+                {
+                    "words": "choose another",
+                    "names": ["backend"],
+                    "settings": {},
+                    "command": "",
+                    "alternatives": [],
+                }
+            ],
+        }
+
+    def test_it_pickles_with_its_error(self):
+        fix = Fix(settings={"backend_options": {"graphs": 0}}) | Fix("lower", names=("max_side",))
+        again = pickle.loads(pickle.dumps(errors.ConfigError("It broke.", fix=fix)))  # noqa: S301
+        assert again.fix == fix
+        assert hash(again.fix) == hash(fix)
+
+    def test_a_text_is_its_words(self):
+        assert errors.ConfigError("It broke.", fix="mend it").fix == Fix("mend it")
+        assert Reason(subject="it", why="broke", fix="mend it").fix == Fix("mend it")
+
+    @given(st.dictionaries(st.from_regex(r"[a-z]{3}_[a-z]{3}", fullmatch=True), VALUES))
+    def test_python_reads_the_keywords_as_they_were_meant(self, table):
+        assert eval(f"dict({Fix(settings=table)})", {}) == table  # noqa: S307
 
 
 def test_nearest_offers_close_names_and_is_silent_about_far_ones():

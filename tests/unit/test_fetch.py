@@ -181,7 +181,7 @@ def test_when_all_fail_each_is_named_with_its_reason_and_nothing_is_left(server,
     assert first_why.startswith(f"{url}: ")
     assert reason in first_why
     assert second_why == f"{second}: answers 404 Not Found"
-    assert caught.value.fix == (
+    assert str(caught.value.fix) == (
         f"mend the connection and repeat: polyface fetch toy; or put the file at {folder / 'wider.pth'} by other means"
     )
     assert files(folder) == {}
@@ -359,7 +359,7 @@ class TestOffline:
         with pytest.raises(WeightsNotFoundError) as caught:
             fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))), **offline)
         assert caught.value.why == (f"looked for {folder / 'wider.pth'}", "licence: MIT", "offline: nothing is fetched")
-        assert caught.value.fix == "without --offline and POLYFACE_OFFLINE: polyface fetch toy"
+        assert str(caught.value.fix) == "without --offline and POLYFACE_OFFLINE: polyface fetch toy"
         assert server.asked == []
 
     def test_what_is_damaged_is_not_replaced(self, server, answer, weights, folder, offline):
@@ -389,7 +389,7 @@ class TestDisk:
         with pytest.raises(WeightsError) as caught:
             fetching.fetch(weights("http://weights.invalid/w"))
         assert caught.value.what.startswith(f"Cannot write to {tmp_path / 'file' / 'weights'}/")
-        assert caught.value.fix == "name a folder that can be written to: POLYFACE_HOME=DIR polyface fetch toy"
+        assert str(caught.value.fix) == "name a folder that can be written to: POLYFACE_HOME=DIR polyface fetch toy"
 
     def test_a_full_disk_is_not_blamed_on_the_server(self, server, answer, weights, folder):
         def full(received):

@@ -100,7 +100,7 @@ class TestBroken:
         error = register_failing(manager, plugin(polyface_detector=[detector_spec]), ContractError)
         assert error.what == "The plugin 'broken' of acme could not be loaded."
         assert error.why[0].startswith("'polyface_detector' is no hook of polyface; did you mean 'polyface_detectors'")
-        assert error.fix == "mend or `pip uninstall acme`, or set POLYFACE_DISABLE_PLUGINS=broken"
+        assert str(error.fix) == "mend or `pip uninstall acme`, or set POLYFACE_DISABLE_PLUGINS=broken"
 
     def test_a_hook_without_its_mark_says_where_to_put_it(self, manager):
         module = types.ModuleType("some_plugin")
@@ -157,7 +157,7 @@ class TestClash:
             manager.get(DetectorSpec, "toy")
         assert caught.value.what == "The detector name 'toy' is ambiguous."
         assert caught.value.why == ("'toy' provided by: toy-faces, acme",)
-        assert caught.value.fix == "name one of toy-faces/toy, acme/toy"
+        assert str(caught.value.fix) == "name one of toy-faces/toy, acme/toy"
 
     def test_the_distribution_selects_one(self, manager):
         assert manager.get(DetectorSpec, "acme/toy").summary == "Another"
@@ -182,7 +182,7 @@ class TestUnknown:
             manager.get(BackendSpec, "fsat")
         assert caught.value.what == "There is no backend named 'fsat'; did you mean 'fast'?"
         assert caught.value.why == ("available: fast",)
-        assert "polyface plugins" in caught.value.fix
+        assert "polyface plugins" in str(caught.value.fix)
 
     def test_a_plugin_that_failed_is_named_as_one_that_may_have_it(self, manager):
         register_failing(manager, plugin(polyface_detectors=lambda: None), ContractError)

@@ -156,7 +156,7 @@ def test_a_damaged_report_is_refused_with_the_command_that_writes_one(tmp_path, 
     path.write_text(text)
     with pytest.raises(ConfigError, match="is no report of cells") as caught:
         read_reports(path)
-    assert caught.value.fix == f"pytest tests --polyface-report {path}"
+    assert str(caught.value.fix) == f"pytest tests --polyface-report {path}"
 
 
 def test_the_command_renders_a_report_into_a_document(path, tmp_path):

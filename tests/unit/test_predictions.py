@@ -149,7 +149,7 @@ class TestFolderOfARun:
             with open_folder(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True}):
                 pass
         assert raised.value.why == ("score_threshold: 0.02 there, 0.5 now", "flip: None there, True now")
-        assert raised.value.fix.startswith("--output another-folder; or, to begin again: rm -r ")
+        assert str(raised.value.fix).startswith("--output another-folder; or, to begin again: rm -r ")
         assert (tmp_path / "settings.json").read_bytes() == before
         run(tmp_path)  # the refused run has let go of the folder
 

@@ -107,7 +107,7 @@ class TestProcesses:
 
     def test_where_memory_runs_out_it_says_what_to_lower(self):
         [found], _ = measure([contender("__import__('os').kill(__import__('os').getpid(), 9)")], rounds=1)
-        assert found.fix.startswith("lower --sizes or --batches")
+        assert str(found.fix).startswith("lower the sizes or batches")
 
     def test_what_a_runtime_prints_does_not_reach_standard_output(self, capfd):
         measure([contender("(print, {})")], rounds=1)

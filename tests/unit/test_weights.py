@@ -69,7 +69,7 @@ class TestChoose:
             weights.select_weights(detector, "widr")
         assert caught.value.what == "'toy' has no weights named 'widr'; did you mean 'wider'?"
         assert caught.value.why == ("it has: wider, crowd",)
-        assert caught.value.fix == "name one of these, or a file that ends in .pth, .pt, .safetensors"
+        assert str(caught.value.fix) == "name one of these, or a file that ends in .pth, .pt, .safetensors"
 
     def test_a_path_to_nothing_is_not_found(self, detector, tmp_path):
         with pytest.raises(WeightsNotFoundError) as caught:
@@ -102,7 +102,7 @@ class TestLocate:
         path = place(home)
         assert caught.value.what == "The weights 'wider' of 'toy' are not on this machine."
         assert caught.value.why == (f"looked for {path}", "licence: MIT")
-        assert caught.value.fix == "polyface fetch toy"
+        assert str(caught.value.fix) == "polyface fetch toy"
 
     @pytest.mark.parametrize(
         ("name", "command"), [("wider", "polyface fetch toy"), ("crowd", "polyface fetch toy --weights crowd")]
@@ -110,7 +110,7 @@ class TestLocate:
     def test_the_command_names_weights_that_are_not_the_default(self, detector, name, command):
         with pytest.raises(WeightsNotFoundError) as caught:
             weights.select_weights(detector, name).locate()
-        assert caught.value.fix == command
+        assert str(caught.value.fix) == command
 
     @pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT + b"!"])
     def test_a_damaged_file_is_refused_with_both_hashes(self, detector, home, content):
@@ -123,7 +123,7 @@ class TestLocate:
             f"expected {hashlib.sha256(CONTENT).hexdigest()}",
             f"{len(content)} bytes",
         )
-        assert caught.value.fix == "polyface fetch toy"
+        assert str(caught.value.fix) == "polyface fetch toy"
 
     def test_the_users_own_file_is_taken_as_it_is(self, detector, own):
         assert weights.select_weights(detector, str(own)).locate() == own
@@ -152,7 +152,7 @@ class TestPackaged:
         (package / "wider.pth").write_bytes(b"other")
         with pytest.raises(WeightsMismatchError) as caught:
             chosen.locate()
-        assert caught.value.fix == "reinstall packed_weights"
+        assert str(caught.value.fix) == "reinstall packed_weights"
 
     @pytest.mark.usefixtures("package")
     def test_packaged_weights_that_are_gone_name_the_package(self, chosen):
@@ -173,7 +173,7 @@ def test_a_damaged_file_with_no_other_remedy_is_to_be_deleted(tmp_path):
     path = store(tmp_path / "my files", b"cut")
     with pytest.raises(WeightsMismatchError) as caught:
         weights.verify(path, "ab" * 32)
-    assert shlex.split(caught.value.fix)[-2:] == ["rm", str(path)]
+    assert shlex.split(str(caught.value.fix))[-2:] == ["rm", str(path)]
 
 
 def test_the_hash_is_sha256(own):
@@ -201,7 +201,7 @@ class TestWithoutAHome:
     def test_the_error_says_which_variable_to_set(self):
         with pytest.raises(ConfigError, match="It is not known where this user's files lie") as caught:
             weights.home()
-        assert caught.value.fix == "set POLYFACE_HOME to a folder that can be written to"
+        assert str(caught.value.fix) == "set POLYFACE_HOME to a folder that can be written to"
 
     def test_the_variable_is_enough(self, monkeypatch, tmp_path):
         monkeypatch.setenv("POLYFACE_HOME", str(tmp_path))

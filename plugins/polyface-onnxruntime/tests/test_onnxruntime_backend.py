@@ -162,7 +162,7 @@ def test_the_probe_says_why_cuda_is_not_there_and_what_brings_it(monkeypatch):
     cuda, cpu = OnnxRuntimeBackend().probe()
     assert (cuda.device, cuda.precisions, cpu.device) == ("cuda", (), "cpu")
     assert cuda.detail.endswith("it has CPUExecutionProvider, but not CUDAExecutionProvider")
-    assert cuda.fix.startswith("pip uninstall --yes onnxruntime && pip install ")
+    assert str(cuda.fix).startswith("pip uninstall --yes onnxruntime && pip install ")
 
 
 @pytest.mark.parametrize("devices", [1, 3])

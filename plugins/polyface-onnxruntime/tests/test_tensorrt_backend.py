@@ -212,7 +212,7 @@ class TestProfile:
     def test_a_size_fixed_twice_is_refused(self, side):
         with pytest.raises(ConfigError, match=f"infer_size and backend_options {side} contradict") as caught:
             Profile.of(SPEC, attrs.evolve(FP16, infer_size=(480, 640), options={side: 640}))
-        assert caught.value.fix == f"leave out {side}"
+        assert str(caught.value.fix) == f"leave out {side}"
 
 
 @pytest.mark.usefixtures("gpu")
@@ -317,7 +317,7 @@ class TestCompile:
         with pytest.raises(BackendUnavailableError, match="was asked for TensorrtExecutionProvider") as caught:
             TensorRTBackend().compile(graph, FP16)
         assert f"came up with {providers[0]}" in caught.value.what
-        assert "polyface-onnxruntime[gpu,tensorrt]" in caught.value.fix
+        assert "polyface-onnxruntime[gpu,tensorrt]" in str(caught.value.fix)
 
     def test_a_session_on_another_gpu_is_refused(self, gpu, graph):
         gpu(get_provider_options=lambda _self: {PROVIDERS[0]: {"device_id": "0"}})
@@ -340,7 +340,7 @@ class TestCompile:
         exact = attrs.evolve(FP16, precision="fp32")
         with pytest.raises(BackendUnavailableError, match="TF32 otherwise") as caught:
             TensorRTBackend().compile(graph, exact)
-        assert "NVIDIA_TF32_OVERRIDE=0" in caught.value.fix
+        assert "NVIDIA_TF32_OVERRIDE=0" in str(caught.value.fix)
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
         log = gpu()
         assert TensorRTBackend().compile(graph, exact).execution.precision == "fp32"
@@ -366,7 +366,7 @@ class TestCompile:
         monkeypatch.setenv("POLYFACE_HOME", str(tmp_path / "file"))
         with pytest.raises(BackendUnavailableError, match="no place for the TensorRT engine") as caught:
             TensorRTBackend().compile(graph, FP16)
-        assert "POLYFACE_HOME" in caught.value.fix
+        assert "POLYFACE_HOME" in str(caught.value.fix)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -399,7 +399,7 @@ class TestRun:
         ) as caught:
             session.run({"image": make_image(1, height, width)})
         assert caught.value.why == ("it was built for sides from 32 to 64 pixels",)
-        assert caught.value.fix == fix
+        assert str(caught.value.fix) == fix
         assert gpu().shapes == []
 
     def test_an_engine_for_one_size_takes_that_size_alone(self, gpu, graph):
@@ -408,7 +408,7 @@ class TestRun:
         with pytest.raises(BackendUnavailableError, match="does not take a network input of 32x64") as caught:
             session.run({"image": make_image(1, 64, 32)})
         assert caught.value.why == ("it was built for 64x32 pixels",)
-        assert caught.value.fix == "an engine for that size: --infer-size 64x32"
+        assert str(caught.value.fix) == "an engine for that size: --infer-size 64x32"
         assert gpu().shapes == [(1, 3, 32, 64)]
 
     def test_a_closed_session_raises_and_closes_again(self, session):
@@ -448,7 +448,7 @@ class TestProbe:
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
         with pytest.raises(BackendUnavailableError, match="but not TensorrtExecutionProvider") as caught:
             TensorRTBackend().probe()
-        assert "polyface-onnxruntime[gpu,tensorrt]" in caught.value.fix
+        assert "polyface-onnxruntime[gpu,tensorrt]" in str(caught.value.fix)
 
 
 class TestGpuName:

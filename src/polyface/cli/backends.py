@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from polyface.cli.options import json_option, pass_plugins
+from polyface.cli.options import in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
 from polyface.plugins.records import BackendSpec
@@ -45,7 +45,10 @@ def _description(name: str, spec: BackendSpec) -> str:
     return "\n".join(
         [
             spec.summary,
-            *(f"MISSING: {reason.why}; to have it: {reason.fix}" for reason in missing(name, spec.requires)),
+            *(
+                f"MISSING: {reason.why}; to have it: {in_options(reason.fix)}"
+                for reason in missing(name, spec.requires)
+            ),
             f"accepts: {', '.join(spec.accepts)}",
             f"claims: {'; '.join(claims)}",
             *(f"option {option.name} ({option.type}): {option.help}" for option in spec.options),

@@ -197,7 +197,7 @@ def _print(report: Benchmark) -> None:
     # Below the table, where a terminal's width does not cut a command in pieces.
     for fix in dict.fromkeys(row.measured.fix for row in report.unmeasured if row.measured.fix):
         labels = dict.fromkeys(row.measured.contender.label for row in report.unmeasured if row.measured.fix == fix)
-        say(f"For {', '.join(labels)}:", f"  {fix}")
+        say(f"For {', '.join(labels)}:", f"  {in_options(fix)}")
 
 
 def _format_row(row: Row) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from attrs import asdict, evolve, frozen
 
-from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
+from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, UnsupportedError, fixes
@@ -81,9 +81,9 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
     try:
         detail = _run_once(config, plugins) if probe else _route(config, plugins)
     except UnsupportedError as error:
-        return Cell(**name, status="no", detail="\n".join(error.why), fix=fixes(error.reasons))
+        return Cell(**name, status="no", detail="\n".join(error.why), fix=in_options(fixes(error.reasons)))
     except PolyfaceError as error:
-        return Cell(**name, status="no", detail="\n".join([error.what, *error.why]), fix=error.fix)
+        return Cell(**name, status="no", detail="\n".join([error.what, *error.why]), fix=in_options(error.fix))
     except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
         return Cell(**name, status="no", detail=f"{type(error).__name__}: {error}")
     return Cell(**name, status="ready", detail=detail)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from polyface.errors import Fix
 from polyface.settings.loading import SETTINGS_RECORDS
-from polyface.settings.record import settings
+from polyface.settings.record import as_text, settings
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
@@ -18,6 +20,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SOURCE = "option"
 """What a configuration error calls the command line."""
+
+
+def flag(name: str) -> str:
+    """Return the option that gives a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def as_options(table: Mapping[str, Any]) -> str:
+    """Return the options that give settings these values: ``--device cpu --no-clip``."""
+    keys = {key.name: key for key in settings(*SETTINGS_RECORDS)}
+    words: list[str] = []
+    for name, value in table.items():
+        one = isinstance(value, bool)
+        words += [flag(name if value else f"no_{name}")] if one else [flag(name), as_text(keys[name], value)]
+    return shlex.join(words)
+
+
+def in_options(fix: Fix) -> str:
+    """Return a fix as the command line writes it."""
+    return fix.text(flag, as_options)
 
 
 def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
@@ -29,14 +51,14 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
         for key in reversed(settings(*SETTINGS_RECORDS)):
             if wanted is not None and key.name not in wanted:
                 continue
-            flag = f"--{key.name.replace('_', '-')}"
+            name = flag(key.name)
             if not key.metadata["wanted"]:
                 option = click.option(
-                    f"{flag}/--no-{flag[2:]}", key.name, is_flag=True, default=None, help=key.metadata["help"]
+                    f"{name}/{flag(f'no_{key.name}')}", key.name, is_flag=True, default=None, help=key.metadata["help"]
                 )
             else:
                 option = click.option(
-                    flag,
+                    name,
                     key.name,
                     metavar=key.metadata["wanted"],
                     help=key.metadata["help"],

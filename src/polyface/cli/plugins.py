@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from polyface.cli.options import json_option, pass_plugins
+from polyface.cli.options import in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_notes, print_table
 from polyface.plugins.kinds import KINDS, plural
@@ -32,7 +32,7 @@ def command(as_json: bool, plugins: PluginManager) -> None:
 
 def _lines(info: PluginInfo) -> list[str]:
     if info.error is not None:
-        return [*info.error.why, f"To fix it: {info.error.fix}"]
+        return [*info.error.why, f"To fix it: {in_options(info.error.fix)}"]
     if info.disabled:
         return ["by POLYFACE_PLUGINS or POLYFACE_DISABLE_PLUGINS"]
     lines = [f"{plural(hook)}: {', '.join(_names(info, hook)) or 'none'}" for hook in info.hooks]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from polyface.cli.options import in_options
 from polyface.cli.output import results
 from polyface.cli.tables import say
 from polyface.results import Result
@@ -66,8 +67,8 @@ def report_progress(
 
 def one_line(result: Result) -> str:
     """Return why an image could not be examined, and what to do about it, in one line and without its name."""
-    fix = result.error.fix if result.error else ""
-    return f"{result.reason}; to fix it: {fix}" if fix else str(result.reason)
+    fix = result.error.fix if result.error else None
+    return f"{result.reason}; to fix it: {in_options(fix)}" if fix else str(result.reason)
 
 
 def note_left_out(left_out: Counter[str]) -> None:

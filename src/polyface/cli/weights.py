@@ -8,7 +8,7 @@ import attrs
 import click
 from attrs import frozen
 
-from polyface.cli.options import json_option, pass_plugins
+from polyface.cli.options import in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_json, print_notes, print_table, say
 from polyface.errors import PolyfaceError, WeightsNotFoundError
@@ -66,9 +66,14 @@ def _entry(weights: Weights, file: WeightsFile) -> Entry:
     try:
         return Entry(**found, status="verified", path=str(weights.locate()))
     except WeightsNotFoundError as error:
-        return Entry(**found, status="not fetched", path=str(path_of(file)), fix=error.fix)
+        return Entry(**found, status="not fetched", path=str(path_of(file)), fix=in_options(error.fix))
     except PolyfaceError as error:  # another file than it should be, or gone from its package
-        return Entry(**found, status="damaged", path=file.ref.target if file.ref else str(path_of(file)), fix=error.fix)
+        return Entry(
+            **found,
+            status="damaged",
+            path=file.ref.target if file.ref else str(path_of(file)),
+            fix=in_options(error.fix),
+        )
 
 
 def _description(entry: Entry) -> str:

@@ -322,7 +322,7 @@ def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: s
     there = [
         f"{f.device}: {', '.join(f.precisions) or 'not there'}" + (f" ({f.detail})" if f.detail else "") for f in found
     ]
-    remedy = next((f.fix for f in found if f.fix and device_kind(f.device) == device_kind(device)), "")
+    remedy = next((f.fix for f in found if f.fix and device_kind(f.device) == device_kind(device)), None)
     raise BackendUnavailableError(
         f"The backend '{backend.name}' cannot run on device {quoted(device)} in {quoted(precision)} on this machine.",
         why=[f"found {line}" for line in there] or ["it found no device"],

@@ -26,7 +26,7 @@ from PIL import Image
 
 from polyface._version import __version__
 from polyface.building import create_detector
-from polyface.errors import PolyfaceError, UnsupportedError, described, fixes
+from polyface.errors import NO_FIX, Fix, PolyfaceError, UnsupportedError, described, fixes
 from polyface.images.reading import read_image
 from polyface.machine.cores import usable_cores
 from polyface.settings.config import Config
@@ -132,7 +132,7 @@ class Measurement:
     new_shape: float | None = None
     peak_memory: int | None = None
     why: str = ""
-    fix: str = ""
+    fix: Fix = NO_FIX
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
@@ -233,7 +233,7 @@ class _Failure:
     """Why a contender is out, and what would mend it."""
 
     why: str
-    fix: str = ""
+    fix: Fix = NO_FIX
 
     @classmethod
     def of(cls, error: Exception) -> _Failure:
@@ -302,8 +302,8 @@ class _Runner:
             self._process.join()
             code = self._process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-            fix = "lower --sizes or --batches, or measure fewer at once, if memory ran out" if code == -9 else ""
-            found = _Failure(f"its process {how}", fix)
+            fix = Fix("lower the sizes or batches, or measure fewer at once, if memory ran out")
+            found = _Failure(f"its process {how}", fix if code == -9 else NO_FIX)
         if isinstance(found, _Failure):
             self._failure = found
             return None

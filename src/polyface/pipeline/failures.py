@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polyface.errors import ImageError, PolyfaceError, described
+from polyface.errors import Fix, ImageError, PolyfaceError, described
 
 
 def failure_of(error: Exception) -> PolyfaceError:
@@ -10,5 +10,5 @@ def failure_of(error: Exception) -> PolyfaceError:
     if isinstance(error, PolyfaceError):
         return error
     if isinstance(error, MemoryError):
-        return ImageError("does not fit into memory", fix="lower --max-side or --pad-to")
+        return ImageError("does not fit into memory", fix=Fix("lower", names=("max_side", "pad_to")))
     return ImageError("it cannot be read", why=[described(error)])

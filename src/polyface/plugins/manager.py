@@ -314,7 +314,7 @@ def _failure(info: PluginInfo, error: BaseException) -> PluginError:
     """The error to keep for a plugin: what was raised, where, and how to go on without it."""
     kind = ContractError if isinstance(error, ContractError) else PluginError
     if isinstance(error, ContractError):
-        why = [error.what, *error.why, *([error.fix] if error.fix else [])]
+        why = [error.what, *error.why, *([str(error.fix)] if error.fix else [])]
     else:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 from attrs import field, frozen
 
+from polyface.errors import NO_FIX, Fix, as_fix
 from polyface.plugins.records import DetectorSpec, OptionValue, Ref
 
 if TYPE_CHECKING:
@@ -109,13 +110,13 @@ class DeviceReport:
         device: with its index.
         precisions: those that work on it; none for a claimed device that is not there.
         detail: what it is, or why it is not there.
-        fix: the command that would bring it, where there is one.
+        fix: what would bring it, where there is anything; a text is words.
     """
 
     device: str
     precisions: tuple[str, ...]
     detail: str = ""
-    fix: str = ""
+    fix: Fix = field(default=NO_FIX, converter=as_fix)
 
 
 @frozen(kw_only=True)

@@ -120,7 +120,12 @@ class Config(SettingsRecord):
         guard="it keeps images from filling the memory",
     )
     infer_size: tuple[int, int] | None = setting(
-        None, values.size, "HEIGHTxWIDTH", "Run the network at this size, height first, such as 480x640.", costs=True
+        None,
+        values.size,
+        "HEIGHTxWIDTH",
+        "Run the network at this size, height first, such as 480x640.",
+        costs=True,
+        between="x",
     )
     fit: str = setting(
         "letterbox",

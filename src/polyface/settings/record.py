@@ -21,6 +21,7 @@ def setting(
     guard: str = "",
     costs: bool = False,
     repeat: bool = False,
+    between: str = ",",
 ) -> Any:
     """Return a field that is a setting.
 
@@ -33,10 +34,11 @@ def setting(
         guard: why no file that was merely found may set it.
         costs: a file that sets it may lift the bound on the memory of a run.
         repeat: the option may be given several times.
+        between: what stands between several values in a text.
     """
-    about = {"parse": parse, "wanted": wanted, "help": help_text}
+    about = {"parse": parse, "wanted": wanted, "help": help_text, "is_path": is_path}
     return field(
-        default=default, metadata={**about, "is_path": is_path, "guard": guard, "costs": costs, "repeat": repeat}
+        default=default, metadata={**about, "guard": guard, "costs": costs, "repeat": repeat, "between": between}
     )
 
 
@@ -77,6 +79,13 @@ class SettingsRecord:
 def settings(*records: type[SettingsRecord]) -> tuple[attrs.Attribute[Any], ...]:
     """Return the settings of records, as attrs describes them; ``metadata`` holds what :func:`setting` took."""
     return tuple(key for record in records for key in attrs.fields(record) if "parse" in key.metadata)
+
+
+def as_text(key: attrs.Attribute[Any], value: Any) -> str:
+    """Return a setting's value as options and the environment write it; in a table no text may hold a comma."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in value.items())
+    return key.metadata["between"].join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def check_names(
