@@ -17,10 +17,13 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.errors import AmbiguousNameError as AmbiguousNameError
     from polyface.errors import ArtifactError as ArtifactError
     from polyface.errors import BackendUnavailableError as BackendUnavailableError
+    from polyface.errors import ClosedError as ClosedError
     from polyface.errors import ConfigError as ConfigError
     from polyface.errors import ContractError as ContractError
     from polyface.errors import EvaluationError as EvaluationError
     from polyface.errors import ImageError as ImageError
+    from polyface.errors import NumericalError as NumericalError
+    from polyface.errors import OutOfMemoryError as OutOfMemoryError
     from polyface.errors import PluginError as PluginError
     from polyface.errors import PolyfaceError as PolyfaceError
     from polyface.errors import UnknownNameError as UnknownNameError
@@ -45,10 +48,13 @@ _HOME = {
         "AmbiguousNameError",
         "ArtifactError",
         "BackendUnavailableError",
+        "ClosedError",
         "ConfigError",
         "ContractError",
         "EvaluationError",
         "ImageError",
+        "NumericalError",
+        "OutOfMemoryError",
         "PluginError",
         "PolyfaceError",
         "UnknownNameError",

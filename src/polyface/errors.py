@@ -34,6 +34,10 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
+def _as_dict(table: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(table)
+
+
 @frozen
 class Fix:
     """What to do about an error, as data, so that whoever shows it writes it in their own form.
@@ -51,7 +55,7 @@ class Fix:
 
     words: str = ""
     names: tuple[str, ...] = field(default=(), kw_only=True)
-    settings: Mapping[str, Any] = field(factory=dict, converter=dict, kw_only=True, hash=False)
+    settings: Mapping[str, Any] = field(factory=dict, converter=_as_dict, kw_only=True, hash=False)
     command: str = field(default="", kw_only=True)
     alternatives: tuple[Fix, ...] = field(default=(), kw_only=True)
 
@@ -173,7 +177,15 @@ class BackendUnavailableError(PolyfaceError, RuntimeError):
 
 
 class ClosedError(BackendUnavailableError):
-    """The detector or its session was closed."""
+    """The detector or its session was closed, and runs no more."""
+
+
+class OutOfMemoryError(BackendUnavailableError, MemoryError):
+    """The memory of the device is too small for the weights, or for what was to be run."""
+
+
+class NumericalError(BackendUnavailableError):
+    """The network gave numbers that are not finite, or far too large: no face can come of them."""
 
 
 class ArtifactError(PolyfaceError, ValueError):

@@ -67,7 +67,7 @@ class Session:
 
     def run(self, inputs):
         if self.closed:
-            raise BackendUnavailableError("The session is closed.")
+            raise ClosedError("The session is closed.")
         [batch] = inputs.values()
         self.shapes.append(batch.shape)
         return self.network(batch)

@@ -430,8 +430,8 @@ BACKENDS = [
         ("inputs_are_not_written_to", "A run needs its input to be writeable"),
     ),
     (
-        ('BackendUnavailableError("The session is closed.", fix="create the detector again")', "RuntimeError()"),
-        ("a_closed_session_refuses_to_run", "another error than BackendUnavailableError"),
+        ('ClosedError("The session is closed.", fix="create the detector again")', "RuntimeError()"),
+        ("a_closed_session_refuses_to_run", "another error than ClosedError"),
     ),
 ]
 

@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import attrs
 import numpy as np
 import pytest
 
-from polyface.errors import BackendUnavailableError, ContractError
+from polyface.errors import BackendUnavailableError, ContractError, OutOfMemoryError
 from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.plugins.records import Ref
 from polyface.testing.conformance.reference import REFERENCE, build
@@ -67,6 +68,25 @@ def test_a_run_that_fails_names_the_shape_and_keeps_the_cause(session):
     with pytest.raises(BackendUnavailableError, match=re.escape("(1, 4, 5, 7)")) as caught:
         session.run({"image": np.zeros((1, 4, 5, 7), np.float32)})
     assert type(caught.value.__cause__).__module__.startswith("onnxruntime")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to allocate memory for requested buffer of size 8589934592",
+        "CUDA failure 2: out of memory ; GPU=0 ; hostname=here ; expr=cudaMalloc((void**)&p, size);",
+        "Exception during initialization: std::bad_alloc",
+        "bad allocation",
+    ],
+)
+def test_a_run_without_memory_is_out_of_memory(session, monkeypatch, said):
+    def run(*args):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(session, "_session", SimpleNamespace(run=run))
+    with pytest.raises(OutOfMemoryError) as caught:
+        session.run({"image": np.zeros((1, 3, 5, 7), np.float32)})
+    assert caught.value.why == (f"RuntimeError: {said}",)
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:-1", "cpu:0", "CPU", "auto", ""])
@@ -209,6 +229,7 @@ def test_every_option_reaches_the_session_options():
 POOL = """
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.testing.conformance.reference import REFERENCE
 from polyface_onnxruntime.backend import OnnxRuntimeBackend

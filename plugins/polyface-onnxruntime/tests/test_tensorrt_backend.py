@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface.errors import BackendUnavailableError, ConfigError, ContractError
+from polyface.errors import BackendUnavailableError, ClosedError, ConfigError, ContractError
 from polyface.plugins.protocols import Backend, CompileRequest, Graph, Session
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 from polyface.storage.files import read_sealed
@@ -388,9 +388,9 @@ class TestRun:
     @pytest.mark.parametrize(
         ("height", "width", "fix"),
         [
-            (32, 72, "--max-side 64, or an engine for more: --backend-options max_side=72"),
-            (96, 16, "--max-side 64, or an engine for more: --backend-options max_side=96"),
-            (24, 64, "an engine for less: --backend-options min_side=24"),
+            (32, 72, 'max_side=64; or: make an engine for more: backend_options={"max_side": 72}'),
+            (96, 16, 'max_side=64; or: make an engine for more: backend_options={"max_side": 96}'),
+            (24, 64, 'make an engine for less: backend_options={"min_side": 24}'),
         ],
     )
     def test_a_shape_the_engine_was_not_built_for_never_reaches_it(self, gpu, session, height, width, fix):
@@ -408,13 +408,13 @@ class TestRun:
         with pytest.raises(BackendUnavailableError, match="does not take a network input of 32x64") as caught:
             session.run({"image": make_image(1, 64, 32)})
         assert caught.value.why == ("it was built for 64x32 pixels",)
-        assert str(caught.value.fix) == "an engine for that size: --infer-size 64x32"
+        assert str(caught.value.fix) == "make an engine for that size: infer_size=(64, 32)"
         assert gpu().shapes == [(1, 3, 32, 64)]
 
     def test_a_closed_session_raises_and_closes_again(self, session):
         session.close()
         session.close()
-        with pytest.raises(BackendUnavailableError, match="closed"):
+        with pytest.raises(ClosedError, match="closed"):
             session.run({"image": make_image(1, 32, 32)})
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface.cli.choices import METAVAR, SHARED_SETTINGS, parse_backends
-from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
+from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress, quiet_pillow
 from polyface.cli.tables import megabytes, print_json, print_table, say

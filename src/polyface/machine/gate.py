@@ -18,7 +18,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 
-from polyface.errors import BackendUnavailableError
+from polyface.errors import BackendUnavailableError, Fix
 
 PATIENCE = 30.0
 """Seconds that a fork, or the end of the process, waits for the runs under way; then it goes on, with a warning."""
@@ -148,14 +148,17 @@ def keep_in_children(native: object) -> None:
     _natives.add(native)
 
 
-def refuse_in_child(made_in: int, what: str, why: str, fix: str) -> None:
+def refuse_in_child(made_in: int, what: str, why: str, fix: Fix | str) -> None:
     """Raise ``BackendUnavailableError`` where this is another process than ``made_in``, a process's number."""
     if os.getpid() != made_in:
         raise BackendUnavailableError(
             f"{what} cannot be used in a process that was forked off after its first use.",
             why=[why],
-            fix=f"make the detector in each process, and none before the fork: gunicorn without --preload, "
-            f"multiprocessing by 'spawn'; {fix}",
+            fix=Fix(
+                "make the detector in each process, and none before the fork: gunicorn without --preload, "
+                "multiprocessing by 'spawn'"
+            )
+            | fix,
         )
 
 

@@ -97,7 +97,7 @@ class Row:
             "facts": dict(measured.facts),
             "settings": self.cell.config.as_dict(),
             "why": measured.why or None,
-            "fix": measured.fix or None,
+            "fix": str(measured.fix) or None,
         }
 
 

@@ -98,7 +98,8 @@ class FaceDetector:
 
         Raises:
             ImageError: it is not an image, or cannot be read.
-            BackendUnavailableError: the detector is closed, or the runtime failed.
+            ClosedError: the detector is closed.
+            BackendUnavailableError: the runtime failed: ``OutOfMemoryError``, ``NumericalError``, or another way.
         """
         return self._detect([image], self.read)[0]
 
@@ -111,7 +112,8 @@ class FaceDetector:
 
         Raises:
             ImageError: one of them is not an image; says which.
-            BackendUnavailableError: the detector is closed, or the runtime failed.
+            ClosedError: the detector is closed.
+            BackendUnavailableError: the runtime failed: ``OutOfMemoryError``, ``NumericalError``, or another way.
         """
         one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
         one = one or hasattr(images, "read")  # an open file, which iterates over its lines
@@ -152,7 +154,8 @@ class FaceDetector:
 
         Raises:
             ImageError: one of them is not an image, there is none, or their padded shapes differ.
-            BackendUnavailableError: the detector is closed, the runtime failed, or a number is not finite.
+            ClosedError: the detector is closed.
+            BackendUnavailableError: as :meth:`detect`.
         """
         read = functools.partial(read_image, formats=self.config.formats, max_pixels=self.config.max_pixels)
         pixels = [_read_numbered(read, index, image) for index, image in enumerate(images)]
@@ -174,7 +177,7 @@ class FaceDetector:
         return {output.name: batch.outputs[output.name] for output in self.spec.outputs}
 
     def close(self) -> None:
-        """Release the network; closing twice is fine, detecting afterwards raises ``BackendUnavailableError``."""
+        """Release the network; closing twice is fine, detecting afterwards raises ``ClosedError``."""
         with gate.runs:
             self._network.close()
 

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from attrs import field, frozen, mutable
 
-from polyface.errors import BackendUnavailableError, ContractError, ImageError, plugin_errors
+from polyface.errors import ContractError, Fix, ImageError, NumericalError, plugin_errors
 from polyface.images.preparing import prepare as fill
 from polyface.machine import gate
 from polyface.pipeline.buffers import Buffers, Lease
@@ -57,15 +57,15 @@ class Network:
         self.session.close()
         self.buffers.clear()
 
-    def not_finite(self) -> BackendUnavailableError:
+    def not_finite(self) -> NumericalError:
         """Return the error for numbers that no face can come of."""
         run = self.execution
         full = run.precision == "fp32"
         narrow = f"precision {run.precision} on {run.device} may be too narrow for these weights"
-        return BackendUnavailableError(
+        return NumericalError(
             f"'{self.spec.name}' on '{self.backend.name}' gave numbers that are not finite, or far too large.",
             why=["the weights may be damaged" if full else narrow],
-            fix="choose other --weights" if full else "--precision fp32",
+            fix=Fix("choose other", names=("weights",)) if full else Fix(settings={"precision": "fp32"}),
         )
 
 
@@ -112,7 +112,8 @@ def run(network: Network, batch: Batch) -> None:
     """Run the network on a batch, and give its input back.
 
     Raises:
-        BackendUnavailableError: the session is closed, or the runtime failed.
+        ClosedError: the session is closed.
+        BackendUnavailableError: the runtime failed; ``OutOfMemoryError`` where it ran out of memory.
         PluginError: the backend failed, or broke its contract.
     """
     spec, backend = network.spec, network.backend
@@ -141,7 +142,7 @@ def finish(network: Network, batch: Batch, strategy: Strategy, watch: Stopwatch)
 
     Raises:
         PluginError: the head failed, or broke its contract.
-        BackendUnavailableError: a number is not finite.
+        NumericalError: a number is not finite.
     """
     with watch.stage("decode", [view.index for view in batch.views]):
         scores, priors = _score(network, batch)

@@ -156,7 +156,7 @@ class Session(Protocol):
         """What it really runs on, read back from the runtime."""
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Run the network; raises :class:`polyface.BackendUnavailableError` after :meth:`close`.
+        """Run the network; raises :class:`polyface.ClosedError` after :meth:`close`.
 
         A :meth:`close` in another thread lets a run that has begun finish.
         """

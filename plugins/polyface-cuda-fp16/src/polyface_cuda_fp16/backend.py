@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
-from polyface.errors import BackendUnavailableError
+from polyface.errors import BackendUnavailableError, ClosedError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
 from polyface_cuda_fp16.captures import Captures
@@ -26,6 +26,9 @@ While one part is computed, the next goes up and the one before comes down. A gu
 """
 
 
+_WITHOUT = Fix("see whether there is a GPU", command="nvidia-smi") | Fix(settings={"backend": "torch"})
+
+
 class CudaFp16Backend:
     """Runs ``torch-module`` graphs in half precision on CUDA."""
 
@@ -40,7 +43,7 @@ class CudaFp16Backend:
         return tuple(
             attrs.evolve(found, precisions=("fp16",))
             if "fp16" in found.precisions
-            else attrs.evolve(found, fix="nvidia-smi, to see whether there is a GPU; or choose --backend torch")
+            else attrs.evolve(found, fix=_WITHOUT)
             for found in TorchBackend().probe()
             if found.device != "cpu"
         )
@@ -81,8 +84,10 @@ class CudaFp16Session:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32 on the host.
 
         Raises:
-            BackendUnavailableError: the session is closed, CUDA ran out of memory, the network cannot be captured, or
-                this process was forked off from the one that made the session.
+            ClosedError: the session is closed.
+            OutOfMemoryError: CUDA ran out of memory.
+            BackendUnavailableError: the network cannot be captured, or this process was forked off from the one that
+                made the session.
             ContractError: the module does not return a tuple of one tensor for each declared output.
         """
         check_process()
@@ -92,7 +97,7 @@ class CudaFp16Session:
             with self._device.lock:
                 captures = self._captures
                 if captures is None:
-                    raise BackendUnavailableError("This cuda-fp16 session is closed.", fix="create the detector again")
+                    raise ClosedError("This cuda-fp16 session is closed.", fix="create the detector again")
                 downloads = [self._started(captures, part) for part in _parts(inputs[self._detector.input.name])]
             parts = [download.wait() for download in downloads]
             return named_outputs(tuple(map(torch.cat, zip(*parts, strict=True))), self._detector)
@@ -114,7 +119,8 @@ class CudaFp16Session:
         try:
             return device.download(captures.run(device.upload(part)))
         except torch.OutOfMemoryError as error:
-            fix = "lower --max-side or --batch-size, or keep fewer graphs: --backend-options graphs=0"
+            less = Fix("lower", names=("max_side", "batch_size"))
+            fix = less | Fix("keep fewer graphs", settings={"backend_options": {"graphs": 0}})
             raised = out_of_memory(error, device.name, part, fix)
             device.give_back()
             raise raised from error

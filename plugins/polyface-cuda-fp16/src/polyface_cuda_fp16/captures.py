@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from polyface.errors import BackendUnavailableError
+from polyface.errors import BackendUnavailableError, Fix
 from polyface_torch.backend import first_line
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Captures:
             raise BackendUnavailableError(
                 f"The network cannot be captured as a CUDA graph on a batch of {n} of {width}x{height} pixels.",
                 why=[first_line(error)],
-                fix="run it without graphs: --backend-options graphs=0",
+                fix=Fix("run it without graphs", settings={"backend_options": {"graphs": 0}}),
             ) from error
         del self._seen[shape]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.errors import BackendUnavailableError, ContractError
+from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import Ref
 
@@ -33,12 +33,12 @@ class NumpySession:
         """Run the network.
 
         Raises:
-            BackendUnavailableError: the session is closed.
+            ClosedError: the session is closed.
             ContractError: the network does not return the outputs its detector declares.
         """
         network = self._network
         if network is None:
-            raise BackendUnavailableError("The session is closed.", fix="create the detector again")
+            raise ClosedError("The session is closed.", fix="create the detector again")
         outputs = network(inputs)
         if set(outputs) != set(self._outputs):
             raise ContractError(
@@ -70,7 +70,7 @@ class NumpyBackend:
             raise BackendUnavailableError(
                 f"The backend 'numpy' cannot run on '{request.device}' in '{request.precision}'.",
                 why=["it has 'cpu' in 'fp32' and nothing else"],
-                fix="--device cpu --precision fp32",
+                fix=Fix(settings={"device": "cpu", "precision": "fp32"}),
             )
         if not isinstance(graph.source, Ref):
             raise ContractError(f"A graph of kind 'numpy' is a builder, not the file '{graph.source}'.")

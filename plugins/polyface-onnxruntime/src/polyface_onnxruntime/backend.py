@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyface.errors import BackendUnavailableError
+from polyface.errors import BackendUnavailableError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Graph
 from polyface_onnxruntime.session import (
     CPU,
@@ -58,7 +58,8 @@ class OnnxRuntimeBackend:
             raise BackendUnavailableError(
                 f"ONNX Runtime cannot run in '{request.precision}' on '{request.device}' here.",
                 why=[f"a graph of the kind '{graph.kind}' runs in {runs}" + (", on the CPU" if runs == "int8" else "")],
-                fix=f"choose --precision {runs}, or another backend from `polyface matrix`",
+                fix=Fix(settings={"precision": runs})
+                | Fix("choose another", names=("backend",), command="polyface matrix"),
             )
         session = open_session(path, request, _providers(request), fix=GPU_WHEEL)
         check_interface(graph, session)

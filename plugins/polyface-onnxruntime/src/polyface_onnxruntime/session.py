@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from polyface.errors import BackendUnavailableError, ContractError
+from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
 from polyface.machine.gate import keep_in_children, refuse_in_child
 from polyface.plugins.protocols import CompileRequest, Execution, Graph
 from polyface.plugins.records import DetectorSpec
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-GPU_WHEEL = "pip uninstall --yes onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'; or choose --device cpu"
+_ON_CPU = Fix(settings={"device": "cpu"})
+GPU_WHEEL = Fix(command="pip uninstall --yes onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'") | _ON_CPU
 
 _DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
+
+# Its own errors for want of memory are those of any failure: its arenas' words, CUDA's, and C++'s on Linux and Windows.
+_NO_MEMORY = re.compile("Failed to allocate memory|out of memory|bad_alloc|bad allocation")
 
 _BAD_FILE = (native.NoSuchFile, native.InvalidProtobuf, native.InvalidGraph)
 
@@ -63,22 +67,23 @@ class OnnxRuntimeSession:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32.
 
         Raises:
-            BackendUnavailableError: the session is closed, ONNX Runtime failed, for want of memory for instance, or the
-                process was forked off from one that uses CUDA.
+            ClosedError: the session is closed.
+            OutOfMemoryError: ONNX Runtime says that it ran out of memory.
+            BackendUnavailableError: it failed otherwise, or the process was forked off from one that uses CUDA.
         """
         session = self._session  # a close() in another thread must not pull it away from under this run
         if session is None:
-            raise BackendUnavailableError("This ONNX Runtime session is closed.", fix="create the detector again")
+            raise ClosedError("This ONNX Runtime session is closed.", fix="create the detector again")
         if self.execution.device != "cpu":
-            refuse_in_child(self._process, "ONNX Runtime on CUDA", "CUDA does not survive a fork", "or --device cpu")
+            refuse_in_child(self._process, "ONNX Runtime on CUDA", "CUDA does not survive a fork", _ON_CPU)
         image = inputs[self._input]
         try:
             values = session.run(self._outputs, {self._input: image})
         except Exception as error:  # ONNX Runtime's errors have no base of their own
-            raise BackendUnavailableError(
+            raise (OutOfMemoryError if _NO_MEMORY.search(str(error)) else BackendUnavailableError)(
                 f"ONNX Runtime failed on a batch of shape {image.shape} on {self.execution.device}.",
                 why=[_one_line(error)],
-                fix="if memory ran out, pass fewer images at a time or lower --max-side",
+                fix=Fix("if memory ran out, pass fewer images at a time, or lower", names=("max_side",)),
             ) from error
         return dict(zip(self._outputs, values, strict=True))
 
@@ -88,7 +93,7 @@ class OnnxRuntimeSession:
 
 
 def open_session(
-    model: str | bytes, request: CompileRequest, providers: Providers, *, fix: str
+    model: str | bytes, request: CompileRequest, providers: Providers, *, fix: Fix
 ) -> onnxruntime.InferenceSession:
     """Open a session and make sure that it came up with the first of ``providers``, on the device requested.
 
@@ -113,7 +118,7 @@ def open_session(
         raise BackendUnavailableError(
             f"ONNX Runtime cannot run the graph on '{request.device}'.",
             why=[_one_line(error)],
-            fix="see `polyface matrix --probe` for what works here",
+            fix=Fix("see what works here", command="polyface matrix --probe"),
         ) from error
     wanted, in_use = (providers[0][0], indexed(request.device)), _in_use(session)
     if in_use != wanted:
@@ -139,7 +144,7 @@ def cuda_devices(opens: Callable[[str], object]) -> Iterator[str]:
         yield device
 
 
-def require_provider(provider: str, request: CompileRequest, *, fix: str) -> None:
+def require_provider(provider: str, request: CompileRequest, *, fix: Fix) -> None:
     """Raise ``BackendUnavailableError`` where the installed wheel was built without a provider."""
     available = onnxruntime.get_available_providers()
     if provider not in available:
@@ -220,7 +225,7 @@ def indexed(device: str) -> str:
         raise BackendUnavailableError(
             f"ONNX Runtime has no device '{device}' here.",
             why=["a device is 'cpu', 'cuda' or 'cuda:N'"],
-            fix="see `polyface matrix --probe` for the devices on this machine",
+            fix=Fix("see the devices on this machine", command="polyface matrix --probe"),
         )
     return "cpu" if device == "cpu" else f"cuda:{int(match[1] or 0)}"
 

@@ -24,7 +24,7 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from polyface.errors import BackendUnavailableError, ConfigError
+from polyface.errors import BackendUnavailableError, ConfigError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.paths import home
@@ -52,7 +52,8 @@ TENSORRT = "TensorrtExecutionProvider"
 SIDES = ("min_side", "opt_side", "max_side")
 USING = ".using-"
 
-_WHEELS = "pip uninstall --yes onnxruntime && pip install 'polyface-onnxruntime[gpu,tensorrt]'"
+_WHEELS = Fix(command="pip uninstall --yes onnxruntime && pip install 'polyface-onnxruntime[gpu,tensorrt]'")
+_ON_CPU = Fix(settings={"backend": "onnxruntime", "device": "cpu"})
 
 # ONNX Runtime has no switch for it (its issue 26029), and NVIDIA's libraries read the variable once.
 _TF32 = "NVIDIA_TF32_OVERRIDE"
@@ -144,10 +145,11 @@ class TensorRTBackend:
         """
         path = graph_file(graph)
         if request.precision not in _precisions():
+            half = Fix(settings={"precision": "fp16"})
             raise BackendUnavailableError(
                 f"TensorRT cannot run in '{request.precision}' here.",
                 why=[_WHY_NO_FP32] if request.precision == "fp32" else [f"it has {', '.join(_precisions())}"],
-                fix=f"export {_TF32}=0, or --precision fp16" if request.precision == "fp32" else "--precision fp16",
+                fix=Fix(command=f"export {_TF32}=0") | half if request.precision == "fp32" else half,
             )
         profile = Profile.of(graph.detector, request)
         engines = Engines(cache_file(Path(path), request, profile))
@@ -244,8 +246,8 @@ class TensorRTSession:
         """Run the network on ``(n, 3, h, w)`` float32, at most ``max_batch`` images at a time.
 
         Raises:
-            BackendUnavailableError: the engine was not built for that height and width, the session is closed, or ONNX
-                Runtime failed.
+            BackendUnavailableError: the engine was not built for that height and width, or as
+                :meth:`OnnxRuntimeSession.run`.
         """
         image = inputs[self._input]
         self._check(*image.shape[2:])
@@ -267,12 +269,13 @@ class TensorRTSession:
             return
         if least == most:
             why = f"it was built for {most[1]}x{most[0]} pixels"
-            fix = f"an engine for that size: --infer-size {height}x{width}"
+            fix = Fix("make an engine for that size", settings={"infer_size": (height, width)})
         else:
             why = f"it was built for sides from {least[0]} to {most[0]} pixels"
             large, small = max(height, width), min(height, width)
-            more = f"--max-side {most[0]}, or an engine for more: --backend-options max_side={large}"
-            fix = more if large > most[0] else f"an engine for less: --backend-options min_side={small}"
+            less = Fix("make an engine for less", settings={"backend_options": {"min_side": small}})
+            more = Fix("make an engine for more", settings={"backend_options": {"max_side": large}})
+            fix = Fix(settings={"max_side": most[0]}) | more if large > most[0] else less
         raise BackendUnavailableError(
             f"The TensorRT engine does not take a network input of {width}x{height} pixels.", why=[why], fix=fix
         )
@@ -327,7 +330,7 @@ def gpu_name(index: int) -> str:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError as error:
         raise BackendUnavailableError(
-            "There is no NVIDIA driver on this machine.", why=[str(error)], fix="--backend onnxruntime --device cpu"
+            "There is no NVIDIA driver on this machine.", why=[str(error)], fix=_ON_CPU
         ) from error
     for status in (
         driver.cuInit(0),
@@ -338,7 +341,7 @@ def gpu_name(index: int) -> str:
             raise BackendUnavailableError(
                 f"The NVIDIA driver gives no device 'cuda:{index}'.",
                 why=[f"its error {status}"],
-                fix="see `nvidia-smi` for the devices there are",
+                fix=Fix("see the devices there are", command="nvidia-smi"),
             )
     return name.value.decode()
 
@@ -347,9 +350,7 @@ def _index(device: str) -> int:
     """The number of a CUDA device; TensorRT has no other."""
     name = indexed(device)
     if name == "cpu":
-        raise BackendUnavailableError(
-            "TensorRT has no device 'cpu'.", why=["it runs on CUDA only"], fix="--backend onnxruntime --device cpu"
-        )
+        raise BackendUnavailableError("TensorRT has no device 'cpu'.", why=["it runs on CUDA only"], fix=_ON_CPU)
     return int(name.removeprefix("cuda:"))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from polyface.errors import BackendUnavailableError, ContractError
+from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
 from polyface.graphs.trial import try_first
 from polyface.machine.gate import keep_in_children
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
@@ -38,6 +38,8 @@ _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 _QUANTIZED = "onnx-int8"
 
 TRIAL = "polyface_openvino.trial:run"
+
+_NO_MEMORY = "std::bad_alloc"  # in the message, where an exception of OpenVINO's own wraps it
 
 # Kernels kept for shapes seen, by kind of layer. The default of 5000 lets memory grow with every shape; see the README.
 _KERNELS = 64
@@ -83,7 +85,7 @@ class OpenVINOBackend:
             raise BackendUnavailableError(
                 f"OpenVINO cannot compile the graph of '{graph.detector.name}'.",
                 why=[one_line(error)],
-                fix="choose another backend from `polyface matrix`",
+                fix=Fix("choose another", names=("backend",), command="polyface matrix"),
             ) from error
 
     def _kept(self, graph: Graph, request: CompileRequest) -> ov.CompiledModel:
@@ -115,20 +117,20 @@ class OpenVINOBackend:
             raise BackendUnavailableError(
                 f"OpenVINO has no device '{request.device}' here.",
                 why=["this backend runs on the CPU only"],
-                fix="--device cpu",
+                fix=Fix(settings={"device": "cpu"}),
             )
         precisions = self._precisions()
         if request.precision not in precisions:
             raise BackendUnavailableError(
                 f"OpenVINO cannot run in '{request.precision}' on this CPU.",
                 why=[f"its instructions compute in {', '.join(precisions)}"],
-                fix=f"--precision {precisions[0]}",
+                fix=Fix(settings={"precision": precisions[0]}),
             )
         if (request.precision == "int8") != (graph.kind == _QUANTIZED):
             raise BackendUnavailableError(
                 f"OpenVINO cannot run a graph of the kind '{graph.kind}' in '{request.precision}'.",
                 why=[f"int8 wants the kind '{_QUANTIZED}', and nothing else does"],
-                fix="--precision int8" if graph.kind == _QUANTIZED else "--precision fp32",
+                fix=Fix(settings={"precision": "int8" if graph.kind == _QUANTIZED else "fp32"}),
             )
 
     def _precisions(self) -> tuple[str, ...]:
@@ -166,11 +168,12 @@ class OpenVINOSession:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32.
 
         Raises:
-            BackendUnavailableError: the session is closed, or OpenVINO failed, for want of memory for instance.
+            ClosedError: the session is closed.
+            BackendUnavailableError: OpenVINO failed; ``OutOfMemoryError`` where it says that it ran out of memory.
         """
         requests = self._requests  # a close() in another thread must not pull it away from under this run
         if requests is None:
-            raise BackendUnavailableError("This OpenVINO session is closed.", fix="create the detector again")
+            raise ClosedError("This OpenVINO session is closed.", fix="create the detector again")
         image = inputs[self._input]
         request = requests.get()
         try:
@@ -178,10 +181,11 @@ class OpenVINOSession:
             results = request.infer({self._input: image}, share_inputs=True, share_outputs=False)
             return {name: results[name] for name in self._outputs}
         except Exception as error:  # OpenVINO's errors have no base of their own
-            raise BackendUnavailableError(
+            memory = isinstance(error, MemoryError) or _NO_MEMORY in str(error)
+            raise (OutOfMemoryError if memory else BackendUnavailableError)(
                 f"OpenVINO failed on a batch of shape {image.shape}.",
                 why=[one_line(error)],
-                fix="if memory ran out, pass fewer images at a time or lower --max-side",
+                fix=Fix("if memory ran out, pass fewer images at a time, or lower", names=("max_side",)),
             ) from error
         finally:
             requests.put(request)
@@ -263,7 +267,7 @@ def check_in_use(asked: Mapping[str, Any], compiled: ov.CompiledModel) -> None:
             raise BackendUnavailableError(
                 f"OpenVINO was asked for {what}={wanted} and came up with {got}.",
                 why=["this CPU has no more" if what == "precision" else "it takes no more than it has threads"],
-                fix="--precision fp32" if what == "precision" else f"--backend-options {what}={got}",
+                fix=Fix(settings={"precision": "fp32"} if what == "precision" else {"backend_options": {what: got}}),
             )
 
 
@@ -277,7 +281,7 @@ def check_int8(graph: Graph, compiled: ov.CompiledModel) -> None:
         raise BackendUnavailableError(
             f"OpenVINO runs the quantized graph of '{graph.detector.name}' in float.",
             why=["no convolution came up in 8 bits"],
-            fix="--precision fp32, or --backend onnxruntime",
+            fix=Fix(settings={"precision": "fp32"}) | Fix(settings={"backend": "onnxruntime"}),
         )
 
 

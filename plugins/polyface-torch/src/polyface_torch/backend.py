@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from polyface.errors import BackendUnavailableError, ContractError
+from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
 from polyface.machine.gate import refuse_in_child
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec, Ref
@@ -28,7 +28,7 @@ _NO_CUDA = DeviceReport(
     device="cuda",
     precisions=(),
     detail=f"PyTorch {torch.__version__} finds no CUDA device",
-    fix="nvidia-smi, to see whether there is a GPU with its driver; or choose --device cpu",
+    fix=Fix("see whether there is a GPU with its driver", command="nvidia-smi") | Fix(settings={"device": "cpu"}),
 )
 
 
@@ -82,14 +82,15 @@ class TorchSession:
         """Run the network on ``(n, 3, h, w)`` float32; return every declared output by name, float32 on the host.
 
         Raises:
-            BackendUnavailableError: the session is closed, CUDA ran out of memory, or this process was forked off from
-                the one that made the session.
+            ClosedError: the session is closed.
+            OutOfMemoryError: the device ran out of memory.
+            BackendUnavailableError: this process was forked off from the one that made the session.
             ContractError: the module does not return a tuple of one tensor for each declared output.
         """
         check_process()
         module = self._module  # a close() in another thread must not pull it away from under this run
         if module is None:
-            raise BackendUnavailableError("This PyTorch session is closed.", fix="create the detector again")
+            raise ClosedError("This PyTorch session is closed.", fix="create the detector again")
         image = inputs[self._detector.input.name]
         device = self.execution.device
         exact = exact_float32.on(device) if self._dtype is torch.float32 else contextlib.nullcontext()
@@ -99,7 +100,8 @@ class TorchSession:
                 tensor = torch.tensor(image).to(device, self._dtype, memory_format=torch.channels_last)
                 return named_outputs(module(tensor), self._detector)
         except torch.OutOfMemoryError as error:
-            fix = "pass fewer images at a time, lower --max-side, or choose --precision fp16"
+            fewer = Fix("pass fewer images at a time, or lower", names=("max_side",))
+            fix = fewer | Fix(settings={"precision": "fp16"})
             raise out_of_memory(error, device, image, fix) from error
 
     def close(self) -> None:
@@ -115,7 +117,7 @@ def check_process() -> None:
     """
     for process in _used_in:
         why = "PyTorch's threads (OpenMP) and CUDA do not survive a fork: it would wait for them for ever"
-        refuse_in_child(process, "PyTorch", why, "or, on a processor, --backend onnxruntime")
+        refuse_in_child(process, "PyTorch", why, Fix("on a processor", settings={"backend": "onnxruntime"}))
 
 
 def granted(request: CompileRequest, there: Sequence[DeviceReport]) -> str:
@@ -130,7 +132,7 @@ def granted(request: CompileRequest, there: Sequence[DeviceReport]) -> str:
     raise BackendUnavailableError(
         f"PyTorch {torch.__version__} cannot run on '{request.device}' in '{request.precision}' on this machine.",
         why=[f"{found.device} ({found.detail}) has {', '.join(found.precisions) or 'nothing'}" for found in there],
-        fix="choose --device and --precision from `polyface matrix --probe`",
+        fix=Fix("choose another", names=("device", "precision"), command="polyface matrix --probe"),
     )
 
 
@@ -156,17 +158,19 @@ def loaded(graph: Graph, device: str | torch.device, precision: str) -> torch.nn
     """Return the graph's module on the device, in the precision, its kernels in ``channels_last``.
 
     Raises:
-        BackendUnavailableError: the device's free memory is too small for the weights.
+        OutOfMemoryError: the device's free memory is too small for the weights.
         ContractError: as :func:`build`.
     """
     module = build(graph)
     try:
         return module.to(device, _DTYPES[precision]).to(memory_format=torch.channels_last)
     except torch.OutOfMemoryError as error:
-        raise BackendUnavailableError(
+        raise OutOfMemoryError(
             f"The weights of '{graph.detector.name}' do not fit into the free memory of {device}.",
             why=[first_line(error)],
-            fix="free that memory, or choose --backend torch --device cpu or a lighter one of `polyface detectors`",
+            fix=Fix("free that memory")
+            | Fix(settings={"backend": "torch", "device": "cpu"})
+            | Fix("choose a lighter one", names=("detector",), command="polyface detectors"),
         ) from error
 
 
@@ -201,7 +205,7 @@ def named_outputs(outputs: object, detector: DetectorSpec) -> dict[str, FloatArr
     return dict(zip((tensor.name for tensor in detector.outputs), arrays, strict=True))
 
 
-def out_of_memory(error: BaseException, device: str, image: FloatArray, fix: str) -> BackendUnavailableError:
+def out_of_memory(error: BaseException, device: str, image: FloatArray, fix: Fix) -> OutOfMemoryError:
     """Return what to raise for a run on ``image (n, 3, h, w)`` that found no memory, and let go of that run's tensors.
 
     PyTorch's error holds the frames of the run, and these the tensors, for as long as anybody holds the error: a caller
@@ -209,7 +213,7 @@ def out_of_memory(error: BaseException, device: str, image: FloatArray, fix: str
     """
     traceback.clear_frames(error.__traceback__)
     n, _, height, width = image.shape
-    return BackendUnavailableError(
+    return OutOfMemoryError(
         f"{device} ran out of memory on a batch of {n} of {width}x{height} pixels.", why=[first_line(error)], fix=fix
     )
 

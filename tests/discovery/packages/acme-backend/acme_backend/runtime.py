@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.errors import BackendUnavailableError
+from polyface.errors import BackendUnavailableError, ClosedError
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import Ref
 
@@ -24,7 +24,7 @@ class AcmeSession:
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         network = self._network
         if network is None:
-            raise BackendUnavailableError("The session is closed.")
+            raise ClosedError("The session is closed.")
         return {name: np.array(array, np.float32, order="C") for name, array in network(inputs).items()}
 
     def close(self) -> None:
