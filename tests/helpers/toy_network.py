@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from polyface.errors import (
-    BackendUnavailableError,
-)
 from polyface.plugins.protocols import Candidates, Execution
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from polyface.errors import ArtifactError, BackendUnavailableError, ClosedError, ContractError, Fix
-from polyface.graphs import trial as apart
+from polyface.graphs import trial
 from polyface.plugins.protocols import Backend, CompileRequest, Graph, Session
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 from polyface.storage.files import read_sealed, write_sealed
@@ -523,7 +523,7 @@ class TestStrangersGraph:
         stranger = attrs.evolve(graph, trusted=False)
         backend.compile(stranger, FP32)
         assert len(list((home / "tried").iterdir())) == 1
-        monkeypatch.setattr(apart, "call", None)
+        monkeypatch.setattr(trial, "call", None)
         outputs = backend.compile(stranger, FP32).run({"image": make_image()})
         np.testing.assert_array_equal(outputs["loc"], expected(make_image())["loc"])
 
@@ -531,10 +531,8 @@ class TestStrangersGraph:
         model = onnx.load(graph.source)
         model.opset_import[0].version = 2**40
         graph.source.write_bytes(model.SerializeToString())
-        monkeypatch.setattr(apart, "SECONDS", 1)
-        with pytest.raises(
-            ArtifactError, match=r"tiny\.onnx is not used: in a trial, it was not loaded and run within"
-        ):
+        monkeypatch.setattr(trial, "SECONDS", 1)
+        with pytest.raises(ArtifactError, match=r"tiny\.onnx is not used: in a trial, it was not done within"):
             backend.compile(attrs.evolve(graph, trusted=False), FP32)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")

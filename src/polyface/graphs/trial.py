@@ -9,38 +9,22 @@ not against one made to do so on a certain image.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
+import logging
 from pathlib import Path
 from typing import Any
 
-from polyface.errors import ArtifactError, ConfigError
+from polyface.errors import ArtifactError, ConfigError, described
+from polyface.machine.processes import NotBegunError, NotDoneError, call
 from polyface.plugins.protocols import Graph
-from polyface.plugins.records import Ref
 from polyface.settings.paths import home
 from polyface.storage.files import atomic_write, sha256_of
 
+LOG = logging.getLogger(__name__)
+
 SECONDS = 10.0
 """How long a trial may take, and a second more for each megabyte of the graph; loading the runtime does not count."""
-
-START = 120.0
-"""Seconds more until the process is ended from outside."""
-
-BEGUN, ENDED = b"polyface: begun\n", b"polyface: ended\n"
-
-# -I: neither the current folder nor the environment adds modules; the path is this process's, whatever made it.
-_CHILD = """
-import json, sys
-request = json.load(sys.stdin)
-sys.path[:] = request.pop("path")
-from polyface.graphs.trial import run
-run(**request)
-"""
 
 
 def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> None:
@@ -63,13 +47,23 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
         stood = None
     if stood is not None and stood.exists():
         return
-    problem = call(function, str(path), *arguments, seconds=SECONDS + path.stat().st_size / 1e6)
-    if problem is not None:
+    try:
+        call(function, str(path), *arguments, seconds=SECONDS + path.stat().st_size / 1e6)
+    except NotBegunError as error:
         raise ArtifactError(
-            f"The graph {path} is not used: in a trial, {problem}.",
+            "A graph that anybody may have made cannot be tried in a process of its own.",
+            why=[str(error)],
+            fix="run `polyface detect` once with the same --artifacts, --backend and POLYFACE_HOME, where what stood its "
+            "trial is remembered; or leave out --artifacts",
+        ) from error
+    except NotDoneError as error:
+        raise ArtifactError(
+            f"The graph {path} is not used: in a trial, {error}.",
             why=["a graph from a folder that was named is tried in a process of its own: anybody may have made it"],
             fix="leave out --artifacts, and make the graph here by `polyface export` or `polyface quantize`",
-        )
+        ) from error
+    except Exception as error:  # noqa: BLE001 - a runtime that says what is wrong will say it here as well
+        LOG.debug("the trial of %s raised %s", path, described(error))
     # Without a home that can be written to it is tried again the next time, which costs time and nothing else.
     if stood is None:
         return
@@ -77,78 +71,3 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
         stood.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(stood) as stream:
             stream.write(trial.encode())
-
-
-def call(function: str, *arguments: Any, seconds: float) -> str | None:
-    """Call a function in a process of its own; return what became of the process, or ``None`` if it ended by itself.
-
-    Raises:
-        ArtifactError: the process cannot be started, or the function not be imported there.
-    """
-    if not _is_python(sys.executable):
-        raise _untried(f"this program, {sys.executable or 'which has no name'}, is no Python interpreter")
-    request = {
-        # "" is whatever folder is the current one.
-        "path": [entry for entry in sys.path if entry and isinstance(entry, str)],
-        "function": function,
-        "arguments": arguments,
-        "seconds": seconds,
-    }
-    try:
-        done = subprocess.run(  # noqa: S603 - this Python, and words of ours
-            [sys.executable, "-I", "-c", _CHILD],
-            input=json.dumps(request).encode(),
-            capture_output=True,
-            timeout=START + seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"its process was not done after {START + seconds:.0f} seconds"
-    except OSError as error:
-        raise _untried(f"{type(error).__name__}: {error}") from error
-    if done.stdout.endswith(ENDED):
-        return None
-    if not done.stdout.endswith(BEGUN):
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise _untried(f"a process of its own did not begin: {last[:200] or _ending(done.returncode)}")
-    if done.returncode == 1:  # as faulthandler ends it
-        return f"it was not loaded and run within {seconds:.0f} seconds"
-    return f"its process ended with {_ending(done.returncode)}"
-
-
-def run(function: str, arguments: list[Any], seconds: float) -> None:
-    """Do what :func:`call` asks, in the process that it started."""
-    called = Ref(function).load()
-    with contextlib.suppress(OSError):  # on Linux, whatever takes all memory here ends this process and no other
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    with os.fdopen(os.dup(1), "wb", buffering=0) as told, Path(os.devnull).open("wb") as nowhere:
-        told.write(BEGUN)
-        for descriptor in (1, 2):  # what a runtime says of a strange graph is not for the user
-            os.dup2(nowhere.fileno(), descriptor)
-        # A thread in C, which needs nothing of a process that hangs, and ends it with status 1.
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
-        with contextlib.suppress(Exception):
-            called(*arguments)
-        faulthandler.cancel_dump_traceback_later()
-        told.write(ENDED)
-
-
-def _is_python(executable: str | None) -> bool:
-    """Whether a program's file is Python, and not a frozen program that would start itself again, or a server's."""
-    name = Path(executable or "").stem.lower()
-    return not getattr(sys, "frozen", False) and name.startswith(("python", "pypy"))
-
-
-def _ending(status: int) -> str:
-    with contextlib.suppress(ValueError):
-        return f"signal {-status}, {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-    return f"signal {-status}"
-
-
-def _untried(why: str) -> ArtifactError:
-    return ArtifactError(
-        "A graph that anybody may have made cannot be tried in a process of its own.",
-        why=[why],
-        fix="run `polyface detect` once with the same --artifacts, --backend and POLYFACE_HOME, where what stood its "
-        "trial is remembered; or leave out --artifacts",
-    )
