@@ -38,6 +38,7 @@ from polyface.images.geometry import placement_for
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
 from polyface.machine.cores import default_threads
+from polyface.pipeline.calibration import Calibration
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, TensorSpec
@@ -207,7 +208,9 @@ def seeded(detector: DetectorSpec, kind: str, folder: Path) -> Path:
     for seed in range(2):
         noise(96, 128, seed).save(folder / f"{seed}.png")
     config = Config(detector=detector.name, weights=str(weights))
-    return quantize(config, installed_plugins(), sorted(folder.glob("*.png")), kind, folder / "graphs").path
+    plugins = installed_plugins()
+    calibration = Calibration(config, plugins.get(DetectorSpec, config.detector), sorted(folder.glob("*.png")))
+    return quantize(config, plugins, calibration, kind, folder / "graphs").path
 
 
 def noise(height: int, width: int, seed: int) -> Image.Image:

@@ -9,6 +9,7 @@ from PIL import Image
 import polyface
 from polyface.graphs.quantize import quantize
 from polyface.machine.drivers import is_installed
+from polyface.pipeline.calibration import Calibration
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import ConverterSpec, DetectorSpec
 from polyface.settings.config import Config
@@ -67,7 +68,8 @@ def calibrate(weights_of, tmp_path_factory):
         weights = weights_of(cell.detector.name)
         with contextlib.suppress(polyface.UnsupportedError):  # then the cell is refused, and says why
             config = Config(detector=cell.detector.name, weights=weights and str(weights))
-            quantize(config, plugins, sorted(folder.iterdir()), kind)
+            calibration = Calibration(config, plugins.get(DetectorSpec, config.detector), sorted(folder.iterdir()))
+            quantize(config, plugins, calibration, kind)
         made.add((cell.detector.name, kind))
 
     return calibrate

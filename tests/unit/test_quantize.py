@@ -17,8 +17,9 @@ from PIL import Image
 
 from polyface.building import plan, resolve
 from polyface.errors import ImageError, PluginError, UnsupportedError
-from polyface.graphs.quantize import Calibration, quantize
+from polyface.graphs.quantize import quantize
 from polyface.graphs.resolve import load_graph
+from polyface.pipeline.calibration import Calibration
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import Capability, ConverterSpec, DetectorSpec, Preprocess, Ref
@@ -92,6 +93,11 @@ def config(tmp_path):
     return Config(detector="toy", weights=str(tmp_path / "mine.pth"))
 
 
+def made(config, plugins, images, folder=None):
+    """The quantized graph, calibrated on these images."""
+    return quantize(config, plugins, Calibration(config, plugins.get(DetectorSpec, "toy"), images), KIND, folder)
+
+
 def routed(config, plugins):
     """The graph that the backend would be given in int8."""
     selection = plan(resolve(config.replace(backend="fast", precision="int8"), plugins)).first
@@ -99,7 +105,7 @@ def routed(config, plugins):
 
 
 def test_it_is_made_of_the_graph_a_backend_would_get_and_of_prepared_images(config, plugins, images, home):
-    done = quantize(config, plugins, images, KIND)
+    done = made(config, plugins, images)
     assert done.new
     assert done.path.is_relative_to(home / "artifacts")
     assert json.loads(done.path.read_text()) == {
@@ -120,26 +126,26 @@ def test_it_is_made_of_the_graph_a_backend_would_get_and_of_prepared_images(conf
 def test_a_backend_finds_it_by_the_precision(config, plugins, images):
     with pytest.raises(UnsupportedError, match="needs images to calibrate with"):
         routed(config, plugins)
-    done = quantize(config, plugins, images, KIND)
+    done = made(config, plugins, images)
     graph = routed(config, plugins)
     assert (graph.kind, graph.source) == (KIND, done.path)
 
 
 def test_it_is_found_in_a_folder_too_and_its_source_need_not_lie_there(config, plugins, images, tmp_path):
-    done = quantize(config, plugins, images, KIND, tmp_path / "graphs")
+    done = made(config, plugins, images, tmp_path / "graphs")
     assert [path.name for path in (tmp_path / "graphs").iterdir()] == [done.path.parent.name]
     assert routed(config.replace(artifacts=str(tmp_path / "graphs")), plugins).source == done.path
 
 
 def test_the_same_again_is_kept(config, plugins, images, quantizer):
-    first, second = quantize(config, plugins, images, KIND), quantize(config, plugins, images, KIND)
+    first, second = made(config, plugins, images), made(config, plugins, images)
     assert (second.path, second.manifest, second.new) == (first.path, first.manifest, False)
     assert quantizer.runs == 1
 
 
 @pytest.mark.parametrize("other", ["images", "their order", "a size", "a version", "layers kept in float"])
 def test_what_was_made_of_something_else_is_replaced(config, plugins, images, quantizer, monkeypatch, other):
-    quantize(config, plugins, images, KIND)
+    made(config, plugins, images)
     if other == "a version":
         monkeypatch.setattr(quantizer, "version", "2")
     if other == "layers kept in float":
@@ -148,7 +154,7 @@ def test_what_was_made_of_something_else_is_replaced(config, plugins, images, qu
         monkeypatch.setattr(plugins, "get", lambda kind, name: detector if kind is DetectorSpec else get(kind, name))
     chosen = {"images": images[:1], "their order": images[::-1]}.get(other, images)
     sized = config.replace(max_side=50) if other == "a size" else config
-    done = quantize(sized, plugins, chosen, KIND)
+    done = made(sized, plugins, chosen)
     assert done.new
     assert quantizer.runs == 2
     assert routed(config, plugins).source == done.path
@@ -170,7 +176,7 @@ def test_images_go_through_the_detectors_own_preprocessing(detector_spec, config
 def test_an_image_that_cannot_be_read_is_named_and_nothing_is_stored(config, plugins, images, home):
     images[1].write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"green\.png"):
-        quantize(config, plugins, images, KIND)
+        made(config, plugins, images)
     assert not list((home / "artifacts").rglob("*int8*"))
 
 
@@ -180,5 +186,5 @@ def test_whatever_a_quantizer_raises_is_named_as_its(config, plugins, images, qu
 
     monkeypatch.setattr(quantizer, "quantize", quantize_)
     with pytest.raises(PluginError, match="The converter 'onnx-to-onnx-int8' failed on 'toy'") as caught:
-        quantize(config, plugins, images, KIND)
+        made(config, plugins, images)
     assert caught.value.why == ("KeyError: 'Conv_7'",)

@@ -72,6 +72,7 @@ def command(
     from polyface.images.reading import read_image
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import read_images
+    from polyface.pipeline.calibration import Calibration
     from polyface.plugins.protocols import Search
 
     config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
@@ -90,7 +91,8 @@ def command(
                 fix="--images DIR, a folder with images like those to come",
             )
         with Console(stderr=True).status(f"quantizing {detector} to {kind}, on {len(paths)} images"):
-            done = quantize(config, plugins, paths, kind, folder)
+            calibration = Calibration(config, plugins.get(DetectorSpec, detector), paths)
+            done = quantize(config, plugins, calibration, kind, folder)
     if as_json:
         print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
     else:

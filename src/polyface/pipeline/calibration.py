@@ -1,0 +1,59 @@
+"""Images as a network would get them, for a quantizer to calibrate it on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polyface.images.geometry import placement_for
+from polyface.images.preparing import prepare
+from polyface.images.reading import read_image
+from polyface.pipeline.views import make_views
+from polyface.plugins.records import DetectorSpec
+from polyface.settings.config import Config
+from polyface.storage.files import sha256_of
+
+if TYPE_CHECKING:
+    from polyface.arrays import FloatArray
+
+SIZING = ("max_side", "infer_size", "fit", "pad_to")
+"""The settings that decide at which size a network sees the images it is calibrated on."""
+
+
+class Calibration:
+    """The network inputs of images, each read again whenever it is its turn: together they seldom fit into memory.
+
+    Args:
+        config: its ``max_side``, ``infer_size``, ``fit`` and ``pad_to`` say at which size the network sees them.
+        detector: whose preprocessing they go through.
+        images: their files.
+    """
+
+    def __init__(self, config: Config, detector: DetectorSpec, images: Sequence[Path]) -> None:
+        self.config = config
+        self.detector = detector
+        self.images = tuple(images)
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        """Yield each image as ``(1, 3, h, w)`` float32, whole and not mirrored.
+
+        Raises:
+            ImageError: one cannot be read.
+        """
+        for path in self.images:
+            image = read_image(path, formats=self.config.formats, max_pixels=self.config.max_pixels)
+            view = make_views(*image.shape[:2], max_side=self.config.max_side)[0]
+            frame = placement_for(self.config, self.detector, *view.size, view.scale)
+            yield prepare([image], [frame], self.detector.preprocess)
+
+    def provenance(self) -> dict[str, str]:
+        """Return how many images there are, what tells them from others, and the settings, for the manifest."""
+        digest = hashlib.sha256("".join(sha256_of(path) for path in self.images).encode())
+        settings = self.config.as_dict()
+        sizing = ", ".join(f"{name}={settings[name]}" for name in SIZING)
+        return {
+            "calibration": f"{len(self.images)} images, {sizing}",
+            "calibration_sha256": digest.hexdigest(),
+        }
