@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network needs polyface-dsfd[torch]")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="the network needs polyface-dsfd[torch]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the graph needs onnxruntime")
+pytest.importorskip("onnxscript", reason="the export needs polyface-torch[export]")
 export = pytest.importorskip("polyface_torch.export", reason="the export needs polyface-torch[export]")
 
 from polyface.plugins.protocols import Graph  # noqa: E402 - after the skips

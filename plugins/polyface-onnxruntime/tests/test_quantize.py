@@ -8,9 +8,11 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface.errors import ContractError
+from polyface.errors import ContractError, ImageError
+from polyface.pipeline.calibration import Calibration
 from polyface.plugins.protocols import CompileRequest, Graph, Quantizer
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface.settings.config import Config
 from polyface_onnxruntime.plugin import polyface_converters
 
 onnx = pytest.importorskip("onnx", reason="graphs are written with onnx: pip install 'polyface-onnxruntime[quantize]'")
@@ -18,6 +20,7 @@ pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'polyf
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - only once onnx is known to be there
 
+from polyface_onnxruntime import quantize  # noqa: E402
 from polyface_onnxruntime.backend import OnnxRuntimeBackend  # noqa: E402
 from polyface_onnxruntime.quantize import Int8Quantizer, quantized_nodes  # noqa: E402
 
@@ -201,17 +204,18 @@ def test_the_same_images_give_the_same_bytes(write, quantized, tmp_path):
     assert Int8Quantizer().quantize(graph, images(), tmp_path / "again").read_bytes() == first
 
 
-def test_it_warns_of_nothing_and_leaves_the_logging_of_the_process_alone(write, tmp_path, caplog):
-    seen = []
+def test_a_process_of_its_own_does_it_and_nothing_of_it_shows_here(write, quantized, tmp_path, caplog, capfd):
+    graph = write(conv("image", "body.0.weight", "maps"))
+    before = [*logging.root.handlers], logging.root.manager.disable
+    found = quantized(graph).source.read_bytes()
+    assert ([*logging.root.handlers], logging.root.manager.disable) == before
+    assert (caplog.records, capfd.readouterr()) == ([], ("", ""))
+    (tmp_path / "here").mkdir()
+    assert quantize.write(graph, images(), tmp_path / "here").read_bytes() == found
 
-    def watching():
-        for image in images():
-            seen.append(logging.root.manager.disable)
-            yield image
 
-    (tmp_path / "quiet").mkdir()
-    before = logging.root.manager.disable
-    path = Int8Quantizer().quantize(write(conv("image", "body.0.weight", "maps")), watching(), tmp_path / "quiet")
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-    assert seen == [before] * 3
-    assert "onnx.quant.pre_process" not in {entry.key for entry in onnx.load(path).metadata_props}
+def test_an_image_that_cannot_be_read_is_named_as_ever(write, tmp_path):
+    (tmp_path / "none").mkdir()
+    calibration = Calibration(Config(), DETECTOR, [tmp_path / "no.png"])
+    with pytest.raises(ImageError, match=r"no\.png"):
+        Int8Quantizer().quantize(write(conv("image", "body.0.weight", "maps")), calibration, tmp_path / "none")

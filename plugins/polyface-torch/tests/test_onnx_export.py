@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref,
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'polyface-torch[export]'")
-pytest.importorskip("onnxscript", reason="needs onnxscript: pip install 'polyface-torch[export]'")
+onnxscript = pytest.importorskip("onnxscript", reason="needs onnxscript: pip install 'polyface-torch[export]'")
 
 from onnx.reference import ReferenceEvaluator  # noqa: E402 - only once onnx is known to be there
 
-from polyface_torch import export  # noqa: E402
+from polyface_torch import onnx_export  # noqa: E402
 from polyface_torch.export import OnnxExporter  # noqa: E402
+from polyface_torch.onnx_export import write  # noqa: E402
 
 NETS = """
 import torch
@@ -105,7 +107,7 @@ def graph(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def exported(graph, tmp_path):
-    return OnnxExporter().convert(graph(), tmp_path)
+    return write(graph(), tmp_path)
 
 
 def test_the_exporter_obeys_the_protocol():
@@ -121,7 +123,7 @@ def test_one_file_is_written_with_the_declared_names_and_free_dimensions(exporte
         for value in (*model.graph.input, *model.graph.output)
     }
     assert dims == {"image": ["n", 3, "h", "w"], "loc": ["n", "p", 4], "logits": ["n", "p", 2]}
-    assert [(o.domain, o.version) for o in model.opset_import] == [("", export.OPSET)]
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", onnx_export.OPSET)]
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (3, 3, 33, 47), (2, 3, 101, 157)])
@@ -137,7 +139,7 @@ def test_the_reference_runtime_gives_the_modules_numbers_at_other_shapes(exporte
 def test_the_same_module_exports_to_the_same_bytes(exported, graph, tmp_path):
     again = tmp_path / "again"
     again.mkdir()
-    assert OnnxExporter().convert(graph(), again).read_bytes() == exported.read_bytes()
+    assert write(graph(), again).read_bytes() == exported.read_bytes()
 
 
 def test_nothing_of_this_machine_is_in_the_file(exported):
@@ -146,29 +148,51 @@ def test_nothing_of_this_machine_is_in_the_file(exported):
         assert trace not in data
 
 
-def test_converting_prints_nothing_and_warns_of_nothing(graph, tmp_path, capfd):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        OnnxExporter().convert(graph(), tmp_path)
+def test_the_exporter_writes_the_same_and_prints_nothing(graph, exported, tmp_path, capfd):
+    again = tmp_path / "again"
+    again.mkdir()
+    assert OnnxExporter().convert(graph(), again).read_bytes() == exported.read_bytes()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("builder", "error"), [("short", ContractError), ("looking", ContractError), ("endless", WeightsError)]
+)
+def test_what_the_export_refuses_comes_back_as_it_is_and_nothing_is_printed(graph, tmp_path, capfd, builder, error):
+    with pytest.raises(error, match="pyramid") as caught:
+        OnnxExporter().convert(graph(builder), tmp_path)
+    assert type(caught.value) is error
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_this_process_needs_no_torch_to_export():
+    code = """
+import sys
+from polyface_torch.export import OnnxExporter
+assert OnnxExporter().provenance()["opset"] == "18"
+print([name for name in ("torch", "onnx", "onnxscript", "onnxruntime") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 @pytest.mark.parametrize(("stride", "min_side"), [(32, 32), (64, 128), (48, 70)])
 def test_only_sizes_that_the_detector_allows_are_traced_and_checked(graph, tmp_path, monkeypatch, stride, min_side):
     seen = []
-    images = export._images
-    monkeypatch.setattr(export, "_images", lambda *a: seen.append(images(*a)) or seen[-1])
-    OnnxExporter().convert(graph(stride=stride, min_side=min_side), tmp_path)
+    images = onnx_export._images
+    monkeypatch.setattr(onnx_export, "_images", lambda *a: seen.append(images(*a)) or seen[-1])
+    write(graph(stride=stride, min_side=min_side), tmp_path)
     assert len({image.shape for image in seen}) == 3
     assert all(side % stride == 0 and side >= min_side for image in seen for side in image.shape[2:])
 
 
 def test_sizes_are_odd_where_the_detector_allows_it(graph):
-    assert export._images(graph().detector, 3, 3, 4).shape == (3, 3, 193, 259)
+    assert onnx_export._images(graph().detector, 3, 3, 4).shape == (3, 3, 193, 259)
 
 
 def test_the_images_are_normalised_as_the_detector_takes_them(graph):
-    image = export._images(graph().detector, 1, 1, 1)
+    image = onnx_export._images(graph().detector, 1, 1, 1)
     pixels = image.transpose(0, 2, 3, 1) * (58, 57, 57) + (104, 117, 123)
     assert image.dtype == np.float32
     assert 0 <= pixels.min() < 1
@@ -178,14 +202,14 @@ def test_the_images_are_normalised_as_the_detector_takes_them(graph):
 @pytest.mark.parametrize("builder", ["frozen", "branching"])
 def test_a_module_whose_size_was_frozen_or_branched_on_is_refused_by_its_numbers(graph, tmp_path, builder):
     with pytest.raises(ContractError, match=r"not its module at the input shape \(1, 3, 65, 131\)") as caught:
-        OnnxExporter().convert(graph(builder), tmp_path)
+        write(graph(builder), tmp_path)
     assert "size=other.shape[-2:]" in str(caught.value.fix)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_module_that_cannot_be_traced_is_refused_and_the_cause_kept(graph, tmp_path, capfd):
     with pytest.raises(ContractError, match="free batch, height and width") as caught:
-        OnnxExporter().convert(graph("looking"), tmp_path)
+        write(graph("looking"), tmp_path)
     assert isinstance(caught.value.__cause__, torch.onnx.OnnxExporterError)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr().out == ""  # what PyTorch says of it goes to standard error
@@ -193,42 +217,40 @@ def test_a_module_that_cannot_be_traced_is_refused_and_the_cause_kept(graph, tmp
 
 def test_outputs_other_than_the_declared_are_refused(graph, tmp_path):
     with pytest.raises(ContractError, match="outputs of the exported graph are not those"):
-        OnnxExporter().convert(graph("short"), tmp_path)
+        write(graph("short"), tmp_path)
 
 
 def test_weights_that_give_no_numbers_are_not_blamed_on_the_export(graph, tmp_path):
     with pytest.raises(WeightsError, match="give numbers that are not finite"):
-        OnnxExporter().convert(graph("endless"), tmp_path)
+        write(graph("endless"), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_of_nothing_is_refused(graph, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
     with pytest.raises(ContractError, match=r"torch\.onnx\.export returned nothing for 'pyramid'"):
-        OnnxExporter().convert(graph(), tmp_path)
+        write(graph(), tmp_path)
 
 
 def test_a_graph_whose_outputs_have_another_shape_is_refused(graph, tmp_path, monkeypatch):
     def runner(_):
         return lambda names, inputs: [np.zeros((len(inputs["image"]), 7, 4), np.float32) for _ in names]
 
-    monkeypatch.setattr(export, "_runner", runner)
+    monkeypatch.setattr(onnx_export, "_runner", runner)
     with pytest.raises(ContractError, match=r"not its module at the input shape") as caught:
-        OnnxExporter().convert(graph(), tmp_path)
+        write(graph(), tmp_path)
     assert "loc has shape (1, 7, 4), the module's (1, " in caught.value.why[0]
 
 
 def test_the_numbers_are_checked_without_onnx_runtime_too(graph, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_runtime", None)
-    OnnxExporter().convert(graph(), tmp_path)
-    assert OnnxExporter().provenance()["checked_with"] == f"onnx.reference {onnx.__version__}"
+    monkeypatch.setattr(onnx_export, "_runtime", None)
+    write(graph(), tmp_path)
+    assert onnx_export.provenance()["checked_with"] == f"onnx.reference {onnx.__version__}"
     with pytest.raises(ContractError, match=r"checked with onnx\.reference"):
-        OnnxExporter().convert(graph("branching"), tmp_path)
+        write(graph("branching"), tmp_path)
 
 
 def test_provenance_holds_the_versions_that_shape_the_file():
-    import onnxscript
-
     provenance = OnnxExporter().provenance()
     checked_with = provenance.pop("checked_with")
     assert provenance == {

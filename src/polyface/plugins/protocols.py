@@ -191,7 +191,8 @@ class Converter(Protocol):
     def convert(self, graph: Graph, directory: Path) -> Path:
         """Write the converted graph into ``directory``, which is empty, and return its path.
 
-        Batch, height and width must stay free in what is written.
+        Batch, height and width must stay free in what is written. A library that prints, or switches what all threads
+        share, is called by :func:`polyface.machine.processes.call_noisy`; the graph pickles.
         """
 
     def provenance(self) -> dict[str, str]:
@@ -210,7 +211,7 @@ class Quantizer(Protocol):
 
         Args:
             graph: what to quantize: a file.
-            images: what to calibrate with, which may be gone through more than once: network inputs
+            images: what to calibrate with, which may be gone through more than once, and pickles: network inputs
                 ``(1, 3, h, w)`` float32, of any sizes.
             directory: where to write.
         """

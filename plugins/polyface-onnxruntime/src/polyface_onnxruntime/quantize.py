@@ -6,7 +6,6 @@ OpenVINO both run in 8-bit instructions: https://onnxruntime.ai/docs/performance
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import onnx
 
 from polyface.errors import ContractError
+from polyface.machine.processes import call_noisy
 from polyface.plugins.protocols import Graph
 from polyface_onnxruntime.runtime import onnxruntime
 from polyface_onnxruntime.session import graph_file
@@ -40,36 +40,16 @@ QUANTIZER_ARGUMENTS = {
     "reduce_range": True,
 }
 
-_PREPARED = "onnx.quant.pre_process"
-
 
 class Int8Quantizer:
     """Quantizes the convolutions of ONNX graphs, but for those that the detector's record keeps in float."""
 
     def quantize(self, graph: Graph, images: Iterable[FloatArray], directory: Path) -> Path:
-        """Write ``<detector>.int8.onnx`` into ``directory`` and return its path.
+        """Write ``<detector>.int8.onnx`` into ``directory`` and return its path; see :func:`write`.
 
-        Raises:
-            ContractError: nothing is left to quantize, or a pattern of ``keep_float`` matches no layer.
+        The quantizer prints, and sets up the logging of the process it runs in: so it has one of its own.
         """
-        model = onnx.load(graph_file(graph))
-        nodes = quantized_nodes(model, graph)
-        path = directory / f"{graph.detector.name}.int8.onnx"
-        with tempfile.TemporaryDirectory() as folder:
-            prepared = Path(folder) / "prepared.onnx"
-            _mark_prepared(model)
-            onnx.save_model(model, prepared)
-            quantization.quantize_static(
-                str(prepared),
-                str(path),
-                _Reader(graph.detector.input.name, images),
-                nodes_to_quantize=nodes,
-                op_types_to_quantize=[LAYER, *PASSING],
-                **QUANTIZER_ARGUMENTS,
-            )
-        quantized = onnx.load(path)
-        _unmark_prepared(quantized)
-        onnx.save_model(quantized, path)
+        path: Path = call_noisy("polyface_onnxruntime.quantize:write", graph, images, directory)
         return path
 
     def provenance(self) -> dict[str, str]:
@@ -79,6 +59,26 @@ class Int8Quantizer:
             "onnxruntime": onnxruntime.__version__,
             "quantized": "weights in 7 bits by output channel, activations in 8 by tensor, from least to greatest",
         }
+
+
+def write(graph: Graph, images: Iterable[FloatArray], directory: Path) -> Path:
+    """Write ``<detector>.int8.onnx`` into ``directory`` and return its path.
+
+    Raises:
+        ContractError: nothing is left to quantize, or a pattern of ``keep_float`` matches no layer.
+    """
+    source = graph_file(graph)
+    nodes = quantized_nodes(onnx.load(source), graph)
+    path = directory / f"{graph.detector.name}.int8.onnx"
+    quantization.quantize_static(
+        source,
+        str(path),
+        _Reader(graph.detector.input.name, images),
+        nodes_to_quantize=nodes,
+        op_types_to_quantize=[LAYER, *PASSING],
+        **QUANTIZER_ARGUMENTS,
+    )
+    return path
 
 
 def quantized_nodes(model: onnx.ModelProto, graph: Graph) -> list[str]:
@@ -126,14 +126,3 @@ class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, FloatArray] | None:
         """Return the next input, or ``None`` at the end."""
         return next(self._feeds, None)
-
-
-def _mark_prepared(model: onnx.ModelProto) -> None:
-    """Say in a graph that it was prepared, as it was at its export: else the quantizer logs twice that it should be."""
-    model.metadata_props.add(key=_PREPARED, value="onnxruntime.quant")
-
-
-def _unmark_prepared(model: onnx.ModelProto) -> None:
-    for place, entry in reversed(list(enumerate(model.metadata_props))):
-        if entry.key == _PREPARED:
-            del model.metadata_props[place]
