@@ -14,10 +14,10 @@ _setting = threading.Lock()
 
 @contextlib.contextmanager
 def on_threads(count: int | None) -> Iterator[int | None]:
-    """Let what the calling thread computes run on ``count`` threads; give the number in use, read back.
+    """Let the calling thread compute on ``count`` threads; give the number in use, read back.
 
-    Other threads keep their own numbers, in the middle of a run as well, and the calling one has its own again
-    afterwards. Where it has that number already, nothing is set. ``None`` leaves it as it is, and is given back.
+    Other threads keep their numbers, and the calling one has its own again afterwards. Where it has that number
+    already, nothing is set. ``None`` leaves it as it is, and is given back.
     """
     if count is None:
         yield None
@@ -34,8 +34,8 @@ def on_threads(count: int | None) -> Iterator[int | None]:
 def _set(count: int) -> None:
     """Set the number of the calling thread, and of no other.
 
-    ``torch.set_num_threads`` also sets what every thread starts with that PyTorch has not seen yet. Such a thread tells
-    what that was, and puts it back, before any other can start with the wrong one.
+    ``torch.set_num_threads`` also sets the number that new threads start with. PyTorch tells that number to a new
+    thread alone: so one reads it before, and puts it back after.
     """
     if torch.get_num_threads() != count:
         with _setting, ThreadPoolExecutor(1) as unseen:
