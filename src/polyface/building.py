@@ -7,6 +7,7 @@ the next choice come.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ from polyface.settings.config import Config
 from polyface.settings.keywords import AllSettings, Settings
 from polyface.settings.loading import load_config
 from polyface.settings.record import settings
+
+LOG = logging.getLogger(__name__)
 
 P = TypeVar("P")
 Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
@@ -219,6 +222,7 @@ def plan(names: Names) -> Plan:
                     stored=stored,
                 )
             except UnsupportedError as error:
+                LOG.info("passed over: %s", error.summary)
                 refused.append(error)
             else:
                 selections.append(
@@ -243,6 +247,7 @@ def load(plan: Plan) -> Loaded:
             backend, found = _load_backend(selection.backend)
             device = select_device(selection.backend, found, selection.device, plan.config.precision)
         except (BackendUnavailableError, PluginError) as error:
+            LOG.info("passed over: %s", error.summary)
             refused.setdefault(selection.device, []).append(error)
         else:
             return Loaded(config=plan.config, selection=selection, backend=backend, device=device)
@@ -289,6 +294,14 @@ def open_detector(loaded: Loaded) -> FaceDetector:
             f"The backend '{backend.name}' was asked for {config.threads} threads; it runs on {execution.threads}.",
             fix=f"--threads {execution.threads}, or leave it to polyface",
         )
+    LOG.info(
+        "'%s' runs on %s, %s, %s: %s",
+        detector.name,
+        backend.name,
+        device,
+        config.precision,
+        selection.route.description,
+    )
     network = Network(spec=detector, backend=backend, head=head, session=session)
     return FaceDetector(config, network, strategy, route=selection.route.description, rebuild=rebuild)
 

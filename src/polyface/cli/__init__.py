@@ -7,13 +7,14 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from polyface._version import __version__
-from polyface.cli.output import own_stdout
+from polyface.cli.output import own_stdout, verbose_option
 from polyface.errors import PolyfaceError
 from polyface.optional import is_frozen
 
@@ -125,7 +126,10 @@ def _printable_usage() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _notes() -> Iterator[None]:
-    """Say on standard error what polyface logs, each once: what an image's file is like, and which settings count."""
+    """Say on standard error what polyface logs, each once: what an image's file is like, and which settings count.
+
+    ``-v`` shows more: :func:`polyface.cli.output.verbose_option`.
+    """
     import logging
 
     from polyface.cli.tables import say
@@ -134,20 +138,22 @@ def _notes() -> Iterator[None]:
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
+            noted = record.levelno >= logging.WARNING or record.name == settings.name
+            text = f"{'note' if noted else record.levelname.lower()}: {record.getMessage()}"
             if text not in said:
                 said.add(text)
-                say(f"note: {text}", err=True)
+                say(text, err=True)
 
-    logger, settings = logging.getLogger("polyface"), logging.getLogger("polyface.settings")
-    handler, level = Notes(), settings.level
+    loggers = logger, settings = logging.getLogger("polyface"), logging.getLogger("polyface.settings")
+    handler, levels = Notes(), [logger.level for logger in loggers]
     logger.addHandler(handler)
     settings.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        settings.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 HELP = """Any face detector on any runtime.
@@ -162,6 +168,7 @@ polyface matrix                         what can run here, and what is missing
     cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="polyface")
+@verbose_option
 def group() -> None:
     """The command ``polyface``."""
 
@@ -174,6 +181,8 @@ def main(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     # Processes that are started from here (of `polyface bench`) import nothing from the current folder, either.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    # Pillow's of odd files; what matters of that becomes the image's error.
+    warnings.filterwarnings("ignore", module="PIL")
     if is_frozen():  # a process that `bench` starts is this program again
         import multiprocessing
 

@@ -13,7 +13,7 @@ import click
 from polyface.cli.choices import METAVAR, SHARED_SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import one_line, progress, quiet_pillow
+from polyface.cli.progress import one_line, progress
 from polyface.cli.tables import megabytes, print_json, print_table, say
 from polyface.errors import ConfigError, quoted
 from polyface.plugins.records import BackendSpec, DetectorSpec
@@ -159,8 +159,7 @@ def _images(images: str, wanted: int, config: Config, plugins: PluginManager) ->
 
     items = Inputs([images], plugins, Search(formats=config.formats))
     read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
-    with quiet_pillow():
-        paths = [Path(item.image) for item, _ in itertools.islice(read_images(items, read, report), wanted)]
+    paths = [Path(item.image) for item, _ in itertools.islice(read_images(items, read, report), wanted)]
     note_left_out(items.left_out)
     if not paths:
         raise ConfigError(f"--images {images}: not one image could be read.")

@@ -15,7 +15,7 @@ import click
 from polyface.cli.choices import METAVAR, SHARED_SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import note_left_out, quiet_pillow, report_progress
+from polyface.cli.progress import note_left_out, report_progress
 from polyface.cli.tables import print_json, print_table, say
 from polyface.errors import ConfigError, quoted
 from polyface.settings.config import Config, one_view
@@ -102,7 +102,6 @@ def command(
         note_left_out(items.left_out)
     tally = Tally()
     with ExitStack() as stack:
-        stack.enter_context(quiet_pillow())
         detectors = {
             label: stack.enter_context(create_detector(config=one, plugins=plugins)) for label, one in configs.items()
         }

@@ -10,7 +10,7 @@ import click
 
 from polyface.cli.options import SOURCE, config_options, pass_plugins
 from polyface.cli.output import Command, echo
-from polyface.cli.progress import note_left_out, quiet_pillow, report_progress
+from polyface.cli.progress import note_left_out, report_progress
 from polyface.cli.tables import print_table, say
 from polyface.settings.loading import load_job
 from polyface.storage.files import json_bytes
@@ -61,7 +61,6 @@ def command(
     rows: list[tuple[str, str]] = []
     started = time.perf_counter()
     with ExitStack() as stack:
-        stack.enter_context(quiet_pillow())
         detector = stack.enter_context(create_detector(config=config, plugins=plugins))
         writers = [(output.given, stack.enter_context(output.open())) for output in outputs]
         progress = stack.enter_context(report_progress(tally.total, as_json=job.json))

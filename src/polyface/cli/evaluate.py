@@ -10,7 +10,7 @@ import click
 
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import one_line, quiet_pillow, report_progress
+from polyface.cli.progress import one_line, report_progress
 from polyface.cli.tables import print_json, print_table, say
 from polyface.errors import ConfigError
 from polyface.graphs.weights import select_weights
@@ -171,7 +171,7 @@ def _predict(detector: FaceDetector, images: Path, writer: WiderText, names: lis
         _note(f"{done} of {len(names)} images were done before")
     failed: dict[str, str] = {}
     tally = Tally(len(names), items=done)
-    with quiet_pillow(), report_progress(len(names), done=done) as progress:
+    with report_progress(len(names), done=done) as progress:
 
         def report(result: Result) -> None:
             progress(result)

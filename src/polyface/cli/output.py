@@ -7,6 +7,7 @@ starts.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -17,11 +18,35 @@ import click
 _results: list[IO[Any] | None] = []  # while a command runs, where its results go
 
 
+def _add_verbosity(ctx: click.Context, _: click.Parameter, count: int) -> None:
+    ctx.meta[__name__] = ctx.meta.get(__name__, 0) + count
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=_add_verbosity,
+    help="Say what is done, and why, on standard error; -vv says more.",
+)
+"""Before the command or after it; the two add up."""
+
+
 class Command(click.Command):
-    """A command that has standard output to itself: what others print meanwhile goes to standard error."""
+    """A command that has standard output to itself: what others print meanwhile goes to standard error.
+
+    It takes ``-v``.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        verbose_option(self)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; help and version have been printed by then, to standard output as ever."""
+        if verbosity := ctx.meta.get(__name__, 0):
+            logging.getLogger("polyface").setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
         _results.append(sys.stdout)
         try:
             with contextlib.redirect_stdout(sys.stderr):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +10,6 @@ from polyface.cli.options import in_options
 from polyface.cli.output import results
 from polyface.cli.tables import say
 from polyface.results import Result
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings about odd files to itself; what matters of it becomes the image's error."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
-        yield
 
 
 @contextmanager

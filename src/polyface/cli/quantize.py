@@ -13,7 +13,7 @@ import click
 from polyface.cli.export import print_graph
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import quiet_pillow, report_progress
+from polyface.cli.progress import report_progress
 from polyface.cli.tables import print_json, say
 from polyface.errors import ConfigError
 from polyface.plugins.records import DetectorSpec
@@ -81,18 +81,17 @@ def command(
     items = _spread(list(found), count)
     note_left_out(found.left_out)
     read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
-    with quiet_pillow():
-        with report_progress(len(items), as_json=as_json, doing="reading") as report:
-            paths = [Path(item.image) for item, _ in read_images(items, read, report)]
-        if not paths:
-            raise ConfigError(
-                f"There is nothing to calibrate '{detector}' with.",
-                why=[f"none of the images of {images} can be read"],
-                fix="--images DIR, a folder with images like those to come",
-            )
-        with Console(stderr=True).status(f"quantizing {detector} to {kind}, on {len(paths)} images"):
-            calibration = Calibration(config, plugins.get(DetectorSpec, detector), paths)
-            done = quantize(config, plugins, calibration, kind, folder)
+    with report_progress(len(items), as_json=as_json, doing="reading") as report:
+        paths = [Path(item.image) for item, _ in read_images(items, read, report)]
+    if not paths:
+        raise ConfigError(
+            f"There is nothing to calibrate '{detector}' with.",
+            why=[f"none of the images of {images} can be read"],
+            fix="--images DIR, a folder with images like those to come",
+        )
+    with Console(stderr=True).status(f"quantizing {detector} to {kind}, on {len(paths)} images"):
+        calibration = Calibration(config, plugins.get(DetectorSpec, detector), paths)
+        done = quantize(config, plugins, calibration, kind, folder)
     if as_json:
         print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
     else:

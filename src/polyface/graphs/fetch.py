@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import re
 import socket
 import threading
@@ -24,6 +25,8 @@ from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.records import DetectorSpec, WeightsFile
 from polyface.settings.environment import read_flag
 from polyface.storage.files import atomic_write, remove_abandoned
+
+LOG = logging.getLogger(__name__)
 
 TIMEOUT = 30.0
 """Seconds without a connection, or without another byte, after which an address is given up."""
@@ -154,7 +157,9 @@ def _try_each(file: WeightsFile, path: Path, progress: Callable[[int], None]) ->
                     )
         except _RefusedError as error:
             failures.append(f"{_without_password(url)}: {error}")
+            LOG.info("not fetched from %s", failures[-1])
         else:
+            LOG.info("fetched %s from %s", path, _without_password(url))
             return []
     return failures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Graph
 from polyface.plugins.records import ConverterSpec, DetectorSpec, FileRef, GraphSource
 from polyface.storage.files import sha256_of
+
+LOG = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
@@ -128,8 +131,10 @@ def convert_and_store(
         "converter": converter.name,
         **provenance,
     }
+    what = f"'{detector.name}' to {converter.target} by {converter.name}"
+    LOG.info("converting %s", what)
     try:
-        return store.put(ArtifactKey.of(detector, weights.sha256, converter.target), write, made, replace=replace)
+        path = store.put(ArtifactKey.of(detector, weights.sha256, converter.target), write, made, replace=replace)
     except OSError as error:
         if isinstance(error, PolyfaceError):
             raise
@@ -138,3 +143,5 @@ def convert_and_store(
             why=[f"{type(error).__name__}: {error}"],
             fix="choose a folder that can be written to: set POLYFACE_HOME, or --output DIR",
         ) from error
+    LOG.info("converted %s: %s", what, path)
+    return path

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import logging
 import mmap
 import threading
 from collections.abc import Callable, Hashable
 from pathlib import Path
+
+LOG = logging.getLogger(__name__)
 
 RECENT = 32
 """A shape counts as known only while it is among so many latest shapes."""
@@ -47,9 +50,10 @@ class Trimmer:
             self._runs[shape] = min(runs + 1, RUNS)
             for oldest in list(self._runs)[:-RECENT]:
                 del self._runs[oldest]
-            if runs < RUNS and self._resident() > SLACK * self._left:
+            if runs < RUNS and (held := self._resident()) > SLACK * self._left:
                 self._trim()
                 self._left = self._resident()
+                LOG.debug("gave %.0f of %.0f MB back to the system", (held - self._left) / 1e6, held / 1e6)
 
 
 def resident_memory() -> int:
