@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -164,6 +166,18 @@ def test_what_the_export_refuses_comes_back_as_it_is_and_nothing_is_printed(grap
     assert type(caught.value) is error
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_threads_share_stays_as_it_is_while_one_of_them_exports(graph, tmp_path):
+    def shared():
+        return sys.stdout, tuple(warnings.filters), torch.nn.Module.__call__, torch.get_num_threads()
+
+    before = shared()
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(OnnxExporter().convert, graph(), tmp_path)
+        while wait([job], timeout=0.001).not_done:
+            assert shared() == before
+    assert job.result().exists()
 
 
 def test_this_process_needs_no_torch_to_export():
