@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from polyface.errors import ClosedError
 from polyface.plugins.protocols import Candidates, Execution
 
 

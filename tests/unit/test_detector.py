@@ -16,6 +16,7 @@ from PIL import Image
 
 from polyface.errors import (
     BackendUnavailableError,
+    ClosedError,
     ContractError,
     ImageError,
 )

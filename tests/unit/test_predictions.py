@@ -146,8 +146,7 @@ class TestFolderOfARun:
         run(tmp_path)
         before = (tmp_path / "settings.json").read_bytes()
         with pytest.raises(EvaluationError, match="were made with other settings") as raised:
-            with open_folder(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True}):
-                pass
+            run(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True})
         assert raised.value.why == ("score_threshold: 0.02 there, 0.5 now", "flip: None there, True now")
         assert str(raised.value.fix).startswith("--output another-folder; or, to begin again: rm -r ")
         assert (tmp_path / "settings.json").read_bytes() == before

@@ -1,0 +1,278 @@
+"""From sources through a stream to writers: what a job reads, writes, counts and reports."""
+
+from __future__ import annotations
+
+import io
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import polyface.sources.plugin
+import polyface.writers.plugin
+from polyface.errors import ConfigError, ImageError, PluginError, UnsupportedError
+from polyface.jobs.inputs import Inputs, select_source
+from polyface.jobs.outputs import parse_outputs
+from polyface.jobs.run import Tally, read_images, run
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Search
+from polyface.plugins.records import Ref, Requirement, SourceSpec, WriterSpec
+from polyface.results import Detections, Item, Result
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Core's own, and a stranger's sources and writers, which the module ``stranger`` holds."""
+    module = types.ModuleType("stranger")
+    module.Source = lambda location, search: [Item(name=location), search]
+    module.Writer = list
+    monkeypatch.setitem(sys.modules, "stranger", module)
+    source, writer = Ref("stranger:Source"), Ref("stranger:Writer")
+    need = (Requirement(module="no_such_module", install="no-such-package"),)
+    plugin = types.ModuleType("plugin")
+    plugin.polyface_sources = hookimpl(
+        lambda: [
+            SourceSpec(name="video", summary="Videos", endings=(".mp4",), factory=source),
+            SourceSpec(name="camera", summary="Cameras", prefixes=("rtsp://",), factory=source),
+            SourceSpec(name="tar", summary="Archives", endings=(".tar",), requires=need, factory=source),
+        ]
+    )
+    plugin.polyface_writers = hookimpl(
+        lambda: [
+            WriterSpec(name="coco", summary="COCO", endings=(".json", ".coco.json"), factory=writer),
+            WriterSpec(name="parquet", summary="Parquet", endings=(".parquet",), requires=need, factory=writer),
+            WriterSpec(name="sheets", summary="Sheets", writes="folder", factory=writer),
+        ]
+    )
+    manager = PluginManager()
+    manager.register(polyface.sources.plugin, name="sources")
+    manager.register(polyface.writers.plugin, name="writers")
+    manager.register(plugin, name="stranger")
+    return manager
+
+
+class TestSources:
+    @pytest.mark.parametrize(
+        ("location", "name"),
+        [
+            ("clip.mp4", "video"),
+            ("CLIP.MP4", "video"),
+            ("rtsp://camera/1.mp4", "camera"),
+            ("@list.txt", "lists"),
+            ("@-", "lists"),
+            ("a.jpg", "files"),
+            ("folder", "files"),
+        ],
+    )
+    def test_are_selected_by_how_a_location_begins_or_else_ends(self, plugins, location, name):
+        assert select_source(location, plugins).name == name
+
+    def test_a_folder_is_searched_whatever_its_name_ends_in(self, plugins, tmp_path):
+        (tmp_path / "clip.mp4").mkdir()
+        assert select_source(str(tmp_path / "clip.mp4"), plugins).name == "files"
+
+    def test_that_require_what_is_not_installed_say_what_to_install(self, plugins):
+        with pytest.raises(UnsupportedError, match="The source 'tar' cannot be used here") as caught:
+            Inputs(["a.tar"], plugins, Search())
+        assert "pip install no-such-package" in str(caught.value.fix)
+
+    def test_follow_each_other_and_are_counted_together(self, plugins, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("in/b.png", "in/.hidden.png", "a.png"):
+            Path(name).parent.mkdir(exist_ok=True)
+            Path(name).touch()
+        inputs = Inputs(["a.png", "in", "missing.png"], plugins, Search())
+        assert (inputs.count(), [item.name for item in inputs]) == (3, ["a.png", "in/b.png", "missing.png"])
+        assert inputs.left_out == {"hidden files": 1}
+
+
+class TestLists:
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("in").mkdir()
+        Path("in/a.png").touch()
+
+    def names(self, plugins, location):
+        return [(item.name, item.problem) for item in Inputs([location], plugins, Search())]
+
+    def test_name_files_and_folders_a_line_each(self, plugins):
+        Path("list.txt").write_bytes(b"\xef\xbb\xbfin\r\n\r\nb \xc3\xa9.png\n")
+        missing = "there is no such file or folder"
+        assert self.names(plugins, "@list.txt") == [("in/a.png", ""), ("b \u00e9.png", missing)]
+
+    def test_are_read_from_standard_input(self, plugins, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"in\n")))
+        assert self.names(plugins, "@-") == [("in/a.png", "")]
+
+    def test_that_cannot_be_read_or_name_nothing_are_items_with_a_problem(self, plugins):
+        Path("empty.txt").write_text("\n \n")
+        [(name, problem)] = self.names(plugins, "@missing.txt")
+        assert (name, problem) == ("@missing.txt", "the list cannot be read: No such file or directory")
+        assert self.names(plugins, "@empty.txt") == [("@empty.txt", "the list names no image")]
+
+
+class TestOutputs:
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+
+    def parsed(self, plugins, *outputs):
+        return [
+            (output.spec.name, str(output.path.relative_to(Path.cwd()))) for output in parse_outputs(outputs, plugins)
+        ]
+
+    @pytest.mark.parametrize(
+        ("output", "expected"),
+        [
+            ("faces.jsonl", [("jsonl", "faces.jsonl")]),
+            ("FACES.JSONL", [("jsonl", "FACES.JSONL")]),
+            ("a.coco.json", [("coco", "a.coco.json")]),
+            ("out", [("images", "out"), ("jsonl", "out/faces.jsonl")]),
+            ("out.v2/", [("images", "out.v2"), ("jsonl", "out.v2/faces.jsonl")]),
+            ("jsonl:a.txt", [("jsonl", "a.txt")]),
+            ("sheets:out", [("sheets", "out")]),
+            ("a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),
+        ],
+    )
+    def test_are_files_by_their_ending_writers_by_name_and_folders(self, plugins, output, expected):
+        assert self.parsed(plugins, output) == expected
+
+    def test_that_fill_folders_come_first_so_that_the_others_know_what_they_made(self, plugins):
+        expected = [("images", "out"), ("sheets", "s"), ("jsonl", "a.jsonl"), ("jsonl", "out/faces.jsonl")]
+        assert self.parsed(plugins, "a.jsonl", "out", "sheets:s") == expected
+
+    @pytest.mark.parametrize(
+        ("outputs", "what"),
+        [
+            (["a.jsnl"], "No writer makes a file '.jsnl'; did you mean '.jsonl'"),
+            (["a.txt"], "No writer makes a file '.txt'."),
+            ([""], "An empty text names no output."),
+            (["a.jsonl", "jsonl:./a.jsonl"], "Two outputs write to "),
+        ],
+    )
+    def test_that_cannot_be_meant_are_refused(self, plugins, outputs, what):
+        with pytest.raises(ConfigError) as caught:
+            parse_outputs(outputs, plugins)
+        assert caught.value.what.startswith(what)
+
+    def test_that_require_what_is_not_installed_say_what_to_install(self, plugins):
+        [output] = parse_outputs(["a.parquet"], plugins)
+        with pytest.raises(UnsupportedError, match="The writer 'parquet' cannot be used here") as caught, output.open():
+            pass
+        assert "pip install no-such-package" in str(caught.value.fix)
+
+    @pytest.mark.parametrize("ends", [None, ValueError("of the job")])
+    def test_whose_writer_fails_to_finish_say_so_unless_the_job_failed_before(self, plugins, ends):
+        class Writer:
+            def __init__(self, place):
+                pass
+
+            def close(self):
+                raise RuntimeError("of the writer")
+
+        sys.modules["stranger"].Writer = Writer
+        [output] = parse_outputs(["a.coco.json"], plugins)
+        expected = "The writer 'coco' failed to finish." if ends is None else "of the job"
+
+        def job():
+            with output.open():
+                if ends is not None:
+                    raise ends
+
+        with pytest.raises(PluginError if ends is None else ValueError, match=expected):
+            job()
+
+
+class Recorder:
+    """A writer that keeps what it is given, and says what it is told to."""
+
+    def __init__(self, made=None, error=None):
+        self.made, self.error, self.results = made, error, []
+
+    def write(self, result):
+        self.results.append(result)
+        if self.error is not None:
+            raise self.error
+        return self.made
+
+    def close(self):
+        pass
+
+
+def result(name, count=0, **rest):
+    boxes, scores = np.zeros((count, 4), np.float32), np.ones(count, np.float32)
+    return Result(name=name, width=4, height=3, faces=Detections(boxes=boxes, scores=scores), **rest)
+
+
+class TestRun:
+    def test_counts_and_reports_each_result(self):
+        reported, tally = [], Tally(total=3)
+        run([result("a", 2), result("b", error=ImageError("odd")), result("c", 1)], tally=tally, report=reported.append)
+        assert [one.name for one in reported] == ["a", "b", "c"]
+        assert (tally.items, tally.failed, tally.faces, tally.progress) == (3, 1, 3, "3 of 3")
+
+    def test_what_a_writer_makes_is_known_to_the_next(self):
+        first, second, reported = Recorder({"drawing": "a_out.jpg"}), Recorder(), []
+        run([result("a", extra={"frame": 7})], [("1", first), ("2", second)], tally=Tally(), report=reported.append)
+        assert first.results[0].extra == {"frame": 7}
+        assert second.results[0].extra == reported[0].extra == {"frame": 7, "drawing": "a_out.jpg"}
+
+    def test_a_result_that_a_writer_cannot_take_bears_the_error_and_keeps_its_faces(self):
+        second, tally = Recorder(), Tally()
+        run([result("a", 2)], [("1", Recorder(error=ImageError("too wide"))), ("2", second)], tally=tally)
+        [written] = second.results
+        assert (written.reason, len(written.faces), tally.failed) == ("too wide", 2, 1)
+
+    def test_a_place_that_cannot_be_written_to_ends_the_run_and_says_how_far_it_came(self):
+        writer, tally = Recorder(), Tally(total=2)
+
+        def results():
+            yield result("a")
+            writer.error = OSError(28, "No space left on device")
+            yield result("b")
+
+        with pytest.raises(ConfigError) as caught:
+            run(results(), [("out", writer)], tally=tally)
+        assert caught.value.what == "Cannot write to out."
+        assert caught.value.why == (
+            "[Errno 28] No space left on device",
+            "1 of 2 images were done; what was written is whole",
+        )
+
+    def test_a_writer_whose_code_fails_is_named(self):
+        with pytest.raises(PluginError, match="The writer of out failed"):
+            run([result("a")], [("out", Recorder(error=KeyError("oops")))], tally=Tally())
+
+    def test_seconds_of_writers_are_a_stage_of_results_that_have_seconds(self, monkeypatch):
+        ticks = iter(range(100))
+        monkeypatch.setattr("polyface.jobs.run.time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+        second, tally = Recorder(), Tally()
+        run([result("a", timing={"network": 3.0}), result("b")], [("1", Recorder()), ("2", second)], tally=tally)
+        assert [one.timing for one in second.results] == [{"network": 3.0, "write": 1.0}, None]
+        assert tally.stages == {"network": 3.0, "write": 2.0}
+
+
+class TestReadImages:
+    def test_yields_what_can_be_read_and_reports_all(self, tmp_path):
+        Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+        items = [
+            Item(name="a", image=tmp_path / "a.png"),
+            Item(name="b", problem="it is not there"),
+            Item(name="c", image=tmp_path / "missing.png"),
+        ]
+        reported = []
+        read = [(item.name, image) for item, image in read_images(items, Image.open, reported.append)]
+        assert [name for name, _ in read] == ["a"]
+        assert [(one.name, one.error is None) for one in reported] == [("a", True), ("b", False), ("c", False)]
+
+    def test_a_plugin_at_fault_ends_it(self):
+        def read(image):
+            raise PluginError("broken")
+
+        with pytest.raises(PluginError):
+            list(read_images([Item(name="a", image=1)], read, lambda _: None))
