@@ -1,4 +1,4 @@
-"""The converter from ``torch-module`` to ``onnx``: processes of their own do the work, and this one imports no torch."""
+"""The converter from ``torch-module`` to ``onnx``: processes of their own do the work; this one imports no torch."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def write(graph: Graph, directory: Path) -> Path:
 def provenance() -> dict[str, str]:
     """Return the versions and settings that shape the file, and what it is checked with."""
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # of a class of PyTorch's, which whoever unpickles it would import
         "onnx": onnx.__version__,
         "onnxscript": onnxscript.__version__,
         "opset": str(OPSET),
