@@ -16,9 +16,11 @@ from typing import Any, TypeAlias, TypeVar, Unpack, cast
 from attrs import frozen
 
 from polyface.errors import (
+    NO_FIX,
     BackendUnavailableError,
     ConfigError,
     ContractError,
+    Fix,
     PluginError,
     Reason,
     UnsupportedError,
@@ -37,7 +39,7 @@ from polyface.machine.drivers import has_driver
 from polyface.optional import install
 from polyface.pipeline.detector import FaceDetector
 from polyface.pipeline.presets import select_strategy
-from polyface.pipeline.stages import Network
+from polyface.pipeline.stages import OTHER_BACKEND, Network
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue
@@ -50,8 +52,6 @@ LOG = logging.getLogger(__name__)
 
 P = TypeVar("P")
 Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
-
-OTHER_BACKEND = "mend its installation, or choose another --backend"
 
 
 @frozen(kw_only=True)
@@ -292,7 +292,7 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         session.close()
         raise BackendUnavailableError(
             f"The backend '{backend.name}' was asked for {config.threads} threads; it runs on {execution.threads}.",
-            fix=f"--threads {execution.threads}, or leave it to polyface",
+            fix=Fix(settings={"threads": execution.threads}) | "leave it to polyface",
         )
     LOG.info(
         "'%s' runs on %s, %s, %s: %s",
@@ -367,7 +367,7 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
             raise ConfigError(
                 f"The backend '{backend.name}' has no option {quoted(name)}{nearest(name, options) or '.'}",
                 why=[f"its options: {', '.join(options) or 'none'}"],
-                fix=f"set it by itself, for every backend: --{name.replace('_', '-')}" if name in known else "",
+                fix=Fix("set it by itself, for every backend, as", names=(name,)) if name in known else NO_FIX,
             )
         problem = options[name].problem(value)
         if problem:
@@ -392,7 +392,7 @@ def check_infer_size(config: Config, detector: DetectorSpec) -> None:
         raise ConfigError(
             f"'{detector.name}' cannot run at infer_size {height}x{width}.",
             why=[f"its sides must be multiples of {stride} and at least {least}"],
-            fix=f"--infer-size {legal[0]}x{legal[1]}",
+            fix=Fix(settings={"infer_size": legal}),
         )
 
 

@@ -8,7 +8,7 @@ import sys
 import zipimport
 from typing import Any
 
-from polyface.errors import Reason, UnsupportedError
+from polyface.errors import Fix, Reason, UnsupportedError
 
 
 def is_frozen() -> bool:
@@ -37,17 +37,17 @@ def needs(module: str, extra: str) -> Any:
         ) from error
 
 
-def install(*packages: str) -> str:
+def install(*packages: str) -> Fix:
     """Return how to have packages: a command, and in a packed program what is to be done where it is built."""
     wanted = list(dict.fromkeys(packages))
     if is_frozen():
-        return (
+        return Fix(
             f"{shlex.join(['pip', 'install', *wanted])} where this program is built, and build it again, with the "
             "metadata (.dist-info) of polyface's plugins: PyInstaller takes it along by polyface's own hook"
         )
     if is_zipped():
-        return (
+        return Fix(
             f"{shlex.join(['pip', 'install', '--target', 'DIR', *wanted])}, and PYTHONPATH=DIR: a zip archive holds no "
             "compiled modules, and plugins are found by their metadata (.dist-info)"
         )
-    return shlex.join(["pip", "install", *wanted])
+    return Fix(command=shlex.join(["pip", "install", *wanted]))

@@ -128,7 +128,7 @@ def test_an_image_of_the_curve_that_cannot_be_written_takes_no_figure_with_it(po
     result = polyface(*RUN, "--plot", "file/curve.png", "--json")
     assert (result.exit_code, json.loads(result.stdout)["subsets"]) == (2, SUBSETS)
     assert result.stderr.startswith("error: Cannot write to file/curve.png.\n  - ")
-    assert result.stderr.endswith("\nTo fix it: --plot ANOTHER.png\n")
+    assert result.stderr.endswith("\nTo fix it: name another file\n")
 
 
 def test_an_image_of_the_curve_is_drawn_beside_them_or_where_it_is_told(report):

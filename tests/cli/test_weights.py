@@ -95,7 +95,7 @@ def test_one_that_fails_does_not_keep_the_others_from_being_fetched(
         f"  - {first}: answers 404 Not Found",
         f"  - {second}: answers 500 Internal Server Error",
         "To fix it: mend the connection and repeat: polyface fetch lost; "
-        f"or put the file at {folder_of_weights / 'gone.pth'} by other means",
+        f"or: put the file at {folder_of_weights / 'gone.pth'} by other means",
     ]
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyface.errors import ArtifactError, ConfigError, Reason
+from polyface.errors import ArtifactError, ConfigError, Fix, Reason
 from polyface.graphs.artifacts import MANIFEST, ArtifactKey, ArtifactStore, read_manifest
 from polyface.plugins.records import Ref
 
@@ -105,7 +105,7 @@ class TestRefused:
         assert refusal(store) == Reason(
             subject="onnx artifact",
             why=f"{folder} is refused: '{stored.name}' is damaged: its sha256 is not the one in {MANIFEST}",
-            fix=f"rm -r {folder} && polyface export toy --to onnx",
+            fix=Fix(command=f"rm -r {folder} && polyface export toy --to onnx"),
         )
 
     @pytest.mark.parametrize(

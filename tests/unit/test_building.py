@@ -138,7 +138,7 @@ class TestBuild:
         with pytest.raises(BackendUnavailableError) as caught:
             build(Config(detector="toy", threads=3), plugins)
         assert caught.value.what == "The backend 'fast' was asked for 3 threads; it runs on 2."
-        assert str(caught.value.fix) == "--threads 2, or leave it to polyface"
+        assert str(caught.value.fix) == "threads=2; or: leave it to polyface"
         assert [session.closed for session in sessions] == [0, 0, 1]
 
     def test_the_backend_is_told_of_a_fixed_size_and_of_no_other(self, world):
@@ -440,7 +440,7 @@ class TestInferSize:
             check_infer_size(Config(infer_size=size), spec)
         assert caught.value.what == f"'toy' cannot run at infer_size {size[0]}x{size[1]}."
         assert caught.value.why == ("its sides must be multiples of 16 and at least 40",)
-        assert str(caught.value.fix) == f"--infer-size {legal}"
+        assert caught.value.fix.settings == {"infer_size": tuple(map(int, legal.split("x")))}
         check_infer_size(Config(infer_size=legal), spec)
         check_infer_size(Config(), spec)
 
@@ -473,7 +473,7 @@ class TestOptions:
     def test_a_setting_among_the_options_is_told_its_place(self, backend_spec):
         with pytest.raises(ConfigError) as caught:
             check_options(backend_spec, {"batch_size": 2})
-        assert str(caught.value.fix) == "set it by itself, for every backend: --batch-size"
+        assert str(caught.value.fix) == "set it by itself, for every backend, as batch_size"
 
     @pytest.mark.parametrize(
         ("options", "message", "why"),

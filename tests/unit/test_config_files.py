@@ -167,7 +167,7 @@ class TestWhereTheyMayLead:
             load_config(directory=project, environ={})
         setting = line.partition(" ")[0]
         assert caught.value.what.startswith(f"{setting} must lie below the folder of the file that sets it, not '")
-        assert f"--config {path}" in str(caught.value.fix)
+        assert caught.value.fix.settings == {"config": str(path)}
 
     @pytest.mark.parametrize(
         ("name", "text", "value"), [("formats", "['EPS']", ("EPS",)), ("max_pixels", "999_999_999", 999_999_999)]

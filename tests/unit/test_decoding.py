@@ -99,7 +99,7 @@ class TestFormats:
         data = encoded(Image.fromarray(noise()), "SGI")
         error = refusal(data)
         assert error.why == ("it looks like SGI, which is read only where it is asked for",)
-        assert str(error.fix) == "if you trust it, --formats SGI (in Python formats='SGI')"
+        assert str(error.fix) == 'if you trust it: formats="SGI"'
         np.testing.assert_array_equal(read_image(data, formats=["SGI"]), noise())
 
     @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TGA", "TIFF"])
@@ -221,7 +221,7 @@ class TestPixels:
         assert str(caught.value).splitlines() == [
             "it has too many pixels: 5000x5001.",
             "  - at most 25,000,000 are read from a file of 100,000 bytes, so that no file fills the memory",
-            "To fix it: if you trust it, --max-pixels 25005000 (in Python max_pixels=25005000)",
+            "To fix it: if you trust it: max_pixels=25005000",
         ]
 
     def test_the_setting_alone_counts_where_it_is_given(self):

@@ -182,7 +182,7 @@ def test_when_all_fail_each_is_named_with_its_reason_and_nothing_is_left(server,
     assert reason in first_why
     assert second_why == f"{second}: answers 404 Not Found"
     assert str(caught.value.fix) == (
-        f"mend the connection and repeat: polyface fetch toy; or put the file at {folder / 'wider.pth'} by other means"
+        f"mend the connection and repeat: polyface fetch toy; or: put the file at {folder / 'wider.pth'} by other means"
     )
     assert files(folder) == {}
 
@@ -359,7 +359,7 @@ class TestOffline:
         with pytest.raises(WeightsNotFoundError) as caught:
             fetching.fetch(weights(server.url("/w", answer.whole(CONTENT))), **offline)
         assert caught.value.why == (f"looked for {folder / 'wider.pth'}", "licence: MIT", "offline: nothing is fetched")
-        assert str(caught.value.fix) == "without --offline and POLYFACE_OFFLINE: polyface fetch toy"
+        assert str(caught.value.fix) == "go online, and without POLYFACE_OFFLINE: polyface fetch toy"
         assert server.asked == []
 
     def test_what_is_damaged_is_not_replaced(self, server, answer, weights, folder, offline):

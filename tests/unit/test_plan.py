@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from polyface.errors import BackendUnavailableError, Reason, UnsupportedError
+from polyface.errors import BackendUnavailableError, Fix, Reason, UnsupportedError
 from polyface.graphs.plan import Route, plan_conversion, plan_quantization, plan_route, refusals, select_device
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
@@ -19,8 +19,8 @@ from polyface.plugins.requirements import missing
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
 STORED = Path("/artifacts/toy.onnx")
 ELSEWHERE = (
-    "pip install 'polyface-torch[export]', or on a machine that has it "
-    "`polyface export toy --to onnx --weights /b.pth --output DIR`, and here --artifacts DIR"
+    "pip install 'polyface-torch[export]'; or: make it on a machine that has that, by "
+    "`polyface export toy --to onnx --weights /b.pth --output DIR`, and name DIR here as artifacts"
 )
 OTHER = Weights(detector="toy", own=Path("/b.pth"), sha256="ab" * 32)
 
@@ -108,9 +108,13 @@ class TestOrder:
 class TestReasons:
     def test_a_device_the_backend_does_not_claim(self, attempt):
         assert reasons_of(attempt, device="gpu:1") == [
-            Reason(subject="backend 'fast'", why="has no device 'gpu:1' (it has cpu, cuda)", fix="--device auto")
+            Reason(
+                subject="backend 'fast'",
+                why="has no device 'gpu:1' (it has cpu, cuda)",
+                fix=Fix(settings={"device": "auto"}),
+            )
         ]
-        assert str(reasons_of(attempt, device="CUDA")[0].fix) == "--device cuda"
+        assert reasons_of(attempt, device="CUDA")[0].fix == Fix(settings={"device": "cuda"})
 
     def test_a_device_with_a_slip_names_the_nearest(self, attempt):
         [reason] = reasons_of(attempt, device="cud")
@@ -121,7 +125,7 @@ class TestReasons:
             Reason(
                 subject="backend 'fast'",
                 why="does not run in 'fp16' on device 'cpu' (it has fp32)",
-                fix="--precision fp32",
+                fix=Fix(settings={"precision": "fp32"}),
             )
         ]
 
@@ -133,27 +137,31 @@ class TestReasons:
 
     def test_a_runtime_that_is_not_installed(self, attempt):
         assert reasons_of(attempt, without={"fast_runtime"}) == [
-            Reason(subject="backend 'fast'", why="fast_runtime is not installed", fix="pip install fast-runtime")
+            Reason(
+                subject="backend 'fast'",
+                why="fast_runtime is not installed",
+                fix=Fix(command="pip install fast-runtime"),
+            )
         ]
 
     def test_a_wrong_device_and_a_missing_runtime_are_both_told(self, attempt):
         assert len(reasons_of(attempt, device="tpu", without={"fast_runtime"})) == 2
 
     def test_every_route_tells_why_it_is_closed(self, attempt):
-        converted, install = "torch-module, converted to onnx", "pip install 'polyface-toy[torch]' 'exporter>=2'"
+        converted = "torch-module, converted to onnx"
+        install = Fix(command="pip install 'polyface-toy[torch]' 'exporter>=2'")
+        other = Fix(settings={"weights": "wider"})
         assert reasons_of(attempt, weights=OTHER, without={"torch", "exporter"}) == [
             NOTHING_STORED,
-            Reason(subject="packaged onnx graph", why="holds the weights 'wider', not '/b.pth'", fix="--weights wider"),
+            Reason(subject="packaged onnx graph", why="holds the weights 'wider', not '/b.pth'", fix=other),
             Reason(subject=converted, why="torch is not installed", fix=install),
             Reason(subject=converted, why="exporter is not installed", fix=install),
         ]
 
     def test_no_converter_at_all_names_the_package_that_has_one(self, attempt):
-        assert reasons_of(attempt, weights=OTHER, converters=[])[-1] == Reason(
-            subject="converters",
-            why="none that is installed makes onnx from torch-module, onnx",
-            fix=ELSEWHERE,
-        )
+        reason = reasons_of(attempt, weights=OTHER, converters=[])[-1]
+        assert (reason.subject, str(reason.fix)) == ("converters", ELSEWHERE)
+        assert reason.why == "none that is installed makes onnx from torch-module, onnx"
         # Without torch the module itself could not be built either: one command brings both.
         reason = reasons_of(attempt, weights=OTHER, converters=[], without={"torch"})[-1]
         assert str(reason.fix) == ELSEWHERE.replace("install ", "install 'polyface-toy[torch]' ", 1)
@@ -175,7 +183,7 @@ class TestReasons:
         with pytest.raises(UnsupportedError) as caught:
             attempt(weights=OTHER, converters=[])
         assert "\n  - onnx artifact: none is stored\n" in str(caught.value)
-        assert str(caught.value).endswith(f"To fix it: --weights wider; or: {ELSEWHERE}")
+        assert str(caught.value).endswith(f'To fix it: weights="wider"; or: {ELSEWHERE}')
 
 
 class TestPrecisionsOfAKindOfTheirOwn:
@@ -207,7 +215,7 @@ class TestPrecisionsOfAKindOfTheirOwn:
             Reason(
                 subject="converter 'onnx-to-onnx-int8'",
                 why="needs images to calibrate with",
-                fix="polyface quantize toy --images DIR --to onnx-int8",
+                fix=Fix(command="polyface quantize toy --images DIR --to onnx-int8"),
             ),
         ]
 
@@ -225,8 +233,8 @@ class TestPrecisionsOfAKindOfTheirOwn:
         reason = reasons_of(attempt, backend=backend, precision="int8", weights=OTHER)[-1]
         assert reason.why == "none that is installed makes onnx-int8 from torch-module, onnx"
         assert str(reason.fix) == (
-            "pip install 'polyface-onnxruntime[quantize]', or on a machine that has it `polyface quantize toy "
-            "--images DIR --to onnx-int8 --weights /b.pth --output DIR`, and here --artifacts DIR"
+            "pip install 'polyface-onnxruntime[quantize]'; or: make it on a machine that has that, by `polyface quantize "
+            "toy --images DIR --to onnx-int8 --weights /b.pth --output DIR`, and name DIR here as artifacts"
         )
 
     def test_exporting_to_its_kind_sends_to_quantize(self, detector, quantizer, wider):
@@ -275,7 +283,7 @@ class TestPrecisionsOfAKindOfTheirOwn:
             assert reason.why == (
                 "none that is installed quantizes to onnx-int4 (there is onnx-int8); did you mean 'onnx-int8'?"
             )
-            assert str(reason.fix) == "--to onnx-int8"
+            assert reason.fix == Fix(command="polyface quantize toy --images DIR --to onnx-int8")
 
         def test_without_a_quantizer_the_package_that_has_one_is_named(self, planned, converter_spec):
             with pytest.raises(UnsupportedError) as caught:
@@ -300,7 +308,9 @@ class TestConversion:
         with pytest.raises(UnsupportedError) as caught:
             plan_conversion(detector, "onxx", [converter_spec], wider)
         assert caught.value.reasons[0] == Reason(
-            subject="kind 'onxx'", why="the converters installed make onnx; did you mean 'onnx'?", fix="--to onnx"
+            subject="kind 'onxx'",
+            why="the converters installed make onnx; did you mean 'onnx'?",
+            fix=Fix(command="polyface export toy --to onnx"),
         )
 
     def test_without_a_converter_the_package_that_has_one_is_named(self, detector, wider):
@@ -324,7 +334,9 @@ def test_what_is_installed_is_found_without_importing_it():
 
 def test_missing_names_each_requirement_that_is_not_there():
     needs = [Requirement(module="polyface", install="polyface"), Requirement(module="no_such", install="such>=2")]
-    assert missing("it", needs) == [Reason(subject="it", why="no_such is not installed", fix="pip install 'such>=2'")]
+    assert missing("it", needs) == [
+        Reason(subject="it", why="no_such is not installed", fix=Fix(command="pip install 'such>=2'"))
+    ]
 
 
 class TestChooseDevice:

@@ -75,7 +75,7 @@ class TestBounds:
             make(tile=10, tile_overlap=0.9).detect(make_image(1, height=200, width=200))
         # Steps of a pixel: 191 places down, 191 across.
         assert caught.value.what == "The image would be seen in 36,481 tiles; at most 4,096 are taken."
-        assert str(caught.value.fix) == "raise tile, or lower tile_overlap, scales or max_side"
+        assert str(caught.value.fix) == "raise tile; or: lower tile_overlap, scales or max_side"
 
     def test_no_run_has_more_pixels_than_it_may(self, make):
         detector = make(run_pixels=256 * 256)

@@ -208,7 +208,7 @@ class TestPlans:
         with pytest.raises(ConfigError) as caught:
             planned(1, 1, run_pixels=1312 * 1312 - 1)
         assert caught.value.what == "run_pixels must be at least 1721344 for 'ranged', not 1721343."
-        assert str(caught.value.fix) == "--run-pixels 1721344, or --view plain"
+        assert str(caught.value.fix) == 'run_pixels=1721344; or: view="plain"'
         assert planned(1, 1, run_pixels=1312 * 1312)
 
     @given(st.integers(513, 2880), st.integers(513, 2880))

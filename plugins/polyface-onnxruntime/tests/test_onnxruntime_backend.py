@@ -229,7 +229,6 @@ def test_every_option_reaches_the_session_options():
 POOL = """
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.testing.conformance.reference import REFERENCE
 from polyface_onnxruntime.backend import OnnxRuntimeBackend

@@ -33,7 +33,7 @@ def as_options(table: Mapping[str, Any]) -> str:
     words: list[str] = []
     for name, value in table.items():
         one = isinstance(value, bool)
-        words += [flag(name if value else f"no_{name}")] if one else [flag(name), as_text(keys[name], value)]
+        words += [flag(name if value else f"no_{name}")] if one else [flag(name), as_text(keys.get(name), value)]
     return shlex.join(words)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from polyface.cli.options import in_options
 from polyface.cli.output import echo, results
 from polyface.errors import LONGEST_PART, shortened
 from polyface.optional import install, is_frozen
@@ -106,6 +107,6 @@ def print_notes(plugins: PluginManager) -> None:
     if failed:
         say(f"note: could not be loaded: {', '.join(failed)}; `polyface plugins` says why", err=True)
     if not plugins.plugins:
-        hint = install("polyface-retinaface", "polyface-onnxruntime[cpu]")
+        hint = in_options(install("polyface-retinaface", "polyface-onnxruntime[cpu]"))
         where = "in this program" if is_frozen() else "installed"
         say(f"note: no plugin is {where}; to have a detector and a backend: {hint}", err=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from attrs import frozen
 
-from polyface.errors import ArtifactError, ConfigError, Reason, shortened
+from polyface.errors import ArtifactError, ConfigError, Fix, Reason, shortened
 from polyface.graphs.commands import command_to_make
 from polyface.graphs.weights import Weights
 from polyface.plugins.records import ConverterSpec, DetectorSpec, Ref
@@ -139,7 +139,7 @@ class ArtifactStore:
             why = f"{folder} is refused: {graph}"
             output = ["--output", str(root)] if root is self.named else []
             command = again or ["polyface", "export", key.detector, "--to", key.kind]
-            fix = f"rm -r {shlex.quote(str(folder))} && {shlex.join([*command, *output])}"
+            fix = Fix(command=f"rm -r {shlex.quote(str(folder))} && {shlex.join([*command, *output])}")
             if root is self.named:
                 raise ArtifactError(f"The exported graph of '{key.detector}' cannot be used.", why=[why], fix=fix)
             return Reason(subject=f"{key.kind} artifact", why=why, fix=fix)
@@ -298,6 +298,6 @@ def open_store(config: Config) -> ArtifactStore:
         choice = [] if config.weights is None else ["--weights", config.weights]
         raise ConfigError(
             f"artifacts must name a folder that exists, not {shortened(str(named), 500)}.",
-            fix=shlex.join(["polyface", "export", config.detector, *choice, "--output", str(named)]),
+            fix=Fix(command=shlex.join(["polyface", "export", config.detector, *choice, "--output", str(named)])),
         )
     return ArtifactStore(named=named)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from polyface.errors import WeightsError, WeightsMismatchError, WeightsNotFoundError
+from polyface.errors import Fix, WeightsError, WeightsMismatchError, WeightsNotFoundError
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.records import DetectorSpec, WeightsFile
@@ -108,7 +108,7 @@ def fetch(
             raise type(error)(
                 error.what,
                 why=[*error.why, "offline: nothing is fetched"],
-                fix=f"without --offline and POLYFACE_OFFLINE: {weights.fetch_command}",
+                fix=Fix("go online, and without POLYFACE_OFFLINE", command=weights.fetch_command),
             ) from error
     if file.research_only:
         notice(f"The weights '{file.name}' of '{weights.detector}' are for research only. Licence: {file.license}")
@@ -119,13 +119,14 @@ def fetch(
         raise WeightsError(
             f"Cannot write to {path.parent}.",
             why=[str(error)],
-            fix=f"name a folder that can be written to: POLYFACE_HOME=DIR {weights.fetch_command}",
+            fix=Fix("name a folder that can be written to", command=f"POLYFACE_HOME=DIR {weights.fetch_command}"),
         ) from error
     if failures:
         raise WeightsNotFoundError(
             f"The weights '{file.name}' of '{weights.detector}' could not be fetched.",
             why=failures,
-            fix=f"mend the connection and repeat: {weights.fetch_command}; or put the file at {path} by other means",
+            fix=Fix("mend the connection and repeat", command=weights.fetch_command)
+            | f"put the file at {path} by other means",
         )
     return path
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from polyface.errors import BackendUnavailableError, Reason, UnsupportedError, nearest, quoted
+from polyface.errors import NO_FIX, BackendUnavailableError, Fix, Reason, UnsupportedError, nearest, quoted
 from polyface.graphs.commands import command_to_make
 from polyface.graphs.suggestions import HELPFUL, is_calibrated
 from polyface.graphs.weights import Weights
@@ -73,7 +73,7 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
             Reason(
                 subject=f"backend '{backend.name}'",
                 why=f"has no device {quoted(device)} (it has {', '.join(claimed)}){nearest(device, claimed)}",
-                fix=shlex.join(["--device", near[0]]),
+                fix=Fix(settings={"device": near[0]}),
             )
         ]
     if not backend.claims(device, precision):
@@ -84,7 +84,7 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
                 subject=f"backend '{backend.name}'",
                 why=f"does not run in {quoted(precision)} on device {quoted(device)} (it has {', '.join(precisions)})"
                 + nearest(precision, precisions),
-                fix=shlex.join(["--precision", precisions[0]]),
+                fix=Fix(settings={"precision": precisions[0]}),
             )
         ]
     return []
@@ -157,7 +157,8 @@ def plan_quantization(
         made = sorted({converter.target for converter in able})
         why = f"none that is installed quantizes to {kind}" + (f" (there is {', '.join(made)})" if made else "")
         helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
-        fix = install(*helpful) if helpful else "".join(f"--to {target}" for target in made[:1])
+        others = [command_to_make(detector, target, converters, weights) for target in made[:1]]
+        fix = install(*helpful) if helpful else Fix(command="".join(map(shlex.join, others)))
         reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
     raise UnsupportedError(f"'{detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
 
@@ -179,7 +180,8 @@ def plan_conversion(
     reasons = []
     if made and kind not in made:
         why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
-        reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=shlex.join(["--to", made[0]])))
+        command = shlex.join(command_to_make(detector, made[0], converters, weights))
+        reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=Fix(command=command)))
     route = _first(_conversions(detector, kind, converters, weights, installed), installed, reasons)
     if route is None:
         raise UnsupportedError(f"'{detector.name}' cannot be exported to {quoted(kind)} here.", reasons)
@@ -259,7 +261,9 @@ def _conversions(
     for converter in makers:
         if converter.calibrated:
             make = shlex.join(command_to_make(detector, kind, converters, weights))
-            yield Reason(subject=f"converter '{converter.name}'", why="needs images to calibrate with", fix=make)
+            yield Reason(
+                subject=f"converter '{converter.name}'", why="needs images to calibrate with", fix=Fix(command=make)
+            )
     if not convertible and not any(converter.calibrated for converter in makers):
         yield _no_converter(detector, kind, weights, installed)
 
@@ -276,10 +280,11 @@ def _no_converter(detector: DetectorSpec, kind: str, weights: Weights, installed
                 needs = [need for source in sources for need in source.requires if not installed(need.module)]
                 wanted += [need.install for need in (*needs, *helpful.requires)]
     make = shlex.join([*command_to_make(detector, kind, (), weights), "--output", "DIR"])
+    elsewhere = Fix(f"make it on a machine that has that, by `{make}`, and name DIR here as", names=("artifacts",))
     return Reason(
         subject="converters",
         why=f"none that is installed makes {kind} from {', '.join(published)}",
-        fix=f"{install(*wanted)}, or on a machine that has it `{make}`, and here --artifacts DIR" if wanted else "",
+        fix=install(*wanted) | elsewhere if wanted else NO_FIX,
     )
 
 
@@ -289,7 +294,7 @@ def _if_weights_fit(source: GraphSource, weights: Weights) -> Reason | None:
     return Reason(
         subject=f"packaged {source.kind} graph",
         why=f"holds the weights '{source.weights}', not '{weights.label}'",
-        fix=shlex.join(["--weights", source.weights]),
+        fix=Fix(settings={"weights": source.weights}),
     )
 
 
@@ -326,5 +331,5 @@ def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: s
     raise BackendUnavailableError(
         f"The backend '{backend.name}' cannot run on device {quoted(device)} in {quoted(precision)} on this machine.",
         why=[f"found {line}" for line in there] or ["it found no device"],
-        fix=remedy or "choose --device and --precision among those found",
+        fix=remedy or Fix("choose one of those found as", names=("device", "precision")),
     )

@@ -141,7 +141,7 @@ def convert_and_store(
         raise ArtifactError(
             f"The exported graph of '{detector.name}' cannot be stored in {store.root}.",
             why=[f"{type(error).__name__}: {error}"],
-            fix="choose a folder that can be written to: set POLYFACE_HOME, or --output DIR",
+            fix="choose a folder that can be written to, by POLYFACE_HOME or as the output",
         ) from error
     LOG.info("converted %s: %s", what, path)
     return path

@@ -15,7 +15,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from polyface.errors import ArtifactError, ConfigError, described
+from polyface.errors import ArtifactError, ConfigError, Fix, described
 from polyface.machine.processes import NotBegunError, NotDoneError, call
 from polyface.plugins.protocols import Graph
 from polyface.settings.paths import home
@@ -53,14 +53,16 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
         raise ArtifactError(
             "A graph that anybody may have made cannot be tried in a process of its own.",
             why=[str(error)],
-            fix="run `polyface detect` once with the same --artifacts, --backend and POLYFACE_HOME, where what stood its "
-            "trial is remembered; or leave out --artifacts",
+            fix=Fix("run it once with the same artifacts and POLYFACE_HOME, where what stood its trial is remembered")
+            | Fix("leave out", names=("artifacts",)),
         ) from error
     except NotDoneError as error:
         raise ArtifactError(
             f"The graph {path} is not used: in a trial, {error}.",
             why=["a graph from a folder that was named is tried in a process of its own: anybody may have made it"],
-            fix="leave out --artifacts, and make the graph here by `polyface export` or `polyface quantize`",
+            fix=Fix(
+                "make the graph here by `polyface export` or `polyface quantize`, and leave out", names=("artifacts",)
+            ),
         ) from error
     except Exception as error:  # noqa: BLE001 - a runtime that says what is wrong will say it here as well
         LOG.debug("the trial of %s raised %s", path, described(error))

@@ -8,6 +8,8 @@ from pathlib import Path
 from attrs import frozen
 
 from polyface.errors import (
+    NO_FIX,
+    Fix,
     UnknownNameError,
     WeightsMismatchError,
     WeightsNotFoundError,
@@ -64,10 +66,10 @@ class Weights:
             raise WeightsNotFoundError(
                 f"The weights '{self.file.name}' of '{self.detector}' are not on this machine.",
                 why=[f"looked for {path}", f"licence: {self.file.license}"],
-                fix=self.fetch_command,
+                fix=Fix(command=self.fetch_command),
             )
         if self.file.ref is None:
-            return verify(path, self.file.sha256, fix=self.fetch_command)
+            return verify(path, self.file.sha256, fix=Fix(command=self.fetch_command))
         return verify(path, self.file.sha256, fix=f"reinstall {self.file.ref.package}")
 
 
@@ -113,7 +115,7 @@ def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
     )
 
 
-def verify(path: Path, sha256: str, *, fix: str = "") -> Path:
+def verify(path: Path, sha256: str, *, fix: Fix | str = NO_FIX) -> Path:
     """Return ``path`` if the file has that sha256; ``fix`` is what to do where it has not.
 
     Raises:
@@ -124,6 +126,6 @@ def verify(path: Path, sha256: str, *, fix: str = "") -> Path:
         raise WeightsMismatchError(
             f"{path} is not the file it should be.",
             why=[f"sha256 {actual}", f"expected {sha256}", f"{path.stat().st_size} bytes"],
-            fix=fix or f"delete it and get it again: rm {shlex.quote(str(path))}",
+            fix=fix or Fix("delete it and get it again", command=f"rm {shlex.quote(str(path))}"),
         )
     return path

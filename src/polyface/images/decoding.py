@@ -21,7 +21,7 @@ import numpy as np
 from attrs import frozen
 from PIL import Image, ImageFile
 
-from polyface.errors import ImageError
+from polyface.errors import NO_FIX, Fix, ImageError
 from polyface.machine.formats import ENDINGS
 
 MAX_PIXELS = 178_956_970
@@ -185,7 +185,7 @@ def check_size(size: tuple[int, int], length: int, label: str, max_pixels: int |
         raise ImageError(
             f"{label} has too many pixels: {width}x{height}.",
             why=[f"at most {bound:,} are read{short}, so that no file fills the memory"],
-            fix=f"if you trust it, --max-pixels {pixels} (in Python max_pixels={pixels})",
+            fix=Fix("if you trust it", settings={"max_pixels": pixels}),
         )
 
 
@@ -281,12 +281,12 @@ def _unreadable(label: str, start: bytes, length: int, tried: dict[str, str]) ->
             return _foreign(
                 label,
                 f"it looks like {name}, which is read only where it is asked for",
-                f"if you trust it, --formats {name} (in Python formats={name!r})",
+                Fix("if you trust it", settings={"formats": name}),
             )
     return _foreign(label, f"its {length} bytes do not begin as an image does")
 
 
-def _foreign(label: str, why: str, fix: str = "") -> ImageError:
+def _foreign(label: str, why: str, fix: Fix | str = NO_FIX) -> ImageError:
     return ImageError(f"{label} is not an image in a format that is read.", why=[why], fix=fix)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from attrs import frozen
 
-from polyface.errors import ImageError
+from polyface.errors import Fix, ImageError
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.config import Config
 
@@ -87,7 +87,7 @@ def place_image(
         raise ImageError(
             f"The image, {width}x{height} pixels for the network, would be padded to {net_width}x{net_height}.",
             why=[f"padding may add as many pixels as it has, and {PADDING:,} more"],
-            fix="lower pad_to or max_side, or cut a long thin image into parts",
+            fix=Fix("lower", names=("pad_to", "max_side")) | "cut a long thin image into parts",
         )
     return Placement(
         image_width=image_width,

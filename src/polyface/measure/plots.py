@@ -34,7 +34,7 @@ def make_figure(path: Path, *, rows: int = 0) -> Any:
         raise ConfigError(
             f"matplotlib writes no image named {path}.",
             why=[f"it writes {', '.join(sorted(endings))}"],
-            fix="--plot NAME.png",
+            fix="name it NAME.png",
         )
     return drawing
 
@@ -99,4 +99,4 @@ def save(drawing: Any, path: Path) -> None:
         with atomic_write(path) as stream:
             stream.write(data.getbuffer())
     except OSError as error:
-        raise ConfigError(f"Cannot write to {path}.", why=[str(error)], fix="--plot ANOTHER.png") from error
+        raise ConfigError(f"Cannot write to {path}.", why=[str(error)], fix="name another file") from error

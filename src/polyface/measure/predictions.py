@@ -29,7 +29,7 @@ def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Array]:
         raise EvaluationError(
             f"{folder} has no predictions for {len(missing)} of {len(wanted)} images.",
             why=[first_of(missing)],
-            fix="write them, with 0 where nothing was found; or --images DIR with the images that have predictions",
+            fix="write them, with 0 where nothing was found, or evaluate only the images that have predictions",
         )
     return {name: read_prediction(path_of(folder, name)) for name in wanted}
 

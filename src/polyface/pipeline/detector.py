@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from polyface.errors import ImageError
+from polyface.errors import Fix, ImageError
 from polyface.images.geometry import placement_for
 from polyface.images.reading import Decoded, decode, read_image
 from polyface.machine import gate, memory
@@ -168,7 +168,7 @@ class FaceDetector:
         if len(shapes) != 1:
             raise ImageError(
                 f"raw_heads wants images of one padded shape, not {', '.join(shapes) or 'none'}.",
-                fix="call it for each shape, or set infer_size",
+                fix=Fix("call it for each shape") | Fix("set", names=("infer_size",)),
             )
         batch = stages.prepare(self._network, pixels, views)
         stages.run(self._network, batch)

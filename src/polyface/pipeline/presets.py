@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 from attrs import frozen
 
-from polyface.errors import ConfigError, nearest, quoted
+from polyface.errors import ConfigError, Fix, nearest, quoted
 from polyface.pipeline.views import View, make_views, plan_views, resolve_run_pixels
 from polyface.plugins.records import DetectorSpec
 
@@ -82,7 +82,7 @@ def select_strategy(config: Config, detector: DetectorSpec) -> Strategy:
             raise ConfigError(
                 f"preset and {name} contradict each other.",
                 why=[f"the preset '{config.preset}' sets {name} by itself", f"{name} is set ({config.sources[name]})"],
-                fix=f"leave out {name}, or the preset",
+                fix=Fix("leave out", names=(name, "preset")),
             )
     thresholds = {name: getattr(config, name) for name in ("score_threshold", "iou_threshold")}
     given = {name: value for name, value in thresholds.items() if value is not None}

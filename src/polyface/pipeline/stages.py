@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FARTHEST = 1e9
 """No coordinate that a network gives is farther away, in pixels of its input; scaled back it is finite as well."""
 
+OTHER_BACKEND = Fix("mend its installation") | Fix("choose another", names=("backend",))
+
 
 @frozen(kw_only=True, eq=False)
 class Network:
@@ -103,7 +105,7 @@ def prepare(network: Network, parts: Sequence[ImageArray], views: Sequence[Netwo
     except MemoryError as error:
         raise ImageError(
             f"{len(views)} network inputs of {width}x{height} pixels do not fit into memory.",
-            fix="lower run_pixels, scales, infer_size, max_side, pad_to or batch_size",
+            fix=Fix("lower", names=("run_pixels", "scales", "infer_size", "max_side", "pad_to", "batch_size")),
         ) from error
     return Batch(views, lease)
 
@@ -119,7 +121,7 @@ def run(network: Network, batch: Batch) -> None:
     spec, backend = network.spec, network.backend
     what = f"The backend '{backend.name}' failed while it ran '{spec.name}'."
     with batch.lease as image:
-        with plugin_errors(what, "mend its installation, or choose another --backend"), gate.runs:
+        with plugin_errors(what, OTHER_BACKEND), gate.runs:
             outputs = network.session.run({spec.input.name: image})
         for declared in spec.outputs:
             output: object = outputs.get(declared.name)
@@ -191,7 +193,8 @@ def _decode(
 
 
 def _head_errors(network: Network) -> contextlib.AbstractContextManager[None]:
-    return plugin_errors(f"The head of '{network.spec.name}' failed.", "mend its plugin, or choose another --detector")
+    fix = Fix("mend its plugin") | Fix("choose another", names=("detector",))
+    return plugin_errors(f"The head of '{network.spec.name}' failed.", fix)
 
 
 def _named(output: object) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 from attrs import frozen
 
-from polyface.errors import ConfigError, ImageError
+from polyface.errors import ConfigError, Fix, ImageError
 from polyface.images.geometry import Placement, place_image
 from polyface.plugins.records import DetectorSpec, least_run
 
@@ -244,7 +244,7 @@ def _tiled(view: View, shared: int, fits: Callable[[tuple[int, int]], bool]) -> 
     if not grids:
         raise ConfigError(
             "A tile that shares a face with its neighbours has more pixels than run_pixels.",
-            fix="raise run_pixels, or lower pad_to",
+            fix=Fix("raise", names=("run_pixels",)) | Fix("lower", names=("pad_to",)),
         )
     _, rows, columns = min(grids)
     x, y = view.crop[:2]
@@ -287,7 +287,7 @@ def resolve_run_pixels(config: Config, detector: DetectorSpec) -> int:
         raise ConfigError(
             f"run_pixels must be at least {least} for '{detector.name}', not {config.run_pixels}.",
             why=["smaller tiles could not share a face of the largest size that its network sees"],
-            fix=f"--run-pixels {least}, or --view plain",
+            fix=Fix(settings={"run_pixels": least}) | Fix(settings={"view": "plain"}),
         )
     return config.run_pixels
 
@@ -302,7 +302,7 @@ def check_pixels(costs: Iterable[int]) -> None:
     if pixels > MOST_PIXELS:
         raise ImageError(
             f"The views of the image have {pixels:,} pixels; at most {MOST_PIXELS:,} go through the network.",
-            fix="lower scales, tile_overlap, pad_to, infer_size or max_side",
+            fix=Fix("lower", names=("scales", "tile_overlap", "pad_to", "infer_size", "max_side")),
         )
 
 
@@ -316,7 +316,7 @@ def tiles(height: int, width: int, side: int, overlap: float) -> tuple[Crop, ...
     if len(rows) * len(columns) > MOST_VIEWS:
         raise ImageError(
             f"The image would be seen in {len(rows) * len(columns):,} tiles; at most {MOST_VIEWS:,} are taken.",
-            fix="raise tile, or lower tile_overlap, scales or max_side",
+            fix=Fix("raise", names=("tile",)) | Fix("lower", names=("tile_overlap", "scales", "max_side")),
         )
     return tuple((x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns)
 

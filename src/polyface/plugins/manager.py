@@ -24,6 +24,7 @@ from polyface.errors import (
     AmbiguousNameError,
     ConfigError,
     ContractError,
+    Fix,
     PluginError,
     UnknownNameError,
     described,
@@ -262,7 +263,7 @@ class PluginManager:
                 f"available: {', '.join(known) or 'none'}",
                 *(f"plugin '{i.name}' of {i.distribution}, which may provide it: {i.status}" for i in suspects),
             ],
-            fix=f"see `polyface plugins` for what is installed and what failed, or {install('PLUGIN')}",
+            fix=Fix("see what is installed and what failed", command="polyface plugins") | install("PLUGIN"),
         )
 
     def _provided(self, kind: type[T]) -> list[tuple[str, T]]:

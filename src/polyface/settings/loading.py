@@ -17,7 +17,7 @@ from typing import Any, Unpack
 
 import attrs
 
-from polyface.errors import ConfigError, nearest, quoted, shortened
+from polyface.errors import ConfigError, Fix, nearest, quoted, shortened
 from polyface.settings.config import Config
 from polyface.settings.environment import is_foreign
 from polyface.settings.files import Source, find_sources, read_named
@@ -164,7 +164,7 @@ def _check_inside(name: str, path: str, file: Source) -> None:
 
 def _refused(what: str, why: Sequence[str], file: Source) -> ConfigError:
     named = shlex.quote(str(file.path))
-    fix = f"if it is yours: --config {named}, or POLYFACE_CONFIG={named}"
+    fix = Fix("if it is yours", settings={"config": str(file.path)}) | f"POLYFACE_CONFIG={named}"
     return ConfigError(f"{what} ({file.origin}).", why=why, fix=fix)
 
 

@@ -81,11 +81,13 @@ def settings(*records: type[SettingsRecord]) -> tuple[attrs.Attribute[Any], ...]
     return tuple(key for record in records for key in attrs.fields(record) if "parse" in key.metadata)
 
 
-def as_text(key: attrs.Attribute[Any], value: Any) -> str:
+def as_text(key: attrs.Attribute[Any] | None, value: Any) -> str:
     """Return a setting's value as options and the environment write it; in a table no text may hold a comma."""
     if isinstance(value, Mapping):
         return ",".join(f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in value.items())
-    return key.metadata["between"].join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return str("," if key is None else key.metadata["between"]).join(map(str, value))
+    return str(value)
 
 
 def check_names(
