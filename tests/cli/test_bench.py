@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import polyface.measure.rounds
+from polyface.errors import Fix
 from polyface.measure.rounds import Measurement
 
 
@@ -26,7 +27,7 @@ def seconds(monkeypatch):
                     first_call=0.5,
                     new_shape=0.125,
                     peak_memory=200_000_000,
-                    **({} if taken else {"why": "no such thing", "fix": "pip install thing"}),
+                    **({} if taken else {"why": "no such thing", "fix": Fix(command="pip install thing")}),
                 )
                 for one, taken in zip(contenders, rows, strict=True)
             ], False
@@ -70,7 +71,7 @@ def test_a_row_that_the_backend_refuses_has_the_reason_in_the_place_of_figures(p
     assert result.exit_code == 1
     refused, measured = json.loads(result.stdout)["rows"]
     why = "backend 'numpy': does not run in 'fp16' on device 'auto' (it has fp32)"
-    assert (refused["why"], refused["fix"], refused["median"]) == (why, "--precision fp32", None)
+    assert (refused["why"], refused["fix"], refused["median"]) == (why, 'precision="fp32"', None)
     # The first that was measured takes its place.
     assert measured["reference"] == {"label": "example-redbox on numpy", "batch": 1}
     assert measured["ratio"] == 1

@@ -295,7 +295,7 @@ class TestPredictionsOfOthers:
         result = polyface(*self.EVERY)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "theirs has no predictions for 1 of 4 images.\n  - 1: 0--Parade/b\n" in result.stderr
-        assert "--images DIR with the images that have predictions" in result.stderr
+        assert "or evaluate only the images that have predictions" in result.stderr
 
     def test_that_are_damaged_are_named(self, polyface):
         Path("theirs/0--Parade/b.txt").write_text("b\n1\n1 2 3 4 nan\n")

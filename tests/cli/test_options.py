@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from polyface.cli.options import config_options, in_options
 from polyface.cli.tables import say_error
 from polyface.errors import ConfigError, Fix
-from polyface.settings.config import Config, load_config, settings
+from polyface.settings.config import Config
+from polyface.settings.job import Job
+from polyface.settings.loading import load
+from polyface.settings.record import settings
 
 TEXT = st.text(st.characters(exclude_characters=",\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
 BARE = TEXT.filter(lambda text: text == text.strip() and not isinstance(read_scalar(text), bool | int | float))
@@ -55,7 +58,7 @@ VALUES = {
         NAMES, FLAGS | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | BARE, min_size=1, max_size=3
     ),
     "timing": FLAGS,
-    "output": TEXT,
+    "output": st.lists(TEXT, min_size=1, max_size=3).map(tuple),
     "json": FLAGS,
 }
 
@@ -69,22 +72,24 @@ def read_scalar(text):
 
 
 def parsed(text):
-    """The configuration that a command gets of options."""
+    """The settings that a command gets of options, of the detector and of the job."""
 
     @click.command()
     @config_options()
     def command(config_file, **overrides):
-        return load_config(config_file, environ={}, **overrides)
+        return load(Config, Job, path=config_file, environ={}, overrides=overrides)
 
-    with mock.patch("polyface.settings.config.find_sources", return_value=[]):
+    with mock.patch("polyface.settings.loading.find_sources", return_value=[]):
         return command.main(shlex.split(text), standalone_mode=False)
 
 
-@pytest.mark.parametrize("name", [key.name for key in settings()])
+@pytest.mark.parametrize("name", [key.name for key in settings(Config, Job)])
 def test_the_options_of_a_fix_give_the_settings_it_has(name):
     @given(VALUES[name])
     def check(value):
-        assert parsed(in_options(Fix(settings={name: value}))) == Config(**{name: value})
+        table = {name: value}
+        expected = (Config(), Job(**table)) if hasattr(Job(), name) else (Config(**table), Job())
+        assert parsed(in_options(Fix(settings=table))) == expected
 
     check()
 
@@ -92,6 +97,11 @@ def test_the_options_of_a_fix_give_the_settings_it_has(name):
 def test_settings_that_belong_together_stand_in_one_line():
     fix = Fix("in floats", settings={"precision": "fp32", "infer_size": (480, 640), "clip": False, "scales": (0.5, 1)})
     assert in_options(fix) == "in floats: --precision fp32 --infer-size 480x640 --no-clip --scales 0.5,1"
+
+
+def test_an_option_that_is_no_setting_and_one_given_several_times_are_written_as_they_are_typed():
+    fix = Fix("if it is yours", settings={"config": "/a b/polyface.toml", "output": ("out", "faces.jsonl")})
+    assert in_options(fix) == "if it is yours: --config '/a b/polyface.toml' --output out --output faces.jsonl"
 
 
 def test_names_of_settings_are_options_in_every_alternative():

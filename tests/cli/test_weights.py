@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 import polyface as package
+import polyface.sources.plugin
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.records import DetectorSpec, FileRef, WeightsFile
 
@@ -58,6 +59,7 @@ def install(polyface):
 
         plugins = PluginManager()
         plugins.register(Plugin, name="toys")
+        plugins.register(package.sources.plugin, name="sources")
         polyface.plugins = plugins
 
     return install

@@ -47,10 +47,11 @@ def test_the_json_line_is_the_one_that_detect_writes(readme, require, pytestconf
     (printed,) = (json.loads(block) for block in blocks(readme, "json"))
     actual = make_faces_jsonl("examples/astronaut.jpg")
     assert list(actual) == list(printed)
-    assert {key: actual[key] for key in ("image", "width", "height", "error")} == {
+    assert {key: actual[key] for key in ("image", "width", "height", "drawing", "error")} == {
         "image": "examples/astronaut.jpg",
         "width": 512,
         "height": 512,
+        "drawing": "astronaut_out.jpg",
         "error": None,
     }
     (face,), (shown,) = actual["faces"], printed["faces"]
@@ -60,14 +61,15 @@ def test_the_json_line_is_the_one_that_detect_writes(readme, require, pytestconf
 
 
 @pytest.fixture
-def make_faces_jsonl(pytestconfig, monkeypatch):
+def make_faces_jsonl(pytestconfig, monkeypatch, tmp_path):
     from click.testing import CliRunner
 
     from polyface.cli import group
 
     def lines(path):
         monkeypatch.chdir(pytestconfig.rootpath)
-        result = CliRunner().invoke(group, ["detect", path, "--json", "--backend", "onnxruntime"])
+        options = ["--json", "--backend", "onnxruntime", "--output", str(tmp_path)]
+        result = CliRunner().invoke(group, ["detect", path, *options])
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 

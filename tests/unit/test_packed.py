@@ -17,6 +17,7 @@ import polyface
 from polyface.errors import UnknownNameError, UnsupportedError
 from polyface.optional import install, needs
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import BackendSpec
 
 
 def hook_folder():
@@ -36,7 +37,7 @@ class TestWhatAProgramLacks:
         said = str(install("polyface-a"))
         assert said.startswith("pip install polyface-a where this program is built, and build it again")
         with pytest.raises(UnknownNameError) as caught:
-            PluginManager().backend("openvino")
+            PluginManager().get(BackendSpec, "openvino")
         assert "where this program is built" in str(caught.value.fix)
 
     def test_is_put_beside_a_zip_archive(self, tmp_path):

@@ -9,6 +9,7 @@ import importlib.metadata
 from pathlib import Path
 
 from polyface.plugins.hookspecs import GROUP
+from polyface.plugins.manager import CORE
 
 
 def hook_folders() -> list[str]:
@@ -17,9 +18,9 @@ def hook_folders() -> list[str]:
 
 
 def plugin_packages() -> dict[str, set[str]]:
-    """Return the packages of every installed plugin, by the distribution that its metadata is of."""
+    """Return the packages of every installed plugin but core's own, by the distribution that its metadata is of."""
     packages: dict[str, set[str]] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
-        if point.dist is not None:
+        if point.dist is not None and point.dist.name != CORE:
             packages.setdefault(point.dist.name, set()).add(point.module.partition(".")[0])
     return packages

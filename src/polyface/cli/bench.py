@@ -96,7 +96,7 @@ def command(
     )
     report = Benchmark(rows=make_rows(cells, measured), source=source, rounds=rounds, machine=host)
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict(in_options))
     else:
         _print(report)
     if interrupted:

@@ -32,8 +32,13 @@ def as_options(table: Mapping[str, Any]) -> str:
     keys = {key.name: key for key in settings(*SETTINGS_RECORDS)}
     words: list[str] = []
     for name, value in table.items():
-        one = isinstance(value, bool)
-        words += [flag(name if value else f"no_{name}")] if one else [flag(name), as_text(keys.get(name), value)]
+        key = keys.get(name)  # none for `config`, an option that is no setting
+        if isinstance(value, bool):
+            words.append(flag(name if value else f"no_{name}"))
+            continue
+        several = key is not None and key.metadata["repeat"] and not isinstance(value, str)
+        for part in value if several else [value]:
+            words += [flag(name), as_text(key, part)]
     return shlex.join(words)
 
 

@@ -10,7 +10,7 @@ import click
 
 from polyface.cli.options import in_options
 from polyface.cli.output import echo, results
-from polyface.errors import LONGEST_PART, shortened
+from polyface.errors import LONGEST_PART, PolyfaceError, shortened
 from polyface.optional import install, is_frozen
 from polyface.storage.files import json_bytes
 
@@ -47,7 +47,8 @@ def say(*lines: str, err: bool = False) -> None:
 
 def say_error(error: Exception) -> None:
     """Write an error to standard error."""
-    say(*f"error: {shortened(str(error), 10 * LONGEST_PART)}".split("\n"), err=True)
+    text = error.message(in_options) if isinstance(error, PolyfaceError) else str(error)
+    say(*f"error: {shortened(text, 10 * LONGEST_PART)}".split("\n"), err=True)
 
 
 def print_json(value: Any) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 
+from polyface.errors import Fix
 from polyface.measure.rounds import Contender, Measurement, Samples, polyface_detector
 from polyface.settings.config import Config
 
@@ -75,8 +76,8 @@ class Row:
         """Return these axes of it, where no heading says what they are."""
         return ", ".join(f"batch {self.axes[name]}" if name == "batch" else self.axes[name] for name in names)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold of it; times are in seconds, memory is in bytes."""
+    def to_dict(self, show: Callable[[Fix], str] = str) -> dict[str, Any]:
+        """Return what JSON can hold of it, a fix as ``show`` writes it; times are in seconds, memory is in bytes."""
         measured, samples, reference = self.measured, self.cell.contender.samples, self.reference
         quartiles = measured.quartiles if measured.seconds else None
         return {
@@ -97,7 +98,7 @@ class Row:
             "facts": dict(measured.facts),
             "settings": self.cell.config.as_dict(),
             "why": measured.why or None,
-            "fix": str(measured.fix) or None,
+            "fix": show(measured.fix) or None,
         }
 
 
@@ -162,11 +163,11 @@ class Benchmark:
             if row.ratio is not None
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold of it; times are in seconds, memory is in bytes."""
+    def to_dict(self, show: Callable[[Fix], str] = str) -> dict[str, Any]:
+        """Return what JSON can hold of it, a fix as ``show`` writes it; times are in seconds, memory is in bytes."""
         return {
             "machine": dict(self.machine),
             "images": self.source,
             "rounds": self.rounds,
-            "rows": [row.to_dict() for row in self.rows],
+            "rows": [row.to_dict(show) for row in self.rows],
         }

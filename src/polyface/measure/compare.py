@@ -208,7 +208,7 @@ def _check_known(sample: Sample, truth: Mapping[str, Truth] | None) -> None:
         if truth is not None and name not in truth:
             raise EvaluationError(
                 f"The ground truth has no image '{name}'.",
-                fix="--images WIDER_val/images: that folder itself, with a folder an event",
+                fix="name WIDER_val/images as the images: that folder itself, with a folder an event",
             )
 
 

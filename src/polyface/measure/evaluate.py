@@ -90,7 +90,7 @@ def select_truth(truth: Mapping[str, Truth], images: Path) -> tuple[dict[str, Tr
         raise EvaluationError(
             f"{images} has none of the {len(truth)} images of the ground truth.",
             why=[f"looked for {images / next(iter(truth))}.jpg and others"],
-            fix="--images WIDER_val/images, the folder with a folder for each event",
+            fix="name WIDER_val/images as the images, the folder with a folder for each event",
         )
     return part, sorted(there - truth.keys())
 
