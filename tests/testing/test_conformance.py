@@ -167,7 +167,7 @@ GARBLED = IN_A_CHILD.format("inputs = {name: -array for name, array in inputs.it
 SILENT = IN_A_CHILD.format('raise BackendUnavailableError("no")')
 CRASHING = IN_A_CHILD.format("os.abort()")
 
-CLOSE_WAITING = """self._network = None
+CLOSE_WAITING = """self._held.close()
         import os, threading
         if os.getpid() != PROCESS:
             threading.Event().wait()
@@ -198,7 +198,7 @@ BROKEN = {
         (CHILD_CHECK, "it does not say why, or what to do: no"),
     ),
     "a session whose close waits for ever in a child of a fork": (
-        ("backend.py", "self._network = None\n\n\n", CLOSE_WAITING),
+        ("backend.py", "self._held.close()\n\n\n", CLOSE_WAITING),
         (CHILD_CHECK, "In a child of a fork, a session that ran before waits for ever."),
     ),
     "a mean in the wrong channel order": (
@@ -238,7 +238,7 @@ BROKEN = {
         ("a_batch_equals_singles", "Image 0 of a batch gives other numbers than by itself"),
     ),
     "a session that survives close": (
-        ("backend.py", "self._network = None", "pass"),
+        ("backend.py", "self._held.close()", "pass"),
         ("a_closed_session_refuses_to_run", "A closed session still runs."),
     ),
     "torch imported at discovery": (
@@ -430,7 +430,10 @@ BACKENDS = [
         ("inputs_are_not_written_to", "A run needs its input to be writeable"),
     ),
     (
-        ('ClosedError("The session is closed.", fix="create the detector again")', "RuntimeError()"),
+        (
+            "network = self._held.get()",
+            "try: network = self._held.get()\n        except Exception: raise RuntimeError from None",
+        ),
         ("a_closed_session_refuses_to_run", "another error than ClosedError"),
     ),
 ]

@@ -83,7 +83,7 @@ def test_decode_shifts_by_cells_and_grows_by_the_exponential():
 
 
 def test_a_file_is_refused_as_a_graph():
-    with pytest.raises(ContractError, match="is a builder"):
+    with pytest.raises(ContractError, match="must be a builder"):
         NumpyBackend().compile(graph_of("numpy", source=Path("a.npz")), CompileRequest(device="cpu", precision="fp32"))
 
 

@@ -83,7 +83,7 @@ def test_a_run_without_memory_is_out_of_memory(session, monkeypatch, said):
     def run(*args):
         raise RuntimeError(said)
 
-    monkeypatch.setattr(session, "_session", SimpleNamespace(run=run))
+    monkeypatch.setattr(session, "_held", SimpleNamespace(get=lambda: SimpleNamespace(run=run)))
     with pytest.raises(OutOfMemoryError) as caught:
         session.run({"image": np.zeros((1, 3, 5, 7), np.float32)})
     assert caught.value.why == (f"RuntimeError: {said}",)

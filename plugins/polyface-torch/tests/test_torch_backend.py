@@ -164,7 +164,7 @@ def test_the_module_runs_in_inference_mode_in_channels_last_and_in_true_fp32(gra
     session.run({"image": make_image()})
     # What the CPU computes is exact as it is, so that the switches of the process stay the user's.
     assert polyface_torch_test_nets.Watching.seen[-1] == (True, "tf32", "ieee", True, torch.float32)
-    kernels = [value for value in session._module.parameters() if value.dim() == 4]
+    kernels = [value for value in session._held.get().parameters() if value.dim() == 4]
     assert kernels
     assert all(value.is_contiguous(memory_format=torch.channels_last) for value in kernels)
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
-from polyface.errors import BackendUnavailableError, ClosedError, Fix
+from polyface.errors import BackendUnavailableError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
+from polyface.plugins.toolkit import Held
 from polyface_cuda_fp16.captures import Captures
 from polyface_cuda_fp16.device import CudaDevice
 from polyface_torch.backend import TorchBackend, check_process, granted, heads, loaded, named_outputs, out_of_memory
@@ -75,7 +76,7 @@ class CudaFp16Session:
         def network(image: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return heads(module(image), detector)
 
-        self._captures: Captures | None = Captures(device, network, graphs)
+        self._held = Held(Captures(device, network, graphs), "cuda-fp16")
         self._device = device
         self._detector = detector
         self.execution = Execution(device=device.name, precision="fp16", versions={"torch": torch.__version__})
@@ -95,9 +96,7 @@ class CudaFp16Session:
             # One thread at a time hands its work to the GPU. It waits for the results without the lock, so that the
             # next thread's work is there before the GPU is done.
             with self._device.lock:
-                captures = self._captures
-                if captures is None:
-                    raise ClosedError("This cuda-fp16 session is closed.", fix="create the detector again")
+                captures = self._held.get()
                 downloads = [self._started(captures, part) for part in _parts(inputs[self._detector.input.name])]
             parts = [download.wait() for download in downloads]
             return named_outputs(tuple(map(torch.cat, zip(*parts, strict=True))), self._detector)
@@ -109,7 +108,7 @@ class CudaFp16Session:
         except BackendUnavailableError:
             return  # in a child, CUDA can be told nothing any more
         with self._device.lock:
-            captures, self._captures = self._captures, None
+            captures = self._held.close()
             if captures is not None:
                 captures.release()
 

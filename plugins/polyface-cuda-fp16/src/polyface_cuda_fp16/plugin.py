@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import polyface
 from polyface.plugins.records import BackendSpec, Capability, OptionSpec, Ref, Requirement
-
-CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
+from polyface.plugins.toolkit import CUDA_DRIVER
 
 
 @polyface.hookimpl

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix
+from polyface.errors import BackendUnavailableError, ContractError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
-from polyface.plugins.records import Ref
+from polyface.plugins.toolkit import Held, graph_builder
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
@@ -21,7 +21,7 @@ class NumpySession:
     def __init__(
         self, network: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]], outputs: tuple[str, ...]
     ) -> None:
-        self._network: Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]] | None = network
+        self._held = Held(network, "NumPy")
         self._outputs = outputs
 
     @property
@@ -36,9 +36,7 @@ class NumpySession:
             ClosedError: the session is closed.
             ContractError: the network does not return the outputs its detector declares.
         """
-        network = self._network
-        if network is None:
-            raise ClosedError("The session is closed.", fix="create the detector again")
+        network = self._held.get()
         outputs = network(inputs)
         if set(outputs) != set(self._outputs):
             raise ContractError(
@@ -49,7 +47,7 @@ class NumpySession:
 
     def close(self) -> None:
         """Let go of the network."""
-        self._network = None
+        self._held.close()
 
 
 class NumpyBackend:
@@ -72,7 +70,5 @@ class NumpyBackend:
                 why=["it has 'cpu' in 'fp32' and nothing else"],
                 fix=Fix(settings={"device": "cpu", "precision": "fp32"}),
             )
-        if not isinstance(graph.source, Ref):
-            raise ContractError(f"A graph of kind 'numpy' is a builder, not the file '{graph.source}'.")
-        network = graph.source.load()(graph.weights)
+        network = graph_builder(graph).load()(graph.weights)
         return NumpySession(network, tuple(output.name for output in graph.detector.outputs))

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from polyface.errors import BackendUnavailableError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Graph
+from polyface.plugins.toolkit import graph_file
 from polyface_onnxruntime.session import (
     CPU,
     CUDA,
     GPU_WHEEL,
     IDENTITY,
     OnnxRuntimeSession,
-    check_interface,
+    check_session,
     cuda_devices,
     cuda_providers,
-    graph_file,
     indexed,
     open_session,
 )
@@ -62,7 +62,7 @@ class OnnxRuntimeBackend:
                 | Fix("choose another", names=("backend",), command="polyface matrix"),
             )
         session = open_session(path, request, _providers(request), fix=GPU_WHEEL)
-        check_interface(graph, session)
+        check_session(graph, session)
         return OnnxRuntimeSession(session, graph.detector, runs)
 
 

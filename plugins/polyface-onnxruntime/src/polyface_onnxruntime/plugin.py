@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import polyface
 from polyface.plugins.records import BackendSpec, Capability, ConverterSpec, OptionSpec, Ref, Requirement
+from polyface.plugins.toolkit import CUDA_DRIVER
 
-CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
 UNPROVEN = "not yet run on a GPU"
 """What stands beside every claim on CUDA until somebody has run it there."""
 

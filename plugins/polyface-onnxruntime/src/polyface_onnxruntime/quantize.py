@@ -17,8 +17,8 @@ import onnx
 from polyface.errors import ContractError
 from polyface.machine.processes import call_noisy
 from polyface.plugins.protocols import Graph
+from polyface.plugins.toolkit import graph_file
 from polyface_onnxruntime.runtime import onnxruntime
-from polyface_onnxruntime.session import graph_file
 
 # isort: split
 from onnxruntime import quantization  # type: ignore[import-untyped]  # after `runtime`, which keeps it silent

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
+from polyface.errors import BackendUnavailableError, ContractError, Fix
 from polyface.machine.gate import keep_in_children, refuse_in_child
 from polyface.plugins.protocols import CompileRequest, Execution, Graph
 from polyface.plugins.records import DetectorSpec
+from polyface.plugins.toolkit import Held, check_interface, failed_run, one_line
 from polyface_onnxruntime.runtime import native, onnxruntime
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class OnnxRuntimeSession:
     """A network inside ONNX Runtime; see :class:`polyface.plugins.protocols.Session`."""
 
     def __init__(self, session: onnxruntime.InferenceSession, detector: DetectorSpec, precision: str) -> None:
-        self._session: onnxruntime.InferenceSession | None = session
+        self._held = Held(session, "ONNX Runtime")
         self._process = os.getpid()
         self._input = detector.input.name
         self._outputs = [tensor.name for tensor in detector.outputs]
@@ -71,29 +72,25 @@ class OnnxRuntimeSession:
             OutOfMemoryError: ONNX Runtime says that it ran out of memory.
             BackendUnavailableError: it failed otherwise, or the process was forked off from one that uses CUDA.
         """
-        session = self._session  # a close() in another thread must not pull it away from under this run
-        if session is None:
-            raise ClosedError("This ONNX Runtime session is closed.", fix="create the detector again")
+        session = self._held.get()
         if self.execution.device != "cpu":
             refuse_in_child(self._process, "ONNX Runtime on CUDA", "CUDA does not survive a fork", _ON_CPU)
         image = inputs[self._input]
         try:
             values = session.run(self._outputs, {self._input: image})
         except Exception as error:  # ONNX Runtime's errors have no base of their own
-            raise (OutOfMemoryError if _NO_MEMORY.search(str(error)) else BackendUnavailableError)(
-                f"ONNX Runtime failed on a batch of shape {image.shape} on {self.execution.device}.",
-                why=[_one_line(error)],
-                fix=Fix("if memory ran out, pass fewer images at a time, or lower", names=("max_side",)),
-            ) from error
+            memory = _NO_MEMORY.search(str(error)) is not None
+            device = self.execution.device
+            raise failed_run("ONNX Runtime", image.shape, device, one_line(error), memory=memory) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
         """Let go of the network; runs under way finish first."""
-        self._session = None
+        self._held.close()
 
 
 def open_session(
-    model: str | bytes, request: CompileRequest, providers: Providers, *, fix: Fix
+    model: Path | bytes, request: CompileRequest, providers: Providers, *, fix: Fix
 ) -> onnxruntime.InferenceSession:
     """Open a session and make sure that it came up with the first of ``providers``, on the device requested.
 
@@ -113,11 +110,11 @@ def open_session(
             model, session_options(request), providers=providers, enable_fallback=False
         )
     except _BAD_FILE as error:
-        raise ContractError("ONNX Runtime cannot read the graph.", why=[_one_line(error)]) from error
+        raise ContractError("ONNX Runtime cannot read the graph.", why=[one_line(error)]) from error
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise BackendUnavailableError(
             f"ONNX Runtime cannot run the graph on '{request.device}'.",
-            why=[_one_line(error)],
+            why=[one_line(error)],
             fix=Fix("see what works here", command="polyface matrix --probe"),
         ) from error
     wanted, in_use = (providers[0][0], indexed(request.device)), _in_use(session)
@@ -174,31 +171,12 @@ def cuda_providers(request: CompileRequest) -> Providers:
     return [(CUDA, options), (CPU, {})]  # CUDA has no kernels for some of the arithmetic on shapes
 
 
-def graph_file(graph: Graph) -> str:
-    """Return the path of a graph, which must be a file.
-
-    Raises:
-        ContractError: it is a builder.
-    """
-    if not isinstance(graph.source, Path):
-        raise ContractError(f"The ONNX graph of '{graph.detector.name}' must be a file, not '{graph.source.target}'.")
-    return str(graph.source)
-
-
-def check_interface(graph: Graph, session: onnxruntime.InferenceSession) -> None:
+def check_session(graph: Graph, session: onnxruntime.InferenceSession) -> None:
     """Raise ``ContractError`` unless the session has the inputs and outputs that the detector declares."""
-    detector = graph.detector
-    for side, declared, there in (
-        ("inputs", (detector.input,), session.get_inputs()),
-        ("outputs", detector.outputs, session.get_outputs()),
-    ):
-        wanted = sorted(f"{tensor.name}: tensor(float)" for tensor in declared)
-        got = sorted(f"{node.name}: {node.type}" for node in there)
-        if wanted != got:
-            raise ContractError(
-                f"The {side} of {graph.source} are not those of the detector '{detector.name}'.",
-                why=[f"the graph has {', '.join(got)}", f"the detector declares {', '.join(wanted)}"],
-            )
+    inputs, outputs = (
+        [f"{n.name}: {n.type}" for n in there] for there in (session.get_inputs(), session.get_outputs())
+    )
+    check_interface(graph, inputs=inputs, outputs=outputs, float32="tensor(float)")
 
 
 def session_options(request: CompileRequest) -> onnxruntime.SessionOptions:
@@ -234,7 +212,3 @@ def _in_use(session: onnxruntime.InferenceSession) -> tuple[str, str]:
     """The session's first provider and its device, read back from the session."""
     provider = session.get_providers()[0]
     return provider, "cpu" if provider == CPU else f"cuda:{session.get_provider_options()[provider]['device_id']}"
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

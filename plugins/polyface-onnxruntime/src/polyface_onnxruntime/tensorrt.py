@@ -27,16 +27,16 @@ from attrs import frozen
 from polyface.errors import BackendUnavailableError, ConfigError, Fix
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
+from polyface.plugins.toolkit import CUDA_DRIVER, graph_file, keeping
 from polyface.settings.paths import home
 from polyface.storage.files import read_sealed, remove_abandoned, remove_abandoned_folders, sha256_of, write_sealed
 from polyface_onnxruntime.runtime import onnxruntime
 from polyface_onnxruntime.session import (
     IDENTITY,
     OnnxRuntimeSession,
-    check_interface,
+    check_session,
     cuda_devices,
     cuda_providers,
-    graph_file,
     indexed,
     open_session,
     require_provider,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 TENSORRT = "TensorrtExecutionProvider"
 SIDES = ("min_side", "opt_side", "max_side")
 USING = ".using-"
+ENGINE = "the TensorRT engine"
 
 _WHEELS = Fix(command="pip uninstall --yes onnxruntime && pip install 'polyface-onnxruntime[gpu,tensorrt]'")
 _ON_CPU = Fix(settings={"backend": "onnxruntime", "device": "cpu"})
@@ -152,7 +153,7 @@ class TensorRTBackend:
                 fix=Fix(command=f"export {_TF32}=0") | half if request.precision == "fp32" else half,
             )
         profile = Profile.of(graph.detector, request)
-        engines = Engines(cache_file(Path(path), request, profile))
+        engines = Engines(cache_file(path, request, profile))
         folder = str(engines.folder)
         session = _open(
             path,
@@ -166,7 +167,7 @@ class TensorRTBackend:
                 "trt_timing_cache_path": folder,
             },
         )
-        check_interface(graph, session)
+        check_session(graph, session)
         engines.keep()
         return TensorRTSession(
             OnnxRuntimeSession(session, graph.detector, request.precision), graph.detector, profile, engines
@@ -188,7 +189,7 @@ class Engines:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        try:
+        with keeping(ENGINE, file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(file.parent)
             remove_abandoned_folders(file.parent, f"{USING}*")
@@ -198,8 +199,6 @@ class Engines:
             if packed is not None:
                 with zipfile.ZipFile(io.BytesIO(packed)) as archive:
                     archive.extractall(self.folder)
-        except OSError as error:
-            raise _no_place(file.parent, error) from error
         self._kept = self._names()
 
     def keep(self) -> None:
@@ -212,13 +211,11 @@ class Engines:
         if names == self._kept:
             return
         packed = io.BytesIO()
-        try:
+        with keeping(ENGINE, self._file.parent):
             with zipfile.ZipFile(packed, "w") as archive:
                 for name in sorted(names):
                     archive.write(self.folder / name, name)
             write_sealed(self._file, packed.getvalue())
-        except OSError as error:
-            raise _no_place(self._file.parent, error) from error
         self._kept = names
 
     def close(self) -> None:
@@ -297,14 +294,6 @@ def cache_file(graph: Path, request: CompileRequest, profile: Profile) -> Path:
     return home() / "tensorrt" / sha256_of(graph) / f"{name}.engines"
 
 
-def _no_place(folder: Path, error: OSError) -> BackendUnavailableError:
-    return BackendUnavailableError(
-        f"There is no place for the TensorRT engine: {folder} cannot be written to.",
-        why=[str(error)],
-        fix="set POLYFACE_HOME to a folder that can be written to",
-    )
-
-
 def tensorrt_version() -> str:
     """Return TensorRT's version, its libraries loaded: the dynamic loader does not search its wheel.
 
@@ -327,7 +316,7 @@ def gpu_name(index: int) -> str:
     """
     name, device = ctypes.create_string_buffer(256), ctypes.c_int()
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        driver = ctypes.CDLL(CUDA_DRIVER[sys.platform == "win32"])
     except OSError as error:
         raise BackendUnavailableError(
             "There is no NVIDIA driver on this machine.", why=[str(error)], fix=_ON_CPU
@@ -363,7 +352,7 @@ def _try(device: str) -> None:
     _open(IDENTITY, CompileRequest(device=device, precision="fp16"), {"trt_min_subgraph_size": "2"})
 
 
-def _open(model: str | bytes, request: CompileRequest, options: dict[str, str]) -> onnxruntime.InferenceSession:
+def _open(model: Path | bytes, request: CompileRequest, options: dict[str, str]) -> onnxruntime.InferenceSession:
     """Open a session with TensorRT; CUDA and the CPU follow for the nodes that TensorRT does not take."""
     index = _index(request.device)
     require_provider(TENSORRT, request, fix=_WHEELS)

@@ -9,17 +9,18 @@ import contextlib
 import hashlib
 import io
 import os
-import textwrap
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
+from polyface.errors import BackendUnavailableError, ContractError, Fix
 from polyface.graphs.trial import try_first
 from polyface.machine.gate import keep_in_children
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
 from polyface.plugins.records import DetectorSpec
+from polyface.plugins.toolkit import Held, check_interface, failed_run, graph_file, keeping, one_line
 from polyface.settings.paths import home
 from polyface.storage.files import read_sealed, remove_abandoned, sha256_of, write_sealed
 from polyface_openvino.runtime import openvino as ov
@@ -70,7 +71,7 @@ class OpenVINOBackend:
             version = f"{ov.get_version()} on {self._core.get_property(DEVICE, 'FULL_DEVICE_NAME')}"
             try_first(graph, TRIAL, request.precision, [1, 3, side, side], version=version)
         compiled = self._kept(graph, request) if request.options.get("cache") else self._compiled(graph, request)
-        check_interface(graph, compiled)
+        check_ports(graph, compiled)
         check_in_use(properties(request), compiled)
         if request.precision == "int8":
             check_int8(graph, compiled)
@@ -78,13 +79,13 @@ class OpenVINOBackend:
 
     def _compiled(self, graph: Graph, request: CompileRequest) -> ov.CompiledModel:
         model = read(graph_file(graph))
-        check_interface(graph, model)
+        check_ports(graph, model)
         try:
             return self._core.compile_model(model, DEVICE, properties(request))
         except Exception as error:  # OpenVINO's errors have no base of their own
             raise BackendUnavailableError(
                 f"OpenVINO cannot compile the graph of '{graph.detector.name}'.",
-                why=[one_line(error)],
+                why=[_one_line(error)],
                 fix=Fix("choose another", names=("backend",), command="polyface matrix"),
             ) from error
 
@@ -105,11 +106,9 @@ class OpenVINOBackend:
         compiled = self._compiled(graph, request)
         stream = io.BytesIO()
         compiled.export_model(stream)
-        try:
+        with _keeping(path.parent):
             remove_abandoned(path.parent)
             write_sealed(path, stream.getvalue())
-        except OSError as error:
-            raise _no_cache(path.parent, error) from error
         return compiled
 
     def _check(self, graph: Graph, request: CompileRequest) -> None:
@@ -154,7 +153,7 @@ class OpenVINOSession:
         requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
         for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             requests.put(compiled.create_infer_request())
-        self._requests: SimpleQueue[ov.InferRequest] | None = requests
+        self._held = Held(requests, "OpenVINO")
         keep_in_children(requests)  # with the last of them, the network joins its threads
         self.execution = Execution(
             device="cpu",
@@ -171,9 +170,7 @@ class OpenVINOSession:
             ClosedError: the session is closed.
             BackendUnavailableError: OpenVINO failed; ``OutOfMemoryError`` where it says that it ran out of memory.
         """
-        requests = self._requests  # a close() in another thread must not pull it away from under this run
-        if requests is None:
-            raise ClosedError("This OpenVINO session is closed.", fix="create the detector again")
+        requests = self._held.get()
         image = inputs[self._input]
         request = requests.get()
         try:
@@ -182,17 +179,13 @@ class OpenVINOSession:
             return {name: results[name] for name in self._outputs}
         except Exception as error:  # OpenVINO's errors have no base of their own
             memory = isinstance(error, MemoryError) or _NO_MEMORY in str(error)
-            raise (OutOfMemoryError if memory else BackendUnavailableError)(
-                f"OpenVINO failed on a batch of shape {image.shape}.",
-                why=[one_line(error)],
-                fix=Fix("if memory ran out, pass fewer images at a time, or lower", names=("max_side",)),
-            ) from error
+            raise failed_run("OpenVINO", image.shape, "cpu", _one_line(error), memory=memory) from error
         finally:
             requests.put(request)
 
     def close(self) -> None:
         """Let go of the network; runs under way finish first."""
-        self._requests = None
+        self._held.close()
 
 
 def read(path: Path) -> ov.Model:
@@ -206,36 +199,18 @@ def read(path: Path) -> ov.Model:
     try:
         return onnx.convert(onnx.load(str(path)))
     except Exception as error:  # OpenVINO's errors have no base of their own
-        raise ContractError(f"OpenVINO cannot read the graph {path}.", why=[one_line(error)]) from error
+        raise ContractError(f"OpenVINO cannot read the graph {path}.", why=[_one_line(error)]) from error
 
 
-def graph_file(graph: Graph) -> Path:
-    """Return the path of a graph, which must be a file.
-
-    Raises:
-        ContractError: it is a builder.
-    """
-    if not isinstance(graph.source, Path):
-        raise ContractError(f"The ONNX graph of '{graph.detector.name}' must be a file, not '{graph.source.target}'.")
-    return graph.source
-
-
-def check_interface(graph: Graph, model: ov.Model | ov.CompiledModel) -> None:
+def check_ports(graph: Graph, model: ov.Model | ov.CompiledModel) -> None:
     """Raise ``ContractError`` unless the network has the inputs and outputs that the detector declares."""
-    detector = graph.detector
-    for side, declared, there in (
-        ("inputs", (detector.input,), model.inputs),
-        ("outputs", detector.outputs, model.outputs),
-    ):
-        names = {tensor.name for tensor in declared}
-        wanted = sorted(f"{name}: f32" for name in names)
-        # A port may have further names, of what was folded into it.
-        got = sorted(f"{min(port.names & names or port.names)}: {port.element_type.get_type_name()}" for port in there)
-        if wanted != got:
-            raise ContractError(
-                f"The {side} of {graph.source} are not those of the detector '{detector.name}'.",
-                why=[f"the graph has {', '.join(got) or 'none'}", f"the detector declares {', '.join(wanted)}"],
-            )
+    names = {tensor.name for tensor in (graph.detector.input, *graph.detector.outputs)}
+    # A port may have further names, of what was folded into it.
+    inputs, outputs = (
+        [f"{min(port.names & names or port.names)}: {port.element_type.get_type_name()}" for port in there]
+        for there in (model.inputs, model.outputs)
+    )
+    check_interface(graph, inputs=inputs, outputs=outputs, float32="f32")
 
 
 def properties(request: CompileRequest) -> dict[str, Any]:
@@ -292,21 +267,15 @@ def cache_folder() -> Path:
         BackendUnavailableError: it cannot be made, or not be written to.
     """
     folder = home() / "openvino"
-    try:
+    with _keeping(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"no permission to write to {folder}")
-    except OSError as error:
-        raise _no_cache(folder, error) from error
     return folder
 
 
-def _no_cache(folder: Path, error: OSError) -> BackendUnavailableError:
-    return BackendUnavailableError(
-        f"There is no place for OpenVINO's cache: {folder} cannot be written to.",
-        why=[str(error)],
-        fix="set POLYFACE_HOME to a folder that can be written to, or leave out the option cache",
-    )
+def _keeping(folder: Path) -> AbstractContextManager[None]:
+    return keeping("OpenVINO's cache", folder, without="leave out the option cache")
 
 
 def graph_digest(graph: Graph) -> str:
@@ -318,7 +287,7 @@ def graph_digest(graph: Graph) -> str:
     try:
         return sha256_of(graph_file(graph))
     except OSError as error:
-        raise ContractError(f"OpenVINO cannot read the graph {graph.source}.", why=[one_line(error)]) from error
+        raise ContractError(f"OpenVINO cannot read the graph {graph.source}.", why=[_one_line(error)]) from error
 
 
 def version() -> str:
@@ -326,8 +295,5 @@ def version() -> str:
     return str(ov.get_version()).partition("-")[0]
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's type and what it says, without the places in OpenVINO's source that surround it."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
-    return textwrap.shorten(f"{type(error).__name__}: {' '.join(said)}", 300, placeholder=" ...")
+def _one_line(error: BaseException) -> str:
+    return one_line(error, "Exception from ", "Check '")  # the places in OpenVINO's source

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
+from polyface.errors import BackendUnavailableError, ContractError, Fix, OutOfMemoryError
 from polyface.machine.gate import refuse_in_child
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
-from polyface.plugins.records import DetectorSpec, Ref
+from polyface.plugins.records import DetectorSpec
+from polyface.plugins.toolkit import Held, graph_builder
 from polyface_torch.precision import exact_float32
 from polyface_torch.threads import on_threads
 
@@ -70,7 +71,7 @@ class TorchSession:
     def __init__(
         self, module: torch.nn.Module, detector: DetectorSpec, device: str, precision: str, threads: int | None
     ) -> None:
-        self._module: torch.nn.Module | None = module
+        self._held = Held(module, "PyTorch")
         self._detector = detector
         self._dtype = _DTYPES[precision]
         with on_threads(threads) as in_use:
@@ -88,9 +89,7 @@ class TorchSession:
             ContractError: the module does not return a tuple of one tensor for each declared output.
         """
         check_process()
-        module = self._module  # a close() in another thread must not pull it away from under this run
-        if module is None:
-            raise ClosedError("This PyTorch session is closed.", fix="create the detector again")
+        module = self._held.get()
         image = inputs[self._detector.input.name]
         device = self.execution.device
         exact = exact_float32.on(device) if self._dtype is torch.float32 else contextlib.nullcontext()
@@ -106,7 +105,7 @@ class TorchSession:
 
     def close(self) -> None:
         """Let go of the module; runs under way finish first."""
-        self._module = None
+        self._held.close()
 
 
 def check_process() -> None:
@@ -146,11 +145,10 @@ def build(graph: Graph) -> torch.nn.Module:
     check_process()
     if not _used_in:
         _used_in.append(os.getpid())
-    if not isinstance(graph.source, Ref):
-        raise ContractError(f"The torch-module graph of '{graph.detector.name}' must be a builder, not {graph.source}.")
-    module = graph.source.load()(graph.weights)
+    builder = graph_builder(graph)
+    module = builder.load()(graph.weights)
     if not isinstance(module, torch.nn.Module):
-        raise ContractError(f"'{graph.source.target}' must return a torch.nn.Module, not {type(module).__name__}.")
+        raise ContractError(f"'{builder.target}' must return a torch.nn.Module, not {type(module).__name__}.")
     return module.eval().requires_grad_(False)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import polyface
 from polyface.plugins.records import BackendSpec, Capability, ConverterSpec, Ref, Requirement
+from polyface.plugins.toolkit import CUDA_DRIVER
 
 _TORCH = Requirement(module="torch", install="torch")
 _EVERY_PRECISION = ("fp32", "bf16", "fp16")
-CUDA_DRIVER = ("libcuda.so.1", "nvcuda.dll")
 
 
 @polyface.hookimpl
