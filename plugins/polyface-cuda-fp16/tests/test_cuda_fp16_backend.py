@@ -589,10 +589,10 @@ class TestRetinaFace:
 
     def test_the_raw_heads_are_those_of_float32_within_the_tolerance_of_half_precision(self, create):
         image = np.random.default_rng(0).uniform(-120, 150, (2, 3, 64, 96)).astype(np.float32)
-        wanted = create(backend="torch", device="cpu")._session.run({"image": image})
+        wanted = create(backend="torch", device="cpu")._network.session.run({"image": image})
         detector = create(backend="cuda-fp16", device="cuda:1", precision="fp16")
         for _ in range(2):
-            heads = detector._session.run({"image": image})
+            heads = detector._network.session.run({"image": image})
             assert heads.keys() == wanted.keys()
             for name, head in heads.items():
                 assert head.dtype == np.float32
