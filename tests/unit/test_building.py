@@ -107,7 +107,9 @@ class TestBuild:
         return world
 
     def test_names_become_a_detector_that_runs(self, world):
-        with create_detector("toy", config=Config(backend="fast", device="cpu"), plugins=world.plugins()) as detector:
+        with create_detector(
+            "toy", config=Config(backend="fast", device="cpu", threads=3), plugins=world.plugins()
+        ) as detector:
             assert detector.detect(make_image(7)).boxes.tolist() == [[7, 7, 17, 17]]
         [(graph, request)] = world.compiled
         assert (graph.kind, graph.source, graph.weights, graph.detector) == (
