@@ -71,7 +71,7 @@ def test_a_row_that_the_backend_refuses_has_the_reason_in_the_place_of_figures(p
     assert result.exit_code == 1
     refused, measured = json.loads(result.stdout)["rows"]
     why = "backend 'numpy': does not run in 'fp16' on device 'auto' (it has fp32)"
-    assert (refused["why"], refused["fix"], refused["median"]) == (why, 'precision="fp32"', None)
+    assert (refused["why"], refused["fix"], refused["median"]) == (why, "--precision fp32", None)
     # The first that was measured takes its place.
     assert measured["reference"] == {"label": "example-redbox on numpy", "batch": 1}
     assert measured["ratio"] == 1

@@ -24,7 +24,6 @@ from polyface.errors import (
 from polyface.graphs.artifacts import ArtifactKey
 from polyface.graphs.resolve import load_graph
 from polyface.machine import gate
-from polyface.machine.cores import default_threads
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import CompileRequest, DeviceReport
@@ -118,7 +117,7 @@ class TestBuild:
             None,
             world.detector,
         )
-        assert request == CompileRequest(device="cpu", precision="fp32", threads=default_threads(), options={})
+        assert request == CompileRequest(device="cpu", precision="fp32", threads=3, options={})
 
     def test_the_backend_is_told_how_many_threads_or_else_of_the_cores_there_are(self, world, monkeypatch):
         monkeypatch.setattr("polyface.building.default_threads", lambda: 7)

@@ -49,6 +49,13 @@ def test_a_file_has_the_settings_of_the_detector_and_of_the_job_side_by_side(loa
     assert (config.sources, job.sources) == ({"pad_to": path}, {"output": path, "json": path})
 
 
+@pytest.mark.parametrize("given", ["jsonl:lines", "faces.csv/", "jsonl:a/b:c"])
+def test_an_output_of_a_file_keeps_its_writer_and_its_slash(load_both, tmp_path, given):
+    writer, colon, path = given.rpartition("jsonl:")
+    _, job = load_both(f"output = '{given}'\n")
+    assert job.output == (f"{writer}{colon}{tmp_path}/{path}",)
+
+
 def test_a_variable_is_one_output_whatever_is_in_it(load_both):
     config, job = load_both(environ={"POLYFACE_OUTPUT": "a,b:c", "POLYFACE_JSON": "yes"})
     assert (config, job.output, job.json) == (Config(), ("a,b:c",), True)

@@ -12,7 +12,7 @@ import pytest
 
 import polyface.sources.plugin
 import polyface.writers.plugin
-from polyface.errors import ConfigError, ImageError, PluginError, UnsupportedError
+from polyface.errors import ConfigError, ImageError, PluginError, UnknownNameError, UnsupportedError
 from polyface.jobs.inputs import Inputs, select_source
 from polyface.jobs.outputs import parse_outputs
 from polyface.jobs.run import Tally, read_images, run
@@ -135,7 +135,8 @@ class TestOutputs:
             ("out.v2/", [("images", "out.v2"), ("jsonl", "out.v2/faces.jsonl")]),
             ("jsonl:a.txt", [("jsonl", "a.txt")]),
             ("sheets:out", [("sheets", "out")]),
-            ("a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),
+            ("./a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),
+            ("a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),  # as a drive of Windows
         ],
     )
     def test_are_files_by_their_ending_writers_by_name_and_folders(self, plugins, output, expected):
@@ -158,6 +159,10 @@ class TestOutputs:
         with pytest.raises(ConfigError) as caught:
             parse_outputs(outputs, plugins)
         assert caught.value.what.startswith(what)
+
+    def test_of_a_writer_that_nobody_provides_are_refused_and_the_nearest_offered(self, plugins):
+        with pytest.raises(UnknownNameError, match="There is no writer named 'jsnl'; did you mean 'jsonl'"):
+            parse_outputs(["jsnl:faces.txt"], plugins)
 
     def test_that_require_what_is_not_installed_say_what_to_install(self, plugins):
         [output] = parse_outputs(["a.parquet"], plugins)

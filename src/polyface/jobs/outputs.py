@@ -16,7 +16,7 @@ from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
 from polyface.plugins.requirements import load_code
-from polyface.settings.paths import resolve_path
+from polyface.settings.paths import resolve_path, split_output
 from polyface.writers.places import Place
 
 LOG = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ class Output:
 def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output]:
     """Return what is written where: writers that fill folders first, so that what they make is in the others' lines.
 
-    An output is a file whose ending selects its writer, ``NAME:PATH`` for the writer of that name, or a folder, which
-    gets the images with their faces drawn and ``faces.jsonl``.
+    An output is a file whose ending selects its writer, ``WRITER:PATH``, or a folder, which gets the images with their
+    faces drawn and ``faces.jsonl``.
 
     Args:
         outputs: as of ``--output``.
@@ -84,7 +84,7 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output
 
     Raises:
         ConfigError: no writer takes such a file, two write to one place, or there can be no such path.
-        UnknownNameError: a writer was disabled.
+        UnknownNameError: there is no writer of that name.
     """
     found = [output for text in outputs for output in _parse(text, plugins)]
     for output in found:
@@ -94,13 +94,13 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output
 
 
 def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
-    writers = plugins.by_name(WriterSpec)
-    name, colon, path = text.partition(":")
-    if colon and path and name in writers:
-        yield Output(given=text, path=resolve_path(path), spec=writers[name])
+    name, path = split_output(text)
+    if name:
+        yield Output(given=text, path=resolve_path(path), spec=plugins.get(WriterSpec, name))
         return
     if not text:
         raise ConfigError("An empty text names no output.", why=["is a variable of the shell unset?"])
+    writers = plugins.by_name(WriterSpec)
     whole = resolve_path(text)
     endings = {end: spec for spec in writers.values() for end in spec.endings if whole.name.lower().endswith(end)}
     if endings and not whole.is_dir():

@@ -91,10 +91,14 @@ class Config(SettingsRecord):
 
     detector: str = setting("retinaface-mobilenet025", values.text, "NAME", "Detector to use.")
     weights: str | None = setting(
-        None, values.text, "NAME|FILE", "Weights: a name of the detector's, or a checkpoint file.", is_path=is_path
+        None,
+        values.text,
+        "NAME|FILE",
+        "Weights: a name of the detector's, or a checkpoint file.",
+        path_in=lambda choice: choice if is_path(choice) else "",
     )
     artifacts: str | None = setting(
-        None, values.text, "DIR", "Folder of exported graphs, searched before the user's cache.", is_path=bool
+        None, values.text, "DIR", "Folder of exported graphs, searched before the user's cache.", path_in=str
     )
     backend: str = setting("auto", values.text, "NAME", "Backend to run it on, or auto.")
     device: str = setting("auto", values.text, "DEVICE", "Device, such as cpu or cuda:1, or auto.")

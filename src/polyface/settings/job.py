@@ -7,6 +7,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from polyface.settings import values
+from polyface.settings.paths import split_output
 from polyface.settings.record import SettingsRecord, setting
 
 
@@ -26,6 +27,11 @@ class Job(SettingsRecord):
     owner: ClassVar[str] = "a job, such as polyface detect"
 
     output: tuple[str, ...] = setting(
-        (), values.texts, "DIR", "Folder for the drawn images and faces.jsonl.", is_path=bool, repeat=True
+        (),
+        values.texts,
+        "DIR|FILE|WRITER:PATH",
+        "Folder for the drawn images and faces.jsonl, or a file by its ending.",
+        path_in=lambda output: split_output(output)[1],
+        repeat=True,
     )
     json: bool = setting(False, values.flag, "", "Write JSON to standard output, and nothing else there.")

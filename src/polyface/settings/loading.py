@@ -136,17 +136,19 @@ def _from_file(file: Source, keys: Mapping[str, attrs.Attribute[Any]]) -> dict[s
 
 def _paths(key: attrs.Attribute[Any], value: Any) -> list[str]:
     """What of a value names a file or folder."""
-    is_path = key.metadata["is_path"]
     parts = value if isinstance(value, list) else [value]
-    return [part for part in parts if is_path and isinstance(part, str) and is_path(part)]
+    paths = [key.metadata["path_in"](part) for part in parts if isinstance(part, str)]
+    return [path for path in paths if path]
 
 
 def _anchor(key: attrs.Attribute[Any], value: Any, folder: Path) -> Any:
     """Paths in a file are meant from where the file lies."""
-    named = _paths(key, value)
     if isinstance(value, list):
-        return [str(folder / expand_user(part)) if part in named else part for part in value]
-    return str(folder / expand_user(value)) if named else value
+        return [_anchor(key, part, folder) for part in value]
+    if not (paths := _paths(key, value)):
+        return value
+    end = "/" if paths[0].endswith(("/", os.sep)) else ""  # which says that it is a folder
+    return f"{value.removesuffix(paths[0])}{folder / expand_user(paths[0])}{end}"
 
 
 def _check_inside(name: str, path: str, file: Source) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from polyface.errors import ConfigError, quoted
@@ -52,6 +53,15 @@ def is_path(choice: str) -> bool:
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 """What a user's own checkpoint ends in; a choice without such an ending and without a slash is a manifest name."""
+
+
+def split_output(output: str) -> tuple[str, str]:
+    """Return the name of the writer and the path of ``"WRITER:PATH"``; of a path alone no name.
+
+    A name has at least two letters, so that a drive of Windows is none.
+    """
+    named = re.fullmatch(r"([a-z0-9][a-z0-9._-]+):(.+)", output, re.DOTALL)
+    return (named[1], named[2]) if named else ("", output)
 
 
 def resolve_path(path: str | Path) -> Path:

@@ -17,7 +17,7 @@ def setting(
     wanted: str,
     help_text: str,
     *,
-    is_path: Callable[[str], bool] | None = None,
+    path_in: Callable[[str], str] = lambda _: "",
     guard: str = "",
     costs: bool = False,
     repeat: bool = False,
@@ -30,13 +30,13 @@ def setting(
         parse: one of :mod:`polyface.settings.values`.
         wanted: what to write behind the option; empty for a flag.
         help_text: the option's line of help.
-        is_path: says which texts name a file or folder; in a file of settings these are meant from where it lies.
+        path_in: returns what of a text names a file or folder; in a file of settings it is meant from where that lies.
         guard: why no file that was merely found may set it.
         costs: a file that sets it may lift the bound on the memory of a run.
         repeat: the option may be given several times.
         between: what stands between several values in a text.
     """
-    about = {"parse": parse, "wanted": wanted, "help": help_text, "is_path": is_path}
+    about = {"parse": parse, "wanted": wanted, "help": help_text, "path_in": path_in}
     return field(
         default=default, metadata={**about, "guard": guard, "costs": costs, "repeat": repeat, "between": between}
     )
