@@ -207,7 +207,7 @@ class TestInterruption:
             "error: The predictions in widerface-results were made with other settings.\n"
             "  - pad_to: 32 there, 8 now\n"
             "  - flip: False there, True now\n"
-            "To fix it: --output another-folder; or, to begin again: "
+            "To fix it: choose another --output; or: to begin again: "
             "rm -r widerface-results/predictions widerface-results/settings.json\n"
         )
         assert report(*RUN, "--pad-to", "8", "--flip", "--output", "other")["subsets"] == SUBSETS

@@ -148,7 +148,7 @@ class TestFolderOfARun:
         with pytest.raises(EvaluationError, match="were made with other settings") as raised:
             run(tmp_path, {**SETTINGS, "score_threshold": 0.5, "flip": True})
         assert raised.value.why == ("score_threshold: 0.02 there, 0.5 now", "flip: None there, True now")
-        assert str(raised.value.fix).startswith("--output another-folder; or, to begin again: rm -r ")
+        assert str(raised.value.fix).startswith("choose another output; or: to begin again: rm -r ")
         assert (tmp_path / "settings.json").read_bytes() == before
         run(tmp_path)  # the refused run has let go of the folder
 

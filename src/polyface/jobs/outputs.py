@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
-from polyface.errors import ConfigError, nearest, plugin_errors, quoted
+from polyface.errors import ConfigError, Fix, nearest, plugin_errors, quoted
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
 from polyface.plugins.requirements import load_code
 from polyface.settings.paths import resolve_path, split_output
+from polyface.storage.folders import OTHER_OUTPUT
 from polyface.writers.places import Place
 
 LOG = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Output:
                     writer: Writer = load_code(self.spec)(place)
             except OSError as error:
                 raise ConfigError(
-                    f"The output {self.given} cannot be written to.", why=[str(error)], fix="--output another-place"
+                    f"The output {self.given} cannot be written to.", why=[str(error)], fix=OTHER_OUTPUT
                 ) from error
             try:
                 yield writer
@@ -68,8 +68,8 @@ class Output:
             with plugin_errors(*self._failed("finish")):
                 writer.close()
 
-    def _failed(self, what: str) -> tuple[str, str]:
-        return f"The writer '{self.spec.name}' failed to {what}.", "mend its plugin, or choose another --output"
+    def _failed(self, what: str) -> tuple[str, Fix]:
+        return f"The writer '{self.spec.name}' failed to {what}.", Fix("mend its plugin") | OTHER_OUTPUT
 
 
 def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output]:
@@ -110,7 +110,7 @@ def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
         raise ConfigError(
             f"No writer makes a file {quoted(whole.suffix)}{nearest(whole.suffix, known) or '.'}",
             why=[f"the endings: {', '.join(known)}"],
-            fix=f"for a folder of that name: --output {shlex.quote(text)}/",
+            fix=Fix("for a folder of that name", settings={"output": f"{text}/"}),
         )
     else:
         for writer, file in FOLDER:

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import attrs
 from attrs import field, mutable
 
-from polyface.errors import ConfigError, ImageError, PluginError, PolyfaceError, plugin_errors
+from polyface.errors import ConfigError, Fix, ImageError, PluginError, PolyfaceError, plugin_errors
 from polyface.pipeline.failures import failure_of
 from polyface.plugins.protocols import Writer
 from polyface.results import Item, Result
+from polyface.storage.folders import OTHER_OUTPUT
 
 T = TypeVar("T")
 
@@ -113,9 +114,7 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
     started = time.perf_counter()
     made = None
     try:
-        with plugin_errors(
-            f"The writer of {place} failed.", "mend its plugin, or choose another --output", but=(OSError,)
-        ):
+        with plugin_errors(f"The writer of {place} failed.", Fix("mend its plugin") | OTHER_OUTPUT, but=(OSError,)):
             made = writer.write(result)
     except PluginError:
         raise

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shlex
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
-from polyface.errors import ConfigError, reason_of
+from polyface.errors import ConfigError, Fix, reason_of
 from polyface.machine.formats import HEIC_SUFFIXES, suffixes
 from polyface.plugins.protocols import Search
 from polyface.results import Item
@@ -98,7 +97,7 @@ class _Search:
         if os.path.realpath(root) in self.skip:
             raise ConfigError(
                 f"The output folder {root} is the folder to read: its drawings would be read the next time.",
-                fix=f"--output {shlex.quote(str(root / 'out'))}",
+                fix=Fix(settings={"output": str(root / "out")}),
             )
 
     def below(self, root: str) -> Iterator[tuple[str, str, str]]:

@@ -17,11 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO, Self
 
-from polyface.errors import ConfigError
+from polyface.errors import ConfigError, Fix
 from polyface.storage.files import atomic_write, remove_abandoned
 
 LOCK = ".polyface.lock"
 """A file that is there, and locked, while a process writes to the folder."""
+
+OTHER_OUTPUT = Fix("choose another", names=("output",))
+"""What to do where one cannot be written to."""
 
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -199,7 +202,7 @@ class LockedFolder:
                 raise ConfigError(
                     f"Another run writes to {f'the folder {self.path}' if self._file is None else self.path / self._file}.",
                     why=[f"it holds the lock of {self.path / self._lock_name}"],
-                    fix="wait until it has ended, or --output another-folder",
+                    fix=Fix("wait until it has ended") | OTHER_OUTPUT,
                 ) from None
             if self.holds(self._lock_name, lock):
                 return lock, locked

@@ -7,8 +7,9 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from polyface.errors import ConfigError
+from polyface.errors import ConfigError, Fix
 from polyface.storage.files import json_bytes
+from polyface.storage.folders import OTHER_OUTPUT
 
 if TYPE_CHECKING:
     from polyface.plugins.protocols import Place
@@ -86,7 +87,7 @@ class JsonLines:
                     raise ConfigError(
                         f"Line {count} of {path} is not one that polyface writes.",
                         why=["its lines stay beside those of the images that are done now"],
-                        fix=f"--output another place; or: rm {shlex.quote(str(path))}",
+                        fix=OTHER_OUTPUT | Fix(command=shlex.join(["rm", str(path)])),
                     )
                 position += len(line)
             # Whoever has a second name for the file, a backup for one, keeps what it has.

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from polyface.errors import EvaluationError
+from polyface.errors import EvaluationError, Fix
 from polyface.storage.files import read_json
+from polyface.storage.folders import OTHER_OUTPUT
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,6 +109,6 @@ def _check_same(folder: Path, record: Path, settings: Mapping[str, Any]) -> None
         )
 
 
-def _again(folder: Path) -> str:
+def _again(folder: Path) -> Fix:
     made = shlex.join(["rm", "-r", str(folder / PREDICTIONS), str(folder / SETTINGS_FILE)])
-    return f"--output another-folder; or, to begin again: {made}"
+    return OTHER_OUTPUT | Fix("to begin again", command=made)
