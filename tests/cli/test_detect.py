@@ -337,26 +337,26 @@ def test_a_draft_is_looked_at_and_drawn_and_the_whole_image_is_described(polyfac
 
 
 def test_faces_that_a_limit_cut_are_told(polyface, image, monkeypatch):
-    detect = FaceDetector.detect_window
+    detect = FaceDetector._detect_window
 
     def cut(*args):
         return {number: attrs.evolve(faces, truncated=True) for number, faces in detect(*args).items()}
 
-    monkeypatch.setattr(FaceDetector, "detect_window", cut)
+    monkeypatch.setattr(FaceDetector, "_detect_window", cut)
     result = polyface("detect", image("a.png"), "--json")
     assert lines(result.stdout)[0]["truncated"] is True
     assert "a.png: note: a limit cut the faces at 1; there were more over the threshold" in result.stderr
 
 
 def test_without_memory_for_one_image_the_rest_is_done(polyface, image, monkeypatch):
-    detect = FaceDetector.detect_window
+    detect = FaceDetector._detect_window
 
     def hungry(self, images, *args):
         if any(image.shape[1] == 800 for image in images.values()):
             raise MemoryError
         return detect(self, images, *args)
 
-    monkeypatch.setattr(FaceDetector, "detect_window", hungry)
+    monkeypatch.setattr(FaceDetector, "_detect_window", hungry)
     result = polyface("detect", image("a.png", 800), image("b.png"), "--json")
     assert result.exit_code == 1
     first, second = lines(result.stdout)

@@ -291,7 +291,7 @@ def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(p
 class TestAFolderThatGoesMeanwhile:
     def meanwhile(self, monkeypatch, act):
         """Have something done to the folder while the second image is looked at."""
-        original, calls = FaceDetector.detect_window, []
+        original, calls = FaceDetector._detect_window, []
 
         def acting(self, *args):
             calls.append(args)
@@ -299,7 +299,7 @@ class TestAFolderThatGoesMeanwhile:
                 act()
             return original(self, *args)
 
-        monkeypatch.setattr(FaceDetector, "detect_window", acting)
+        monkeypatch.setattr(FaceDetector, "_detect_window", acting)
 
     @pytest.mark.parametrize("again", [False, True], ids=["gone", "another in its place"])
     def test_moved_is_noticed_and_nothing_is_made_anew(self, polyface, image, monkeypatch, again):

@@ -261,7 +261,7 @@ class TestImagesThatCannotBeRead:
         def detect(self, *args):
             raise MemoryError
 
-        monkeypatch.setattr(FaceDetector, "detect_window", detect)
+        monkeypatch.setattr(FaceDetector, "_detect_window", detect)
         result = polyface(*RUN, "--json")
         assert result.exit_code == 1
         failed = json.loads(result.stdout)["failed"].values()

@@ -36,7 +36,7 @@ def five(image):
 
 
 def test_while_the_third_image_is_detected(polyface, five, folder, monkeypatch):
-    detect, calls = FaceDetector.detect_window, []
+    detect, calls = FaceDetector._detect_window, []
 
     def interrupted(self, *args):
         calls.append(args)
@@ -44,7 +44,7 @@ def test_while_the_third_image_is_detected(polyface, five, folder, monkeypatch):
             raise KeyboardInterrupt
         return detect(self, *args)
 
-    monkeypatch.setattr(FaceDetector, "detect_window", interrupted)
+    monkeypatch.setattr(FaceDetector, "_detect_window", interrupted)
     result = polyface("detect", "in", "--output", "out", "--batch-size", 1)
     assert (result.exit_code, result.stderr) == (130, "interrupted after 2 of 5; what was written is whole\n")
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]

@@ -141,7 +141,14 @@ class FaceDetector:
             ClosedError: the detector is closed.
             PluginError: the code of the detector or the backend fails, and would for every item.
         """
-        return stream(self, items, batch_size=batch_size or self.config.batch_size, keep_images=keep_images)
+        return stream(
+            items,
+            self.read,
+            self._detect_window,
+            batch_size=batch_size or self.config.batch_size,
+            keep_images=keep_images,
+            timing=self.config.timing,
+        )
 
     def raw_heads(self, images: Sequence[ImageSource]) -> dict[str, FloatArray]:
         """Return what the network itself gives for images of one padded shape, in one run: to compare backends.
@@ -200,11 +207,11 @@ class FaceDetector:
     def _detect(self, images: Iterable[S], read: Callable[[S], Decoded]) -> list[Detections]:
         found: list[Detections] = []
         for window in read_windows(images, read, timing=self.config.timing):
-            found += self.detect_window(window.images, window.watch, self.config.batch_size).values()
+            found += self._detect_window(window.images, window.watch, self.config.batch_size).values()
         return found
 
-    def detect_window(self, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int) -> dict[int, Detections]:
-        """Return the faces of images that are in memory together, by their numbers; for :meth:`stream`."""
+    def _detect_window(self, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int) -> dict[int, Detections]:
+        """The faces of images that are in memory together, by their numbers."""
         views = [view for index, image in images.items() for view in self._views(index, image.shape)]
         by_image: dict[int, list[tuple[int, ViewFaces]]] = {index: [] for index in images}
         placements = [view.placement for view in views]

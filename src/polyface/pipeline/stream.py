@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -15,26 +15,44 @@ from polyface.pipeline.failures import failure_of
 from polyface.results import Detections, Item, Result
 
 if TYPE_CHECKING:
-    from polyface.pipeline.detector import FaceDetector
     from polyface.pipeline.timing import Stopwatch
 
+    Detect: TypeAlias = Callable[[Mapping[int, Decoded], Stopwatch, int], Mapping[int, Detections]]
 
-def stream(detector: FaceDetector, items: Iterable[Any], *, batch_size: int, keep_images: bool) -> Iterator[Result]:
-    """Yield the result of each item; see :meth:`polyface.FaceDetector.stream`."""
 
-    def read(item: Item) -> Decoded | PolyfaceError:
+def stream(  # noqa: PLR0913 - the last three are named where it is called
+    items: Iterable[Any],
+    read: Callable[[Any], Decoded],
+    detect: Detect,
+    *,
+    batch_size: int,
+    keep_images: bool,
+    timing: bool,
+) -> Iterator[Result]:
+    """Yield the result of each item; see :meth:`polyface.FaceDetector.stream`.
+
+    Args:
+        items: as of that method.
+        read: returns the decoded image of what an item holds.
+        detect: returns the faces of images that are in memory together, by their numbers.
+        batch_size: as of that method.
+        keep_images: as of that method.
+        timing: whether seconds are counted.
+    """
+
+    def read_item(item: Item) -> Decoded | PolyfaceError:
         if item.problem:
             return ImageError(item.problem)
         try:
-            return detector.read(item.image)
+            return read(item.image)
         except PluginError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
             return failure_of(error)
 
     named = (as_item(item, number) for number, item in enumerate(items))
-    for window in read_windows(named, read, most=batch_size, timing=detector.config.timing):
-        found = _detect(detector, window.images, window.watch, batch_size)
+    for window in read_windows(named, read_item, most=batch_size, timing=timing):
+        found = _detect_apart(detect, window.images, window.watch, batch_size)
         for number, (item, image) in enumerate(zip(window.items, window.read, strict=True)):
             result = _result(item, image, found.get(number))
             yield result if keep_images else attrs.evolve(result, image=None)
@@ -49,18 +67,18 @@ def as_item(given: Any, number: int) -> Item:
     return Item(name=os.fspath(given) if isinstance(given, str | os.PathLike) else str(number), image=given)
 
 
-def _detect(
-    detector: FaceDetector, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int
+def _detect_apart(
+    detect: Detect, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int
 ) -> dict[int, Detections | PolyfaceError]:
     """The faces of images by their numbers; where they fail together, each is tried alone."""
     try:
-        return {**detector.detect_window(images, watch, batch_size)}
+        return {**detect(images, watch, batch_size)}
     except (ClosedError, PluginError):
         raise  # it is every item's
     except Exception as error:  # noqa: BLE001 - whatever goes wrong with one image is that image's
         if len(images) == 1:
             return dict.fromkeys(images, failure_of(error))
-    alone = [_detect(detector, {number: image}, watch, 1) for number, image in images.items()]
+    alone = [_detect_apart(detect, {number: image}, watch, 1) for number, image in images.items()]
     return {number: found for one in alone for number, found in one.items()}
 
 
