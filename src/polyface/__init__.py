@@ -21,11 +21,13 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.errors import ConfigError as ConfigError
     from polyface.errors import ContractError as ContractError
     from polyface.errors import EvaluationError as EvaluationError
+    from polyface.errors import Fix as Fix
     from polyface.errors import ImageError as ImageError
     from polyface.errors import NumericalError as NumericalError
     from polyface.errors import OutOfMemoryError as OutOfMemoryError
     from polyface.errors import PluginError as PluginError
     from polyface.errors import PolyfaceError as PolyfaceError
+    from polyface.errors import Reason as Reason
     from polyface.errors import UnknownNameError as UnknownNameError
     from polyface.errors import UnsupportedError as UnsupportedError
     from polyface.errors import WeightsError as WeightsError
@@ -39,6 +41,8 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.plugins.manager import PluginManager as PluginManager
     from polyface.results import Detections as Detections
     from polyface.results import Face as Face
+    from polyface.results import Item as Item
+    from polyface.results import Result as Result
     from polyface.settings.config import Config as Config
     from polyface.settings.loading import load_config as load_config
 
@@ -52,11 +56,13 @@ _HOME = {
         "ConfigError",
         "ContractError",
         "EvaluationError",
+        "Fix",
         "ImageError",
         "NumericalError",
         "OutOfMemoryError",
         "PluginError",
         "PolyfaceError",
+        "Reason",
         "UnknownNameError",
         "UnsupportedError",
         "WeightsError",
@@ -69,7 +75,7 @@ _HOME = {
     "pipeline.detector": ("FaceDetector",),
     "plugins.hookspecs": ("hookimpl",),
     "plugins.manager": ("PluginManager",),
-    "results": ("Detections", "Face"),
+    "results": ("Detections", "Face", "Item", "Result"),
     "settings.config": ("Config",),
     "settings.loading": ("load_config",),
 }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Detect: TypeAlias = Callable[[Mapping[int, Decoded], Stopwatch, int], Mapping[int, Detections]]
 
 
-def stream(  # noqa: PLR0913 - the last three are named where it is called
+def stream(
     items: Iterable[Any],
     read: Callable[[Any], Decoded],
     detect: Detect,
