@@ -224,7 +224,7 @@ def test_a_full_disk_ends_the_run_with_its_reason(polyface, image, monkeypatch):
     def full(self, name=None):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("polyface.writers.places.Place.atomic_write", full)
+    monkeypatch.setattr("polyface.storage.places.Place.atomic_write", full)
     refuse(polyface("detect", "in", "--output", "out"), "Cannot write to out.", "No space left on device")
 
 

@@ -17,9 +17,9 @@ from polyface.images.reading import Decoded
 from polyface.pipeline.detector import FaceDetector
 from polyface.results import Detections, Item, Result
 from polyface.storage.folders import LOCK, LockedFolder
+from polyface.storage.places import Place
 from polyface.writers.images import Drawings
 from polyface.writers.jsonl import JsonLines
-from polyface.writers.places import Place
 
 LINES = Path("out/faces.jsonl")
 

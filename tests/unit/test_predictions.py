@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from polyface.errors import ConfigError, EvaluationError
 from polyface.measure.predictions import read_prediction, read_predictions
 from polyface.results import Detections, Result
-from polyface.writers.places import Place
+from polyface.storage.places import Place
 from polyface.writers.wider import WiderText, as_rows
 
 NAME = "0--Parade/0_Parade_marchingband_1_465"

@@ -133,7 +133,7 @@ def _run(config: Config, plugins: PluginManager, images: Path, results: Path, na
     from polyface.building import create_detector
     from polyface.measure.evaluate import Run, describe_run
     from polyface.pipeline.presets import PRESETS
-    from polyface.writers.places import Place
+    from polyface.storage.places import Place
     from polyface.writers.wider import WiderText
 
     lowest = PRESETS[PROTOCOL].score_threshold or 0.0

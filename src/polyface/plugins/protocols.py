@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from attrs import field, frozen
 
@@ -218,59 +217,6 @@ class Quantizer(Protocol):
 
     def provenance(self) -> dict[str, str]:
         """Return versions and settings that shape the result, for the artifact's manifest."""
-
-
-class Lines(Protocol):
-    """A file of lines that grows."""
-
-    def append(self, line: bytes) -> None:
-        """Add a line, whole or not at all; its end is added.
-
-        Raises:
-            OSError: it cannot be written, or the file is no longer where it was.
-        """
-
-    def close(self) -> None:
-        """Close the file."""
-
-
-class Place(Protocol):
-    """Where a writer writes: a file, or a folder. No other process writes there until the writer is closed.
-
-    Nothing is written through links that lie in the folder.
-    """
-
-    @property
-    def path(self) -> Path:
-        """The file or the folder, for messages."""
-
-    def atomic_write(self, name: PurePath | None = None) -> AbstractContextManager[BinaryIO]:
-        """Open the file, or the one of that name below the folder; it takes its place whole when the block ends.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-
-    def lines(self, name: PurePath | None = None) -> Lines:
-        """Open the file, or the one of that name in the folder, to add lines to it; those that are there stay.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-
-    def read(self, name: PurePath | None = None) -> BinaryIO:
-        """Open the file as it is now, or the one of that name below the folder.
-
-        Raises:
-            OSError: it cannot be read; ``FileNotFoundError`` where there is none.
-        """
-
-    def names(self, folder: PurePath) -> list[str]:
-        """Return the names in a folder below the folder, which is made where there is none.
-
-        Raises:
-            OSError: it cannot be listed.
-        """
 
 
 @runtime_checkable

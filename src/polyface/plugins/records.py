@@ -453,7 +453,7 @@ class WriterSpec:
         endings: the ends of file names that select it, such as ``".csv"``; none for one that fills a folder.
         wants_image: each result that it gets has its image.
         requires: what must be installed for it.
-        factory: called with a :class:`polyface.plugins.protocols.Place`, returns a
+        factory: called with a :class:`polyface.storage.places.Place`, returns a
             :class:`polyface.plugins.protocols.Writer`.
     """
 

@@ -125,15 +125,6 @@ class LockedFolder:
         with self._below(name) as (folder, within):
             return os.listdir(folder if within is None else within)  # noqa: PTH208 - of a descriptor, too
 
-    def make(self, name: PurePath) -> None:
-        """Make a folder below, and those above it, where there is none.
-
-        Raises:
-            OSError: as :meth:`atomic_write`.
-        """
-        with self._below(name):
-            pass
-
     @contextlib.contextmanager
     def atomic_write(self, name: PurePath) -> Iterator[BinaryIO]:
         """Open a file below the folder for writing, which takes its place when the block ends; make its folders.

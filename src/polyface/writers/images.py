@@ -14,8 +14,8 @@ from polyface.errors import ImageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from polyface.plugins.protocols import Place
     from polyface.results import Result
+    from polyface.storage.places import Place
 
 FATAL = {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
 """Errors that keep every drawing from being written, not only one."""

@@ -12,8 +12,8 @@ from polyface.storage.files import json_bytes
 from polyface.storage.folders import OTHER_OUTPUT
 
 if TYPE_CHECKING:
-    from polyface.plugins.protocols import Place
     from polyface.results import Result
+    from polyface.storage.places import Place
 
 
 class JsonLines:

@@ -20,8 +20,8 @@ from polyface.storage.folders import OTHER_OUTPUT
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from polyface.plugins.protocols import Place
     from polyface.results import Detections, Result
+    from polyface.storage.places import Place
 
 P = TypeVar("P", bound=PurePath)
 

@@ -17,11 +17,12 @@ import pytest
 from polyface.errors import ImageError, described
 from polyface.images.reading import decode
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Lines, Writer
+from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
 from polyface.results import Detections, Item, Result
+from polyface.storage.folders import LineFile, LockedFolder
+from polyface.storage.places import Place
 from polyface.testing.conformance.base import Conformance, fail
-from polyface.writers.places import open_place
 
 Tree: TypeAlias = dict[Path, bytes]
 """What each file below a folder holds."""
@@ -36,7 +37,7 @@ ODD_NAMES = (
 )
 
 
-class Opened:
+class Opened(Place):
     """A writer on a place of its own, which is this, and what the place held after each step and each call.
 
     Args:
@@ -44,7 +45,6 @@ class Opened:
         root: a folder that is the place, or that holds it.
 
     Attributes:
-        path: of the place.
         named: the files that were written by way of the place.
         steps: what all files held after each file or line that was written.
         calls: the same after each call of the writer, its making among them.
@@ -53,15 +53,15 @@ class Opened:
 
     def __init__(self, spec: WriterSpec, root: Path) -> None:
         self.root = root
-        self.path = root if spec.writes == "folder" else root / f"results{(*spec.endings, '')[0]}"
         self.named: set[Path] = set()
         self.steps: list[Tree] = []
         self.full = False
-        self._place = open_place(self.path, folder=spec.writes == "folder")
+        folder = spec.writes == "folder"
+        super().__init__(root if folder else root / f"results{(*spec.endings, '')[0]}", folder=folder)
         try:
             self.writer: Writer = spec.factory.load()(self)
         except BaseException:
-            self._place.close()
+            super().close()
             raise
         self.calls = [tree(root)]
 
@@ -79,7 +79,7 @@ class Opened:
 
     def kill(self) -> None:
         """Let the place go without a word to the writer, as the end of its process does."""
-        self._place.close()
+        super().close()
 
     def begin(self) -> None:
         """Begin to write, as far as there is room."""
@@ -92,40 +92,29 @@ class Opened:
 
     @contextlib.contextmanager
     def atomic_write(self, name: PurePath | None = None) -> Iterator[BinaryIO]:
-        """As of :class:`polyface.plugins.protocols.Place`."""
+        """As of :class:`polyface.storage.places.Place`."""
         self.begin()
         self.named.add(self.path / (name or ""))
-        with self._place.atomic_write(name) as stream:
+        with super().atomic_write(name) as stream:
             yield stream
         self.done()
 
-    def lines(self, name: PurePath | None = None) -> Lines:
-        """As of :class:`polyface.plugins.protocols.Place`."""
+    def lines(self, name: PurePath | None = None) -> LineFile:
+        """As of :class:`polyface.storage.places.Place`."""
         self.begin()
         self.named.add(self.path / (name or ""))
-        return _Lines(self, self._place.lines(name))
-
-    def read(self, name: PurePath | None = None) -> BinaryIO:
-        """As of :class:`polyface.plugins.protocols.Place`."""
-        return self._place.read(name)
-
-    def names(self, folder: PurePath) -> list[str]:
-        """As of :class:`polyface.plugins.protocols.Place`."""
-        return self._place.names(folder)
+        return _Lines(self, self._folder, str(self._named(name)))
 
 
-class _Lines:
-    def __init__(self, place: Opened, lines: Lines) -> None:
+class _Lines(LineFile):
+    def __init__(self, place: Opened, folder: LockedFolder, name: str) -> None:
+        super().__init__(folder, name)
         self._place = place
-        self._lines = lines
 
     def append(self, line: bytes) -> None:
         self._place.begin()
-        self._lines.append(line)
+        super().append(line)
         self._place.done()
-
-    def close(self) -> None:
-        self._lines.close()
 
 
 class WriterConformance(Conformance):

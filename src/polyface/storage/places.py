@@ -11,7 +11,9 @@ from polyface.storage.folders import LineFile, LockedFolder
 
 
 class Place:
-    """A file or a folder that this process alone writes to until it is closed; no link in the folder is followed.
+    """Where a writer writes: a file or a folder that this process alone writes to until it is closed.
+
+    Nothing is written through links that lie in the folder.
 
     Args:
         path: of the file or the folder, absolute; its folders are made where there are none.
@@ -80,8 +82,3 @@ class Place:
         if (name is None) == (self._name is None):
             raise ValueError("A place that is a folder wants a name, and one that is a file wants none.")
         return name or self._name or PurePath()
-
-
-def open_place(path: Path, *, folder: bool) -> Place:
-    """Return a file or a folder to write to; see :class:`Place`, which is its own context manager."""
-    return Place(path, folder=folder)
