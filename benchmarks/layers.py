@@ -30,10 +30,8 @@ from PIL import Image
 import polyface
 from polyface.building import check_options
 from polyface.graphs.artifacts import open_store
-from polyface.graphs.plan import plan_route
 from polyface.graphs.quantize import quantize
-from polyface.graphs.resolve import export, load_graph
-from polyface.graphs.weights import select_weights
+from polyface.graphs.resolve import export, load_graph, open_planner
 from polyface.images.geometry import placement_for
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
@@ -41,7 +39,7 @@ from polyface.machine.cores import default_threads
 from polyface.pipeline.calibration import Calibration
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.protocols import CompileRequest, Graph
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, TensorSpec
+from polyface.plugins.records import BackendSpec, DetectorSpec, TensorSpec
 from polyface.settings.config import Config
 
 if TYPE_CHECKING:
@@ -220,16 +218,13 @@ def noise(height: int, width: int, seed: int) -> Image.Image:
 def found(config: Config, kind: str, backend: str, precision: str | None) -> Path:
     """Return the graph that the backend would run: published by the detector, stored, or exported now."""
     plugins = installed_plugins()
-    detector, spec = plugins.get(DetectorSpec, config.detector), plugins.get(BackendSpec, backend)
-    weights = select_weights(detector, config.weights)
+    planner = open_planner(plugins, config.detector, config.weights, open_store(config))
+    spec = plugins.get(BackendSpec, backend)
     # The backend, as one that takes this kind and nothing else.
     only = attrs.evolve(spec, capabilities=[attrs.evolve(c, accepts=(kind,)) for c in spec.capabilities])
     fitting = precision or next(p for c in spec.capabilities for p in c.precisions if kind in spec.kinds("cpu", p))
-    stored = open_store(config).lookup_for(detector, plugins.all(ConverterSpec), weights)
-    route = plan_route(
-        detector, only, plugins.all(ConverterSpec), weights, device="cpu", precision=fitting, stored=stored
-    )
-    source = load_graph(route, detector, weights).source
+    route = planner.route(only, "cpu", fitting)
+    source = load_graph(route, planner.detector, planner.weights).source
     if not isinstance(source, Path):
         raise SystemExit(f"a graph of the kind {kind} is no file")
     return source

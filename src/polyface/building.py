@@ -6,7 +6,6 @@ the next choice come.
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -29,10 +28,10 @@ from polyface.errors import (
     plugin_errors,
     quoted,
 )
-from polyface.graphs.artifacts import ArtifactStore, open_store
-from polyface.graphs.plan import Route, plan_route, select_device
-from polyface.graphs.resolve import load_graph
-from polyface.graphs.weights import Weights, select_weights
+from polyface.graphs.artifacts import open_store
+from polyface.graphs.plan import Planner, Route, select_device
+from polyface.graphs.resolve import load_graph, open_planner
+from polyface.graphs.weights import Weights
 from polyface.machine import gate
 from polyface.machine.cores import default_threads
 from polyface.machine.drivers import has_driver
@@ -42,7 +41,7 @@ from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.stages import OTHER_BACKEND, Network
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue
+from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
 from polyface.settings.config import Config
 from polyface.settings.keywords import AllSettings, Settings
 from polyface.settings.loading import load_config
@@ -60,19 +59,13 @@ class Names:
 
     Args:
         config: the settings.
-        detector: the detector's record.
-        weights: the weights chosen.
+        planner: plans for the detector with its weights.
         backends: those that may run it, the preferred first.
-        converters: those installed, in the order in which they are tried.
-        store: where graphs are stored.
     """
 
     config: Config
-    detector: DetectorSpec
-    weights: Weights
+    planner: Planner
     backends: tuple[BackendSpec, ...]
-    converters: tuple[ConverterSpec, ...]
-    store: ArtifactStore
 
 
 @frozen(kw_only=True)
@@ -185,17 +178,10 @@ def resolve(config: Config, plugins: PluginManager) -> Names:
         WeightsNotFoundError: there is no such file of weights.
         ConfigError: ``artifacts`` names no folder.
     """
-    store = open_store(config)
-    detector = plugins.get(DetectorSpec, config.detector)
+    planner = open_planner(plugins, config.detector, config.weights, open_store(config))
     preferred = sorted(plugins.by_name(BackendSpec).values(), key=lambda spec: (-spec.preference, spec.name))
-    return Names(
-        config=config,
-        detector=detector,
-        weights=select_weights(detector, config.weights),
-        backends=tuple(preferred) if config.backend == "auto" else (plugins.get(BackendSpec, config.backend),),
-        converters=plugins.all(ConverterSpec),
-        store=store,
-    )
+    backends = preferred if config.backend == "auto" else [plugins.get(BackendSpec, config.backend)]
+    return Names(config=config, planner=planner, backends=tuple(backends))
 
 
 def plan(names: Names) -> Plan:
@@ -204,31 +190,21 @@ def plan(names: Names) -> Plan:
     ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals. With
     ``device="auto"`` as well, one that claims a device whose driver is here comes before those that do not.
     """
-    config = names.config
+    config, planner = names.config, names.planner
     selections: list[Selection] = []
     refused: list[Refusal] = []
-    stored = functools.cache(names.store.lookup_for(names.detector, names.converters, names.weights))
     for device in _devices(config, names.backends):
         refused = []
         for backend in names.backends:
             try:
-                route = plan_route(
-                    names.detector,
-                    backend,
-                    names.converters,
-                    names.weights,
-                    device=device,
-                    precision=config.precision,
-                    stored=stored,
-                )
+                route = planner.route(backend, device, config.precision)
             except UnsupportedError as error:
                 LOG.info("passed over: %s", error.summary)
                 refused.append(error)
             else:
+                detector, weights = planner.detector, planner.weights
                 selections.append(
-                    Selection(
-                        detector=names.detector, backend=backend, device=device, weights=names.weights, route=route
-                    )
+                    Selection(detector=detector, backend=backend, device=device, weights=weights, route=route)
                 )
     return Plan(config=config, selections=tuple(selections), refused=tuple(refused))
 

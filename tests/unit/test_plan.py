@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from polyface.errors import BackendUnavailableError, Fix, Reason, UnsupportedError
-from polyface.graphs.plan import Route, plan_conversion, plan_quantization, plan_route, refusals, select_device
+from polyface.graphs.plan import Planner, Route, refusals, select_device
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
 from polyface.plugins.protocols import DeviceReport
@@ -38,18 +38,22 @@ def wider(weights_file):
 
 
 @pytest.fixture
-def attempt(detector, backend_spec, converter_spec, wider):
-    """Plan with everything at hand, but for what a test takes away."""
+def planner(detector, converter_spec, wider):
+    """A planner with everything at hand, but for what a test takes away."""
 
-    def attempt(*, without=(), stored=NOTHING_STORED, **changes):
-        arguments = {
-            "detector": detector,
-            "backend": backend_spec,
-            "converters": [converter_spec],
-            "weights": wider,
-            **changes,
-        }
-        return plan_route(**arguments, installed=lambda module: module not in without, stored=lambda _: stored)
+    def planner(*, without=(), stored=NOTHING_STORED, **changes):
+        known = {"detector": detector, "weights": wider, "converters": [converter_spec], **changes}
+        return Planner(**known, installed=lambda module: module not in without, stored=lambda _: stored)
+
+    return planner
+
+
+@pytest.fixture
+def attempt(planner, backend_spec):
+    """Plan a route, by default to any device."""
+
+    def attempt(*, backend=backend_spec, device="auto", precision="fp32", **changes):
+        return planner(**changes).route(backend, device, precision)
 
     return attempt
 
@@ -237,18 +241,16 @@ class TestPrecisionsOfAKindOfTheirOwn:
             "toy --images DIR --to onnx-int8 --weights /b.pth --output DIR`, and name DIR here as artifacts"
         )
 
-    def test_exporting_to_its_kind_sends_to_quantize(self, detector, quantizer, wider):
+    def test_exporting_to_its_kind_sends_to_quantize(self, planner, quantizer):
         with pytest.raises(UnsupportedError) as caught:
-            plan_conversion(detector, "onnx-int8", [quantizer], wider)
+            planner(converters=[quantizer]).conversion("onnx-int8")
         assert str(caught.value.fix) == "polyface quantize toy --images DIR --to onnx-int8"
 
     class TestQuantization:
         @pytest.fixture
-        def planned(self, detector, quantizer, converter_spec, wider):
-            def planned(kind="onnx-int8", *, without=(), stored=NOTHING_STORED, **changes):
-                arguments = {"converters": [converter_spec, quantizer], "weights": wider, **changes}
-                installed = lambda module: module not in without  # noqa: E731
-                return plan_quantization(detector, kind, **arguments, installed=installed, stored=lambda _: stored)
+        def planned(self, planner, quantizer, converter_spec):
+            def planned(kind="onnx-int8", **changes):
+                return planner(**{"converters": [converter_spec, quantizer], **changes}).quantization(kind)
 
             return planned
 
@@ -292,30 +294,30 @@ class TestPrecisionsOfAKindOfTheirOwn:
 
 
 class TestConversion:
-    def test_a_stored_or_packaged_graph_does_not_count(self, detector, converter_spec, wider):
-        route = plan_conversion(detector, "onnx", [converter_spec], wider, installed=lambda _: True)
+    def test_a_stored_or_packaged_graph_does_not_count(self, planner, detector, converter_spec):
+        route = planner().conversion("onnx")
         assert route == Route(kind="onnx", source=detector.graphs[0], converter=converter_spec)
 
-    def test_what_the_converter_and_the_network_lack_is_told(self, detector, converter_spec, wider):
+    def test_what_the_converter_and_the_network_lack_is_told(self, planner):
         with pytest.raises(UnsupportedError, match="'toy' cannot be exported to 'onnx' here") as caught:
-            plan_conversion(detector, "onnx", [converter_spec], wider, installed=lambda _: False)
+            planner(without={"torch", "exporter"}).conversion("onnx")
         assert [reason.why for reason in caught.value.reasons] == [
             "torch is not installed",
             "exporter is not installed",
         ]
 
-    def test_a_kind_that_no_converter_makes_offers_the_nearest(self, detector, converter_spec, wider):
+    def test_a_kind_that_no_converter_makes_offers_the_nearest(self, planner):
         with pytest.raises(UnsupportedError) as caught:
-            plan_conversion(detector, "onxx", [converter_spec], wider)
+            planner().conversion("onxx")
         assert caught.value.reasons[0] == Reason(
             subject="kind 'onxx'",
             why="the converters installed make onnx; did you mean 'onnx'?",
             fix=Fix(command="polyface export toy --to onnx"),
         )
 
-    def test_without_a_converter_the_package_that_has_one_is_named(self, detector, wider):
+    def test_without_a_converter_the_package_that_has_one_is_named(self, planner):
         with pytest.raises(UnsupportedError) as caught:
-            plan_conversion(detector, "onnx", [], wider, installed=lambda _: True)
+            planner(converters=[]).conversion("onnx")
         assert str(caught.value.fix) == ELSEWHERE.replace(" --weights /b.pth", "")
 
 

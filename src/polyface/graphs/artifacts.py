@@ -22,9 +22,7 @@ from typing import Any
 from attrs import frozen
 
 from polyface.errors import ArtifactError, ConfigError, Fix, Reason, shortened
-from polyface.graphs.commands import command_to_make
-from polyface.graphs.weights import Weights
-from polyface.plugins.records import ConverterSpec, DetectorSpec, Ref
+from polyface.plugins.records import DetectorSpec, Ref
 from polyface.settings.config import Config
 from polyface.settings.paths import expand_user, home
 from polyface.storage.files import ABANDONED, atomic_write, read_json, remove_abandoned_folders, sha256_of
@@ -149,17 +147,6 @@ class ArtifactStore:
             why=(f"none is stored in {' or '.join(map(str, roots))}" if roots else homeless)
             + (f" of {_content(key.as_json())}; there is one of {', one of '.join(others)}" if others else ""),
         )
-
-    def lookup_for(
-        self, detector: DetectorSpec, converters: Sequence[ConverterSpec], weights: Weights
-    ) -> Callable[[str], Path | Reason]:
-        """Return what finds the graph of a kind of a detector with these weights; for the planner."""
-
-        def stored(kind: str) -> Path | Reason:
-            key = ArtifactKey.of(detector, weights.sha256, kind)
-            return self.find(key, command_to_make(detector, kind, converters, weights))
-
-        return stored
 
     def put(
         self,

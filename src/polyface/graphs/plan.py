@@ -7,16 +7,16 @@ machine one does not have.
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from attrs import frozen
 
 from polyface.errors import NO_FIX, BackendUnavailableError, Fix, Reason, UnsupportedError, nearest, quoted
-from polyface.graphs.commands import command_to_make
-from polyface.graphs.suggestions import HELPFUL, is_calibrated
+from polyface.graphs.suggestions import HELPFUL, command_to_make, is_calibrated
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import is_installed
 from polyface.optional import install
@@ -90,219 +90,160 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
     return []
 
 
-def plan_route(
-    detector: DetectorSpec,
-    backend: BackendSpec,
-    converters: Sequence[ConverterSpec],
-    weights: Weights,
-    *,
-    device: str = "auto",
-    precision: str = "fp32",
-    installed: Callable[[str], bool] = is_installed,
-    stored: Callable[[str], Path | Reason],
-) -> Route:
-    """Return the first route by which the backend can run the detector with these weights.
-
-    For each graph kind the backend accepts in that precision, in its order: a stored artifact, the detector's own
-    graph, a conversion.
+@frozen(kw_only=True)
+class Planner:
+    """Plans for a detector with certain weights, by what a machine has.
 
     Args:
         detector: what to run.
-        backend: what to run it on.
+        weights: those chosen.
         converters: those installed, in the order in which to try them.
-        weights: the weights chosen.
-        device: ``"auto"``, or a device such as ``"cuda:1"``.
-        precision: such as ``"fp32"``.
-        installed: whether a module can be imported.
         stored: the artifact of a graph kind, or why there is none.
-
-    Raises:
-        UnsupportedError: there is no route; ``reasons`` holds one for every route tried.
+        installed: whether a module can be imported.
     """
-    reasons = refusals(backend, device, precision) + missing(f"backend '{backend.name}'", backend.requires, installed)
-    kinds = () if reasons else backend.kinds(device, precision)
-    route = _route(detector, kinds, converters, weights, reasons, installed=installed, stored=stored)
-    if route is None:
-        raise UnsupportedError(f"'{detector.name}' cannot run on the backend '{backend.name}'.", reasons)
-    return route
 
+    detector: DetectorSpec
+    weights: Weights
+    converters: Sequence[ConverterSpec]
+    stored: Callable[[str], Path | Reason]
+    installed: Callable[[str], bool] = is_installed
 
-def plan_quantization(
-    detector: DetectorSpec,
-    kind: str,
-    converters: Sequence[ConverterSpec],
-    weights: Weights,
-    *,
-    installed: Callable[[str], bool] = is_installed,
-    stored: Callable[[str], Path | Reason],
-) -> tuple[ConverterSpec, Route]:
-    """Return the calibrated converter that makes ``kind``, and the route to the graph it starts from.
+    def route(self, backend: BackendSpec, device: str = "auto", precision: str = "fp32") -> Route:
+        """Return the first route by which a backend can run the detector.
 
-    The arguments are those of :func:`plan`.
+        For each graph kind the backend accepts in that precision, in its order: a stored artifact, the detector's own
+        graph, a conversion.
 
-    Raises:
-        UnsupportedError: there is none, or no such route; ``reasons`` holds why not.
-    """
-    able = [converter for converter in converters if converter.calibrated]
-    reasons: list[Reason] = []
-    for converter in able:
-        if converter.target == kind:
-            unmet = missing(f"converter '{converter.name}'", converter.requires, installed)
-            kinds = () if unmet else (converter.source,)
-            route = _route(detector, kinds, converters, weights, reasons, installed=installed, stored=stored)
-            if route is not None:
-                return converter, route
+        Args:
+            backend: what to run it on.
+            device: ``"auto"``, or a device such as ``"cuda:1"``.
+            precision: such as ``"fp32"``.
+
+        Raises:
+            UnsupportedError: there is no route; ``reasons`` holds one for every route tried.
+        """
+        lacks = missing(f"backend '{backend.name}'", backend.requires, self.installed)
+        reasons = refusals(backend, device, precision) + lacks
+        route = None if reasons else self._first(self._routes(backend.kinds(device, precision)), reasons)
+        if route is None:
+            raise UnsupportedError(f"'{self.detector.name}' cannot run on the backend '{backend.name}'.", reasons)
+        return route
+
+    def quantization(self, kind: str) -> tuple[ConverterSpec, Route]:
+        """Return the calibrated converter that makes ``kind``, and the route to the graph it starts from.
+
+        Raises:
+            UnsupportedError: there is none, or no such route; ``reasons`` holds why not.
+        """
+        able = [converter for converter in self.converters if converter.calibrated]
+        reasons: list[Reason] = []
+        for converter in able:
+            if converter.target == kind:
+                unmet = missing(f"converter '{converter.name}'", converter.requires, self.installed)
+                route = None if unmet else self._first(self._routes([converter.source]), reasons)
+                if route is not None:
+                    return converter, route
+                reasons += unmet
+        if not reasons:
+            made = sorted({converter.target for converter in able})
+            why = f"none that is installed quantizes to {kind}" + (f" (there is {', '.join(made)})" if made else "")
+            helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
+            fix = install(*helpful) if helpful else Fix(command="".join(map(self._command_to_make, made[:1])))
+            reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
+        raise UnsupportedError(f"'{self.detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
+
+    def conversion(self, kind: str) -> Route:
+        """Return the first conversion of what the detector publishes to ``kind``.
+
+        Raises:
+            UnsupportedError: there is none; ``reasons`` holds one for every conversion tried.
+        """
+        made = sorted({converter.target for converter in self.converters})
+        reasons = []
+        if made and kind not in made:
+            why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
+            fix = Fix(command=self._command_to_make(made[0]))
+            reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=fix))
+        route = self._first(self._conversions(kind), reasons)
+        if route is None:
+            raise UnsupportedError(f"'{self.detector.name}' cannot be exported to {quoted(kind)} here.", reasons)
+        return route
+
+    def _first(self, candidates: Iterable[Route | Reason], reasons: list[Reason]) -> Route | None:
+        """The first route that lacks nothing on this machine; why those before it do is added to ``reasons``."""
+        for candidate in candidates:
+            if isinstance(candidate, Reason):
+                reasons.append(candidate)
+                continue
+            needs = [part.requires for part in (candidate.source, candidate.converter) if part]
+            unmet = missing(candidate.description, itertools.chain(*needs), self.installed)
+            if not unmet:
+                return candidate
             reasons += unmet
-    if not reasons:
-        made = sorted({converter.target for converter in able})
-        why = f"none that is installed quantizes to {kind}" + (f" (there is {', '.join(made)})" if made else "")
-        helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
-        others = [command_to_make(detector, target, converters, weights) for target in made[:1]]
-        fix = install(*helpful) if helpful else Fix(command="".join(map(shlex.join, others)))
-        reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
-    raise UnsupportedError(f"'{detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
-
-
-def plan_conversion(
-    detector: DetectorSpec,
-    kind: str,
-    converters: Sequence[ConverterSpec],
-    weights: Weights,
-    *,
-    installed: Callable[[str], bool] = is_installed,
-) -> Route:
-    """Return the first conversion of what the detector publishes to ``kind``; the arguments are those of :func:`plan`.
-
-    Raises:
-        UnsupportedError: there is none; ``reasons`` holds one for every conversion tried.
-    """
-    made = sorted({converter.target for converter in converters})
-    reasons = []
-    if made and kind not in made:
-        why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
-        command = shlex.join(command_to_make(detector, made[0], converters, weights))
-        reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=Fix(command=command)))
-    route = _first(_conversions(detector, kind, converters, weights, installed), installed, reasons)
-    if route is None:
-        raise UnsupportedError(f"'{detector.name}' cannot be exported to {quoted(kind)} here.", reasons)
-    return route
-
-
-def _first(
-    candidates: Iterable[Route | Reason], installed: Callable[[str], bool], reasons: list[Reason]
-) -> Route | None:
-    """The first route that lacks nothing on this machine; why those before it do is added to ``reasons``."""
-    for candidate in candidates:
-        unmet = [candidate] if isinstance(candidate, Reason) else _unmet(candidate, installed)
-        if isinstance(candidate, Route) and not unmet:
-            return candidate
-        reasons += unmet
-    return None
-
-
-def _route(
-    detector: DetectorSpec,
-    kinds: Iterable[str],
-    converters: Sequence[ConverterSpec],
-    weights: Weights,
-    reasons: list[Reason],
-    *,
-    installed: Callable[[str], bool],
-    stored: Callable[[str], Path | Reason],
-) -> Route | None:
-    """The first route to a graph of one of these kinds; why those before it cannot be is added to ``reasons``."""
-    for kind in kinds:
-        routes = _routes(detector, kind, converters, weights, installed=installed, stored=stored)
-        route = _first(routes, installed, reasons)
-        if route is not None:
-            return route
-    return None
-
-
-def _routes(
-    detector: DetectorSpec,
-    kind: str,
-    converters: Sequence[ConverterSpec],
-    weights: Weights,
-    *,
-    installed: Callable[[str], bool],
-    stored: Callable[[str], Path | Reason],
-) -> Iterable[Route | Reason]:
-    """Every route to one graph kind, best first, with a reason in the place of each that cannot be.
-
-    What the user stored comes before what ships with the detector: it may be calibrated on images like theirs.
-    """
-    artifact = stored(kind)
-    yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
-    if isinstance(artifact, Reason) and artifact.fix and is_calibrated(kind, converters):
-        return  # theirs is there, and damaged: one that was calibrated on other images is no substitute
-    for source in detector.graphs:
-        if source.kind == kind:
-            yield _if_weights_fit(source, weights) or Route(kind=kind, source=source)
-    yield from _conversions(detector, kind, converters, weights, installed)
-
-
-def _conversions(
-    detector: DetectorSpec,
-    kind: str,
-    converters: Sequence[ConverterSpec],
-    weights: Weights,
-    installed: Callable[[str], bool],
-) -> Iterable[Route | Reason]:
-    makers = [converter for converter in converters if converter.target == kind]
-    convertible = [
-        (source, converter)
-        for converter in makers
-        for source in detector.graphs
-        if converter.source == source.kind and not converter.calibrated
-    ]
-    for source, converter in convertible:
-        yield _if_weights_fit(source, weights) or Route(kind=kind, source=source, converter=converter)
-    for converter in makers:
-        if converter.calibrated:
-            make = shlex.join(command_to_make(detector, kind, converters, weights))
-            yield Reason(
-                subject=f"converter '{converter.name}'", why="needs images to calibrate with", fix=Fix(command=make)
-            )
-    if not convertible and not any(converter.calibrated for converter in makers):
-        yield _no_converter(detector, kind, weights, installed)
-
-
-def _no_converter(detector: DetectorSpec, kind: str, weights: Weights, installed: Callable[[str], bool]) -> Reason:
-    published = dict.fromkeys(source.kind for source in detector.graphs)
-    reached = set(published)
-    wanted: list[str] = []
-    for helpful in HELPFUL:
-        if helpful.source in reached:
-            reached.add(helpful.target)
-            if helpful.target == kind:
-                sources = [source for source in detector.graphs if source.kind == helpful.source]
-                needs = [need for source in sources for need in source.requires if not installed(need.module)]
-                wanted += [need.install for need in (*needs, *helpful.requires)]
-    make = shlex.join([*command_to_make(detector, kind, (), weights), "--output", "DIR"])
-    elsewhere = Fix(f"make it on a machine that has that, by `{make}`, and name DIR here as", names=("artifacts",))
-    return Reason(
-        subject="converters",
-        why=f"none that is installed makes {kind} from {', '.join(published)}",
-        fix=install(*wanted) | elsewhere if wanted else NO_FIX,
-    )
-
-
-def _if_weights_fit(source: GraphSource, weights: Weights) -> Reason | None:
-    if source.weights is None or source.weights == weights.name:
         return None
-    return Reason(
-        subject=f"packaged {source.kind} graph",
-        why=f"holds the weights '{source.weights}', not '{weights.label}'",
-        fix=Fix(settings={"weights": source.weights}),
-    )
 
+    def _routes(self, kinds: Iterable[str]) -> Iterator[Route | Reason]:
+        """Every route to these graph kinds, best first, with a reason in the place of each that cannot be.
 
-def _unmet(route: Route, installed: Callable[[str], bool]) -> list[Reason]:
-    """What a possible route still lacks on this machine."""
-    source = route.source.requires if route.source else ()
-    converter = route.converter.requires if route.converter else ()
-    return missing(route.description, (*source, *converter), installed)
+        What the user stored comes before what ships with the detector: it may be calibrated on images like theirs.
+        """
+        for kind in kinds:
+            artifact = self.stored(kind)
+            yield artifact if isinstance(artifact, Reason) else Route(kind=kind, artifact=artifact)
+            if isinstance(artifact, Reason) and artifact.fix and is_calibrated(kind, self.converters):
+                continue  # theirs is there, and damaged: one that was calibrated on other images is no substitute
+            for source in self.detector.graphs:
+                if source.kind == kind:
+                    yield self._from(source, kind)
+            yield from self._conversions(kind)
+
+    def _conversions(self, kind: str) -> Iterator[Route | Reason]:
+        makers = [converter for converter in self.converters if converter.target == kind]
+        convertible = [
+            (source, converter)
+            for converter in makers
+            for source in self.detector.graphs
+            if converter.source == source.kind and not converter.calibrated
+        ]
+        for source, converter in convertible:
+            yield self._from(source, kind, converter)
+        calibrated = [converter for converter in makers if converter.calibrated]
+        for converter in calibrated:
+            fix = Fix(command=self._command_to_make(kind))
+            yield Reason(subject=f"converter '{converter.name}'", why="needs images to calibrate with", fix=fix)
+        if not convertible and not calibrated:
+            yield self._no_converter(kind)
+
+    def _from(self, source: GraphSource, kind: str, converter: ConverterSpec | None = None) -> Route | Reason:
+        if source.weights in (None, self.weights.name):
+            return Route(kind=kind, source=source, converter=converter)
+        return Reason(
+            subject=f"packaged {source.kind} graph",
+            why=f"holds the weights '{source.weights}', not '{self.weights.label}'",
+            fix=Fix(settings={"weights": source.weights}),
+        )
+
+    def _no_converter(self, kind: str) -> Reason:
+        published = dict.fromkeys(source.kind for source in self.detector.graphs)
+        reached = set(published)
+        wanted: list[str] = []
+        for helpful in HELPFUL:
+            if helpful.source in reached:
+                reached.add(helpful.target)
+                if helpful.target == kind:
+                    sources = [source for source in self.detector.graphs if source.kind == helpful.source]
+                    needs = [need for source in sources for need in source.requires if not self.installed(need.module)]
+                    wanted += [need.install for need in (*needs, *helpful.requires)]
+        make = f"{self._command_to_make(kind)} --output DIR"
+        elsewhere = Fix(f"make it on a machine that has that, by `{make}`, and name DIR here as", names=("artifacts",))
+        return Reason(
+            subject="converters",
+            why=f"none that is installed makes {kind} from {', '.join(published)}",
+            fix=install(*wanted) | elsewhere if wanted else NO_FIX,
+        )
+
+    def _command_to_make(self, kind: str) -> str:
+        return shlex.join(command_to_make(self.detector, kind, self.converters, self.weights))
 
 
 def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: str, precision: str) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyface.graphs.artifacts import ArtifactStore, open_store, read_manifest
-from polyface.graphs.plan import plan_quantization
-from polyface.graphs.resolve import Export, convert_and_store, load_graph
-from polyface.graphs.weights import select_weights
+from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, open_store, read_manifest
+from polyface.graphs.resolve import Export, convert_and_store, load_graph, open_planner
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.records import ConverterSpec, DetectorSpec
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
 
@@ -40,10 +37,9 @@ def quantize(
         ArtifactError: the folder cannot be written to.
         PluginError: the converter refused the network, or failed.
     """
-    detector = plugins.get(DetectorSpec, config.detector)
-    weights = select_weights(detector, config.weights)
-    found = open_store(config).lookup_for(detector, plugins.all(ConverterSpec), weights)
-    converter, route = plan_quantization(detector, kind, plugins.all(ConverterSpec), weights, stored=found)
+    planner = open_planner(plugins, config.detector, config.weights, open_store(config))
+    converter, route = planner.quantization(kind)
+    detector, weights = planner.detector, planner.weights
     graph = load_graph(route, detector, weights)
     quantizer = converter.factory.load()()
     made = {
@@ -53,7 +49,7 @@ def quantize(
         **calibration.provenance(),
     }
     store = ArtifactStore(output)
-    there = store.lookup_for(detector, plugins.all(ConverterSpec), weights)(kind)
+    there = store.find(ArtifactKey.of(detector, weights.sha256, kind))
     if isinstance(there, Path):
         manifest = read_manifest(there.parent)
         if made.items() <= manifest["provenance"].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 from attrs import frozen
 
 from polyface._version import __version__
-from polyface.errors import ArtifactError, PolyfaceError, WeightsMismatchError, plugin_errors
+from polyface.errors import ArtifactError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, read_manifest
-from polyface.graphs.plan import Route, plan_conversion
+from polyface.graphs.plan import Planner, Route
+from polyface.graphs.suggestions import command_to_make
 from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Graph
@@ -47,18 +49,34 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
         ArtifactError: the folder cannot be written to.
         ContractError: the converter refused the network, or what it made of it.
     """
-    detector = plugins.get(DetectorSpec, name)
-    selected = select_weights(detector, weights)
     store = ArtifactStore(output)
-    converters = plugins.all(ConverterSpec)
-    stored = store.lookup_for(detector, converters, selected)(kind)
+    planner = open_planner(plugins, name, weights, store)
+    stored = planner.stored(kind)
     new = not isinstance(stored, Path)
     path = (
         stored
         if isinstance(stored, Path)
-        else _converted(plan_conversion(detector, kind, converters, selected), detector, selected, store)
+        else _converted(planner.conversion(kind), planner.detector, planner.weights, store)
     )
     return Export(path=path, manifest=read_manifest(path.parent), new=new)
+
+
+def open_planner(plugins: PluginManager, name: str, weights: str | None, store: ArtifactStore) -> Planner:
+    """Return what plans for the detector of that name, with these weights and the graphs of a store.
+
+    Raises:
+        UnknownNameError: no plugin provides the detector, or it has no such weights; ``AmbiguousNameError`` if two do.
+        WeightsNotFoundError: there is no such file of weights.
+    """
+    detector = plugins.get(DetectorSpec, name)
+    selected, converters = select_weights(detector, weights), plugins.all(ConverterSpec)
+
+    @functools.cache
+    def stored(kind: str) -> Path | Reason:
+        key = ArtifactKey.of(detector, selected.sha256, kind)
+        return store.find(key, command_to_make(detector, kind, converters, selected))
+
+    return Planner(detector=detector, weights=selected, converters=converters, stored=stored)
 
 
 def load_graph(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:

@@ -1,10 +1,11 @@
-"""What may not be installed and would help; only ever read for a message."""
+"""What messages suggest: commands, and packages that may not be installed and would help."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from polyface.plugins.records import ConverterSpec, Ref, Requirement
+from polyface.graphs.weights import Weights
+from polyface.plugins.records import ConverterSpec, DetectorSpec, Ref, Requirement
 
 HELPFUL = (
     ConverterSpec(
@@ -27,3 +28,12 @@ HELPFUL = (
 def is_calibrated(kind: str, converters: Iterable[ConverterSpec]) -> bool:
     """Whether graphs of this kind are made on images."""
     return any(converter.calibrated for converter in (*converters, *HELPFUL) if converter.target == kind)
+
+
+def command_to_make(
+    detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights
+) -> list[str]:
+    """Return the command that stores a detector's graph of a kind, as its words."""
+    quantize = is_calibrated(kind, converters)
+    command = ["quantize", detector.name, "--images", "DIR"] if quantize else ["export", detector.name]
+    return ["polyface", *command, "--to", kind, *weights.options]

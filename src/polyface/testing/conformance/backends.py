@@ -14,7 +14,7 @@ import pytest
 from polyface.building import Selection, plan, resolve
 from polyface.errors import BackendUnavailableError, ClosedError, UnsupportedError, described
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore
-from polyface.graphs.plan import plan_route
+from polyface.graphs.plan import Planner
 from polyface.graphs.resolve import load_graph
 from polyface.graphs.weights import select_weights
 from polyface.machine import gate
@@ -88,17 +88,14 @@ class BackendConformance(Conformance):
             )
             return plan(resolve(config, plugins)).first
         backend, none = plugins.get(BackendSpec, cls.backend), select_weights(REFERENCE, None)
-        store = ArtifactStore()
+        planner = Planner(
+            detector=REFERENCE,
+            weights=none,
+            converters=plugins.all(ConverterSpec),
+            stored=lambda kind: ArtifactStore().find(ArtifactKey.of(REFERENCE, "", kind)),
+        )
         try:
-            route = plan_route(
-                REFERENCE,
-                backend,
-                plugins.all(ConverterSpec),
-                none,
-                device=cls.device,
-                precision=cls.precision,
-                stored=lambda kind: store.find(ArtifactKey.of(REFERENCE, "", kind)),
-            )
+            route = planner.route(backend, cls.device, cls.precision)
         except UnsupportedError as error:
             fail(
                 f"The kit's own network cannot run on '{cls.backend}'.",
