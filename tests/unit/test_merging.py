@@ -20,6 +20,7 @@ from polyface.pipeline.merging import (
     mirrored_order,
     to_image,
 )
+from polyface.pipeline.presets import Strategy
 from polyface.pipeline.views import EDGE, NetworkView, View
 from polyface.plugins.protocols import Candidates
 from polyface.results import Detections
@@ -31,6 +32,11 @@ def faces(*rows, marks=None):
     """Detections from rows ``(x1, y1, x2, y2, score)``."""
     array = np.array(rows, np.float32).reshape(-1, 5)
     return Detections(boxes=array[:, :4], scores=array[:, 4], landmarks=marks)
+
+
+def by(**settings):
+    """A strategy that merges in this way."""
+    return Strategy(views=lambda *_: (), **settings)
 
 
 def shown(*rows, marks=None):
@@ -123,26 +129,26 @@ class TestCounting:
         sizes = [(29, 10), (10, 100), (99, 100), (5, 29)]
         rows = [(200 * place, 0, 200 * place + width, height, 0.5) for place, (width, height) in enumerate(sizes)]
         view = View(crop=(0, 0, 800, 200), scale=2, **limits)
-        assert filter_by_size(faces(*rows), view, merge=merge, iou_threshold=0.3) == faces(
+        assert filter_by_size(faces(*rows), view, by(merge=merge, iou_threshold=0.3)) == faces(
             *(rows[place] for place in kept)
         )
 
     def test_what_a_face_beyond_the_limits_drops_does_not_count_in_its_place_where_it_is_left_to_another_view(self):
         found = faces((100, 100, 210, 210, 0.875), (100, 100, 195, 195, 0.75), (0, 0, 50, 50, 0.5))
         view = View(crop=(0, 0, 400, 400), smaller_than=99)
-        assert filter_by_size(found, view, merge="nms", iou_threshold=0.3) == faces((0, 0, 50, 50, 0.5))
+        assert filter_by_size(found, view, by(merge="nms", iou_threshold=0.3)) == faces((0, 0, 50, 50, 0.5))
 
     def test_a_view_votes_once_for_a_face(self):
         found = faces((0, 0, 10, 10, 0.5), (0, 0, 10, 12, 0.5))  # 100 of 120 shared
         view = View(crop=(0, 0, 50, 50))
-        assert filter_by_size(found, view, merge="vote", iou_threshold=0.5) == faces((0, 0, 10, 10, 0.5))
-        assert filter_by_size(found, view, merge="nms", iou_threshold=0.5) == found
+        assert filter_by_size(found, view, by(merge="vote", iou_threshold=0.5)) == faces((0, 0, 10, 10, 0.5))
+        assert filter_by_size(found, view, by(merge="nms", iou_threshold=0.5)) == found
 
     def test_a_face_beyond_the_limits_still_drops_what_overlaps_it(self):
         # In widerface_val.py the NMS inside detect_face comes before the size filters: 9025 of 12100 shared.
         found = faces((100, 100, 210, 210, 0.875), (100, 100, 195, 195, 0.75), (0, 0, 50, 50, 0.5))
         view = View(crop=(0, 0, 400, 400), smaller_than=99)
-        assert filter_by_size(found, view, merge="vote", iou_threshold=0.3) == faces((0, 0, 50, 50, 0.5))
+        assert filter_by_size(found, view, by(merge="vote", iou_threshold=0.3)) == faces((0, 0, 50, 50, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -164,25 +170,25 @@ class TestMerging:
     def test_nms_keeps_the_best_of_all_views(self):
         # The first two share 80 of 120, an IoU of 2/3.
         found = [faces((0, 0, 10, 10, 0.75), (40, 0, 50, 10, 0.25)), faces((0, 2, 10, 12, 0.875))]
-        result = merge_faces(found, merge="nms", iou_threshold=0.5, limit=9)
+        result = merge_faces(found, by(merge="nms", iou_threshold=0.5, limit=9))
         assert result == faces((0, 2, 10, 12, 0.875), (40, 0, 50, 10, 0.25))
-        assert len(merge_faces(found, merge="nms", iou_threshold=0.7, limit=9)) == 3
-        assert len(merge_faces(found, merge="nms", iou_threshold=0.5, limit=1)) == 1
+        assert len(merge_faces(found, by(merge="nms", iou_threshold=0.7, limit=9))) == 3
+        assert len(merge_faces(found, by(merge="nms", iou_threshold=0.5, limit=1))) == 1
 
     @pytest.mark.parametrize("merge", ["nms", "vote"])
     def test_what_a_limit_cut_off_is_said(self, merge):
         found = [faces((0, 0, 10, 10, 0.75)), faces((40, 0, 50, 10, 0.25))]
-        assert not merge_faces(found, merge=merge, iou_threshold=0.5, limit=2).truncated
-        assert not merge_faces(found, merge=merge, iou_threshold=0.5, limit=None).truncated
-        assert merge_faces(found, merge=merge, iou_threshold=0.5, limit=1).truncated
+        assert not merge_faces(found, by(merge=merge, iou_threshold=0.5, limit=2)).truncated
+        assert not merge_faces(found, by(merge=merge, iou_threshold=0.5, limit=None)).truncated
+        assert merge_faces(found, by(merge=merge, iou_threshold=0.5, limit=1)).truncated
         found[1] = attrs.evolve(found[1], truncated=True)
-        assert merge_faces(found, merge=merge, iou_threshold=0.5, limit=None).truncated
+        assert merge_faces(found, by(merge=merge, iou_threshold=0.5, limit=None)).truncated
 
     def test_the_boxes_of_very_many_views_are_cut_and_that_is_said(self):
         count = MOST_MERGED // 2 + 1
         one = Detections(boxes=np.zeros((count, 4)), scores=np.full(count, 0.5))
-        assert merge_faces([one], merge="nms", iou_threshold=0.5, limit=1).truncated
-        result = merge_faces([one, one], merge="vote", iou_threshold=0, limit=None)
+        assert merge_faces([one], by(merge="nms", iou_threshold=0.5, limit=1)).truncated
+        result = merge_faces([one, one], by(merge="vote", iou_threshold=0, limit=None))
         assert result.truncated
 
     def test_voting_takes_the_mean_weighted_by_score_and_the_best_score(self):
@@ -191,39 +197,39 @@ class TestMerging:
             faces((0, 0, 10, 10, 0.75), marks=[[[0, 4], [8, 8]]]),
             faces((0, 0, 14, 10, 0.25), marks=[[[4, 4], [8, 0]]]),
         ]
-        result = merge_faces(found, merge="vote", iou_threshold=0.5, limit=9)
+        result = merge_faces(found, by(merge="vote", iou_threshold=0.5, limit=9))
         assert result == faces((0, 0, 11, 10, 0.75), marks=[[[1, 4], [8, 6]]])
 
     def test_an_iou_of_exactly_the_threshold_joins(self):
         found = [faces((0, 0, 10, 10, 0.5)), faces((0, 0, 5, 10, 0.5))]
-        assert merge_faces(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 7.5, 10, 0.5))
-        assert len(merge_faces(found, merge="vote", iou_threshold=0.51, limit=9)) == 2
+        assert merge_faces(found, by(merge="vote", iou_threshold=0.5, limit=9)) == faces((0, 0, 7.5, 10, 0.5))
+        assert len(merge_faces(found, by(merge="vote", iou_threshold=0.51, limit=9))) == 2
 
     def test_a_face_that_too_few_views_confirm_is_dropped(self):
         found = [faces((0, 0, 9, 9, 0.75), (50, 0, 59, 9, 0.875)), faces((0, 0, 9, 9, 0.25))]
-        result = merge_faces(found, merge="vote", iou_threshold=0.3, limit=9, min_votes=2)
+        result = merge_faces(found, by(merge="vote", iou_threshold=0.3, limit=9, min_votes=2))
         assert result == faces((0, 0, 9, 9, 0.75))
 
     def test_the_limit_counts_the_faces_that_are_left(self):
         found = [faces((50, 0, 59, 9, 0.875), (0, 0, 9, 9, 0.75), (0, 50, 9, 59, 0.5)), faces((0, 0, 9, 9, 0.25))]
-        assert len(merge_faces(found, merge="vote", iou_threshold=0.3, limit=2)) == 2
-        result = merge_faces(found, merge="vote", iou_threshold=0.3, limit=1, min_votes=2)
+        assert len(merge_faces(found, by(merge="vote", iou_threshold=0.3, limit=2))) == 2
+        result = merge_faces(found, by(merge="vote", iou_threshold=0.3, limit=1, min_votes=2))
         assert result == faces((0, 0, 9, 9, 0.75))
 
     def test_scores_of_zero_weigh_alike(self):
         found = [faces((0, 0, 10, 10, 0)), faces((0, 0, 12, 10, 0))]
-        assert merge_faces(found, merge="vote", iou_threshold=0.5, limit=9) == faces((0, 0, 11, 10, 0))
+        assert merge_faces(found, by(merge="vote", iou_threshold=0.5, limit=9)) == faces((0, 0, 11, 10, 0))
 
     def test_a_box_without_area_stands_alone(self):
         found = [faces((3, 3, 3, 3, 0.5)), faces((3, 3, 3, 3, 0.25))]
-        assert merge_faces(found, merge="vote", iou_threshold=0.5, limit=9).scores.tolist() == [0.5, 0.25]
+        assert merge_faces(found, by(merge="vote", iou_threshold=0.5, limit=9)).scores.tolist() == [0.5, 0.25]
 
     @pytest.mark.parametrize("merge", ["nms", "vote"])
     def test_nothing_found_keeps_the_shape_of_landmarks(self, merge):
         nothing = faces(marks=np.empty((0, 5, 2)))
-        result = merge_faces([nothing, nothing], merge=merge, iou_threshold=0.5, limit=9)
+        result = merge_faces([nothing, nothing], by(merge=merge, iou_threshold=0.5, limit=9))
         assert (result.boxes.shape, result.scores.shape, result.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
-        assert merge_faces([faces()], merge=merge, iou_threshold=0.5, limit=9).landmarks is None
+        assert merge_faces([faces()], by(merge=merge, iou_threshold=0.5, limit=9)).landmarks is None
 
 
 def exact_iou(a, b):
@@ -277,8 +283,8 @@ def test_voting_equals_brute_force_in_exact_arithmetic(views, threshold, limit, 
     expected = voted_by_hand(views, Fraction(threshold), limit, min_votes)
     found = [faces(*[[float(value) for value in row] for row in view]) for view in views]
     whole = View(crop=(0, 0, 24, 24))
-    found = [filter_by_size(view, whole, merge="vote", iou_threshold=threshold) for view in found]
-    result = merge_faces(found, merge="vote", iou_threshold=threshold, limit=limit, min_votes=min_votes)
+    found = [filter_by_size(view, whole, by(merge="vote", iou_threshold=threshold)) for view in found]
+    result = merge_faces(found, by(merge="vote", iou_threshold=threshold, limit=limit, min_votes=min_votes))
     assert len(result) == len(expected)
     wanted = np.array([[float(value) for value in row] for row in expected]).reshape(-1, 5)
     np.testing.assert_allclose(result.to_array(), wanted, atol=1e-5)

@@ -75,7 +75,7 @@ def to_image(found: Candidates, scores: FloatArray, look: NetworkView, landmarks
     return Detections(boxes=boxes, scores=scores, landmarks=marks)[_whole(boxes, view, look.shape)]
 
 
-def filter_by_size(faces: Detections, view: View, *, merge: str, iou_threshold: float) -> Detections:
+def filter_by_size(faces: Detections, view: View, strategy: Strategy) -> Detections:
     """Return those of a view's faces that count when views are merged: within its limits of size.
 
     Where views vote, or a view leaves the larger faces to another, its own NMS comes first, as in
@@ -85,12 +85,13 @@ def filter_by_size(faces: Detections, view: View, *, merge: str, iou_threshold: 
     Args:
         faces: in pixels of the image, the highest score first.
         view: where they were found.
-        merge: ``"nms"`` or ``"vote"``.
-        iou_threshold: in [0, 1].
+        strategy: how the views are merged.
     """
-    if merge == "vote" or view.smaller_than < math.inf:
-        faces = faces[nms(faces.boxes, iou_threshold)]
-    return faces[_right_size(faces.boxes, view)]
+    if strategy.merge == "vote" or view.smaller_than < math.inf:
+        faces = faces[nms(faces.boxes, strategy.iou_threshold)]
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    counts: Mask = (sides.max(axis=1) > view.larger_than) & (sides.min(axis=1) < view.smaller_than)
+    return faces[counts]
 
 
 def keep_confirmed(faces: Detections, view: View, coarser: Sequence[Detections]) -> Detections:
@@ -126,11 +127,6 @@ def drop_pieces(faces: Detections, larger: Detections) -> Detections:
         within = np.maximum(shared, 0).prod(axis=1) >= WITHIN * areas[index]
         stays[index] = not (within & (sides[index].max() <= PIECE * lengths) & (larger.scores >= score)).any()
     return faces[stays]
-
-
-def _right_size(boxes: FloatArray, view: View) -> Mask:
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return np.asarray((sides.max(axis=1) > view.larger_than) & (sides.min(axis=1) < view.smaller_than), bool)
 
 
 def _whole(boxes: FloatArray, view: View, shape: tuple[int, int]) -> Mask:
@@ -170,13 +166,7 @@ def merge_views(shown: Sequence[ViewFaces], strategy: Strategy) -> Detections:
 
     Coarser views confirm what finer ones show, and tell which of it are pieces of a face.
     """
-    return merge_faces(
-        _agree(shown),
-        merge=strategy.merge,
-        iou_threshold=strategy.iou_threshold,
-        limit=strategy.limit,
-        min_votes=strategy.min_votes,
-    )
+    return merge_faces(_agree(shown), strategy)
 
 
 def _agree(shown: Sequence[ViewFaces]) -> list[Detections]:
@@ -192,29 +182,24 @@ def _agree(shown: Sequence[ViewFaces]) -> list[Detections]:
     return agreed
 
 
-def merge_faces(
-    found: Sequence[Detections], *, merge: str, iou_threshold: float, limit: int | None, min_votes: int = 1
-) -> Detections:
+def merge_faces(found: Sequence[Detections], strategy: Strategy) -> Detections:
     """Return one answer from what was found in the views of an image, the highest score first.
 
     ``"nms"`` puts all boxes through one NMS. With ``"vote"``, from the highest score on, those whose IoU with the best
     is at least the threshold become one face, with the best score, and with box and landmarks their means weighted by
-    score (the box voting of Gidaris and Komodakis,
-    https://arxiv.org/abs/1505.01749, as Tencent/FaceDetection-DSFD does it).
+    score (the box voting of Gidaris and Komodakis, https://arxiv.org/abs/1505.01749, as Tencent/FaceDetection-DSFD does
+    it). It is truncated where there were more faces than the strategy's ``limit``, where a view was, or where the boxes
+    of all views were more than ``MOST_MERGED``.
 
     Args:
         found: by view, in pixels of the image; each the highest score first, as :func:`filter_by_size` left them.
-        merge: ``"nms"`` or ``"vote"``.
-        iou_threshold: in [0, 1].
-        limit: at most so many faces; where there were more, the answer says that it is truncated. It is as well where
-            a view was, or the boxes of all views were more than ``MOST_MERGED``.
-        min_votes: with ``"vote"``, a face needs at least so many boxes.
+        strategy: how they are merged.
     """
-    together = _join(found)
-    if merge == "nms":
+    together, iou_threshold, limit = _join(found), strategy.iou_threshold, strategy.limit
+    if strategy.merge == "nms":
         kept = nms(together.boxes, iou_threshold, None if limit is None else limit + 1)
         return _cut_to(limit, together[kept])
-    groups = [group for group in clusters(together.boxes, iou_threshold) if len(group) >= min_votes]
+    groups = [group for group in clusters(together.boxes, iou_threshold) if len(group) >= strategy.min_votes]
     boxes = np.array([_mean(together.boxes, together.scores, group) for group in groups], np.float32).reshape(-1, 4)
     marks = together.landmarks
     if marks is not None:

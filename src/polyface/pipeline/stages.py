@@ -154,7 +154,7 @@ def finish(network: Network, batch: Batch, strategy: Strategy, watch: Stopwatch)
             faces = _decode(network, batch, row, scores=scores[row], priors=priors, threshold=strategy.score_threshold)
         with watch.stage("nms", [view.index]):
             sure = faces[faces.scores >= strategy.score_threshold] if view.confirms else faces
-            counts = filter_by_size(sure, view.view, merge=strategy.merge, iou_threshold=strategy.iou_threshold)
+            counts = filter_by_size(sure, view.view, strategy)
             shown.append(ViewFaces(view.view, counts, faces))
     return shown
 
