@@ -79,31 +79,20 @@ def place_image(
         ImageError: padding would add more than the image's own pixels and ``PADDING`` more.
     """
     if infer_size is not None:
-        return _fixed_frame(image_height, image_width, *infer_size, stretch=fit == "stretch")
+        scale = min(infer_size[0] / image_height, infer_size[1] / image_width)
     width, height = (max(1, round(side * scale)) for side in (image_width, image_height))
-    multiple = math.lcm(preprocess.stride, pad_to)
-    net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
-    if net_width * net_height > 2 * width * height + PADDING:
-        raise ImageError(
-            f"The image, {width}x{height} pixels for the network, would be padded to {net_width}x{net_height}.",
-            why=[f"padding may add as many pixels as it has, and {PADDING:,} more"],
-            fix=Fix("lower", names=("pad_to", "max_side")) | "cut a long thin image into parts",
-        )
-    return Placement(
-        image_width=image_width,
-        image_height=image_height,
-        width=width,
-        height=height,
-        net_width=net_width,
-        net_height=net_height,
-    )
-
-
-def _fixed_frame(image_height: int, image_width: int, net_height: int, net_width: int, *, stretch: bool) -> Placement:
-    width, height = net_width, net_height
-    if not stretch:
-        scale = min(net_height / image_height, net_width / image_width)
-        width, height = (max(1, round(side * scale)) for side in (image_width, image_height))
+    if infer_size is not None:
+        net_height, net_width = infer_size
+        width, height = (net_width, net_height) if fit == "stretch" else (width, height)
+    else:
+        multiple = math.lcm(preprocess.stride, pad_to)
+        net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
+        if net_width * net_height > 2 * width * height + PADDING:
+            raise ImageError(
+                f"The image, {width}x{height} pixels for the network, would be padded to {net_width}x{net_height}.",
+                why=[f"padding may add as many pixels as it has, and {PADDING:,} more"],
+                fix=Fix("lower", names=("pad_to", "max_side")) | "cut a long thin image into parts",
+            )
     return Placement(
         image_width=image_width,
         image_height=image_height,
