@@ -61,18 +61,7 @@ RESAVE = "save it anew in an image editor"
 
 _STREAMED = ("TIFF", "BMP", "PPM", "TGA")
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
-_MODULES = {
-    "AVIF": "AvifImagePlugin",
-    "BMP": "BmpImagePlugin",
-    "GIF": "GifImagePlugin",
-    "JPEG": "JpegImagePlugin",
-    "JPEG2000": "Jpeg2KImagePlugin",
-    "PNG": "PngImagePlugin",
-    "PPM": "PpmImagePlugin",
-    "TGA": "TgaImagePlugin",
-    "TIFF": "TiffImagePlugin",
-    "WEBP": "WebPImagePlugin",
-}
+_MODULES = {"JPEG2000": "Jpeg2K", "WEBP": "WebP"}  # the others are called as their formats
 _LOOKS = (
     (rb"%PDF-", "a PDF document", "save its pages as images first"),
     (rb"%!|\xc5\xd0\xd3\xc6", "a PostScript program, which polyface does not run", "save it as a PNG first"),
@@ -204,27 +193,18 @@ def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
 
 
 def _plugin(name: str) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
-    """Pillow's class for a format, and what tells its files by their first 16 bytes."""
-    if name == "HEIF":
-        return _heif()
-    if name in _MODULES:
-        try:
-            importlib.import_module(f"PIL.{_MODULES[name]}")
-        except ImportError:
-            return None, None
-    elif name not in Image.OPEN:
-        Image.init()
-    factory, accept = Image.OPEN.get(name, (None, None))
-    return factory, accept
-
-
-def _heif() -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
+    """Pillow's class for a format, and what tells its files by their first 16 bytes; neither where it is not here."""
     try:
-        # Not registered with Pillow, which would be for the whole process.
-        factory = importlib.import_module("pillow_heif").HeifImageFile
+        if name == "HEIF":  # not registered with Pillow, which would be for the whole process
+            return importlib.import_module("pillow_heif").HeifImageFile, _is_heic
+        if name in ENDINGS:
+            importlib.import_module(f"PIL.{_MODULES.get(name, name.capitalize())}ImagePlugin")
+        elif name not in Image.OPEN:
+            Image.init()
     except ImportError:
         return None, None
-    return factory, _is_heic
+    factory, accept = Image.OPEN.get(name, (None, None))
+    return factory, accept
 
 
 def _is_heic(start: bytes) -> bool:
@@ -264,7 +244,7 @@ def _animation(frames: int) -> str:
 def _unreadable(label: str, start: bytes, length: int, tried: dict[str, str]) -> ImageError:
     if length == 0:
         return _foreign(label, "it is empty (0 bytes)")
-    if _is_heic(start) and not _heif()[0]:
+    if _is_heic(start) and _plugin("HEIF")[0] is None:
         return _foreign(label, "it is a HEIC image, which Pillow alone does not read", "pip install pillow-heif")
     if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis") and _plugin("AVIF")[0] is None:
         tried = {"AVIF": "Pillow here was built without AVIF"}
