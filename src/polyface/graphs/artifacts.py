@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from polyface.errors import ArtifactError, ConfigError, Fix, Reason, shortened
 from polyface.plugins.records import DetectorSpec, Ref
@@ -65,13 +65,7 @@ class ArtifactKey:
 
     def as_json(self) -> dict[str, str | int]:
         """Return the fields by name."""
-        return {
-            "detector": self.detector,
-            "network": self.network,
-            "graph_version": self.graph_version,
-            "weights_sha256": self.weights_sha256,
-            "kind": self.kind,
-        }
+        return asdict(self)
 
     @property
     def digest(self) -> str:
