@@ -7,7 +7,6 @@ no images, and each is more code that untrusted bytes can reach.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -42,7 +41,10 @@ def suffixes(formats: Iterable[str] = ()) -> frozenset[str]:
     found = {ending for endings in ENDINGS.values() for ending in endings}
     further = {name.upper() for name in formats} - set(ENDINGS)
     if further:
-        found.update(ending for ending, name in _extensions().items() if name in further)
+        from PIL import Image
+
+        Image.init()
+        found.update(ending for ending, name in Image.EXTENSION.items() if name in further)
     return frozenset(found)
 
 
@@ -52,11 +54,3 @@ def known() -> frozenset[str]:
 
     Image.init()
     return frozenset(Image.OPEN) | set(ENDINGS) | {"HEIF"}
-
-
-@functools.cache
-def _extensions() -> dict[str, str]:
-    from PIL import Image
-
-    Image.init()
-    return dict(Image.EXTENSION)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -18,13 +18,8 @@ from polyface.errors import NO_FIX, Fix, as_fix
 from polyface.plugins.records import DetectorSpec, OptionValue, Ref
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from polyface.arrays import FloatArray, IndexArray
     from polyface.results import Item, Result
-
-    FloatArray: TypeAlias = npt.NDArray[np.float32]
-    IndexArray: TypeAlias = npt.NDArray[np.intp]
 
 
 def _read_only(table: Mapping[str, Any]) -> Mapping[str, Any]:

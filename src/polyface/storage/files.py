@@ -32,11 +32,6 @@ MOST_JSON = 1 << 20
 """Bytes of the largest table that is read: those that polyface writes have a few thousand."""
 
 
-def aside_of(path: Path) -> Path:
-    """Return a new hidden name in the same folder; short, since the file's own may be as long as names can be."""
-    return path.with_name(f".{secrets.token_hex(8)}.part")
-
-
 @contextlib.contextmanager
 def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its place when the block ends; an error in the block leaves all as it was.
@@ -50,7 +45,7 @@ def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]
     Raises:
         OSError: it cannot be written, closed or moved.
     """
-    aside = aside_of(path)
+    aside = path.with_name(f".{secrets.token_hex(8)}.part")  # short: the file's own may be as long as names can be
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(aside, flags, 0o666, dir_fd=within)
