@@ -53,7 +53,8 @@ class Files:
             raise ConfigError("An empty text names no image.", why=["is a variable of the shell unset?"])
         self.left_out: Counter[str] = Counter()
         self._location = Path(location)
-        self._search = _Search(search, self.left_out)
+        self._endings = suffixes(search.formats) | HEIC_SUFFIXES
+        self._skip = [str(resolve_path(folder)) for folder in search.skip]
 
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each image."""
@@ -69,38 +70,23 @@ class Files:
         found: list[tuple[str, str, str]] = []
         try:
             if root.is_dir():
-                self._search.refuse_written(root)
-                found = list(self._search.below(str(root)))
+                if os.path.realpath(root) in self._skip:
+                    raise ConfigError(
+                        f"The output folder {root} is the folder to read: its drawings would be read the next time.",
+                        fix=Fix(settings={"output": str(root / "out")}),
+                    )
+                found = list(self._below(str(root)))
                 problem = "the folder has no images"
             elif not root.exists():
                 problem = "there is no such file or folder"
         except OSError as error:
             problem = f"it cannot be looked at: {reason_of(error)}"
         return [
-            Item(name=str(path), image=path, relative=PurePath(relative), problem=obstacle)
-            for path, relative, obstacle in (
-                (Path(place), relative, obstacle)
-                for place, relative, obstacle in found or [(str(root), root.name, problem)]
-            )
+            Item(name=str(path := Path(place)), image=path, relative=PurePath(relative), problem=obstacle)
+            for place, relative, obstacle in found or [(str(root), root.name, problem)]
         ]
 
-
-class _Search:
-    """How folders are searched for images."""
-
-    def __init__(self, search: Search, left_out: Counter[str]) -> None:
-        self.endings = suffixes(search.formats) | HEIC_SUFFIXES
-        self.left_out = left_out
-        self.skip = [str(resolve_path(folder)) for folder in search.skip]
-
-    def refuse_written(self, root: Path) -> None:
-        if os.path.realpath(root) in self.skip:
-            raise ConfigError(
-                f"The output folder {root} is the folder to read: its drawings would be read the next time.",
-                fix=Fix(settings={"output": str(root / "out")}),
-            )
-
-    def below(self, root: str) -> Iterator[tuple[str, str, str]]:
+    def _below(self, root: str) -> Iterator[tuple[str, str, str]]:
         """Each image below a folder, its path below it, and what is wrong with it; no folder lies too deep."""
         top = os.path.realpath(root)
         seen = set()
@@ -137,11 +123,11 @@ class _Search:
 
     def _is_output(self, real: str, top: str) -> bool:
         """Whether a folder is the output folder, or a link led into it."""
-        return any(real == skip or (_lies_in(real, skip) and not _lies_in(top, skip)) for skip in self.skip)
+        return any(real == skip or (_lies_in(real, skip) and not _lies_in(top, skip)) for skip in self._skip)
 
     def _is_image(self, entry: os.DirEntry[str]) -> bool:
         ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - there may be a million
-        if ending in self.endings:
+        if ending in self._endings:
             # A pipe would be waited on for ever; a link to nothing is an image that is missing.
             return self._is_for_people(entry, "files") and (_is(entry.is_file) or not os.path.exists(entry.path))  # noqa: PTH110
         if ending in ("", ".") and not entry.name.startswith("."):
