@@ -270,16 +270,10 @@ def open_detector(loaded: Loaded) -> FaceDetector:
             f"The backend '{backend.name}' was asked for {config.threads} threads; it runs on {execution.threads}.",
             fix=Fix(settings={"threads": execution.threads}) | "leave it to polyface",
         )
-    LOG.info(
-        "'%s' runs on %s, %s, %s: %s",
-        detector.name,
-        backend.name,
-        device,
-        config.precision,
-        selection.route.description,
-    )
+    route = selection.route.description
+    LOG.info("'%s' runs on %s, %s, %s: %s", detector.name, backend.name, device, config.precision, route)
     network = Network(spec=detector, backend=backend, head=head, session=session)
-    return FaceDetector(config, network, strategy, route=selection.route.description, rebuild=rebuild)
+    return FaceDetector(config, network, strategy, route=route, rebuild=rebuild)
 
 
 def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:

@@ -77,16 +77,12 @@ def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=4)  # in the caller of fetch_weights
 
 
-def _ignore(received: int) -> None:
-    pass
-
-
 def fetch(
     weights: Weights,
     *,
     offline: bool = False,
     notice: Callable[[str], None] = _warn,
-    progress: Callable[[int], None] = _ignore,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Path | None:
     """Do what :func:`fetch_weights` does for weights already chosen.
 

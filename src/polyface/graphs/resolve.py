@@ -51,13 +51,10 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
     """
     store = ArtifactStore(output)
     planner = open_planner(plugins, name, weights, store)
-    stored = planner.stored(kind)
-    new = not isinstance(stored, Path)
-    path = (
-        stored
-        if isinstance(stored, Path)
-        else _converted(planner.conversion(kind), planner.detector, planner.weights, store)
-    )
+    path = planner.stored(kind)
+    new = not isinstance(path, Path)
+    if not isinstance(path, Path):
+        path = _converted(planner.conversion(kind), planner.detector, planner.weights, store)
     return Export(path=path, manifest=read_manifest(path.parent), new=new)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import numpy as np
-from attrs import field, frozen, mutable
+from attrs import Factory, field, frozen, mutable
 
 from polyface.errors import ContractError, Fix, ImageError, NumericalError, plugin_errors
 from polyface.images.preparing import prepare as fill
@@ -46,13 +46,9 @@ class Network:
     backend: BackendSpec
     head: Head
     session: Session
-    execution: Execution = field(init=False)
+    execution: Execution = field(default=Factory(lambda self: self.session.execution, takes_self=True), init=False)
     buffers: Buffers = field(factory=Buffers, init=False)
-    priors: PriorCache = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "execution", self.session.execution)
-        object.__setattr__(self, "priors", PriorCache(self.head.priors))
+    priors: PriorCache = field(default=Factory(lambda self: PriorCache(self.head.priors), takes_self=True), init=False)
 
     def close(self) -> None:
         """Release the session and the memory of its inputs; twice is fine."""
