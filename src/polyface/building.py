@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, Unpack, cast
+from typing import Any, TypeVar, Unpack, cast
 
 from attrs import frozen
 
@@ -21,21 +20,16 @@ from polyface.errors import (
     ContractError,
     Fix,
     PluginError,
-    Reason,
-    UnsupportedError,
     described,
     nearest,
     plugin_errors,
     quoted,
 )
 from polyface.graphs.artifacts import open_store
-from polyface.graphs.plan import Planner, Route, select_device
+from polyface.graphs.plan import Names, Plan, Refusal, Selection, plan, refusal, select_device
 from polyface.graphs.resolve import load_graph, open_planner
-from polyface.graphs.weights import Weights
 from polyface.machine import gate
 from polyface.machine.cores import default_threads
-from polyface.machine.drivers import has_driver
-from polyface.optional import install
 from polyface.pipeline.detector import FaceDetector
 from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.stages import OTHER_BACKEND, Network
@@ -50,59 +44,6 @@ from polyface.settings.record import settings
 LOG = logging.getLogger(__name__)
 
 P = TypeVar("P")
-Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
-
-
-@frozen(kw_only=True)
-class Names:
-    """What the names in the settings stand for.
-
-    Args:
-        config: the settings.
-        planner: plans for the detector with its weights.
-        backends: those that may run it, the preferred first.
-    """
-
-    config: Config
-    planner: Planner
-    backends: tuple[BackendSpec, ...]
-
-
-@frozen(kw_only=True)
-class Selection:
-    """A detector, the backend and device to run it on, and how its network gets there: what is known before loading."""
-
-    detector: DetectorSpec
-    backend: BackendSpec
-    device: str = "auto"
-    weights: Weights
-    route: Route
-
-
-@frozen(kw_only=True)
-class Plan:
-    """What can run the detector by what is claimed and installed, and why the rest cannot.
-
-    Args:
-        config: the settings.
-        selections: the preferred first.
-        refused: of the last device asked for, since what came before it is only looked for.
-    """
-
-    config: Config
-    selections: tuple[Selection, ...]
-    refused: tuple[Refusal, ...]
-
-    @property
-    def first(self) -> Selection:
-        """The preferred selection.
-
-        Raises:
-            UnsupportedError: there is none; with ``"auto"``, with the reasons of every backend.
-        """
-        if not self.selections:
-            raise refusal(self.config, self.refused)
-        return self.selections[0]
 
 
 @frozen(kw_only=True)
@@ -184,31 +125,6 @@ def resolve(config: Config, plugins: PluginManager) -> Names:
     return Names(config=config, planner=planner, backends=tuple(backends))
 
 
-def plan(names: Names) -> Plan:
-    """Return what can run the detector, going by what is claimed and installed; nothing heavy is loaded.
-
-    ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals. With
-    ``device="auto"`` as well, one that claims a device whose driver is here comes before those that do not.
-    """
-    config, planner = names.config, names.planner
-    selections: list[Selection] = []
-    refused: list[Refusal] = []
-    for device in _devices(config, names.backends):
-        refused = []
-        for backend in names.backends:
-            try:
-                route = planner.route(backend, device, config.precision)
-            except UnsupportedError as error:
-                LOG.info("passed over: %s", error.summary)
-                refused.append(error)
-            else:
-                detector, weights = planner.detector, planner.weights
-                selections.append(
-                    Selection(detector=detector, backend=backend, device=device, weights=weights, route=route)
-                )
-    return Plan(config=config, selections=tuple(selections), refused=tuple(refused))
-
-
 def load(plan: Plan) -> Loaded:
     """Load the first backend of a plan that loads and has the device and the precision here.
 
@@ -274,33 +190,6 @@ def open_detector(loaded: Loaded) -> FaceDetector:
     LOG.info("'%s' runs on %s, %s, %s: %s", detector.name, backend.name, device, config.precision, route)
     network = Network(spec=detector, backend=backend, head=head, session=session)
     return FaceDetector(config, network, strategy, route=route, rebuild=rebuild)
-
-
-def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
-    """Return the one error, or one with the reasons of all."""
-    if len(refused) == 1:
-        return refused[0]
-    reasons = [
-        reason
-        for error in refused
-        for reason in (
-            error.reasons
-            if isinstance(error, UnsupportedError)
-            else [Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)]
-        )
-    ]
-    none = Reason(subject="backends", why="none is installed", fix=install("polyface-onnxruntime[cpu]"))
-    return UnsupportedError(
-        f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]
-    )
-
-
-def _devices(config: Config, backends: Sequence[BackendSpec]) -> Iterator[str]:
-    """The devices to ask for, one after the other."""
-    if config.backend == config.device == "auto":
-        claims = [capability for backend in backends for capability in backend.capabilities]
-        yield from dict.fromkeys(claim.device for claim in claims if has_driver(claim.driver))
-    yield config.device
 
 
 def _load_backend(spec: BackendSpec) -> tuple[Backend, tuple[DeviceReport, ...]]:

@@ -137,7 +137,7 @@ class TestAuto:
         assert table[table.index("example-redbox preferred ready numpy") + 1] == f"auto picks it: {self.WHY}"
 
     def test_a_gpu_comes_first_where_its_driver_is_here(self, polyface, monkeypatch):
-        monkeypatch.setattr("polyface.building.has_driver", lambda libraries: "libno-such-driver.so" in libraries)
+        monkeypatch.setattr("polyface.graphs.plan.has_driver", lambda libraries: "libno-such-driver.so" in libraries)
         assert listed(polyface("matrix", "--json"), backend="preferred")["auto"] == ""
         why = "of the backends with cuda, whose driver is here, it has the highest preference (3)"
         assert listed(polyface("matrix", "--json"), backend="gpu")["auto"] == why

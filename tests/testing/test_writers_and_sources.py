@@ -90,7 +90,7 @@ class TextWriter:
         name = json.dumps(result.name)
         boxes = result.faces.boxes.tolist()
         lines = [f"{name} {box}" for box in boxes] or [f"{name} none {result.error}"]
-        self._lines.append("\\n".join(lines).encode())
+        self._lines.add("\\n".join(lines).encode())
         return {"lines": len(lines)}
 
     def close(self):
@@ -210,7 +210,7 @@ def test_a_right_plugin_passes_every_check(toy):
     }
 
 
-APPEND = 'self._lines.append("\\n".join(lines).encode())'
+APPEND = 'self._lines.add("\\n".join(lines).encode())'
 BYTES = "stream.write(json.dumps(result.to_dict()).encode())"
 MADE = 'return {"lines": len(lines)}'
 
@@ -244,7 +244,7 @@ BROKEN = {
         ("Text", "a_result_is_there_once_it_is_written", "After a write there is nothing new in the place.", ...),
     ),
     "a writer that writes a result in several steps": (
-        (APPEND, "[self._lines.append(line.encode()) for line in lines]"),
+        (APPEND, "[self._lines.add(line.encode()) for line in lines]"),
         ("Text", "files_are_whole_at_any_moment", "holds 37 bytes that it never holds between calls."),
     ),
     "a writer that refuses a file that is there": (
@@ -257,7 +257,7 @@ BROKEN = {
         ("Folder", "what_a_killed_run_left_is_gone_on_with", "ValueError: there"),
     ),
     "a writer that adds a line when it is closed again": (
-        ("self._lines.close()\n", "self._lines.close()\n        if self._closed: self._again().append(b'end')\n"),
+        ("self._lines.close()\n", "self._lines.close()\n        if self._closed: self._again().add(b'end')\n"),
         ("Text", "closing_twice_is_fine", "A second close changes what was written."),
     ),
     "a writer that cannot be closed twice": (

@@ -10,7 +10,7 @@ import types
 import attrs
 import pytest
 
-from polyface.building import build, check_infer_size, check_options, create_detector, plan, resolve
+from polyface.building import build, check_infer_size, check_options, create_detector, resolve
 from polyface.errors import (
     ArtifactError,
     BackendUnavailableError,
@@ -22,6 +22,7 @@ from polyface.errors import (
     WeightsMismatchError,
 )
 from polyface.graphs.artifacts import ArtifactKey
+from polyface.graphs.plan import plan
 from polyface.graphs.resolve import load_graph
 from polyface.machine import gate
 from polyface.plugins.hookspecs import hookimpl
@@ -263,7 +264,7 @@ class TestBuild:
             attrs.evolve(fast, name="wheel-without-gpu", preference=9, capabilities=claims, factory=ours),
         ]
         world.drivers = {"libcuda.so.1"}
-        monkeypatch.setattr("polyface.building.has_driver", lambda libraries: bool({*libraries} & world.drivers))
+        monkeypatch.setattr("polyface.graphs.plan.has_driver", lambda libraries: bool({*libraries} & world.drivers))
         return world
 
     def test_with_everything_on_auto_a_gpu_is_looked_for_on_every_backend(self, gpu_machine):

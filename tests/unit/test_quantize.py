@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyface.building import plan, resolve
+from polyface.building import resolve
 from polyface.errors import ImageError, PluginError, UnsupportedError
+from polyface.graphs.plan import plan
 from polyface.graphs.quantize import quantize
 from polyface.graphs.resolve import load_graph
 from polyface.pipeline.calibration import Calibration

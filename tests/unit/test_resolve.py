@@ -11,9 +11,10 @@ import attrs
 import pytest
 
 import polyface
-from polyface.building import plan, resolve
+from polyface.building import resolve
 from polyface.errors import ArtifactError, PluginError, WeightsMismatchError, WeightsNotFoundError
 from polyface.graphs.artifacts import MANIFEST
+from polyface.graphs.plan import plan
 from polyface.graphs.resolve import export, load_graph
 from polyface.graphs.weights import path_of
 from polyface.plugins.hookspecs import hookimpl

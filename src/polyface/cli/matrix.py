@@ -91,7 +91,8 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
 
 def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
     """The backend that ``auto`` takes, by the name it is listed under, and why; nothing twice where it takes none."""
-    from polyface.building import build, plan, resolve
+    from polyface.building import build, resolve
+    from polyface.graphs.plan import plan
 
     try:
         if probe:
@@ -117,7 +118,8 @@ def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
 
 
 def _route(config: Config, plugins: PluginManager) -> str:
-    from polyface.building import plan, resolve
+    from polyface.building import resolve
+    from polyface.graphs.plan import plan
 
     selection = plan(resolve(config, plugins)).first
     if selection.route.needs_weights:

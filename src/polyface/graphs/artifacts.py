@@ -79,11 +79,14 @@ class ArtifactStore:
     Args:
         root: where graphs are stored and found; by default ``artifacts`` in polyface's home.
         named: a folder that the user named, searched before ``root`` and never written to.
+
+    Raises:
+        ConfigError: there is no such user as ``named`` begins with.
     """
 
-    def __init__(self, root: Path | None = None, *, named: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, *, named: str | Path | None = None) -> None:
         self._root = root
-        self.named = named
+        self.named = None if named is None else expand_user(named).absolute()
 
     @property
     def root(self) -> Path:
@@ -274,11 +277,11 @@ def open_store(config: Config) -> ArtifactStore:
     Raises:
         ConfigError: ``artifacts`` names no folder.
     """
-    named = None if config.artifacts is None else expand_user(config.artifacts).absolute()
-    if named is not None and not named.is_dir():
+    store = ArtifactStore(named=config.artifacts)
+    if store.named is not None and not store.named.is_dir():
         choice = [] if config.weights is None else ["--weights", config.weights]
         raise ConfigError(
-            f"artifacts must name a folder that exists, not {shortened(str(named), 500)}.",
-            fix=Fix(command=shlex.join(["polyface", "export", config.detector, *choice, "--output", str(named)])),
+            f"artifacts must name a folder that exists, not {shortened(str(store.named), 500)}.",
+            fix=Fix(command=shlex.join(["polyface", "export", config.detector, *choice, "--output", str(store.named)])),
         )
-    return ArtifactStore(named=named)
+    return store

@@ -1,24 +1,25 @@
 """Which graph reaches which backend, and why not.
 
-Pure functions over records. What they must know of the machine is handed to them: ``installed`` answers for a module,
-``stored`` for an artifact, ``found`` is what a backend's probe returned. So a plan can be made, and tested, for a
-machine one does not have.
+What a plan must know of the machine is handed to it: ``installed`` answers for a module, ``stored`` for an artifact,
+``found`` is what a backend's probe returned. So it can be made, and tested, for a machine one does not have.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import frozen
 
-from polyface.errors import NO_FIX, BackendUnavailableError, Fix, Reason, UnsupportedError, nearest, quoted
+from polyface.errors import NO_FIX, BackendUnavailableError, Fix, PluginError, Reason, UnsupportedError, nearest, quoted
 from polyface.graphs.suggestions import HELPFUL, command_to_make, is_calibrated
 from polyface.graphs.weights import Weights
-from polyface.machine.drivers import is_installed
+from polyface.machine.drivers import has_driver, is_installed
 from polyface.optional import install
 from polyface.plugins.protocols import DeviceReport
 from polyface.plugins.records import (
@@ -30,6 +31,11 @@ from polyface.plugins.records import (
     device_kind,
 )
 from polyface.plugins.requirements import missing
+from polyface.settings.config import Config
+
+LOG = logging.getLogger(__name__)
+
+Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
 
 
 @frozen(kw_only=True)
@@ -274,3 +280,107 @@ def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: s
         why=[f"found {line}" for line in there] or ["it found no device"],
         fix=remedy or Fix("choose one of those found as", names=("device", "precision")),
     )
+
+
+@frozen(kw_only=True)
+class Names:
+    """What the names in the settings stand for.
+
+    Args:
+        config: the settings.
+        planner: plans for the detector with its weights.
+        backends: those that may run it, the preferred first.
+    """
+
+    config: Config
+    planner: Planner
+    backends: tuple[BackendSpec, ...]
+
+
+@frozen(kw_only=True)
+class Selection:
+    """A detector, the backend and device to run it on, and how its network gets there: what is known before loading."""
+
+    detector: DetectorSpec
+    backend: BackendSpec
+    device: str = "auto"
+    weights: Weights
+    route: Route
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What can run the detector by what is claimed and installed, and why the rest cannot.
+
+    Args:
+        config: the settings.
+        selections: the preferred first.
+        refused: of the last device asked for, since what came before it is only looked for.
+    """
+
+    config: Config
+    selections: tuple[Selection, ...]
+    refused: tuple[Refusal, ...]
+
+    @property
+    def first(self) -> Selection:
+        """The preferred selection.
+
+        Raises:
+            UnsupportedError: there is none; with ``"auto"``, with the reasons of every backend.
+        """
+        if not self.selections:
+            raise refusal(self.config, self.refused)
+        return self.selections[0]
+
+
+def plan(names: Names) -> Plan:
+    """Return what can run the detector, going by what is claimed and installed; nothing heavy is loaded.
+
+    ``backend="auto"`` takes the backend of the highest preference that has a route; by name among equals. With
+    ``device="auto"`` as well, one that claims a device whose driver is here comes before those that do not.
+    """
+    config, planner = names.config, names.planner
+    selections: list[Selection] = []
+    refused: list[Refusal] = []
+    for device in _devices(config, names.backends):
+        refused = []
+        for backend in names.backends:
+            try:
+                route = planner.route(backend, device, config.precision)
+            except UnsupportedError as error:
+                LOG.info("passed over: %s", error.summary)
+                refused.append(error)
+            else:
+                detector, weights = planner.detector, planner.weights
+                selections.append(
+                    Selection(detector=detector, backend=backend, device=device, weights=weights, route=route)
+                )
+    return Plan(config=config, selections=tuple(selections), refused=tuple(refused))
+
+
+def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
+    """Return the one error, or one with the reasons of all."""
+    if len(refused) == 1:
+        return refused[0]
+    reasons = [
+        reason
+        for error in refused
+        for reason in (
+            error.reasons
+            if isinstance(error, UnsupportedError)
+            else [Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)]
+        )
+    ]
+    none = Reason(subject="backends", why="none is installed", fix=install("polyface-onnxruntime[cpu]"))
+    return UnsupportedError(
+        f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]
+    )
+
+
+def _devices(config: Config, backends: Sequence[BackendSpec]) -> Iterator[str]:
+    """The devices to ask for, one after the other."""
+    if config.backend == config.device == "auto":
+        claims = [capability for backend in backends for capability in backend.capabilities]
+        yield from dict.fromkeys(claim.device for claim in claims if has_driver(claim.driver))
+    yield config.device

@@ -222,7 +222,7 @@ class LineFile:
         self._name = name
         self._file: int | None = folder.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
-    def append(self, line: bytes) -> None:
+    def add(self, line: bytes) -> None:
         """Add a line; its end is added.
 
         Raises:

@@ -43,7 +43,7 @@ class JsonLines:
         Raises:
             OSError: it cannot be written.
         """
-        self._lines.append(json_bytes(result.to_dict()))
+        self._lines.add(json_bytes(result.to_dict()))
         self._again |= result.name in self._known
         self._known.add(result.name)
 

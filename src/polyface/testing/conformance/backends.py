@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
-from polyface.building import Selection, plan, resolve
+from polyface.building import resolve
 from polyface.errors import BackendUnavailableError, ClosedError, UnsupportedError, described
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore
-from polyface.graphs.plan import Planner
+from polyface.graphs.plan import Planner, Selection, plan
 from polyface.graphs.resolve import load_graph
 from polyface.graphs.weights import select_weights
 from polyface.machine import gate

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from attrs import field, frozen
 
-from polyface.building import build, plan, resolve
+from polyface.building import build, resolve
 from polyface.errors import PolyfaceError, described
-from polyface.graphs.plan import select_device
+from polyface.graphs.plan import plan, select_device
 from polyface.graphs.resolve import load_graph
 from polyface.graphs.weights import verify
 from polyface.measure.tolerances import TOLERANCES, Tolerance

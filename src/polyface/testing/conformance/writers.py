@@ -111,9 +111,9 @@ class _Lines(LineFile):
         super().__init__(folder, name)
         self._place = place
 
-    def append(self, line: bytes) -> None:
+    def add(self, line: bytes) -> None:
         self._place.begin()
-        super().append(line)
+        super().add(line)
         self._place.done()
 
 
