@@ -291,8 +291,8 @@ def main(given: Sequence[str] | None = None) -> None:
             model = onnx.load(path)
         height, width = map(int, options.size.split("x"))
         pixels = read_image(options.image or noise(height, width, seed=0))
-        frame = placement_for(config, detector, *pixels.shape[:2], 1.0)
-        image = prepare([pixels], [frame], detector.preprocess)
+        placement = placement_for(config, detector, *pixels.shape[:2], 1.0)
+        image = prepare([pixels], [placement], detector.preprocess)
         taken = list(layers(model, image, *runs, border=options.border, alone=options.alone))
     except polyface.PolyfaceError as error:
         raise SystemExit(str(error)) from None

@@ -45,7 +45,7 @@ def shown(*rows, marks=None):
     return Candidates(found.boxes, found.landmarks), found.scores
 
 
-def frame(height, width, scale=1):
+def place(height, width, scale=1):
     return Placement(
         image_height=height,
         image_width=width,
@@ -61,7 +61,7 @@ class TestInImage:
         view = View(crop=(10, 20, 110, 80), scale=2)
         found = to_image(
             *shown((20, 10, 60, 50, 0.5), marks=[[[30, 20]] * 5]),
-            NetworkView(0, (80, 110), view, frame(60, 100, 2)),
+            NetworkView(0, (80, 110), view, place(60, 100, 2)),
             NAMES,
         )
         assert found == faces((20, 25, 40, 45, 0.5), marks=[[[25, 30]] * 5])
@@ -71,7 +71,7 @@ class TestInImage:
         marks = [[[30, 20], [50, 20], [40, 30], [32, 40], [48, 40]]]
         view = View(crop=(10, 20, 110, 80), scale=2, flip=True)
         found = to_image(
-            *shown((20, 10, 60, 50, 0.5), marks=marks), NetworkView(0, (80, 110), view, frame(60, 100, 2)), NAMES
+            *shown((20, 10, 60, 50, 0.5), marks=marks), NetworkView(0, (80, 110), view, place(60, 100, 2)), NAMES
         )
         # Mirrored back, the box is at 70 to 90 of the crop, the eyes at 85 and 75: the left one is now the other.
         expected = [[[85, 30], [95, 30], [90, 35], [86, 40], [94, 40]]]
@@ -79,14 +79,14 @@ class TestInImage:
 
     def test_a_detector_without_landmarks_can_be_flipped(self):
         view = View(crop=(0, 0, 100, 60), flip=True)
-        found = to_image(*shown((10, 0, 30, 20, 0.5)), NetworkView(0, (60, 100), view, frame(60, 100)), ())
+        found = to_image(*shown((10, 0, 30, 20, 0.5)), NetworkView(0, (60, 100), view, place(60, 100)), ())
         assert found == faces((70, 0, 90, 20, 0.5))
 
     def test_landmarks_without_names_cannot_be_flipped(self):
         view = View(crop=(0, 0, 100, 60), flip=True)
         with pytest.raises(ContractError, match="gave 5 landmarks and names 0"):
             to_image(
-                *shown((1, 1, 2, 2, 0.5), marks=[[[0, 0]] * 5]), NetworkView(0, (60, 100), view, frame(60, 100)), ()
+                *shown((1, 1, 2, 2, 0.5), marks=[[[0, 0]] * 5]), NetworkView(0, (60, 100), view, place(60, 100)), ()
             )
 
     def test_a_box_at_an_edge_along_which_a_tile_was_cut_is_dropped(self):
@@ -103,14 +103,14 @@ class TestInImage:
             (50, 70, 80, 100 - far): True,
         }
         found = to_image(
-            *shown(*[(*row, 0.5) for row in rows]), NetworkView(0, (200, 300), view, frame(100, 100)), NAMES
+            *shown(*[(*row, 0.5) for row in rows]), NetworkView(0, (200, 300), view, place(100, 100)), NAMES
         )
         expected = [[row[0] + 100, row[1], row[2] + 100, row[3]] for row, whole in rows.items() if whole]
         assert found.boxes.tolist() == expected
 
     def test_a_box_beyond_the_image_stays_in_a_view_of_all_of_it(self):
         found = to_image(
-            *shown((-5, -5, 130, 90, 0.5)), NetworkView(0, (60, 100), View(crop=(0, 0, 100, 60)), frame(60, 100)), NAMES
+            *shown((-5, -5, 130, 90, 0.5)), NetworkView(0, (60, 100), View(crop=(0, 0, 100, 60)), place(60, 100)), NAMES
         )
         assert found == faces((-5, -5, 130, 90, 0.5))
 

@@ -29,7 +29,7 @@ def assert_same(image, expected):
 
 
 class TestPrepare:
-    def frame(self, height, width, net_height, net_width):
+    def placement(self, height, width, net_height, net_width):
         return Placement(
             image_height=height,
             image_width=width,
@@ -43,19 +43,19 @@ class TestPrepare:
         image = np.array([[[10, 20, 30], [40, 50, 60]]], np.uint8)
         record = Preprocess(channels="rgb", mean=(1, 2, 3), std=(1, 2, 9), pad_value=-7)
         expected = [[[[9, 39, -7], [-7] * 3], [[9, 24, -7], [-7] * 3], [[3, 57 / 9, -7], [-7] * 3]]]
-        batch = prepare([image], [self.frame(1, 2, 2, 3)], record)
+        batch = prepare([image], [self.placement(1, 2, 2, 3)], record)
         np.testing.assert_array_equal(batch, np.array(expected, np.float32), strict=True)
 
     def test_mean_and_std_are_in_the_order_of_the_channels(self):
         image = np.array([[[10, 20, 30]]], np.uint8)
         record = Preprocess(channels="bgr", mean=(104, 117, 123), std=(2, 1, 1))
-        batch = prepare([image], [self.frame(1, 1, 1, 1)], record)
+        batch = prepare([image], [self.placement(1, 1, 1, 1)], record)
         assert batch[0, :, 0, 0].tolist() == [(30 - 104) / 2, 20 - 117, 10 - 123]
 
     def test_the_batch_is_contiguous_float32_and_leaves_the_images_alone(self):
         images = [noise(6, 4, seed) for seed in range(3)]
-        frames = [self.frame(6, 4, 8, 8)] * 3
-        batch = prepare(images, frames, PLAIN)
+        placements = [self.placement(6, 4, 8, 8)] * 3
+        batch = prepare(images, placements, PLAIN)
         assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((3, 3, 8, 8), np.float32, True)
         for seed, planes in enumerate(batch):
             np.testing.assert_array_equal(planes[:, :6, :4], noise(6, 4, seed).transpose(2, 0, 1))
@@ -64,7 +64,7 @@ class TestPrepare:
     def test_images_of_different_sizes_may_share_a_padded_shape(self):
         small, large = prepare(
             [filled(5, 5, 5, height=1, width=1), filled(7, 7, 7, height=2, width=2)],
-            [self.frame(1, 1, 2, 2), self.frame(2, 2, 2, 2)],
+            [self.placement(1, 1, 2, 2), self.placement(2, 2, 2, 2)],
             PLAIN,
         )[:, 0]
         assert (small.tolist(), large.tolist()) == ([[5, 0], [0, 0]], [[7, 7], [7, 7]])
@@ -73,14 +73,14 @@ class TestPrepare:
         # One-pixel stripes: without the filter, every second column would come out all black or all white.
         stripes = np.zeros((32, 32, 3), np.uint8)
         stripes[:, ::2] = 255
-        frame = place_image(32, 32, PLAIN, min_side=1, pad_to=1, scale=0.5)
-        inside = prepare([stripes], [frame], PLAIN)[0, 0, :, 2:-2]
+        placement = place_image(32, 32, PLAIN, min_side=1, pad_to=1, scale=0.5)
+        inside = prepare([stripes], [placement], PLAIN)[0, 0, :, 2:-2]
         assert np.abs(inside - 127.5).max() < 1
 
     def test_a_view_of_an_array_can_be_shrunk(self):
         view = noise(20, 30)[:, ::-1, ::-1]
-        frame = place_image(20, 30, PLAIN, min_side=1, pad_to=1, scale=0.5)
-        np.testing.assert_array_equal(prepare([view], [frame], PLAIN), prepare([view.copy()], [frame], PLAIN))
+        placement = place_image(20, 30, PLAIN, min_side=1, pad_to=1, scale=0.5)
+        np.testing.assert_array_equal(prepare([view], [placement], PLAIN), prepare([view.copy()], [placement], PLAIN))
 
 
 @st.composite
@@ -98,10 +98,10 @@ def test_a_buffer_that_is_used_again_holds_what_a_loop_over_the_pixels_puts_ther
     memory = np.full(3 * 3 * net[0] * net[1], np.nan, np.float32)
     for group in sizes:
         images = [noise(*size, seed=seed + place) for place, size in enumerate(group)]
-        frames = [TestPrepare().frame(*size, *net) for size in group]
+        placements = [TestPrepare().placement(*size, *net) for size in group]
         shape = (len(group), 3, *net)
         out = memory[: math.prod(shape)].reshape(shape)
-        assert prepare(images, frames, record, out=out) is out
+        assert prepare(images, placements, record, out=out) is out
         for n, channel, y, x in np.ndindex(shape):
             expected = pad_value
             if y < group[n][0] and x < group[n][1]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError
-from polyface.images.geometry import Placement, place_image
+from polyface.images.geometry import place_image
 from polyface.pipeline.merging import (
     drop_pieces,
     keep_confirmed,
@@ -123,8 +123,8 @@ def limits_of(views):
 
 
 def input_of(view, spec=RANGED, pad_to=32):
-    frame = place_image(*view.size, spec.preprocess, min_side=spec.min_side, pad_to=pad_to, scale=view.scale)
-    return math.prod(frame.shape)
+    placement = place_image(*view.size, spec.preprocess, min_side=spec.min_side, pad_to=pad_to, scale=view.scale)
+    return math.prod(placement.shape)
 
 
 INF = math.inf
@@ -289,17 +289,6 @@ class TestPieces:
     def test_without_a_larger_face_there_are_no_pieces(self):
         found = faces((0, 0, 10, 10, 0.5))
         assert drop_pieces(found, faces()) == found
-
-
-def frame(height, width, scale=1):
-    return Placement(
-        image_height=height,
-        image_width=width,
-        height=height * scale,
-        width=width * scale,
-        net_height=512,
-        net_width=512,
-    )
 
 
 sides = st.integers(0, 12)

@@ -103,15 +103,17 @@ def place_image(
     )
 
 
-def restore(points: FloatArray, frame: Placement) -> FloatArray:
+def restore(points: FloatArray, placement: Placement) -> FloatArray:
     """Return network coordinates ``(..., 2k)`` or ``(..., 2)``, x and y in turn, in pixels of the image.
 
     Args:
         points: boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32.
-        frame: how the image lay in the network's input.
+        placement: how the image lay in the network's input.
     """
     pairs = points.shape[-1] // 2
-    scale = np.array([frame.image_width / frame.width, frame.image_height / frame.height] * pairs, np.float32)
+    scale = np.array(
+        [placement.image_width / placement.width, placement.image_height / placement.height] * pairs, np.float32
+    )
     restored: FloatArray = points * scale
     return restored
 

@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    images: Sequence[ImageArray], frames: Sequence[Placement], preprocess: Preprocess, out: FloatArray | None = None
+    images: Sequence[ImageArray], placements: Sequence[Placement], preprocess: Preprocess, out: FloatArray | None = None
 ) -> FloatArray:
-    """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for images whose frames share one shape.
+    """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for images whose placements share one shape.
 
     Shrinking is anti-aliased (Pillow's bilinear filter widens with the factor).
 
     Args:
         images: RGB uint8 arrays ``(h, w, 3)``.
-        frames: how each lies in the input.
+        placements: how each lies in the input.
         preprocess: the detector's.
         out: where to write it, every number of it; a new array by default.
     """
-    batch = np.empty((len(images), 3, *frames[0].shape), np.float32) if out is None else out
+    batch = np.empty((len(images), 3, *placements[0].shape), np.float32) if out is None else out
     order = (0, 1, 2) if preprocess.channels == "rgb" else (2, 1, 0)
-    for image, frame, planes in zip(images, frames, batch, strict=True):
+    for image, placement, planes in zip(images, placements, batch, strict=True):
         scaled = image
-        if (frame.height, frame.width) != image.shape[:2]:
-            size = (frame.width, frame.height)
+        if (placement.height, placement.width) != image.shape[:2]:
+            size = (placement.width, placement.height)
             scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        planes[:, frame.height :] = planes[:, : frame.height, frame.width :] = preprocess.pad_value
+        planes[:, placement.height :] = planes[:, : placement.height, placement.width :] = preprocess.pad_value
         for plane, channel, mean, std in zip(planes, order, preprocess.mean, preprocess.std, strict=True):
-            inside = plane[: frame.height, : frame.width]
+            inside = plane[: placement.height, : placement.width]
             inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
             inside -= np.float32(mean)
             if std != 1:

@@ -45,8 +45,8 @@ class Calibration:
         for path in self.images:
             image = read_image(path, formats=self.config.formats, max_pixels=self.config.max_pixels)
             view = make_views(*image.shape[:2], max_side=self.config.max_side)[0]
-            frame = placement_for(self.config, self.detector, *view.size, view.scale)
-            yield prepare([image], [frame], self.detector.preprocess)
+            placement = placement_for(self.config, self.detector, *view.size, view.scale)
+            yield prepare([image], [placement], self.detector.preprocess)
 
     def provenance(self) -> dict[str, str]:
         """Return how many images there are, what tells them from others, and the settings, for the manifest."""

@@ -62,7 +62,7 @@ class View:
         larger_than: only faces whose longer side is greater count; in pixels of the image.
         smaller_than: only faces whose shorter side is less count; in pixels of the image.
         confirmed_over: faces whose longer side is greater count only where the views of the next smaller scale show
-            them as well (see :func:`keep_confirmed`); in pixels of the image.
+            them as well (see :func:`polyface.pipeline.merging.keep_confirmed`); in pixels of the image.
     """
 
     crop: Crop
@@ -169,8 +169,8 @@ def plan_views(
     """
 
     def cost(size: tuple[int, int], scale: float) -> int:
-        frame = place_image(*size, detector.preprocess, min_side=detector.min_side, pad_to=pad_to, scale=scale)
-        return math.prod(frame.shape)
+        placement = place_image(*size, detector.preprocess, min_side=detector.min_side, pad_to=pad_to, scale=scale)
+        return math.prod(placement.shape)
 
     def fits(size: tuple[int, int], scale: float) -> bool:
         return cost(size, scale) <= run_pixels

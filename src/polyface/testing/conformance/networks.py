@@ -86,11 +86,11 @@ def noise(count: int, height: int, width: int, seed: int = 0) -> list[ImageArray
 
 def network_input(spec: DetectorSpec, images: Sequence[ImageArray]) -> FloatArray:
     """Return images of one size as polyface hands them to the network: ``(N, 3, H, W)`` float32."""
-    frames = [
+    placements = [
         place_image(image.shape[0], image.shape[1], spec.preprocess, min_side=spec.min_side, pad_to=1)
         for image in images
     ]
-    return prepare(images, frames, spec.preprocess)
+    return prepare(images, placements, spec.preprocess)
 
 
 def run(session: Session, spec: DetectorSpec, image: FloatArray) -> dict[str, FloatArray]:
