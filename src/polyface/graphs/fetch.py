@@ -84,7 +84,7 @@ def fetch(
     notice: Callable[[str], None] = _warn,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Path | None:
-    """Do what :func:`fetch_weights` does for weights already chosen.
+    """Do what :func:`fetch_weights` does for weights already selected.
 
     Args:
         weights: what to fetch.

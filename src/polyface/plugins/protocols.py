@@ -52,7 +52,7 @@ class Head(Protocol):
         """Return the face scores ``(N, P)``, float32 in [0, 1], from the raw heads of a batch of N."""
 
     def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
-        """Decode the anchors ``keep`` (K indices) of the image at place ``image`` in the batch, and no others."""
+        """Decode the anchors ``keep`` (K indices) of the image ``index`` of the batch, and no others."""
 
 
 @frozen(kw_only=True)

@@ -174,7 +174,7 @@ class Config(SettingsRecord):
         MappingProxyType({}), values.table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
     )
     timing: bool = setting(
-        False, values.flag, "", "Show the seconds of each stage: read, prepare, network, trim, decode, NMS, draw."
+        False, values.flag, "", "Show the seconds of each stage: read, prepare, network, trim, decode, NMS, write."
     )
 
     def __attrs_post_init__(self) -> None:

@@ -40,7 +40,7 @@ class Settings(TypedDict, total=False):
     threads: int | None  #: Threads the network runs on; default: one a core.
     trim: bool | None  #: Give free memory back to the system after runs at new shapes.
     backend_options: Mapping[str, Any] | None  #: Options of the backend's own; see `polyface backends`.
-    timing: bool | None  #: Show the seconds of each stage: read, prepare, network, trim, decode, NMS, draw.
+    timing: bool | None  #: Show the seconds of each stage: read, prepare, network, trim, decode, NMS, write.
 
 
 class AllSettings(Settings, total=False):
