@@ -26,19 +26,24 @@ def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_the_python_example_runs_as_printed(readme, require, pytestconfig, tmp_path, monkeypatch, capsys):
+def test_the_python_examples_run_as_printed(readme, require, pytestconfig, tmp_path, monkeypatch, capsys):
     require("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
     (tmp_path / "examples").symlink_to(pytestconfig.rootpath / "examples")
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(readme, "python")
     values = {}
-    exec(compile(code, "README.md", "exec"), values)  # noqa: S102 - that is the point
+    for code in blocks(readme, "python"):
+        exec(compile(code, "README.md", "exec"), values)  # noqa: S102 - that is the point
     assert values["faces"].boxes.shape == (1, 4)
     assert values["faces"].landmarks.shape == (1, 5, 2)
     assert values["faces"].to_array().shape == (1, 5)
-    face, none = capsys.readouterr().out.splitlines()[:2]
+    face, both, *streamed = capsys.readouterr().out.splitlines()
     assert face.startswith("[177.9")
-    assert none == "0"
+    assert both.startswith("[0, ")
+    assert streamed == [
+        "examples/astronaut.jpg: 512x512 pixels, faces: 1",
+        "missing.jpg failed: does not exist",
+        "grey: 640x480 pixels, faces: 0",
+    ]
     assert (tmp_path / "astronaut_out.jpg").stat().st_size > 10_000
 
 
