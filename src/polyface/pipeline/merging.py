@@ -46,7 +46,7 @@ class ViewFaces(NamedTuple):
     everything: Detections
 
 
-def to_image(found: Candidates, scores: FloatArray, look: NetworkView, landmarks: Sequence[str]) -> Detections:
+def to_image(found: Candidates, scores: FloatArray, seen: NetworkView, landmarks: Sequence[str]) -> Detections:
     """Return what was found in a view, from network pixels to those of the image.
 
     Boxes at an edge along which a tile was cut are left out: these are parts of faces that another view has whole.
@@ -54,14 +54,14 @@ def to_image(found: Candidates, scores: FloatArray, look: NetworkView, landmarks
     Args:
         found: boxes and landmarks in network pixels.
         scores: of each box, ``(K,)``, the highest first.
-        look: where they were found, and how it lay in the network's input.
+        seen: where they were found, and how it lay in the network's input.
         landmarks: their names; mirroring swaps the places of left and right.
 
     Raises:
         ContractError: the view is mirrored and the landmarks are not as many as their names; or the arrays do not
             belong together.
     """
-    view, placement = look.view, look.placement
+    view, placement = seen.view, seen.placement
     boxes = restore(found.boxes, placement)
     marks = None if found.landmarks is None else restore(found.landmarks, placement)
     if view.flip:
@@ -72,7 +72,7 @@ def to_image(found: Candidates, scores: FloatArray, look: NetworkView, landmarks
     offset = np.array(view.crop[:2], np.float32)
     boxes = boxes + np.tile(offset, 2)
     marks = None if marks is None else marks + offset
-    return Detections(boxes=boxes, scores=scores, landmarks=marks)[_whole(boxes, view, look.shape)]
+    return Detections(boxes=boxes, scores=scores, landmarks=marks)[_whole(boxes, view, seen.shape)]
 
 
 def filter_by_size(faces: Detections, view: View, strategy: Strategy) -> Detections:

@@ -108,10 +108,10 @@ def _dsfd_multiscale(height: int, width: int) -> tuple[View, ...]:
     """
     largest = min(3.0, (0x7FFFFFFF / 200 / (height * width)) ** 0.5)
     smallest = 0.5 * min(1.0, largest) if largest < 0.75 else 0.5
-    look = functools.partial(View, crop=(0, 0, width, height))
-    large = functools.partial(look, larger_than=29)
-    small = functools.partial(look, smaller_than=99)
-    views = [look(scale=min(1.0, largest)), look(scale=min(1.0, largest), flip=True), large(scale=smallest)]
+    whole = functools.partial(View, crop=(0, 0, width, height))
+    large = functools.partial(whole, larger_than=29)
+    small = functools.partial(whole, smaller_than=99)
+    views = [whole(scale=min(1.0, largest)), whole(scale=min(1.0, largest), flip=True), large(scale=smallest)]
     if largest > 0.75:
         views.append(large(scale=0.75))
     if largest > 1:

@@ -444,7 +444,7 @@ class ConverterSpec:
 
 @frozen(kw_only=True)
 class WriterSpec:
-    """A way to write results: ``--output`` and :func:`polyface.jobs.run` select it.
+    """A way to write results: ``--output`` and :func:`polyface.jobs.run.run` select it.
 
     Args:
         name: how users select it.
