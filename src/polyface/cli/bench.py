@@ -77,8 +77,8 @@ def command(
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides))
     choices = _choices(detectors or (config.detector,), backends, config, plugins)
-    counts = _listed("batches", batches, "batch_size")
-    shapes = _listed("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
+    counts = _parse_list("batches", batches, "batch_size")
+    shapes = _parse_list("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
     paths, failed = _images(images, rounds * max(counts), config, plugins) if images else ((), 0)
     samples = [
         Samples(size=size, batch=count, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
@@ -133,7 +133,7 @@ def _choices(
     return found
 
 
-def _listed(option: str, text: str, setting: str) -> list[Any]:
+def _parse_list(option: str, text: str, setting: str) -> list[Any]:
     """What is between the commas, read as a setting is."""
     read = next(key.metadata["parse"] for key in settings(Config) if key.name == setting)
     try:

@@ -47,10 +47,10 @@ def command(config_file: str | None, probe: bool, as_json: bool, plugins: Plugin
     print_notes(plugins)
     cells = []
     for detector in plugins.by_name(DetectorSpec):
-        picked, why = _picked(config.replace(detector=detector, backend="auto"), plugins, probe)
+        picked, why = _pick(config.replace(detector=detector, backend="auto"), plugins, probe)
         for backend in plugins.by_name(BackendSpec):
             cell = _cell(config.replace(detector=detector, backend=backend), plugins, probe)
-            cells.append(evolve(_noted(cell, config.device, plugins), auto=why if backend == picked else ""))
+            cells.append(evolve(_add_note(cell, config.device, plugins), auto=why if backend == picked else ""))
     if as_json:
         print_json([asdict(cell) for cell in cells])
         return
@@ -89,7 +89,7 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
     return Cell(**name, status="ready", detail=detail)
 
 
-def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
+def _pick(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
     """The backend that ``auto`` takes, by the name it is listed under, and why; nothing twice where it takes none."""
     from polyface.building import build, resolve
     from polyface.graphs.plan import plan
@@ -110,7 +110,7 @@ def _picked(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, s
     return name, f"of the backends {among}, it has the highest preference ({spec.preference})"
 
 
-def _noted(cell: Cell, device: str, plugins: PluginManager) -> Cell:
+def _add_note(cell: Cell, device: str, plugins: PluginManager) -> Cell:
     """The cell with the backend's note on the device, or on every device it has where none is named."""
     kind = device_kind(device)
     notes = {c.note for c in plugins.get(BackendSpec, cell.backend).capabilities if kind in ("auto", c.device)}

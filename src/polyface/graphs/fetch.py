@@ -142,7 +142,7 @@ def _try_each(file: WeightsFile, path: Path, progress: Callable[[int], None]) ->
         try:
             with atomic_write(path) as stream:
                 digest, received = hashlib.sha256(), 0
-                for chunk in _downloaded(url, file.size):
+                for chunk in _download(url, file.size):
                     digest.update(chunk)
                     stream.write(chunk)
                     received += len(chunk)
@@ -161,7 +161,7 @@ def _try_each(file: WeightsFile, path: Path, progress: Callable[[int], None]) ->
     return failures
 
 
-def _downloaded(url: str, size: int) -> Iterator[bytes]:
+def _download(url: str, size: int) -> Iterator[bytes]:
     """Yield what an address gives, ``size`` bytes at most.
 
     Raises:

@@ -147,7 +147,7 @@ def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixel
         elif answer and factory is not None:
             file.seek(0)
             try:
-                return _opened(name, factory, source)
+                return _open(name, factory, source)
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
                 if accept is not None:
                     tried[name] = str(error) or type(error).__name__
@@ -211,7 +211,7 @@ def _is_heic(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and start[8:12] in _HEIC
 
 
-def _opened(name: str, factory: Callable[..., Any], source: _Source) -> Opened:
+def _open(name: str, factory: Callable[..., Any], source: _Source) -> Opened:
     if name not in _STREAMED and source.length > LONGEST_FILE:
         why = f"at most {LONGEST_FILE:,} are read as {name}"
         raise ImageError(f"{source.label} is too long: {source.length:,} bytes.", why=[why])

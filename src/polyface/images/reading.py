@@ -121,7 +121,7 @@ def decode(
             pixels = _from_pil(source, "the PIL image", _orientation(source))
     elif isinstance(source, str | os.PathLike):
         label = quoted(os.fspath(source))
-        with _refusals(label), _opened(source, label) as file:
+        with _refusals(label), _open(source, label) as file:
             # A pipe, such as the shell's <(command), cannot be sought.
             whole = file if file.seekable() else io.BytesIO(_read(file))
             return _decode(whole, label, scale, formats, max_pixels)
@@ -137,7 +137,7 @@ def decode(
     return Decoded(pixels=pixels, shape=_shape(pixels))
 
 
-def _opened(path: str | os.PathLike[str], label: str) -> BinaryIO:
+def _open(path: str | os.PathLike[str], label: str) -> BinaryIO:
     try:
         return Path(path).open("rb")
     except FileNotFoundError:
@@ -183,7 +183,7 @@ def _decode(
     if not opened.ended:
         # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
         for rest in continuations(opened.jpeg):
-            if not np.array_equal(found.pixels, _pixels_of(_ended(opened, rest), label, scale, max_pixels).pixels):
+            if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), label, scale, max_pixels).pixels):
                 raise ImageError(f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"])
     if opened.note:
         LOG.warning("%s is %s", label, opened.note)
@@ -193,7 +193,7 @@ def _decode(
 def _pixels_of(
     opened: Opened, label: str, scale: Callable[[int, int], float] | None, max_pixels: int | None
 ) -> Decoded:
-    opened = opened if opened.ended else _ended(opened)
+    opened = opened if opened.ended else _add_end(opened)
     image = opened.image
     if image.info.get("progressive"):  # it is held as a whole, whatever the draft
         check_size(image.size, opened.length, label, max_pixels)
@@ -207,7 +207,7 @@ def _pixels_of(
     return Decoded(pixels=pixels, shape=shape or _shape(pixels))
 
 
-def _ended(opened: Opened, before: bytes = b"") -> Opened:
+def _add_end(opened: Opened, before: bytes = b"") -> Opened:
     """The same JPEG with something and its end marker behind it."""
     from PIL.JpegImagePlugin import JpegImageFile
 

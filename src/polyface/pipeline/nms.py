@@ -43,7 +43,7 @@ def nms(boxes: FloatArray, iou_threshold: float, limit: int | None = None) -> In
         iou_threshold: in [0, 1].
         limit: keep at most so many.
     """
-    corners, areas = _measured(boxes)
+    corners, areas = _measure(boxes)
     remaining = np.arange(len(boxes))
     kept: list[int] = []
     while remaining.size and (limit is None or len(kept) < limit):
@@ -68,7 +68,7 @@ def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
         boxes: ``(N, 4)`` float32, xyxy, the highest score first.
         iou_threshold: in [0, 1].
     """
-    corners, areas = _measured(boxes)
+    corners, areas = _measure(boxes)
     remaining = np.arange(len(boxes))
     while remaining.size:
         best, rest = remaining[0], remaining[1:]
@@ -79,11 +79,11 @@ def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
 
 def iou(box: FloatArray, boxes: FloatArray) -> Float64Array:
     """Return the IoU ``(N,)`` of a box ``(4,)`` with each of ``boxes (N, 4)``, all xyxy."""
-    corners, areas = _measured(np.concatenate([box[None], boxes]))
+    corners, areas = _measure(np.concatenate([box[None], boxes]))
     return _iou(corners, areas, np.intp(0), np.arange(1, len(boxes) + 1))
 
 
-def _measured(boxes: FloatArray) -> tuple[Float64Array, Float64Array]:
+def _measure(boxes: FloatArray) -> tuple[Float64Array, Float64Array]:
     x1, y1, x2, y2 = corners = boxes.astype(np.float64).T
     return corners, np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
 

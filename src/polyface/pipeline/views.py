@@ -192,7 +192,7 @@ def plan_views(
             parts.append(view)
         else:
             shared = math.ceil(min(view.smaller_than, 1.25 * largest) + 2 * EDGE)
-            parts += _tiled(view, shared, functools.partial(fits, scale=view.scale))
+            parts += _cut_into_tiles(view, shared, functools.partial(fits, scale=view.scale))
     return _each_once(parts, flip=flip)
 
 
@@ -223,7 +223,7 @@ def _with_shrunken(views: Sequence[View], whole: Crop, largest: float, sizes: tu
     ]
 
 
-def _tiled(view: View, shared: int, fits: Callable[[tuple[int, int]], bool]) -> list[View]:
+def _cut_into_tiles(view: View, shared: int, fits: Callable[[tuple[int, int]], bool]) -> list[View]:
     """Return the view in equal tiles of the fewest pixels in all.
 
     Args:

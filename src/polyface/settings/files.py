@@ -65,7 +65,7 @@ def read_named(path: Path) -> list[Source]:
         folder = path.absolute().parent
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
-    table = _section(path, _parsed(path, content))
+    table = _section(path, _parse(path, content))
     if table is None:
         raise ConfigError(f"{_shown(path)} has no section [tool.polyface].")
     return [Source(origin=_origin(path), path=path, folder=folder, table=table)]
@@ -155,7 +155,7 @@ def _found(path: Path, owners: frozenset[int] | None, notice: Callable[[str], No
         if path.name != FILES[0] and b"polyface" not in content:
             return None  # other tools' business, whatever it is
         try:
-            table = _parsed(path, content)
+            table = _parse(path, content)
         except ConfigError as error:
             if path.name == FILES[0] or _SECTION.search(content):
                 raise
@@ -182,7 +182,7 @@ def _is_own(path: Path) -> bool:
     return not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid()
 
 
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+def _parse(path: Path, content: bytes) -> dict[str, Any]:
     """The tables of a file."""
     if len(content) > LARGEST_FILE:
         raise ConfigError(f"{_shown(path)} is too large.", why=[f"it has more than {LARGEST_FILE} bytes"])

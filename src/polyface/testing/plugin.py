@@ -65,10 +65,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to start in an environment that is not what it claims to be."""
-    for module in _listed(session.config, "require"):
+    for module in _read_list(session.config, "require"):
         if importlib.util.find_spec(module) is None:
             raise pytest.UsageError(f"--polyface-require: {module} is not installed")
-    for module in _listed(session.config, "absent"):
+    for module in _read_list(session.config, "absent"):
         if importlib.util.find_spec(module) is not None:
             raise pytest.UsageError(f"--polyface-absent: {module} is installed")
 
@@ -83,7 +83,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def require(request: pytest.FixtureRequest) -> Require:
     """Return a callable that skips the test, or fails it, where a module is not installed."""
-    return Require(frozenset(_listed(request.config, "require")))
+    return Require(frozenset(_read_list(request.config, "require")))
 
 
 @frozen
@@ -135,5 +135,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def _listed(config: pytest.Config, option: str) -> list[str]:
+def _read_list(config: pytest.Config, option: str) -> list[str]:
     return [name for name in str(config.getoption(f"--polyface-{option}")).split(",") if name]

@@ -72,20 +72,20 @@ class Drawings:
 
     def _name(self, base: PurePath, mark: bytes) -> PurePath:
         """The drawing of this image that is there, or the first name that no other has."""
-        key = base.parent / _folded(base.name)
+        key = base.parent / _fold(base.name)
         if base.parent not in self._there:
-            self._there[base.parent] = {_folded(name): name for name in self._place.names(base.parent)}
+            self._there[base.parent] = {_fold(name): name for name in self._place.names(base.parent)}
         there = self._there[base.parent]
         if key not in self._drawings:
             self._free[key] = 1
             self._drawings[key] = {}
-            while found := there.get(_folded(_numbered(base.name, self._free[key]))):
+            while found := there.get(_fold(_add_number(base.name, self._free[key]))):
                 self._drawings[key].setdefault(self._mark_in(base.with_name(found)), base.with_name(found))
                 self._free[key] += 1
         if mark not in self._drawings[key]:
-            while _folded(name := _numbered(base.name, self._free[key])) in there:
+            while _fold(name := _add_number(base.name, self._free[key])) in there:
                 self._free[key] += 1
-            there[_folded(name)] = name
+            there[_fold(name)] = name
             self._drawings[key][mark] = base.with_name(name)
         return self._drawings[key][mark]
 
@@ -111,10 +111,10 @@ def _mark(name: str) -> bytes:
     return f"polyface: faces of the image whose name has the sha256 {digest}".encode()
 
 
-def _numbered(stem: str, number: int) -> str:
+def _add_number(stem: str, number: int) -> str:
     return f"{stem}_out.jpg" if number == 1 else f"{stem}-{number}_out.jpg"
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     """What names that are one on some file system have in common: neither case nor the form of accents counts there."""
     return unicodedata.normalize("NFC", name.casefold())

@@ -81,7 +81,7 @@ class Detector:
         if factor == 1:
             return [found.to_array() for found in self.face_detector.detect_batch(images)]
         images = [polyface.read_image(image) for image in images]
-        scaled = [_scaled(image, factor, self.face_detector.config.max_side) for image in images]
+        scaled = [_scale(image, factor, self.face_detector.config.max_side) for image in images]
         faces = [found.to_array() for found in self.face_detector.detect_batch(scaled)]
         for boxes, before, after in zip(faces, images, scaled, strict=True):
             (height, width), (scaled_height, scaled_width) = before.shape[:2], after.shape[:2]
@@ -159,7 +159,7 @@ def _half_on_cuda(name: str, *, device: str | None, **settings: Any) -> polyface
     return polyface.create_detector(name, device=device, **settings)
 
 
-def _scaled(image: ImageArray, shrink: float, max_side: int | None) -> ImageArray:
+def _scale(image: ImageArray, shrink: float, max_side: int | None) -> ImageArray:
     """Scale as core does: Pillow's bilinear filter is anti-aliased."""
     height, width = image.shape[:2]
     scale = shrink if max_side is None else min(shrink, max_side / max(height, width))

@@ -120,7 +120,7 @@ class DetectorConformance(Conformance):
     @classmethod
     def session(cls, plugins: PluginManager, weights: str | None) -> Iterator[Session]:
         """The detector's network on the backend."""
-        session = cls._opened(plugins, weights)
+        session = cls._open_session(plugins, weights)
         yield session
         session.close()
 
@@ -131,10 +131,10 @@ class DetectorConformance(Conformance):
         )
 
     @classmethod
-    def _opened(cls, plugins: PluginManager, weights: str | None) -> Session:
-        chosen = plan(resolve(cls._config(weights), plugins)).first
-        graph = load_graph(chosen.route, chosen.detector, chosen.weights)
-        return open_session(graph, chosen.backend, cls.device, cls.precision)
+    def _open_session(cls, plugins: PluginManager, weights: str | None) -> Session:
+        selection = plan(resolve(cls._config(weights), plugins)).first
+        graph = load_graph(selection.route, selection.detector, selection.weights)
+        return open_session(graph, selection.backend, cls.device, cls.precision)
 
     @pytest.fixture
     def head(self, spec: DetectorSpec) -> Head:
@@ -321,7 +321,7 @@ class DetectorConformance(Conformance):
                 fix="override the fixture goldens, or give the reason in expected_failures",
             )
         for golden in goldens:
-            own = session if golden.weights is None else self._opened(plugins, golden.weights)
+            own = session if golden.weights is None else self._open_session(plugins, golden.weights)
             image = network_input(spec, [golden.image])
             outputs, allowed = run(own, spec, image), golden.tolerance
             off = differences({n: output[0] for n, output in outputs.items()}, golden.heads, allowed.heads, heads=True)

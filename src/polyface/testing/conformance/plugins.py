@@ -143,7 +143,7 @@ class PluginConformance(Conformance):
         for record in records:
             for ref, requires in _refs(record):
                 if not missing(record.name, requires):
-                    self._loaded(record, ref)
+                    self._load(record, ref)
             kind = kind_of(type(record))
             if kind.gives is not None and not missing(record.name, getattr(record, "requires", ())):
                 wanted, made = kind.gives(record), kind.ref(record).load()()
@@ -151,7 +151,7 @@ class PluginConformance(Conformance):
                     name = f"'{kind.ref(record).target}' of '{record.name}'"
                     fail(f"{name} gives a {type(made).__name__}, and no {wanted.__name__}.")
 
-    def _loaded(self, record: Record, ref: Ref | FileRef) -> Any:
+    def _load(self, record: Record, ref: Ref | FileRef) -> Any:
         try:
             return ref.path() if isinstance(ref, FileRef) else ref.load()
         except PolyfaceError as error:
