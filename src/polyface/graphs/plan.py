@@ -102,7 +102,7 @@ class Planner:
 
     Args:
         detector: what to run.
-        weights: those chosen.
+        weights: those selected.
         converters: those installed, in the order in which to try them.
         stored: the artifact of a graph kind, or why there is none.
         installed: whether a module can be imported.
@@ -130,7 +130,7 @@ class Planner:
         """
         lacks = missing(f"backend '{backend.name}'", backend.requires, self.installed)
         reasons = refusals(backend, device, precision) + lacks
-        route = None if reasons else self._first(self._routes(backend.kinds(device, precision)), reasons)
+        route = None if reasons else self._first_feasible(self._routes(backend.kinds(device, precision)), reasons)
         if route is None:
             raise UnsupportedError(f"'{self.detector.name}' cannot run on the backend '{backend.name}'.", reasons)
         return route
@@ -146,7 +146,7 @@ class Planner:
         for converter in able:
             if converter.target == kind:
                 unmet = missing(f"converter '{converter.name}'", converter.requires, self.installed)
-                route = None if unmet else self._first(self._routes([converter.source]), reasons)
+                route = None if unmet else self._first_feasible(self._routes([converter.source]), reasons)
                 if route is not None:
                     return converter, route
                 reasons += unmet
@@ -170,12 +170,12 @@ class Planner:
             why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
             fix = Fix(command=self._command_to_make(made[0]))
             reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=fix))
-        route = self._first(self._conversions(kind), reasons)
+        route = self._first_feasible(self._conversions(kind), reasons)
         if route is None:
             raise UnsupportedError(f"'{self.detector.name}' cannot be exported to {quoted(kind)} here.", reasons)
         return route
 
-    def _first(self, candidates: Iterable[Route | Reason], reasons: list[Reason]) -> Route | None:
+    def _first_feasible(self, candidates: Iterable[Route | Reason], reasons: list[Reason]) -> Route | None:
         """The first route that lacks nothing on this machine; why those before it do is added to ``reasons``."""
         for candidate in candidates:
             if isinstance(candidate, Reason):
