@@ -11,7 +11,7 @@ import polyface
 from polyface.errors import ConfigError
 from polyface.settings.config import Config
 from polyface.settings.job import Job
-from polyface.settings.loading import load, load_config, load_job
+from polyface.settings.loading import load, load_config
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_keyword_is_stronger_than_a_file_and_goes_to_the_record_it_belongs_to(
 def test_a_named_file_is_read_for_both(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("pad_to = 8\noutput = '/out'\n")
-    config, job = load_job(path, pad_to=16)
+    config, job = load(Config, Job, path=path, overrides={"pad_to": 16})
     assert (config.pad_to, job.output) == (16, ("/out",))
 
 

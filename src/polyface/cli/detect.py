@@ -12,7 +12,7 @@ from polyface.cli.options import SOURCE, config_options, pass_plugins
 from polyface.cli.output import Command, echo
 from polyface.cli.progress import note_left_out, report_progress
 from polyface.cli.tables import print_table, say
-from polyface.settings.loading import load_job
+from polyface.settings.loading import SETTINGS_RECORDS, load
 from polyface.storage.files import json_bytes
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def command(
     from polyface.jobs.run import Tally, run
     from polyface.plugins.protocols import Search
 
-    config, job = load_job(config_file, source=SOURCE, **overrides)
+    config, job = load(*SETTINGS_RECORDS, path=config_file, source=SOURCE, overrides=overrides)
     outputs = parse_outputs(job.output, plugins)
     folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
     items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders))

@@ -75,18 +75,6 @@ def load_config(
     return config
 
 
-def load_job(
-    path: str | os.PathLike[str] | None = None, *, source: str = "keyword", **overrides: Any
-) -> tuple[Config, Job]:
-    """Return the settings of a job and those of its detector; the arguments are those of :func:`load_config`.
-
-    Raises:
-        ConfigError: as :func:`load_config`.
-    """
-    config, job = load(Config, Job, path=path, source=source, overrides=overrides)
-    return config, job
-
-
 def load(
     *records: type[SettingsRecord],
     path: str | os.PathLike[str] | None = None,
