@@ -14,7 +14,7 @@ from polyface.cli.choices import METAVAR, SHARED_SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, progress
-from polyface.cli.tables import megabytes, print_json, print_table, say
+from polyface.cli.tables import megabytes, note, print_json, print_table, say
 from polyface.errors import ConfigError, quoted
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.settings.config import Config, one_view
@@ -169,7 +169,7 @@ def _images(images: str, wanted: int, config: Config, plugins: PluginManager) ->
 def _note_load(host: Mapping[str, Any]) -> None:
     load = host["load"]
     if load and load[0] > host["usable_cores"] / 2:
-        say(f"note: the machine is busy (load {load[0]} on {host['usable_cores']} cores)", err=True)
+        note(f"the machine is busy (load {load[0]} on {host['usable_cores']} cores)")
 
 
 def _print(report: Benchmark) -> None:

@@ -11,7 +11,7 @@ import click
 from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, report_progress
-from polyface.cli.tables import print_json, print_table, say
+from polyface.cli.tables import note, print_json, print_table, say
 from polyface.errors import ConfigError
 from polyface.graphs.weights import select_weights
 from polyface.settings.config import Config
@@ -89,7 +89,7 @@ def widerface(
     truth = read_truth(expand_user(ground_truth))
     part, strangers = (truth, []) if images is None else select_truth(truth, expand_user(images))
     if strangers:
-        _note(f"images without ground truth are left out, {first_of(strangers)}")
+        note(f"images without ground truth are left out, {first_of(strangers)}")
     results = expand_user(output or OUTPUT)
     image = results / "precision_recall.png" if predictions is None else None
     image = expand_user(plot) if plot else image
@@ -100,7 +100,7 @@ def widerface(
         run = _run(config, plugins, expand_user(images), results, list(part))
     folder = run.predictions if run else expand_user(str(predictions))
     if others := sorted(list_names(folder, ".txt") - part.keys()):
-        _note(f"predictions for images that are not evaluated are left out, {first_of(others)}")
+        note(f"predictions for images that are not evaluated are left out, {first_of(others)}")
     places = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": image}
     evaluation = Evaluation(
         curves=measure_curves(part, folder, run.failed if run else ()),
@@ -117,7 +117,7 @@ def widerface(
         draw_curves(drawing, image, evaluation.curves, f"{evaluation.title}\n{run.title if run else folder}")
     if evaluation.failed:
         names = first_of(list(evaluation.failed))
-        _note(f"counted as without faces, since they could not be read, {names}")
+        note(f"counted as without faces, since they could not be read, {names}")
     ctx.exit(1 if evaluation.failed else 0)
 
 
@@ -142,7 +142,7 @@ def _run(config: Config, plugins: PluginManager, images: Path, results: Path, na
     with create_detector(config=config, plugins=plugins) as detector:
         if detector.score_threshold > lowest:
             source = config.sources.get("score_threshold", "preset")
-            _note(
+            note(
                 f"score_threshold {detector.score_threshold:g} ({source}) cuts off what a precision-recall curve "
                 f"needs, and lowers average precision; usual is {lowest:g}"
             )
@@ -151,7 +151,7 @@ def _run(config: Config, plugins: PluginManager, images: Path, results: Path, na
         try:
             with Place(results, folder=True) as place:
                 if not place.locked:
-                    _note(f"{results} lies where no file can be locked; one run at a time!")
+                    note(f"{results} lies where no file can be locked; one run at a time!")
                 writer = WiderText(place, made)
                 failed = _predict(detector, images, writer, names)
         except OSError as error:
@@ -168,7 +168,7 @@ def _predict(detector: FaceDetector, images: Path, writer: WiderText, names: lis
     todo = [name for name in names if name not in writer]
     done = len(names) - len(todo)
     if done:
-        _note(f"{done} of {len(names)} images were done before")
+        note(f"{done} of {len(names)} images were done before")
     failed: dict[str, str] = {}
     tally = Tally(len(names), items=done)
     with report_progress(len(names), done=done) as progress:
@@ -207,7 +207,3 @@ def _print(evaluation: Evaluation) -> None:
     places = [(name, place) for name, place in evaluation.places.items() if place is not None]
     facts = [*(_shown(evaluation.run) if evaluation.run else ()), *places]
     print_table("Measured with", ("What", "Value"), facts, wraps="Value")
-
-
-def _note(text: str) -> None:
-    say(f"note: {text}", err=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
+from polyface.cli.options import SOURCE, as_options, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.tables import print_json, print_table, say
+from polyface.cli.tables import megabytes, print_json, print_table, say
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
@@ -51,27 +51,27 @@ def command(
     folder = None if output is None else expand_user(output).absolute()
     with Console(stderr=True).status(f"exporting {detector} to {kind}"):
         done = export(detector, kind, config.weights, plugins, folder)
+    chosen = {"detector": detector, "weights": config.weights, "artifacts": folder}
+    print_graph(done, plugins.get(DetectorSpec, detector), "exported", chosen, as_json=as_json)
+
+
+def print_graph(done: Export, spec: DetectorSpec, how: str, settings: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a stored graph is and where it comes from, and the command that runs it with these settings."""
+    size = done.path.stat().st_size
     if as_json:
-        print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
+        print_json({"path": str(done.path), "size": size, "new": done.new, **done.manifest})
         return
-    print_graph(done, plugins.get(DetectorSpec, detector), "exported" if done.new else "exported before")
-    run = ["polyface", "detect", "IMAGE", "--detector", detector]
-    run += ["--weights", config.weights] if config.weights else []
-    run += ["--artifacts", str(folder)] if folder else []
-    say("To run it:", f"  {shlex.join(run)}")
-
-
-def print_graph(done: Export, spec: DetectorSpec, how: str) -> None:
-    """Print what a stored graph is and where it comes from, as a table."""
     rows = [
         ("file", str(done.path)),
-        ("size", f"{done.path.stat().st_size / 1e6:.1f} MB"),
+        ("size", megabytes(size)),
         ("sha256", done.manifest["sha256"]),
         ("input", _shape(spec.input)),
         ("outputs", ", ".join(map(_shape, spec.outputs))),
         *done.manifest["provenance"].items(),
     ]
-    print_table(f"{spec.name} as {done.manifest['kind']}, {how}", ("Fact", "Value"), rows, wraps="Value")
+    title = f"{spec.name} as {done.manifest['kind']}, {how}{'' if done.new else ' before'}"
+    print_table(title, ("Fact", "Value"), rows, wraps="Value")
+    say("To run it:", f"  polyface detect IMAGE {as_options(settings)}")
 
 
 def _shape(tensor: TensorSpec) -> str:

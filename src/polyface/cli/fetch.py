@@ -11,7 +11,7 @@ import click
 
 from polyface.cli.options import pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.tables import printable, say, say_error
+from polyface.cli.tables import note, printable, say, say_error
 from polyface.errors import PolyfaceError
 from polyface.graphs.weights import Weights, select_weights
 from polyface.plugins.records import DetectorSpec
@@ -41,7 +41,7 @@ def command(
     for name, choice in choices.items():
         try:
             with _progress(choice) as progress:
-                path = fetch(attrs.evolve(choice, detector=name), offline=offline, notice=_notice, progress=progress)
+                path = fetch(attrs.evolve(choice, detector=name), offline=offline, notice=note, progress=progress)
         except PolyfaceError as error:
             failed += 1
             say_error(error)
@@ -55,10 +55,6 @@ def _origin(weights: Weights) -> str:
         return "your own file: " if weights.own else "needs no weights"
     ships = "ships with the plugin, " if weights.file.ref else ""
     return f"{weights.file.name}, {ships}verified: "
-
-
-def _notice(text: str) -> None:
-    say(f"note: {text}", err=True)
 
 
 @contextmanager

@@ -28,11 +28,13 @@ def flag(name: str) -> str:
 
 
 def as_options(table: Mapping[str, Any]) -> str:
-    """Return the options that give settings these values: ``--device cpu --no-clip``."""
+    """Return the options that give settings these values: ``--device cpu --no-clip``; ``None`` needs none."""
     keys = {key.name: key for key in settings(*SETTINGS_RECORDS)}
     words: list[str] = []
     for name, value in table.items():
         key = keys.get(name)  # none for `config`, an option that is no setting
+        if value is None:
+            continue
         if isinstance(value, bool):
             words.append(flag(name if value else f"no_{name}"))
             continue

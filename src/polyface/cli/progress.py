@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from polyface.cli.options import in_options
 from polyface.cli.output import results
-from polyface.cli.tables import say
+from polyface.cli.tables import note, say
 from polyface.results import Result
 
 
@@ -66,4 +66,4 @@ def note_left_out(left_out: Counter[str]) -> None:
     """Say on standard error what a search of folders left out, if anything."""
     if left_out:
         counts = ", ".join(f"{what} ({count})" for what, count in sorted(left_out.items()))
-        say(f"note: left out of the folders: {counts}; what is named itself is read", err=True)
+        note(f"left out of the folders: {counts}; what is named itself is read")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface.cli.export import print_graph
-from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
+from polyface.cli.options import SOURCE, as_options, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import report_progress
-from polyface.cli.tables import print_json, say
+from polyface.cli.tables import say
 from polyface.errors import ConfigError
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.loading import load_config
@@ -92,21 +92,14 @@ def command(
     with Console(stderr=True).status(f"quantizing {detector} to {kind}, on {len(paths)} images"):
         calibration = Calibration(config, plugins.get(DetectorSpec, detector), paths)
         done = quantize(config, plugins, calibration, kind, folder)
-    if as_json:
-        print_json({"path": str(done.path), "size": done.path.stat().st_size, "new": done.new, **done.manifest})
-    else:
-        print_graph(done, plugins.get(DetectorSpec, detector), "quantized" if done.new else "quantized before")
-        chosen = ["--weights", config.weights] if config.weights else []
-        where = ["--artifacts", str(folder)] if folder else []
-        run = ["polyface", "detect", "IMAGE", "--detector", detector, "--precision", "int8", *chosen, *where]
-        say("To run it:", f"  {shlex.join(run)}")
+    where = {"weights": config.weights, "artifacts": folder}
+    chosen = {"detector": detector, "precision": "int8", **where}
+    print_graph(done, plugins.get(DetectorSpec, detector), "quantized", chosen, as_json=as_json)
+    if not as_json:
+        compared = as_options({"backends": "onnxruntime,onnxruntime:int8", "images": images, **where})
         say("What it costs in accuracy is for your own images to say:")
-        say(f"  {shlex.join(_comparison(detector, images, [*chosen, *where]))}")
+        say(f"  polyface compare {shlex.quote(detector)} {compared}")
     ctx.exit(1 if len(paths) < len(items) else 0)
-
-
-def _comparison(detector: str, images: str, options: Sequence[str]) -> list[str]:
-    return ["polyface", "compare", detector, "--backends", "onnxruntime,onnxruntime:int8", "--images", images, *options]
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:

@@ -45,6 +45,11 @@ def say(*lines: str, err: bool = False) -> None:
         echo(text)
 
 
+def note(text: str) -> None:
+    """Write a line to standard error that informs, and is no error."""
+    say(f"note: {text}", err=True)
+
+
 def say_error(error: Exception) -> None:
     """Write an error to standard error."""
     text = error.message(in_options) if isinstance(error, PolyfaceError) else str(error)
@@ -106,8 +111,8 @@ def print_notes(plugins: PluginManager) -> None:
     """Say on standard error what a table of what is installed cannot show: what failed to load, or that all is bare."""
     failed = [info.name for info in plugins.plugins if info.status == "failed"]
     if failed:
-        say(f"note: could not be loaded: {', '.join(failed)}; `polyface plugins` says why", err=True)
+        note(f"could not be loaded: {', '.join(failed)}; `polyface plugins` says why")
     if not plugins.plugins:
         hint = in_options(install("polyface-retinaface", "polyface-onnxruntime[cpu]"))
         where = "in this program" if is_frozen() else "installed"
-        say(f"note: no plugin is {where}; to have a detector and a backend: {hint}", err=True)
+        note(f"no plugin is {where}; to have a detector and a backend: {hint}")
