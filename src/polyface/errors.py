@@ -220,6 +220,15 @@ def described(error: BaseException) -> str:
         return f"{type(error).__name__}, whose message cannot be read"
 
 
+def explain(error: Exception) -> tuple[list[str], Fix]:
+    """Return why something failed and what mends it, where it is clear what: a cell of a table, or a row."""
+    if isinstance(error, UnsupportedError):
+        return [*error.why], fixes(error.reasons)
+    if isinstance(error, PolyfaceError):
+        return [error.what, *error.why], error.fix
+    return [described(error)], NO_FIX
+
+
 def reason_of(error: Exception) -> str:
     """Return why the system refused something, without the number and the path that its error repeats."""
     return getattr(error, "strerror", None) or str(error)

@@ -5,31 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from attrs import asdict, evolve, frozen
 
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.tables import print_json, print_notes, print_table, say
-from polyface.errors import PolyfaceError, UnsupportedError, fixes
+from polyface.cli.tables import print_fixes, print_json, print_notes, print_table
+from polyface.errors import NO_FIX, explain
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import BackendSpec, DetectorSpec, device_kind
 from polyface.settings.config import Config
 from polyface.settings.loading import load_config
-
-
-@frozen(kw_only=True)
-class Cell:
-    """A detector on a backend: whether it can run here, how, or why not and what mends it.
-
-    ``auto`` is why ``--backend auto`` picks it; empty where it does not.
-    """
-
-    detector: str
-    backend: str
-    status: str
-    detail: str
-    fix: str = ""
-    auto: str = ""
 
 
 @click.command("matrix", cls=Command, short_help="Which detector runs on which backend here.")
@@ -50,43 +34,39 @@ def command(config_file: str | None, probe: bool, as_json: bool, plugins: Plugin
         picked, why = _pick(config.replace(detector=detector, backend="auto"), plugins, probe)
         for backend in plugins.by_name(BackendSpec):
             cell = _cell(config.replace(detector=detector, backend=backend), plugins, probe)
-            cells.append(evolve(_add_note(cell, config.device, plugins), auto=why if backend == picked else ""))
+            cells.append({**cell, "auto": why if backend == picked else ""})
     if as_json:
-        print_json([asdict(cell) for cell in cells])
+        print_json(cells)
         return
     columns = ("Detector", "Backend", "Status", "How, or why not")
     print_table(
         f"Detectors and backends, device {config.device}, precision {config.precision}"
         + (", each built and run" if probe else ", by what is installed"),
         columns,
-        [
-            (
-                cell.detector,
-                cell.backend,
-                cell.status,
-                cell.detail + (f"\nauto picks it: {cell.auto}" if cell.auto else ""),
-            )
-            for cell in cells
-        ],
+        [(*(cell[name] for name in ("detector", "backend", "status")), _detail(cell)) for cell in cells],
         wraps=columns[-1],
     )
-    # Below the table, where a terminal's width does not cut a command in pieces.
-    for fix in dict.fromkeys(cell.fix for cell in cells if cell.fix):
-        say(f"For {', '.join(f'{cell.detector} on {cell.backend}' for cell in cells if cell.fix == fix)}:")
-        say(f"  {fix}")
+    print_fixes((f"{cell['detector']} on {cell['backend']}", cell["fix"]) for cell in cells)
 
 
-def _cell(config: Config, plugins: PluginManager, probe: bool) -> Cell:
-    name = {"detector": config.detector, "backend": config.backend}
+def _detail(cell: dict[str, str]) -> str:
+    return cell["detail"] + (f"\nauto picks it: {cell['auto']}" if cell["auto"] else "")
+
+
+def _cell(config: Config, plugins: PluginManager, probe: bool) -> dict[str, str]:
+    """Whether a detector can run on a backend here, how, or why not and what mends it."""
     try:
-        detail = _run_once(config, plugins) if probe else _route(config, plugins)
-    except UnsupportedError as error:
-        return Cell(**name, status="no", detail="\n".join(error.why), fix=in_options(fixes(error.reasons)))
-    except PolyfaceError as error:
-        return Cell(**name, status="no", detail="\n".join([error.what, *error.why]), fix=in_options(error.fix))
+        status, fix = "ready", NO_FIX
+        detail = [_run_once(config, plugins) if probe else _route(config, plugins)]
     except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
-        return Cell(**name, status="no", detail=f"{type(error).__name__}: {error}")
-    return Cell(**name, status="ready", detail=detail)
+        status = "no"
+        detail, fix = explain(error)
+    # The backend's note on the device, or on every device it has where none is named.
+    kind = device_kind(config.device)
+    notes = {c.note for c in plugins.get(BackendSpec, config.backend).capabilities if kind in ("auto", c.device)}
+    detail += [] if "" in notes else sorted(notes)
+    name = {"detector": config.detector, "backend": config.backend}
+    return {**name, "status": status, "detail": "\n".join(detail), "fix": in_options(fix)}
 
 
 def _pick(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
@@ -108,13 +88,6 @@ def _pick(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str
     driven = kind in {claim.device for claim in spec.capabilities if claim.driver}
     among = f"with {kind}, whose driver is here" if config.device == "auto" and driven else "that could run it"
     return name, f"of the backends {among}, it has the highest preference ({spec.preference})"
-
-
-def _add_note(cell: Cell, device: str, plugins: PluginManager) -> Cell:
-    """The cell with the backend's note on the device, or on every device it has where none is named."""
-    kind = device_kind(device)
-    notes = {c.note for c in plugins.get(BackendSpec, cell.backend).capabilities if kind in ("auto", c.device)}
-    return cell if "" in notes else evolve(cell, detail="\n".join([cell.detail, *sorted(notes)]))
 
 
 def _route(config: Config, plugins: PluginManager) -> str:

@@ -102,6 +102,20 @@ def print_table(
     console.print(text(title, "bold"), table)
 
 
+def print_fixes(fixes: Iterable[tuple[str, str]]) -> None:
+    """Say below a table, where a terminal's width cuts no command in pieces, what mends which of its rows.
+
+    Args:
+        fixes: what a row is called, and its fix, which may be empty.
+    """
+    rows: dict[str, list[str]] = {}
+    for name, fix in fixes:
+        rows.setdefault(fix, []).append(name)
+    for fix, names in rows.items():
+        if fix:
+            say(f"For {', '.join(dict.fromkeys(names))}:", f"  {fix}")
+
+
 def printable(text: str) -> str:
     """Return ``text`` with escapes for what a terminal would obey, and for what is not UTF-8 in a file's name."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

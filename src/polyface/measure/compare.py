@@ -104,7 +104,7 @@ class Pair:
         """Return what JSON can hold of it."""
         return {
             "label": self.label,
-            **_execution(self.execution),
+            **self.execution.to_dict(),
             "heads": [
                 {**attrs.asdict(head), "absolute": head.absolute._asdict(), "relative": head.relative._asdict()}
                 for head in self.heads
@@ -144,15 +144,11 @@ class Comparison:
             "images": self.images,
             "reference": {
                 "label": self.label,
-                **_execution(self.execution),
+                **self.execution.to_dict(),
                 "average_precision": self.average_precision,
             },
             "backends": [pair.to_dict() for pair in self.pairs],
         }
-
-
-def _execution(execution: Execution) -> dict[str, Any]:
-    return {**attrs.asdict(execution), "versions": dict(execution.versions)}
 
 
 def compare(

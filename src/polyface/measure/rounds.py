@@ -26,7 +26,7 @@ from PIL import Image
 
 from polyface._version import __version__
 from polyface.building import create_detector
-from polyface.errors import NO_FIX, Fix, PolyfaceError, UnsupportedError, described, fixes
+from polyface.errors import NO_FIX, Fix, explain
 from polyface.images.reading import read_image
 from polyface.machine.cores import usable_cores
 from polyface.settings.config import Config
@@ -155,16 +155,8 @@ class Measurement:
 def polyface_detector(config: Config) -> tuple[Call, dict[str, Any]]:
     """Return the call of a detector, from arrays to ``Detections``, and what it runs on: ``make`` of a contender."""
     detector = create_detector(config=config)
-    run = detector.execution
-    return detector.detect_batch, {
-        "backend": detector.backend.name,
-        "route": detector.route,
-        "device": run.device,
-        "precision": run.precision,
-        "threads": run.threads,
-        "providers": list(run.providers),
-        "versions": dict(run.versions),
-    }
+    backend = {"backend": detector.backend.name, "route": detector.route}
+    return detector.detect_batch, {**backend, **detector.execution.to_dict()}
 
 
 def machine() -> dict[str, Any]:
@@ -234,14 +226,6 @@ class _Failure:
 
     why: str
     fix: Fix = NO_FIX
-
-    @classmethod
-    def of(cls, error: Exception) -> _Failure:
-        if isinstance(error, UnsupportedError):
-            return cls("\n".join(error.why), fixes(error.reasons))
-        if isinstance(error, PolyfaceError):
-            return cls("\n".join([error.what, *error.why]), error.fix)
-        return cls(described(error))
 
 
 @mutable(eq=False)
@@ -318,7 +302,8 @@ def _work(contender: Contender, connection: Connection) -> None:
     try:
         _take_turns(contender, connection)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is a row of the table
-        connection.send(_Failure.of(error))
+        why, fix = explain(error)
+        connection.send(_Failure("\n".join(why), fix))
 
 
 def _take_turns(contender: Contender, connection: Connection) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+import attrs
 from attrs import field, frozen
 
 from polyface.errors import NO_FIX, Fix, as_fix
@@ -130,6 +131,10 @@ class Execution:
     threads: int | None = None
     providers: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(factory=dict, converter=_read_only)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it."""
+        return {**attrs.asdict(self), "providers": list(self.providers), "versions": dict(self.versions)}
 
 
 @runtime_checkable
