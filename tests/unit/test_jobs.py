@@ -270,13 +270,16 @@ class TestReadImages:
             Item(name="c", image=tmp_path / "missing.png"),
         ]
         reported = []
-        read = [(item.name, image) for item, image in read_images(items, Path.read_bytes, reported.append)]
+        tally = Tally()
+        images = read_images(items, Path.read_bytes, tally=tally, report=reported.append)
+        read = [(item.name, image) for item, image in images]
         assert [name for name, _ in read] == ["a"]
         assert [(one.name, one.error is None) for one in reported] == [("a", True), ("b", False), ("c", False)]
+        assert (tally.items, tally.failed) == (3, 2)
 
     def test_a_plugin_at_fault_ends_it(self):
         def read(image):
             raise PluginError("broken")
 
         with pytest.raises(PluginError):
-            list(read_images([Item(name="a", image=1)], read, lambda _: None))
+            list(read_images([Item(name="a", image=1)], read, tally=Tally(), report=lambda _: None))

@@ -13,8 +13,8 @@ import click
 from polyface.cli.choices import METAVAR, SHARED_SETTINGS, parse_backends
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import one_line, progress
-from polyface.cli.tables import megabytes, note, print_json, print_table, say
+from polyface.cli.progress import note_left_out, progress, report_progress
+from polyface.cli.tables import megabytes, note, print_fixes, print_json, print_table, say
 from polyface.errors import ConfigError, quoted
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.settings.config import Config, one_view
@@ -25,7 +25,6 @@ from polyface.settings.record import settings
 if TYPE_CHECKING:
     from polyface.measure.bench import Benchmark, Row
     from polyface.plugins.manager import PluginManager
-    from polyface.results import Result
 
 SIZE = "480x640"
 
@@ -79,7 +78,8 @@ def command(
     choices = _choices(detectors or (config.detector,), backends, config, plugins)
     counts = _parse_list("batches", batches, "batch_size")
     shapes = _parse_list("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
-    paths, failed = _images(images, rounds * max(counts), config, plugins) if images else ((), 0)
+    wanted = rounds * max(counts)
+    paths, failed = _images(images, wanted, config, plugins, as_json=as_json) if images else ((), 0)
     samples = [
         Samples(size=size, batch=count, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
         for size in shapes
@@ -142,24 +142,21 @@ def _parse_list(option: str, text: str, setting: str) -> list[Any]:
         raise ConfigError(f"--{option} {text}: each must be {error}.") from None
 
 
-def _images(images: str, wanted: int, config: Config, plugins: PluginManager) -> tuple[tuple[Path, ...], int]:
+def _images(
+    images: str, wanted: int, config: Config, plugins: PluginManager, *, as_json: bool
+) -> tuple[tuple[Path, ...], int]:
     """Return the first images that can be read, at most as many as wanted, and how many of those before cannot be."""
-    from polyface.cli.progress import note_left_out
     from polyface.images.reading import read_image
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import Tally, read_images
     from polyface.plugins.protocols import Search
 
     tally = Tally()
-
-    def report(result: Result) -> None:
-        tally.add(result)
-        if result.error is not None:
-            say(f"left out: {result.name}: {one_line(result)}", err=True)
-
     items = Inputs([images], plugins, Search(formats=config.formats))
     read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
-    paths = [Path(item.image) for item, _ in itertools.islice(read_images(items, read, report), wanted)]
+    with report_progress(None, as_json=as_json, doing="reading", failed="left out: ") as report:
+        found = read_images(items, read, tally=tally, report=report)
+        paths = [Path(item.image) for item, _ in itertools.islice(found, wanted)]
     note_left_out(items.left_out)
     if not paths:
         raise ConfigError(f"--images {images}: not one image could be read.")
@@ -193,10 +190,7 @@ def _print(report: Benchmark) -> None:
             ],
             wraps="Why",
         )
-    # Below the table, where a terminal's width does not cut a command in pieces.
-    for fix in dict.fromkeys(row.measured.fix for row in report.unmeasured if row.measured.fix):
-        labels = dict.fromkeys(row.measured.contender.label for row in report.unmeasured if row.measured.fix == fix)
-        say(f"For {', '.join(labels)}:", f"  {in_options(fix)}")
+    print_fixes((row.measured.contender.label, in_options(row.measured.fix)) for row in report.unmeasured)
 
 
 def _format_row(row: Row) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.jobs.inputs import Inputs
+    from polyface.jobs.run import Tally
     from polyface.measure.compare import Comparison, Precisions, Sample
     from polyface.measure.differences import FaceDifference
     from polyface.plugins.manager import PluginManager
@@ -105,13 +106,8 @@ def command(
         detectors = {
             label: stack.enter_context(create_detector(config=one, plugins=plugins)) for label, one in configs.items()
         }
-        show = stack.enter_context(report_progress(total, as_json=as_json, failed="left out: "))
-
-        def report(result: Result) -> None:
-            tally.add(result)
-            show(result)
-
-        comparison = compare(detectors, _samples(items, seed, config, report), truth=truth)
+        report = stack.enter_context(report_progress(total, as_json=as_json, failed="left out: "))
+        comparison = compare(detectors, _samples(items, seed, config, tally, report), truth=truth)
     if as_json:
         print_json({**comparison.to_dict(), "failed": tally.failed, "noise_seed": seed if folder is None else None})
     else:
@@ -136,7 +132,9 @@ def _chosen(backends: str, config: Config) -> dict[str, Config]:
     return named
 
 
-def _samples(items: Inputs | None, seed: int, config: Config, report: Callable[[Result], None]) -> Iterator[Sample]:
+def _samples(
+    items: Inputs | None, seed: int, config: Config, tally: Tally, report: Callable[[Result], None]
+) -> Iterator[Sample]:
     """Each image that can be read as a sample of its own; without items, the random ones."""
     from polyface.images.reading import read_image
     from polyface.jobs.run import read_images
@@ -149,7 +147,7 @@ def _samples(items: Inputs | None, seed: int, config: Config, report: Callable[[
             yield sample
         return
     read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
-    for item, image in read_images(items, read, report):
+    for item, image in read_images(items, read, tally=tally, report=report):
         yield Sample(names=[item.relative.with_suffix("").as_posix()], images=[image])
 
 

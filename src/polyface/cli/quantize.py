@@ -71,7 +71,7 @@ def command(
     from polyface.graphs.quantize import quantize
     from polyface.images.reading import read_image
     from polyface.jobs.inputs import Inputs
-    from polyface.jobs.run import read_images
+    from polyface.jobs.run import Tally, read_images
     from polyface.pipeline.calibration import Calibration
     from polyface.plugins.protocols import Search
 
@@ -82,7 +82,7 @@ def command(
     note_left_out(found.left_out)
     read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
     with report_progress(len(items), as_json=as_json, doing="reading") as report:
-        paths = [Path(item.image) for item, _ in read_images(items, read, report)]
+        paths = [Path(item.image) for item, _ in read_images(items, read, tally=Tally(), report=report)]
     if not paths:
         raise ConfigError(
             f"There is nothing to calibrate '{detector}' with.",

@@ -84,13 +84,14 @@ def run(
 
 
 def read_images(
-    items: Iterable[Item], read: Callable[[Any], T], report: Callable[[Result], None]
+    items: Iterable[Item], read: Callable[[Any], T], *, tally: Tally, report: Callable[[Result], None]
 ) -> Iterator[tuple[Item, T]]:
     """Yield each item and its image; one that cannot be read is reported, and left out.
 
     Args:
         items: as a source yields them.
         read: returns the image of what :attr:`polyface.results.Item.image` holds.
+        tally: counts every item.
         report: told of every item before it is yielded, or in its place.
 
     Raises:
@@ -104,9 +105,12 @@ def read_images(
         except PluginError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
-            report(Result(name=item.name, error=failure_of(error), item=item))
+            result = Result(name=item.name, error=failure_of(error), item=item)
         else:
-            report(Result(name=item.name, item=item))
+            result = Result(name=item.name, item=item)
+        tally.add(result)
+        report(result)
+        if result.error is None:
             yield item, image
 
 
