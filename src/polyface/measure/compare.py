@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import numpy as np
-from attrs import field, frozen, mutable
+from attrs import frozen
 
 from polyface.errors import EvaluationError, ImageError
 from polyface.measure.differences import (
@@ -32,7 +32,7 @@ from polyface.measure.widerface import Truth, precision_recall
 from polyface.writers.wider import as_rows
 
 if TYPE_CHECKING:
-    from polyface.arrays import FloatArray, ImageArray
+    from polyface.arrays import ImageArray
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.protocols import Execution
     from polyface.results import Detections
@@ -169,33 +169,48 @@ def compare(
         EvaluationError: an image is not in the ground truth.
         ImageError: there is not one sample.
     """
-    (label, reference), *others = detectors.items()
-    tallies = [
-        _Tally(name, other, tolerance_of(reference.config.precision, other.config.precision)) for name, other in others
-    ]
-    found: dict[str, Detections] = {}
+    label, *others = detectors
+    reference = detectors[label]
+    allowed = {other: tolerance_of(reference.config.precision, detectors[other].config.precision) for other in others}
+    thresholds = {"score_threshold": reference.score_threshold, "iou_threshold": reference.iou_threshold}
+    found: dict[str, dict[str, Detections]] = {name: {} for name in detectors}
+    heads: dict[str, list[list[HeadDifference]]] = {other: [] for other in others}
+    faces: dict[str, list[FaceDifference]] = {other: [] for other in others}
     images = 0
     for sample in samples:
         _check_known(sample, truth)
-        heads, faces = _run(reference, sample)
-        found.update(zip(sample.names, faces, strict=True))
-        for tally in tallies:
-            tally.add(sample, reference, heads, faces)
+        raw = {name: detector.raw_heads(sample.images) for name, detector in detectors.items()}
+        seen = {name: detector.detect_batch(sample.images) for name, detector in detectors.items()}
+        for name in detectors:
+            found[name].update(zip(sample.names, seen[name], strict=True))
+        for other in others:
+            heads[other].append(compare_heads(raw[label], raw[other]))
+            faces[other] += [
+                compare_faces(expected, actual, allowed[other], **thresholds)
+                for expected, actual in zip(seen[label], seen[other], strict=True)
+            ]
         images += len(sample.images)
     if not images:
         raise ImageError("Not one image could be read, so there is nothing to compare.")
+    pairs = [
+        Pair(
+            label=other,
+            execution=detectors[other].execution,
+            heads=merge_heads(heads[other]),
+            faces=merge_faces(faces[other]),
+            allowed=allowed[other],
+            average_precision=_average_precision(truth, found[other]),
+        )
+        for other in others
+    ]
     return Comparison(
         detector=reference.spec.name,
         label=label,
         execution=reference.execution,
-        average_precision=_average_precision(truth, found),
-        pairs=[tally.pair(truth) for tally in tallies],
+        average_precision=_average_precision(truth, found[label]),
+        pairs=pairs,
         images=images,
     )
-
-
-def _run(detector: FaceDetector, sample: Sample) -> tuple[Mapping[str, FloatArray], list[Detections]]:
-    return detector.raw_heads(sample.images), detector.detect_batch(sample.images)
 
 
 def _check_known(sample: Sample, truth: Mapping[str, Truth] | None) -> None:
@@ -214,39 +229,3 @@ def _average_precision(truth: Mapping[str, Truth] | None, found: Mapping[str, De
     rows = {name: as_rows(faces) for name, faces in found.items()}
     curves = precision_recall({name: truth[name] for name in found}, rows)
     return {subset: curve.average_precision if curve.faces else None for subset, curve in curves.items()}
-
-
-@mutable
-class _Tally:
-    """What the samples so far have shown of one backend."""
-
-    label: str
-    detector: FaceDetector
-    allowed: Tolerance
-    heads: list[list[HeadDifference]] = field(factory=list)
-    faces: list[FaceDifference] = field(factory=list)
-    found: dict[str, Detections] = field(factory=dict)
-
-    def add(
-        self, sample: Sample, reference: FaceDetector, heads: Mapping[str, FloatArray], faces: list[Detections]
-    ) -> None:
-        """Look at a sample, in which the reference found these."""
-        own_heads, own_faces = _run(self.detector, sample)
-        self.found.update(zip(sample.names, own_faces, strict=True))
-        self.heads.append(compare_heads(heads, own_heads))
-        thresholds = {"score_threshold": reference.score_threshold, "iou_threshold": reference.iou_threshold}
-        self.faces += [
-            compare_faces(expected, actual, self.allowed, **thresholds)
-            for expected, actual in zip(faces, own_faces, strict=True)
-        ]
-
-    def pair(self, truth: Mapping[str, Truth] | None) -> Pair:
-        """Return all of it together."""
-        return Pair(
-            label=self.label,
-            execution=self.detector.execution,
-            heads=merge_heads(self.heads),
-            faces=merge_faces(self.faces),
-            allowed=self.allowed,
-            average_precision=_average_precision(truth, self.found),
-        )
