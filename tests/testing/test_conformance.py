@@ -365,7 +365,10 @@ DETECTORS = [
     ),
     (
         ("plugin.py", "import polyface\n", f"import polyface\nif {CHILD}: raise RuntimeError\n"),
-        ("a_spawned_process_rebuilds_it", "A spawned process cannot rebuild 'toy-redbox'.\n  - UnknownNameError"),
+        (
+            "a_spawned_process_rebuilds_it",
+            "A spawned process cannot rebuild 'toy-redbox'.\n  - There is no detector named",
+        ),
     ),
     (
         ("head.py", "return scores", f"return scores if {CHILD} is None else 0 * scores + 1"),

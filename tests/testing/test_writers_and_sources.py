@@ -329,7 +329,7 @@ BROKEN = {
     ),
     "a source of arrays that are no images": (
         ("np.full((4, 4, 3), int(brightness), np.uint8)", "np.full((3, 4, 4), int(brightness) / 255)"),
-        ("Pairs", "images_can_be_read", "cannot be read.\n  - ImageError: "),
+        ("Pairs", "images_can_be_read", "cannot be read.\n  - Got an array of shape (3, 4, 4) "),
     ),
     "a source that ends at what is missing": (
         ("except (OSError, ValueError)", "except ValueError"),

@@ -23,7 +23,7 @@ from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Backend, DeviceReport, Graph, Session
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue, Ref, device_kind
 from polyface.settings.config import Config
-from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 from polyface.testing.conformance.forks import said_in_child
 from polyface.testing.conformance.networks import (
     check_growth,
@@ -254,10 +254,8 @@ class BackendConformance(Conformance):
     def test_any_batch_height_and_width_runs(self, session: Session, spec: DetectorSpec) -> None:
         """A graph frozen at the size it was traced at fails on the first image of another."""
         for count, (height, width) in itertools.product((1, 3), sizes(spec)):
-            try:
+            with fail_where_raised(f"A batch of {count} of {width}x{height} pixels does not run."):
                 outputs = run(session, spec, network_input(spec, noise(count, height, width)))
-            except Exception as error:  # noqa: BLE001 - a runtime may raise anything
-                fail(f"A batch of {count} of {width}x{height} pixels does not run.", why=[described(error)])
             if any(len(output) != count for output in outputs.values()):
                 fail(f"A batch of {count} of {width}x{height} pixels gives outputs of another batch.")
 
@@ -294,10 +292,8 @@ class BackendConformance(Conformance):
         if not np.array_equal(given, image):
             fail("A run changed its input.", fix="copy it first")
         given.flags.writeable = False
-        try:
+        with fail_where_raised("A run needs its input to be writeable.", "copy it first"):
             session.run({spec.input.name: given})
-        except Exception as error:  # noqa: BLE001 - a runtime may raise anything
-            fail("A run needs its input to be writeable.", why=[described(error)], fix="copy it first")
 
     def test_outputs_are_the_callers_own(self, opened: Opener, spec: DetectorSpec) -> None:
         """A buffer that is used again changes results that somebody still holds."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NoReturn
 
 import pytest
 
-from polyface.errors import ConfigError, nearest
+from polyface.errors import ConfigError, explain, nearest
 from polyface.plugins.manager import PluginManager, installed_plugins
 
 PREFIX = "test_"
@@ -58,3 +59,12 @@ def fail(what: str, why: Sequence[str] = (), fix: str = "") -> NoReturn:
     pytest.fail(
         "\n".join([what, *(f"  - {line}" for line in why), *([f"To fix it: {fix}"] if fix else [])]), pytrace=False
     )
+
+
+@contextlib.contextmanager
+def fail_where_raised(what: str, fix: str = "") -> Iterator[None]:
+    """Fail the check where the block, a stranger's code, raises anything."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        fail(what, explain(error)[0], fix)

@@ -26,7 +26,7 @@ from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSo
 from polyface.plugins.requirements import missing
 from polyface.results import Detections
 from polyface.settings.config import Config
-from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 from polyface.testing.conformance.networks import (
     check_growth,
     check_outputs,
@@ -163,10 +163,8 @@ class DetectorConformance(Conformance):
         """A builder or file that is misnamed is found out by the one user who needs it."""
         for source in spec.graphs:
             if not missing(spec.name, source.requires):
-                try:
+                with fail_where_raised(f"The graph of kind '{source.kind}' does not load."):
                     found = source.ref.path() if isinstance(source.ref, FileRef) else source.ref.load()
-                except PolyfaceError as error:
-                    fail(f"The graph of kind '{source.kind}' does not load.", why=[error.what, *error.why])
                 if not isinstance(found, Path) and not callable(found):
                     fail(f"'{source.ref.target}' is no builder, but of type {type(found).__name__}.")
 
@@ -348,11 +346,9 @@ class DetectorConformance(Conformance):
         image = noise(1, *sizes(spec)[1])[0]
         with build(self._config(weights), plugins) as detector:
             here = detector.detect(image)
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                try:
-                    there = pool.submit(_rebuilt, pickle.dumps(detector), image).result()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the detector was not rebuilt
-                    fail(f"A spawned process cannot rebuild '{spec.name}'.", why=[described(error)])
+            rebuilds = fail_where_raised(f"A spawned process cannot rebuild '{spec.name}'.")
+            with rebuilds, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                there = pool.submit(_rebuilt, pickle.dumps(detector), image).result()
         if there != here:
             fail(f"'{spec.name}' finds other faces in a spawned process: {len(there)}, not {len(here)}.")
 

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from polyface.errors import PolyfaceError, described, nearest
+from polyface.errors import nearest
 from polyface.plugins.kinds import KINDS, Record, kind_of
 from polyface.plugins.manager import PluginInfo, PluginManager
 from polyface.plugins.records import DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.plugins.requirements import missing
-from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
 HEAVY = (
     "PIL",
@@ -124,11 +124,9 @@ class PluginConformance(Conformance):
     def test_records_are_plain(self, records: list[Record]) -> None:
         """Records are listed as JSON, kept in sets, and sent to other processes."""
         for record in records:
-            try:
+            with fail_where_raised(f"The record '{record.name}' is not plain."):
                 json.dumps(as_json(record), allow_nan=False)
                 same = {record} == {pickle.loads(pickle.dumps(record))}  # noqa: S301 - of our own making, just now
-            except Exception as error:  # noqa: BLE001 - whatever a record holds that is not plain
-                fail(f"The record '{record.name}' is not plain.", why=[described(error)])
             if not same:
                 fail(f"The record '{record.name}' is another after pickle.")
 
@@ -143,19 +141,14 @@ class PluginConformance(Conformance):
         for record in records:
             for ref, requires in _refs(record):
                 if not missing(record.name, requires):
-                    self._load(record, ref)
+                    with fail_where_raised(f"'{ref.target}' of '{record.name}' does not load."):
+                        ref.path() if isinstance(ref, FileRef) else ref.load()
             kind = kind_of(type(record))
             if kind.gives is not None and not missing(record.name, getattr(record, "requires", ())):
                 wanted, made = kind.gives(record), kind.ref(record).load()()
                 if not isinstance(made, wanted):
                     name = f"'{kind.ref(record).target}' of '{record.name}'"
                     fail(f"{name} gives a {type(made).__name__}, and no {wanted.__name__}.")
-
-    def _load(self, record: Record, ref: Ref | FileRef) -> Any:
-        try:
-            return ref.path() if isinstance(ref, FileRef) else ref.load()
-        except PolyfaceError as error:
-            fail(f"'{ref.target}' of '{record.name}' does not load.", why=[error.what, *error.why])
 
     def test_requirements_are_in_the_metadata(self, records: list[Record]) -> None:
         """The command that a refusal names must bring what was missing."""

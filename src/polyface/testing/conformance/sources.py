@@ -11,14 +11,14 @@ from typing import ClassVar
 
 import pytest
 
-from polyface.errors import ImageError, described
+from polyface.errors import ImageError
 from polyface.images.reading import read_image
 from polyface.jobs.inputs import select_source
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Search, Source
 from polyface.plugins.records import SourceSpec
 from polyface.results import Item
-from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
 
 class SourceConformance(Conformance):
@@ -111,10 +111,8 @@ class SourceConformance(Conformance):
         for item in opened(location):
             if item.problem:
                 fail(f"'{item.name}' has a problem.", why=[item.problem])
-            try:
+            with fail_where_raised(f"'{item.name}' cannot be read."):
                 read_image(item.image)
-            except Exception as error:  # noqa: BLE001 - a source may put anything there
-                fail(f"'{item.name}' cannot be read.", why=[described(error)])
 
     def test_a_missing_location_is_an_item_with_a_problem(self, opened: Callable[[str], Source], missing: str) -> None:
         """A job over many locations goes on after the one that is not there, and says so."""
@@ -171,7 +169,5 @@ def _facts(item: Item) -> tuple[object, ...]:
 
 
 def _items(opened: Callable[[str], Source], location: str, ends: str) -> list[Item]:
-    try:
+    with fail_where_raised(ends, "yield an Item with a problem"):
         return list(opened(location))
-    except Exception as error:  # noqa: BLE001 - a source may raise anything
-        fail(ends, why=[described(error)], fix="yield an Item with a problem")

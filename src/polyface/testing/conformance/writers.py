@@ -22,7 +22,7 @@ from polyface.plugins.records import WriterSpec
 from polyface.results import Detections, Item, Result
 from polyface.storage.folders import LineFile, LockedFolder
 from polyface.storage.places import Place
-from polyface.testing.conformance.base import Conformance, fail
+from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
 Tree: TypeAlias = dict[Path, bytes]
 """What each file below a folder holds."""
@@ -40,6 +40,8 @@ ODD_NAMES = (
 class Opened(Place):
     """A writer on a place of its own, which is this, and what the place held after each step and each call.
 
+    To close it is to let it go without a word to the writer, as the end of its process does.
+
     Args:
         spec: the writer's record.
         root: a folder that is the place, or that holds it.
@@ -53,15 +55,15 @@ class Opened(Place):
 
     def __init__(self, spec: WriterSpec, root: Path) -> None:
         self.root = root
+        folder = spec.writes == "folder"
+        super().__init__(root if folder else root / f"results{(*spec.endings, '')[0]}", folder=folder)
         self.named: set[Path] = set()
         self.steps: list[Tree] = []
         self.full = False
-        folder = spec.writes == "folder"
-        super().__init__(root if folder else root / f"results{(*spec.endings, '')[0]}", folder=folder)
         try:
             self.writer: Writer = spec.factory.load()(self)
         except BaseException:
-            super().close()
+            self.close()
             raise
         self.calls = [tree(root)]
 
@@ -71,15 +73,11 @@ class Opened(Place):
         self.calls.append(tree(self.root))
         return made
 
-    def close(self) -> None:
-        """Close the writer, and let the place go."""
+    def finish(self) -> None:
+        """Close the writer, and then the place."""
         self.writer.close()
         self.calls.append(tree(self.root))
-        self.kill()
-
-    def kill(self) -> None:
-        """Let the place go without a word to the writer, as the end of its process does."""
-        super().close()
+        self.close()
 
     def begin(self) -> None:
         """Begin to write, as far as there is room."""
@@ -92,7 +90,7 @@ class Opened(Place):
 
     @contextlib.contextmanager
     def atomic_write(self, name: PurePath | None = None) -> Iterator[BinaryIO]:
-        """As of :class:`polyface.storage.places.Place`."""
+        """Note what is written."""
         self.begin()
         self.named.add(self.path / (name or ""))
         with super().atomic_write(name) as stream:
@@ -100,7 +98,7 @@ class Opened(Place):
         self.done()
 
     def lines(self, name: PurePath | None = None) -> LineFile:
-        """As of :class:`polyface.storage.places.Place`."""
+        """Note each line that is written."""
         self.begin()
         self.named.add(self.path / (name or ""))
         return _Lines(self, self._folder, str(self._named(name)))
@@ -149,7 +147,7 @@ class WriterConformance(Conformance):
 
         yield opened
         for one in there:
-            one.kill()
+            one.close()
 
     def test_factory_gives_a_writer(self, opened: Callable[..., Opened], spec: WriterSpec) -> None:
         """What it gives is called by the names of the protocol, and by no other."""
@@ -162,11 +160,9 @@ class WriterConformance(Conformance):
         for number, (what, job) in enumerate(jobs().items()):
             there = opened(f"job-{number}")
             for which, result in job.items():
-                try:
+                with fail_where_raised(f"In a job {what}, {which} cannot be written."):
                     there.write(result)
-                except Exception as error:  # noqa: BLE001 - a writer may raise anything
-                    fail(f"In a job {what}, {which} cannot be written.", why=[described(error)])
-            there.close()
+            there.finish()
             if not any(there.calls[-1].values()):
                 fail(f"Of a job {what}, nothing is there after close.")
 
@@ -174,13 +170,11 @@ class WriterConformance(Conformance):
         """Files are called whatever their system allows, and one of them must not end a job."""
         there = opened()
         for name in ODD_NAMES:
-            try:
+            # An ImageError is said of this one image, and the next may be written.
+            ends = fail_where_raised(f"An image of the name {name!r} ends the job.", "raise ImageError")
+            with ends, contextlib.suppress(ImageError):
                 there.write(result_of(name))
-            except ImageError:
-                pass  # said of this one image, and the next may be written
-            except Exception as error:  # noqa: BLE001 - whatever it is, it ends the job
-                fail(f"An image of the name {name!r} ends the job.", why=[described(error)], fix="raise ImageError")
-        there.close()
+        there.finish()
 
     def test_a_result_is_there_once_it_is_written(self, opened: Callable[..., Opened]) -> None:
         """A job may be killed after days, and what it found must be left."""
@@ -195,7 +189,7 @@ class WriterConformance(Conformance):
         there = opened()
         for result in jobs()["with landmarks"].values():
             there.write(result)
-        there.close()
+        there.finish()
         for step in there.steps:
             for path, content in step.items():
                 if content and content not in [call.get(path) for call in there.calls]:
@@ -210,14 +204,12 @@ class WriterConformance(Conformance):
         there = opened()
         there.write(result_of("0.jpg"))
         there.write(result_of("1.jpg"))
-        there.kill()
-        try:
+        there.close()
+        with fail_where_raised("It cannot go on where a run was killed."):
             again = opened()
             for number in range(3):
                 again.write(result_of(f"{number}.jpg"))
-            again.close()
-        except Exception as error:  # noqa: BLE001 - a writer may raise anything
-            fail("It cannot go on where a run was killed.", why=[described(error)])
+            again.finish()
 
     def test_closing_twice_is_fine(self, opened: Callable[..., Opened]) -> None:
         """What ends a job closes its writers, whatever closed them before."""
@@ -225,12 +217,10 @@ class WriterConformance(Conformance):
             there = opened(name)
             for result in results:
                 there.write(result)
-            try:
+            with fail_where_raised(f"Closing it after {len(results)} results raises."):
                 there.writer.close()
                 before = tree(there.root)
                 there.writer.close()
-            except Exception as error:  # noqa: BLE001 - a writer may raise anything
-                fail(f"Closing it after {len(results)} results raises.", why=[described(error)])
             if tree(there.root) != before:
                 fail("A second close changes what was written.")
 
@@ -241,7 +231,7 @@ class WriterConformance(Conformance):
             there = opened(name)
             for result in jobs()["with landmarks"].values():
                 there.write(result)
-            there.close()
+            there.finish()
             trees.append({path.relative_to(there.root): content for path, content in there.calls[-1].items()})
         one, other = trees
         off = sorted(str(path) for path in one.keys() | other.keys() if one.get(path) != other.get(path))
@@ -303,7 +293,7 @@ class WriterConformance(Conformance):
         for name in ("../0.jpg", "/1.jpg", "a/2.jpg"):
             with contextlib.suppress(ImageError):
                 there.write(result_of(name))
-        there.close()
+        there.finish()
         past = tree(tmp_path).keys() - there.named
         if past:
             fail(
