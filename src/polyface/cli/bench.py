@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def command(
     Exit status: 0 if every row was measured, 1 if one could not be (the rest is) or an image could not be read, 2 for
     usage and configuration, 130 after Ctrl-C (what was measured until then is shown).
     """
-    from polyface.measure.bench import Benchmark, make_cells, make_rows
+    from polyface.measure.bench import Benchmark, make_contenders, make_rows
     from polyface.measure.plots import draw_bars, make_figure
     from polyface.measure.rounds import Samples, machine, measure
 
@@ -85,16 +85,20 @@ def command(
         for size in shapes
         for count in counts
     ]
-    cells = make_cells(choices, samples)
-    drawing = make_figure(expand_user(plot), rows=len(cells)) if plot else None
+    contenders = make_contenders(choices, samples)
+    drawing = make_figure(expand_user(plot), rows=len(contenders)) if plot else None
     host = machine()
-    _note_load(host)
-    with progress(len(cells) * rounds, as_json=as_json) as advance:
-        measured, interrupted = measure([cell.contender for cell in cells], rounds=rounds, advance=advance)
+    load = host["load"]
+    if load and load[0] > host["usable_cores"] / 2:
+        note(f"the machine is busy (load {load[0]} on {host['usable_cores']} cores)")
+    with progress(len(contenders) * rounds, as_json=as_json) as advance:
+        measured, interrupted = measure([contender for _, contender in contenders], rounds=rounds, advance=advance)
     source = (
         f"{len(paths)} image{'' if len(paths) == 1 else 's'} of {images}" if images else f"random noise (seed {seed})"
     )
-    report = Benchmark(rows=make_rows(cells, measured), source=source, rounds=rounds, machine=host)
+    report = Benchmark(
+        rows=make_rows([config for config, _ in contenders], measured), source=source, rounds=rounds, machine=host
+    )
     if as_json:
         print_json(report.to_dict(in_options))
     else:
@@ -161,12 +165,6 @@ def _images(
     if not paths:
         raise ConfigError(f"--images {images}: not one image could be read.")
     return tuple(paths), tally.failed
-
-
-def _note_load(host: Mapping[str, Any]) -> None:
-    load = host["load"]
-    if load and load[0] > host["usable_cores"] / 2:
-        note(f"the machine is busy (load {load[0]} on {host['usable_cores']} cores)")
 
 
 def _print(report: Benchmark) -> None:

@@ -87,8 +87,13 @@ def command(
     from polyface.plugins.protocols import Search
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides)).replace(detector=detector)
-    configs = _chosen(backends, config)
+    configs = parse_backends(backends, config)
     first, *others = configs.values()
+    if not others:
+        raise ConfigError(
+            f"--backends names {quoted(backends)} alone: there is nothing to compare it with.",
+            fix=f"--backends {shlex.quote(backends)},ANOTHER; `polyface matrix` shows what can run",
+        )
     for other in others:  # before the detectors are made, which may take minutes
         tolerance_of(first.precision, other.precision)
     folder = None if images == RANDOM else str(expand_user(images))
@@ -115,21 +120,6 @@ def command(
         _print(comparison, unread if folder else " of random noise")
     over = any(pair.over for pair in comparison.pairs)
     click.get_current_context().exit(1 if tally.failed or over else 0)
-
-
-def _chosen(backends: str, config: Config) -> dict[str, Config]:
-    """The configuration of each backend by what it was called.
-
-    Raises:
-        ConfigError: the text is not of that form, or names fewer than two, or one twice.
-    """
-    named = parse_backends(backends, config)
-    if len(named) < 2:
-        raise ConfigError(
-            f"--backends names {quoted(backends)} alone: there is nothing to compare it with.",
-            fix=f"--backends {shlex.quote(backends)},ANOTHER; `polyface matrix` shows what can run",
-        )
-    return named
 
 
 def _samples(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.options import SOURCE, config_options, json_option, pass_plugins
+from polyface.cli.options import SOURCE, config_options, flag, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, report_progress
 from polyface.cli.tables import note, print_json, print_table, say
@@ -77,9 +77,12 @@ def widerface(
     Exit status: 0 if every image was read, 1 if some could not be (they count as without faces), 2 for usage,
     configuration, and ground truth or predictions that cannot be evaluated.
     """
-    from polyface.measure.evaluate import Evaluation, list_names, measure_curves, select_truth
+    import numpy as np
+
+    from polyface.measure.evaluate import Evaluation, list_names, select_truth
     from polyface.measure.plots import draw_curves, make_figure
-    from polyface.measure.widerface import first_of, read_truth
+    from polyface.measure.predictions import read_predictions
+    from polyface.measure.widerface import first_of, precision_recall, read_truth
 
     if predictions is not None:
         _refuse_with_predictions({"output": output, "config": config_file, **overrides})
@@ -101,9 +104,11 @@ def widerface(
     folder = run.predictions if run else expand_user(str(predictions))
     if others := sorted(list_names(folder, ".txt") - part.keys()):
         note(f"predictions for images that are not evaluated are left out, {first_of(others)}")
+    none = dict.fromkeys(run.failed if run else (), np.empty((0, 5)))
+    found = read_predictions(folder, [name for name in part if name not in none])
     places = {"images": images, "ground_truth": ground_truth, "predictions": folder, "plot": image}
     evaluation = Evaluation(
-        curves=measure_curves(part, folder, run.failed if run else ()),
+        curves=precision_recall(part, {**found, **none}),
         evaluated=len(part),
         of=len(truth),
         run=run,
@@ -124,8 +129,8 @@ def widerface(
 def _refuse_with_predictions(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if value is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"--predictions runs no detector, so {flag} has no part in it.", fix=f"leave {flag} out")
+            what = f"--predictions runs no detector, so {flag(name)} has no part in it."
+            raise ConfigError(what, fix=f"leave {flag(name)} out")
 
 
 def _run(config: Config, plugins: PluginManager, images: Path, results: Path, names: list[str]) -> Run:

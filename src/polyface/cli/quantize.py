@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
-    from polyface.results import Item
 
 CALIBRATION_SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
 """What decides which network is calibrated, and how images are prepared for it."""
@@ -78,7 +76,9 @@ def command(
     config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
     folder = None if output is None else expand_user(output).absolute()
     found = Inputs([str(expand_user(images))], plugins, Search(formats=config.formats))
-    items = _spread(list(found), count)
+    there = list(found)
+    count = min(count, len(there))
+    items = [there[index * len(there) // count] for index in range(count)]
     note_left_out(found.left_out)
     read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
     with report_progress(len(items), as_json=as_json, doing="reading") as report:
@@ -100,10 +100,3 @@ def command(
         say("What it costs in accuracy is for your own images to say:")
         say(f"  polyface compare {shlex.quote(detector)} {compared}")
     ctx.exit(1 if len(paths) < len(items) else 0)
-
-
-def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of the items, evenly spread."""
-    if len(items) <= count:
-        return list(items)
-    return [items[index * len(items) // count] for index in range(count)]

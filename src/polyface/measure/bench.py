@@ -16,55 +16,40 @@ AXES = ("detector", "backend", "device", "precision", "size", "batch")
 """What a row is a combination of."""
 
 
-@frozen(kw_only=True)
-class Cell:
-    """A detector on a backend, at a size and a batch, and what times it."""
-
-    config: Config
-    contender: Contender
-
-    @property
-    def size(self) -> str:
-        """Of the images, height first."""
-        size = self.contender.samples.size
-        return "as they are" if size is None else "{}x{}".format(*size)
-
-
-def make_cells(configs: Mapping[str, Config], samples: Sequence[Samples]) -> list[Cell]:
-    """Return a cell for each configuration and each kind of samples, those of one kind side by side.
+def make_contenders(configs: Mapping[str, Config], samples: Sequence[Samples]) -> list[tuple[Config, Contender]]:
+    """Return a contender for each configuration and each kind of samples, those of one kind side by side.
 
     Args:
         configs: by what the row is called.
         samples: a batch size of a configuration gives way to theirs.
     """
-    cells = []
-    for one in samples:
-        for label, config in configs.items():
-            sized = config.replace(batch_size=one.batch)
-            make = functools.partial(polyface_detector, sized)
-            cells.append(Cell(config=sized, contender=Contender(label=label, make=make, samples=one)))
-    return cells
+    return [
+        (sized, Contender(label=label, make=functools.partial(polyface_detector, sized), samples=one))
+        for one in samples
+        for label, config in configs.items()
+        for sized in [config.replace(batch_size=one.batch)]
+    ]
 
 
 @frozen(kw_only=True)
 class Row:
-    """A cell and what was measured of it; ``reference`` is the first of its size that was measured."""
+    """A configuration and what was measured of it; ``reference`` is the first of its size that was measured."""
 
-    cell: Cell
+    config: Config
     measured: Measurement
     reference: Measurement | None
 
     @property
     def axes(self) -> dict[str, str]:
         """What it is a combination of; backend, device and precision as they are in use, where that is known."""
-        config, facts = self.cell.config, self.measured.facts
+        config, facts, samples = self.config, self.measured.facts, self.measured.contender.samples
         asked = {"backend": config.backend, "device": config.device, "precision": config.precision}
         used = {name: facts.get(name, value) for name, value in asked.items()}
         return {
             "detector": config.detector,
             **used,
-            "size": self.cell.size,
-            "batch": str(self.cell.contender.samples.batch),
+            "size": "as they are" if samples.size is None else "{}x{}".format(*samples.size),
+            "batch": str(samples.batch),
         }
 
     @property
@@ -78,7 +63,7 @@ class Row:
 
     def to_dict(self, show: Callable[[Fix], str] = str) -> dict[str, Any]:
         """Return what JSON can hold of it, a fix as ``show`` writes it; times are in seconds, memory is in bytes."""
-        measured, samples, reference = self.measured, self.cell.contender.samples, self.reference
+        measured, samples, reference = self.measured, self.measured.contender.samples, self.reference
         quartiles = measured.quartiles if measured.seconds else None
         return {
             "label": measured.contender.label,
@@ -96,21 +81,21 @@ class Row:
             "new_shape": measured.new_shape,
             "peak_memory": measured.peak_memory,
             "facts": dict(measured.facts),
-            "settings": self.cell.config.as_dict(),
+            "settings": self.config.as_dict(),
             "why": measured.why or None,
             "fix": show(measured.fix) or None,
         }
 
 
-def make_rows(cells: Sequence[Cell], measured: Sequence[Measurement]) -> list[Row]:
-    """Return the rows of cells and of what was measured of each, in the same order."""
-    references: dict[str, Measurement] = {}
-    for cell, one in zip(cells, measured, strict=True):
+def make_rows(configs: Sequence[Config], measured: Sequence[Measurement]) -> list[Row]:
+    """Return the rows of configurations and of what was measured of each, in the same order."""
+    references: dict[object, Measurement] = {}
+    for one in measured:
         if not one.why:
-            references.setdefault(cell.size, one)
+            references.setdefault(one.contender.samples.size, one)
     return [
-        Row(cell=cell, measured=one, reference=references.get(cell.size))
-        for cell, one in zip(cells, measured, strict=True)
+        Row(config=config, measured=one, reference=references.get(one.contender.samples.size))
+        for config, one in zip(configs, measured, strict=True)
     ]
 
 
@@ -119,7 +104,7 @@ class Benchmark:
     """All that was measured, and with what.
 
     Args:
-        rows: in the order of the cells.
+        rows: in the order of the contenders.
         source: what the images were.
         rounds: how many there were.
         machine: what :func:`polyface.measure.rounds.machine` says.

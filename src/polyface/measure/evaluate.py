@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from attrs import frozen
 
 from polyface._version import __version__
 from polyface.errors import EvaluationError
 from polyface.graphs.weights import select_weights
-from polyface.measure.predictions import read_predictions
-from polyface.measure.widerface import Curve, Truth, precision_recall
+from polyface.measure.widerface import Curve, Truth
 
 if TYPE_CHECKING:
     from polyface.pipeline.detector import FaceDetector
@@ -93,22 +91,6 @@ def select_truth(truth: Mapping[str, Truth], images: Path) -> tuple[dict[str, Tr
             fix="name WIDER_val/images as the images, the folder with a folder for each event",
         )
     return part, sorted(there - truth.keys())
-
-
-def measure_curves(truth: Mapping[str, Truth], predictions: Path, failed: Iterable[str]) -> dict[str, Curve]:
-    """Return the curve of each subset.
-
-    Args:
-        truth: of the images to evaluate.
-        predictions: the folder with a file for each image.
-        failed: images that could not be read: they count as without faces.
-
-    Raises:
-        EvaluationError: predictions are missing or damaged.
-    """
-    none = dict.fromkeys(failed, np.empty((0, 5)))
-    found = read_predictions(predictions, [name for name in truth if name not in none])
-    return precision_recall(truth, {**found, **none})
 
 
 @frozen(kw_only=True)

@@ -26,7 +26,7 @@ from PIL import Image
 
 from polyface._version import __version__
 from polyface.building import create_detector
-from polyface.errors import NO_FIX, Fix, explain
+from polyface.errors import NO_FIX, Fix, Reason, explain
 from polyface.images.reading import read_image
 from polyface.machine.cores import usable_cores
 from polyface.settings.config import Config
@@ -220,14 +220,6 @@ def measure(
     return [runner.measured() for runner in runners], interrupted
 
 
-@frozen
-class _Failure:
-    """Why a contender is out, and what would mend it."""
-
-    why: str
-    fix: Fix = NO_FIX
-
-
 @mutable(eq=False)
 class _Runner:
     """A contender's process, seen from the one that counts."""
@@ -235,7 +227,7 @@ class _Runner:
     contender: Contender
     _seconds: list[float] = field(factory=list, init=False)
     _found: dict[str, Any] = field(factory=dict, init=False)
-    _failure: _Failure | None = field(default=None, init=False)
+    _failure: Reason | None = field(default=None, init=False)
     _process: Any = field(default=None, init=False)
     _connection: Any = field(default=None, init=False)
 
@@ -259,7 +251,7 @@ class _Runner:
     def measured(self) -> Measurement:
         facts = {name: value for name, value in self._found.items() if name != "seconds"}
         if not self._seconds and self._failure is None:
-            self._failure = _Failure("interrupted")
+            self._failure = Reason(subject=self.contender.label, why="interrupted")
         if self._failure is not None:
             return Measurement(contender=self.contender, why=self._failure.why, fix=self._failure.fix, **facts)
         return Measurement(contender=self.contender, seconds=tuple(self._seconds), **facts)
@@ -287,8 +279,8 @@ class _Runner:
             code = self._process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             fix = Fix("lower the sizes or batches, or measure fewer at once, if memory ran out")
-            found = _Failure(f"its process {how}", fix if code == -9 else NO_FIX)
-        if isinstance(found, _Failure):
+            found = Reason(subject=self.contender.label, why=f"its process {how}", fix=fix if code == -9 else NO_FIX)
+        if isinstance(found, Reason):
             self._failure = found
             return None
         self._found.update(found)
@@ -303,7 +295,7 @@ def _work(contender: Contender, connection: Connection) -> None:
         _take_turns(contender, connection)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is a row of the table
         why, fix = explain(error)
-        connection.send(_Failure("\n".join(why), fix))
+        connection.send(Reason(subject=contender.label, why="\n".join(why), fix=fix))
 
 
 def _take_turns(contender: Contender, connection: Connection) -> None:

@@ -1,14 +1,5 @@
 """The conformance kit: what polyface promises its users, as tests that a plugin's author subclasses.
 
 Each check is a test of a stable name, and the first line of its docstring says why it is made; a failure shows it.
-Things named are class attributes; things made are fixtures, which a subclass overrides:
-
-.. code-block:: python
-
-    from polyface.testing import DetectorConformance
-
-
-    class TestSpots(DetectorConformance):
-        detector = "acme-spots"
-        expected_failures = {"raw_heads_are_those_of_the_original": "a toy has no original"}
+Things named are class attributes; things made are fixtures, which a subclass overrides. The author's guide shows it.
 """
