@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -69,7 +70,7 @@ class SettingsRecord:
                     raise ConfigError(f"{key.name} must be {error}, not {quoted(value)} ({origin}).") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (type(self), self.as_dict(), dict(self.sources))
+        return functools.partial(type(self), **self.as_dict(), sources=dict(self.sources)), ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name, as plain values: a record that is made of them is equal."""
@@ -116,7 +117,3 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _unpickle(record: type[SettingsRecord], values: dict[str, Any], sources: dict[str, str]) -> SettingsRecord:
-    return record(**values, sources=sources)

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ from polyface.measure.tolerances import TOLERANCES
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Backend, DeviceReport, Graph, Session
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue, Ref, device_kind
-from polyface.settings.config import Config
-from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
-from polyface.testing.conformance.forks import said_in_child
+from polyface.testing.conformance.base import fail, fail_where_raised, said_in_child
 from polyface.testing.conformance.networks import (
+    NetworkConformance,
     check_growth,
     check_outputs,
+    check_same,
     differences,
     growth,
     network_input,
@@ -38,13 +38,10 @@ from polyface.testing.conformance.networks import (
 )
 from polyface.testing.conformance.reference import REFERENCE
 
-if TYPE_CHECKING:
-    from polyface.arrays import FloatArray
-
-    Opener = Callable[..., Session]
+Opener: TypeAlias = Callable[..., Session]
 
 
-class BackendConformance(Conformance):
+class BackendConformance(NetworkConformance):
     """Whether a backend keeps the contract of :class:`polyface.plugins.protocols.Backend` and of its sessions.
 
     Attributes:
@@ -61,32 +58,16 @@ class BackendConformance(Conformance):
     may be overridden.
     """
 
-    backend: ClassVar[str] = ""
     detector: ClassVar[str | None] = None
-    device: ClassVar[str] = "cpu"
-    precision: ClassVar[str] = "fp32"
     options: ClassVar[Mapping[str, OptionValue]] = {}
     child_seconds: ClassVar[int] = 60
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def weights(cls) -> str | None:
-        """The detector's weights: its default."""
-        return None
 
     @pytest.fixture(scope="class")
     @classmethod
     def selection(cls, plugins: PluginManager, weights: str | None) -> Selection:
         """What runs on what, and by which route."""
         if cls.detector is not None:
-            config = Config(
-                detector=cls.detector,
-                backend=cls.backend,
-                device=cls.device,
-                precision=cls.precision,
-                weights=weights,
-            )
-            return plan(resolve(config, plugins)).first
+            return plan(resolve(cls._config(cls.detector, weights), plugins)).first
         backend, none = plugins.get(BackendSpec, cls.backend), select_weights(REFERENCE, None)
         planner = Planner(
             detector=REFERENCE,
@@ -249,7 +230,8 @@ class BackendConformance(Conformance):
         for height, width in sizes(spec):
             image = network_input(spec, noise(1, height, width))
             expected = builder.load()(None)({spec.input.name: image.copy()})
-            self._same(run(session, spec, image), expected, f"The raw heads of {width}x{height} pixels are others")
+            what = f"The raw heads of {width}x{height} pixels are others"
+            check_same(what, run(session, spec, image), expected, TOLERANCES[self.precision].heads, heads=True)
 
     def test_any_batch_height_and_width_runs(self, session: Session, spec: DetectorSpec) -> None:
         """A graph frozen at the size it was traced at fails on the first image of another."""
@@ -264,7 +246,8 @@ class BackendConformance(Conformance):
         image = network_input(spec, noise(2, *sizes(spec)[1]))
         first = run(session, spec, image)
         run(session, spec, network_input(spec, noise(1, *sizes(spec)[2])))
-        self._same(run(session, spec, image), first, "A run again gives other numbers", self._exactly())
+        again = run(session, spec, image)
+        check_same("A run again gives other numbers", again, first, self._exactly(), heads=True)
 
     def test_a_batch_equals_singles(self, session: Session, spec: DetectorSpec) -> None:
         """What is found in an image must not depend on its neighbours in the batch."""
@@ -273,7 +256,8 @@ class BackendConformance(Conformance):
         for place in range(len(image)):
             alone = run(session, spec, image[place : place + 1])
             together = {name: output[place : place + 1] for name, output in batch.items()}
-            self._same(together, alone, f"Image {place} of a batch gives other numbers than by itself")
+            what = f"Image {place} of a batch gives other numbers than by itself"
+            check_same(what, together, alone, TOLERANCES[self.precision].heads, heads=True)
 
     def test_two_threads_get_what_one_gets(self, session: Session, spec: DetectorSpec) -> None:
         """Servers run one session from many threads."""
@@ -282,7 +266,8 @@ class BackendConformance(Conformance):
         with ThreadPoolExecutor(2) as threads:
             jobs = [(seed, threads.submit(run, session, spec, images[seed])) for seed in [*range(8)] * 3]
             for seed, job in jobs:
-                self._same(job.result(), alone[seed], "Two threads at once get other numbers", self._exactly())
+                what = "Two threads at once get other numbers"
+                check_same(what, job.result(), alone[seed], self._exactly(), heads=True)
 
     def test_inputs_are_not_written_to(self, session: Session, spec: DetectorSpec) -> None:
         """The array is the caller's, who may run it again."""
@@ -365,15 +350,3 @@ class BackendConformance(Conformance):
     def _exactly(self) -> float:
         """How far runs of the same may lie apart: on a CPU, not at all."""
         return 0.0 if device_kind(self.device) == "cpu" else TOLERANCES[self.precision].heads
-
-    def _same(
-        self,
-        actual: Mapping[str, FloatArray],
-        expected: Mapping[str, FloatArray],
-        otherwise: str,
-        allowed: float | None = None,
-    ) -> None:
-        allowed = TOLERANCES[self.precision].heads if allowed is None else allowed
-        off = differences(actual, expected, allowed, heads=True)
-        if off:
-            fail(f"{otherwise}.", why=off)

@@ -25,11 +25,12 @@ from polyface.plugins.protocols import Candidates, Graph, Head, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref, device_kind
 from polyface.plugins.requirements import missing
 from polyface.results import Detections
-from polyface.settings.config import Config
-from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
+from polyface.testing.conformance.base import fail, fail_where_raised
 from polyface.testing.conformance.networks import (
+    NetworkConformance,
     check_growth,
     check_outputs,
+    check_same,
     differences,
     growth,
     network_input,
@@ -79,7 +80,7 @@ class Seeded(Ref):
         return lambda weights=None, *, seed=SEED: builder(None, seed=seed)  # noqa: ARG005 - a builder's signature
 
 
-class DetectorConformance(Conformance):
+class DetectorConformance(NetworkConformance):
     """Whether a detector is what its record says, and its head what :class:`polyface.plugins.protocols.Head` promises.
 
     Attributes:
@@ -95,14 +96,6 @@ class DetectorConformance(Conformance):
 
     detector: ClassVar[str] = ""
     backend: ClassVar[str] = "auto"
-    device: ClassVar[str] = "cpu"
-    precision: ClassVar[str] = "fp32"
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def weights(cls) -> str | None:
-        """The detector's weights: its default."""
-        return None
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -125,14 +118,8 @@ class DetectorConformance(Conformance):
         session.close()
 
     @classmethod
-    def _config(cls, weights: str | None) -> Config:
-        return Config(
-            detector=cls.detector, backend=cls.backend, device=cls.device, precision=cls.precision, weights=weights
-        )
-
-    @classmethod
     def _open_session(cls, plugins: PluginManager, weights: str | None) -> Session:
-        selection = plan(resolve(cls._config(weights), plugins)).first
+        selection = plan(resolve(cls._config(cls.detector, weights), plugins)).first
         graph = load_graph(selection.route, selection.detector, selection.weights)
         return open_session(graph, selection.backend, cls.device, cls.precision)
 
@@ -193,9 +180,9 @@ class DetectorConformance(Conformance):
             session = open_session(graph, backend, device, "fp32")
             runs.append(run(session, spec, image))
             session.close()
+        what = f"'{source.ref.target}' gives other numbers for the same seed"
         allowed = 0.0 if self.device == "cpu" else TOLERANCES["fp32"].heads
-        if off := differences(runs[1], runs[0], allowed, heads=True):
-            fail(f"'{source.ref.target}' gives other numbers for the same seed.", why=off)
+        check_same(what, runs[1], runs[0], allowed, heads=True)
         largest = max(float(np.abs(output).max(initial=0)) for output in runs[0].values())
         if not largest <= BOUND:
             fail(f"A seeded network's raw heads reach {largest:g}; they must stay within {BOUND:g}.")
@@ -269,8 +256,8 @@ class DetectorConformance(Conformance):
             wanted = head.decode(alone, sample.priors, 0, sample.keep)
             _equal(sample.decoded(head, place, sample.keep), wanted, f"Image {place} of a batch decodes otherwise")
             scores = head.scores(sample.outputs)[place]
-            if off := differences({"scores": scores}, {"scores": head.scores(alone)[0]}, TOLERANCES["fp32"].score):
-                fail(f"Image {place} of a batch scores otherwise than by itself.", why=off)
+            what, expected = f"Image {place} of a batch scores otherwise than by itself", head.scores(alone)[0]
+            check_same(what, {"scores": scores}, {"scores": expected}, TOLERANCES["fp32"].score)
 
     def test_head_writes_to_nothing(self, sample: Sample, head: Head) -> None:
         """Priors are kept for the next image, and raw heads are still being read."""
@@ -344,7 +331,7 @@ class DetectorConformance(Conformance):
     ) -> None:
         """Workers of a data loader or a server are sent a detector, and build it again."""
         image = noise(1, *sizes(spec)[1])[0]
-        with build(self._config(weights), plugins) as detector:
+        with build(self._config(self.detector, weights), plugins) as detector:
             here = detector.detect(image)
             rebuilds = fail_where_raised(f"A spawned process cannot rebuild '{spec.name}'.")
             with rebuilds, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -377,5 +364,4 @@ def _rebuilt(pickled: bytes, image: ImageArray) -> Detections:
 
 def _equal(actual: Candidates, expected: Candidates, otherwise: str) -> None:
     wanted = {name: array for name, array in expected._asdict().items() if array is not None}
-    if off := differences(actual._asdict(), wanted, TOLERANCES["fp32"].pixels):
-        fail(f"{otherwise}.", why=off)
+    check_same(otherwise, actual._asdict(), wanted, TOLERANCES["fp32"].pixels)

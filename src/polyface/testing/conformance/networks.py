@@ -9,9 +9,10 @@ import mmap
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+import pytest
 
 from polyface.building import check_options
 from polyface.images.geometry import place_image
@@ -19,7 +20,8 @@ from polyface.images.preparing import prepare
 from polyface.machine.cores import default_threads
 from polyface.plugins.protocols import CompileRequest, Graph, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
-from polyface.testing.conformance.base import fail
+from polyface.settings.config import Config
+from polyface.testing.conformance.base import Conformance, fail
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, ImageArray
@@ -33,6 +35,26 @@ LEAK = 256
 NATIVE_LEAK = 512 * 1024
 """Bytes kept outside Python a shape from which on a cache counts as growing. A runtime keeps plans and workspaces for
 more than ``SHAPES`` shapes: up to 230 KiB a shape on a CPU (OpenVINO, RetinaFace MobileNet0.25 in bf16)."""
+
+
+class NetworkConformance(Conformance):
+    """What checks of a network share: where it runs, and on which weights."""
+
+    backend: ClassVar[str] = ""
+    device: ClassVar[str] = "cpu"
+    precision: ClassVar[str] = "fp32"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def weights(cls) -> str | None:
+        """The detector's weights: its default."""
+        return None
+
+    @classmethod
+    def _config(cls, detector: str, weights: str | None) -> Config:
+        return Config(
+            detector=detector, backend=cls.backend, device=cls.device, precision=cls.precision, weights=weights
+        )
 
 
 def open_session(
@@ -55,11 +77,6 @@ def open_session(
     return session
 
 
-def least(spec: DetectorSpec) -> int:
-    """Return the least height and width that the network takes, in pixels."""
-    return _side(spec, 1)
-
-
 def sizes(spec: DetectorSpec) -> list[tuple[int, int]]:
     """Return legal heights and widths of the network's input: the least, even, odd and square, and one of each.
 
@@ -67,7 +84,7 @@ def sizes(spec: DetectorSpec) -> list[tuple[int, int]]:
     """
     even = [_side(spec, side, parity=0) for side in (64, 48)]
     odd = [_side(spec, side, parity=1) for side in (47, 33)]
-    return [(least(spec), least(spec)), (even[0], even[1]), (odd[0], odd[0]), (odd[1], even[0])]
+    return [(_side(spec, 1), _side(spec, 1)), (even[0], even[1]), (odd[0], odd[0]), (odd[1], even[0])]
 
 
 def _side(spec: DetectorSpec, pixels: int, parity: int | None = None) -> int:
@@ -131,7 +148,7 @@ def growth(spec: DetectorSpec, visit: Callable[[int, int], object]) -> Growth:
     is bounded by fewer holds as much after the one as after the other.
     """
     count = math.isqrt(2 * SHAPES) + 1
-    steps = [least(spec) + index * spec.preprocess.stride for index in range(count)]
+    steps = [_side(spec, 1) + index * spec.preprocess.stride for index in range(count)]
     shapes = list(itertools.combinations(steps, 2))
     tracemalloc.start()
     try:
@@ -185,3 +202,16 @@ def check_outputs(spec: DetectorSpec, outputs: Mapping[str, Any], n: int, height
                 f"The output '{declared.name}' has the shape {output.shape}.",
                 why=[f"declared: ({', '.join(map(str, declared.dims))}), where {sizes_}"],
             )
+
+
+def check_same(
+    otherwise: str,
+    actual: Mapping[str, FloatArray],
+    expected: Mapping[str, FloatArray],
+    allowed: float,
+    *,
+    heads: bool = False,
+) -> None:
+    """Fail where there are :func:`differences`."""
+    if off := differences(actual, expected, allowed, heads=heads):
+        fail(f"{otherwise}.", why=off)
