@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 import polyface
-from polyface.measure.predictions import as_rows
 from polyface.measure.widerface import SUBSETS, average_precision, read_truth
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.results import Detections
+from polyface.writers.wider import as_rows
 
 ImageArray: TypeAlias = npt.NDArray[np.uint8]
 Detect: TypeAlias = Callable[[ImageArray], Detections]

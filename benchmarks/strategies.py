@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import polyface
-from polyface.measure.predictions import as_rows
 from polyface.measure.widerface import SUBSETS, average_precision, read_truth
+from polyface.writers.wider import as_rows
 
 ROWS: dict[str, dict[str, Any]] = {
     "widerface-original": {"preset": "widerface-original", "pad_to": 1},

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyface.errors import ConfigError, EvaluationError
-from polyface.measure.predictions import read_prediction, read_predictions
+from polyface.measure.widerface import read_prediction, read_predictions
 from polyface.results import Detections, Result
 from polyface.storage.places import Place
 from polyface.writers.wider import WiderText, as_rows

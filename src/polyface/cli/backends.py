@@ -32,7 +32,7 @@ def command(as_json: bool, plugins: PluginManager) -> None:
         )
         return
     rows = [(name, _description(name, spec)) for name, spec in plugins.by_name(BackendSpec).items()]
-    print_table("Backends", ("Name", "Description"), rows, wraps="Description")
+    print_table("Backends", ("Name", "Description"), rows)
 
 
 def _description(name: str, spec: BackendSpec) -> str:

@@ -186,7 +186,6 @@ def _print(report: Benchmark) -> None:
                 (row.measured.contender.label, row.axes["size"], row.axes["batch"], row.measured.why)
                 for row in report.unmeasured
             ],
-            wraps="Why",
         )
     print_fixes((row.measured.contender.label, in_options(row.measured.fix)) for row in report.unmeasured)
 

@@ -186,7 +186,6 @@ def _print(report: Comparison, source: str) -> None:
             )
             for pair in report.pairs
         ],
-        wraps="Verdict",
     )
 
 

@@ -26,7 +26,7 @@ def command(as_json: bool, plugins: PluginManager) -> None:
         print_json([{**record_as_json(spec), "name": name} for name, spec in plugins.by_name(DetectorSpec).items()])
         return
     rows = [(name, _description(spec)) for name, spec in plugins.by_name(DetectorSpec).items()]
-    print_table("Detectors", ("Name", "Description"), rows, wraps="Description")
+    print_table("Detectors", ("Name", "Description"), rows)
 
 
 def _description(spec: DetectorSpec) -> str:

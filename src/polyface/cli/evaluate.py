@@ -81,8 +81,7 @@ def widerface(
 
     from polyface.measure.evaluate import Evaluation, list_names, select_truth
     from polyface.measure.plots import draw_curves, make_figure
-    from polyface.measure.predictions import read_predictions
-    from polyface.measure.widerface import first_of, precision_recall, read_truth
+    from polyface.measure.widerface import first_of, precision_recall, read_predictions, read_truth
 
     if predictions is not None:
         _refuse_with_predictions({"output": output, "config": config_file, **overrides})
@@ -211,4 +210,4 @@ def _print(evaluation: Evaluation) -> None:
     print_table(evaluation.title, ("Subset", "Faces", "Average precision"), rows, wraps="Subset")
     places = [(name, place) for name, place in evaluation.places.items() if place is not None]
     facts = [*(_shown(evaluation.run) if evaluation.run else ()), *places]
-    print_table("Measured with", ("What", "Value"), facts, wraps="Value")
+    print_table("Measured with", ("What", "Value"), facts)

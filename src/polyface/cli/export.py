@@ -70,7 +70,7 @@ def print_graph(done: Export, spec: DetectorSpec, how: str, settings: Mapping[st
         *done.manifest["provenance"].items(),
     ]
     title = f"{spec.name} as {done.manifest['kind']}, {how}{'' if done.new else ' before'}"
-    print_table(title, ("Fact", "Value"), rows, wraps="Value")
+    print_table(title, ("Fact", "Value"), rows)
     say("To run it:", f"  polyface detect IMAGE {as_options(settings)}")
 
 

@@ -44,7 +44,6 @@ def command(config_file: str | None, probe: bool, as_json: bool, plugins: Plugin
         + (", each built and run" if probe else ", by what is installed"),
         columns,
         [(*(cell[name] for name in ("detector", "backend", "status")), _detail(cell)) for cell in cells],
-        wraps=columns[-1],
     )
     print_fixes((f"{cell['detector']} on {cell['backend']}", cell["fix"]) for cell in cells)
 

@@ -27,7 +27,7 @@ def command(as_json: bool, plugins: PluginManager) -> None:
     print_notes(plugins)
     rows = [(i.name, f"{i.distribution} {i.version}".rstrip(), i.status, "\n".join(_lines(i))) for i in infos]
     columns = ("Name", "Distribution", "Status", "Hooks, or why not")
-    print_table("Plugins", columns, rows, wraps=columns[-1])
+    print_table("Plugins", columns, rows)
 
 
 def _lines(info: PluginInfo) -> list[str]:

@@ -66,7 +66,7 @@ def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    wraps: str,
+    wraps: str = "",
     totals: Sequence[str] = (),
     err: bool = False,
 ) -> None:
@@ -76,7 +76,7 @@ def print_table(
         title: a line above the table.
         columns: their headings.
         rows: a text for each column.
-        wraps: the column that a narrow terminal folds; the others stay whole.
+        wraps: the column that a narrow terminal folds, by default the last; the others stay whole.
         totals: a last row, set apart.
         err: write to standard error.
     """
@@ -93,7 +93,7 @@ def print_table(
     table = Table(box=box.SIMPLE, pad_edge=False, show_footer=bool(totals))
     for index, column in enumerate(columns):
         footer = text(totals[index], "bold") if totals else ""
-        table.add_column(column, footer=footer, overflow="fold", no_wrap=column != wraps)
+        table.add_column(column, footer=footer, overflow="fold", no_wrap=column != (wraps or columns[-1]))
     for row in rows:
         table.add_row(*map(text, row))
     console = Console(stderr=True) if err else Console(file=results())

@@ -40,7 +40,7 @@ def command(detectors: tuple[str, ...], as_json: bool, plugins: PluginManager) -
         print_json(entries)
         return
     rows = [(entry["detector"], entry["status"], _description(entry)) for entry in entries]
-    print_table("Weights", ("Detector", "Status", "Weights"), rows, wraps="Weights")
+    print_table("Weights", ("Detector", "Status", "Weights"), rows)
     print_fixes((f"{entry['name']} of {entry['detector']}", entry["fix"]) for entry in entries)
     bare = [name for name, spec in chosen.items() if not spec.weights]
     if bare:

@@ -18,9 +18,10 @@ at all adds nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,13 @@ from attrs import frozen
 
 from polyface.errors import EvaluationError
 from polyface.measure.matlab import Table, read_tables
+from polyface.writers.wider import path_of
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Indices: TypeAlias = npt.NDArray[np.intp]
+
+T = TypeVar("T")
 
 SUBSETS = ("easy", "medium", "hard")
 THRESHOLDS = 1000
@@ -244,11 +248,11 @@ def _from_mat(path: Path, also: str = "") -> Iterator[tuple[str, Array, Indices]
     wanted = ["event_list", "file_list", "face_bbx_list", *([also] if also else [])]
     try:
         found = read_tables(path, set(wanted))
-        events, *tables = (_listed(found.get(table), table) for table in wanted)
+        events, *tables = (_as(list, found.get(table), f"{table} is no list") for table in wanted)
         seen = set()
         for event, *rows in zip(events, *tables, strict=True):
-            for image, *values in zip(*(_listed(row, "a table") for row in rows), strict=True):
-                name = _name(f"{_text(event)}/{_text(image)}")
+            for image, *values in zip(*(_as(list, row, "a table is no list") for row in rows), strict=True):
+                name = _name("/".join(_as(str, part, "a name is no text") for part in (event, image)))
                 if name in seen:
                     raise ValueError(f"{name} is there twice")
                 seen.add(name)
@@ -267,15 +271,9 @@ def _from_mat(path: Path, also: str = "") -> Iterator[tuple[str, Array, Indices]
         ) from error
 
 
-def _listed(table: Table | None, name: str) -> list[Table]:
-    if not isinstance(table, list):
-        raise ValueError(f"{name} is {'not there' if table is None else 'no list'}")
-    return table
-
-
-def _text(table: Table) -> str:
-    if not isinstance(table, str):
-        raise ValueError("a name is no text")
+def _as(kind: type[T], table: Table | None, otherwise: str) -> T:
+    if not isinstance(table, kind):
+        raise ValueError(otherwise if table is not None else "a table is not there")
     return table
 
 
@@ -323,3 +321,51 @@ def first_of(names: Sequence[str]) -> str:
     """Return how many names there are, and the first five, for a message."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"{len(names)}: {', '.join(names[:5])}{more}"
+
+
+def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Array]:
+    """Return the predictions of each image, ``(N, 5)``: x, y, width, height and score.
+
+    Args:
+        folder: with a folder an event.
+        names: the images, ``event/image`` without ``.jpg``.
+
+    Raises:
+        EvaluationError: an image has no file, or a file is not in the format; says which.
+    """
+    wanted = list(names)
+    missing = [name for name in wanted if not path_of(folder, name).is_file()]
+    if missing:
+        raise EvaluationError(
+            f"{folder} has no predictions for {len(missing)} of {len(wanted)} images.",
+            why=[first_of(missing)],
+            fix="write them, with 0 where nothing was found, or evaluate only the images that have predictions",
+        )
+    return {name: read_prediction(path_of(folder, name)) for name in wanted}
+
+
+def read_prediction(path: Path) -> Array:
+    """Return the predictions of one file, ``(N, 5)``: x, y, width, height and score; further columns are left out.
+
+    Raises:
+        EvaluationError: it is not in the format, or a number is not finite; says where.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
+        count = int(lines[1])
+        if count != len(lines) - 2:
+            raise ValueError(f"line 2 says {count} faces, and there are {len(lines) - 2} more lines")
+        rows = np.array([line.split()[:5] for line in lines[2:]], np.float64).reshape(count, 5)
+        odd = np.flatnonzero(~(np.abs(rows) <= LARGEST_NUMBER).all(axis=1))
+        if len(odd):
+            raise ValueError(f"line {odd[0] + 3} has a number that is not finite, or over {LARGEST_NUMBER:g}")
+    except (OSError, ValueError, IndexError) as error:
+        raise EvaluationError(
+            f"{path} does not hold predictions.",
+            why=[
+                str(error)[:200],
+                "wanted: a name, the number of faces, and x y width height score a face, a line each",
+            ],
+            fix=f"write it again; where polyface wrote it, rm {shlex.quote(str(path))} and run the same command",
+        ) from error
+    return rows
