@@ -178,7 +178,12 @@ def compare(
     faces: dict[str, list[FaceDifference]] = {other: [] for other in others}
     images = 0
     for sample in samples:
-        _check_known(sample, truth)
+        strangers = [name for name in sample.names if truth is not None and name not in truth]
+        if strangers:  # before their faces count as wrong
+            raise EvaluationError(
+                f"The ground truth has no image '{strangers[0]}'.",
+                fix="name WIDER_val/images as the images: that folder itself, with a folder an event",
+            )
         raw = {name: detector.raw_heads(sample.images) for name, detector in detectors.items()}
         seen = {name: detector.detect_batch(sample.images) for name, detector in detectors.items()}
         for name in detectors:
@@ -211,16 +216,6 @@ def compare(
         pairs=pairs,
         images=images,
     )
-
-
-def _check_known(sample: Sample, truth: Mapping[str, Truth] | None) -> None:
-    """Refuse an image that the ground truth does not know, before its faces count as wrong."""
-    for name in sample.names:
-        if truth is not None and name not in truth:
-            raise EvaluationError(
-                f"The ground truth has no image '{name}'.",
-                fix="name WIDER_val/images as the images: that folder itself, with a folder an event",
-            )
 
 
 def _average_precision(truth: Mapping[str, Truth] | None, found: Mapping[str, Detections]) -> Precisions | None:

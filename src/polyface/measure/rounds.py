@@ -208,10 +208,10 @@ def measure(
             runner.start()
         for number in range(rounds):
             for runner in runners if number % 2 == 0 else reversed(runners):
-                runner.turn(number)
+                runner.ask(number)
                 advance()
         for runner in runners:
-            runner.finish()
+            runner.ask(None)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -240,21 +240,19 @@ class _Runner:
         theirs.close()
         self._take()
 
-    def turn(self, number: int) -> None:
-        found = self._ask(number)
-        if found is not None:
-            self._seconds.append(found["seconds"])
-
-    def finish(self) -> None:
-        self._ask(None)
+    def ask(self, number: int | None) -> None:
+        """Have it take its turn of that round; after the last, with ``None``, say what is only looked at then."""
+        if self._failure is None:
+            with contextlib.suppress(OSError):  # where it is gone, _take finds out how
+                self._connection.send(number)
+            self._take()
 
     def measured(self) -> Measurement:
-        facts = {name: value for name, value in self._found.items() if name != "seconds"}
         if not self._seconds and self._failure is None:
             self._failure = Reason(subject=self.contender.label, why="interrupted")
         if self._failure is not None:
-            return Measurement(contender=self.contender, why=self._failure.why, fix=self._failure.fix, **facts)
-        return Measurement(contender=self.contender, seconds=tuple(self._seconds), **facts)
+            return Measurement(contender=self.contender, why=self._failure.why, fix=self._failure.fix, **self._found)
+        return Measurement(contender=self.contender, seconds=tuple(self._seconds), **self._found)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -263,14 +261,7 @@ class _Runner:
             self._process.close()
             self._connection.close()
 
-    def _ask(self, number: int | None) -> dict[str, Any] | None:
-        if self._failure is not None:
-            return None
-        with contextlib.suppress(OSError):  # where it is gone, _take finds out how
-            self._connection.send(number)
-        return self._take()
-
-    def _take(self) -> dict[str, Any] | None:
+    def _take(self) -> None:
         """Receive what the process found out."""
         try:
             found = self._connection.recv()
@@ -282,9 +273,9 @@ class _Runner:
             found = Reason(subject=self.contender.label, why=f"its process {how}", fix=fix if code == -9 else NO_FIX)
         if isinstance(found, Reason):
             self._failure = found
-            return None
-        self._found.update(found)
-        return found  # type: ignore[no-any-return]
+        else:
+            self._seconds += found.pop("seconds", ())
+            self._found.update(found)
 
 
 def _work(contender: Contender, connection: Connection) -> None:
@@ -311,7 +302,7 @@ def _take_turns(contender: Contender, connection: Connection) -> None:
         if _shapes(images) not in seen:  # what a new shape costs is a figure of its own
             seen.add(_shapes(images))
             call(images)
-        connection.send({"seconds": _turn(call, images)})
+        connection.send({"seconds": (_turn(call, images),)})
     # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
     new_shape = statistics.median(_extra(call, images, WIDENING * (1 + place)) for place in range(NEW_SHAPES))
