@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,10 @@ from polyface.cli.progress import note_left_out, progress, report_progress
 from polyface.cli.tables import megabytes, note, print_fixes, print_json, print_table, say
 from polyface.errors import ConfigError, quoted
 from polyface.plugins.records import BackendSpec, DetectorSpec
+from polyface.settings import values
 from polyface.settings.config import Config, one_view
 from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
-from polyface.settings.record import settings
 
 if TYPE_CHECKING:
     from polyface.measure.bench import Benchmark, Row
@@ -76,8 +76,8 @@ def command(
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides))
     choices = _choices(detectors or (config.detector,), backends, config, plugins)
-    counts = _parse_list("batches", batches, "batch_size")
-    shapes = _parse_list("sizes", sizes or SIZE, "infer_size") if sizes or not images else [None]
+    counts = _parse_list("batches", batches, values.count)
+    shapes = _parse_list("sizes", sizes or SIZE, values.size) if sizes or not images else [None]
     wanted = rounds * max(counts)
     paths, failed = _images(images, wanted, config, plugins, as_json=as_json) if images else ((), 0)
     samples = [
@@ -137,9 +137,8 @@ def _choices(
     return found
 
 
-def _parse_list(option: str, text: str, setting: str) -> list[Any]:
+def _parse_list(option: str, text: str, read: Callable[[Any], Any]) -> list[Any]:
     """What is between the commas, read as a setting is."""
-    read = next(key.metadata["parse"] for key in settings(Config) if key.name == setting)
     try:
         return [read(part) for part in dict.fromkeys(text.split(","))]
     except ValueError as error:

@@ -69,13 +69,13 @@ count = whole(1, LARGEST_COUNT)
 
 def size(value: object) -> tuple[int, int]:
     """A height and a width; as text, ``"480x640"``."""
-    wanted = f"a height and a width from 1 to {LARGEST_COUNT}, such as [480, 640] or 480x640"
-    if isinstance(value, str):
-        value = [int(side) if re.fullmatch(r"\s*\d{1,9}\s*", side) else 0 for side in value.lower().split("x")]
-    sides = value if isinstance(value, list | tuple) else ()
-    if [type(side) is int and 1 <= side <= LARGEST_COUNT for side in sides] != [True, True]:
-        raise ValueError(wanted)
-    return sides[0], sides[1]
+    sides = value.lower().split("x") if isinstance(value, str) else value
+    try:
+        height, width = map(count, sides if isinstance(sides, list | tuple) else ())
+    except ValueError:
+        wanted = f"a height and a width from 1 to {LARGEST_COUNT}, such as [480, 640] or 480x640"
+        raise ValueError(wanted) from None
+    return height, width
 
 
 def one_of(*choices: str) -> Callable[[object], str]:

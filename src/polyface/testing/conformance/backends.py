@@ -29,7 +29,6 @@ from polyface.testing.conformance.networks import (
     check_outputs,
     check_same,
     differences,
-    growth,
     network_input,
     noise,
     open_session,
@@ -345,7 +344,7 @@ class BackendConformance(NetworkConformance):
         def visit(height: int, width: int) -> None:
             session.run({spec.input.name: np.zeros((1, 3, height, width), np.float32)})
 
-        check_growth(f"A session of '{self.backend}'", growth(spec, visit))
+        check_growth(f"A session of '{self.backend}'", spec, visit)
 
     def _exactly(self) -> float:
         """How far runs of the same may lie apart: on a CPU, not at all."""

@@ -32,7 +32,6 @@ from polyface.testing.conformance.networks import (
     check_outputs,
     check_same,
     differences,
-    growth,
     network_input,
     noise,
     open_session,
@@ -294,7 +293,7 @@ class DetectorConformance(NetworkConformance):
 
     def test_head_memory_stays_bounded(self, spec: DetectorSpec, head: Head) -> None:
         """Images come in endless sizes, and polyface already keeps the priors of the latest."""
-        check_growth("The head", growth(spec, head.priors))
+        check_growth("The head", spec, head.priors)
 
     def test_raw_heads_are_those_of_the_original(
         self, plugins: PluginManager, spec: DetectorSpec, session: Session, head: Head, goldens: Sequence[Golden]

@@ -9,7 +9,7 @@ import mmap
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -134,15 +134,8 @@ def differences(
     return lines
 
 
-class Growth(NamedTuple):
-    """Bytes: of Python's and NumPy's memory, and of all that the process holds (0 where Linux does not tell)."""
-
-    traced: int
-    resident: int
-
-
-def growth(spec: DetectorSpec, visit: Callable[[int, int], object]) -> Growth:
-    """Return by how much a second lot of shapes outgrows a first.
+def check_growth(what: str, spec: DetectorSpec, visit: Callable[[int, int], object]) -> None:
+    """Fail where a second lot of shapes outgrows a first: in Python's and NumPy's memory, or in all of the process's.
 
     The first is of ``SHAPES`` heights and widths, the second of the same with height and width exchanged: a cache that
     is bounded by fewer holds as much after the one as after the other.
@@ -160,18 +153,8 @@ def growth(spec: DetectorSpec, visit: Callable[[int, int], object]) -> Growth:
             marks.append((tracemalloc.get_traced_memory()[0], _resident()))
     finally:
         tracemalloc.stop()
-    (traced, resident), (later_traced, later_resident) = marks
-    return Growth(later_traced - traced, later_resident - resident)
-
-
-def _resident() -> int:
-    pages = Path("/proc/self/statm")
-    return int(pages.read_text().split()[1]) * mmap.PAGESIZE if pages.exists() else 0
-
-
-def check_growth(what: str, grown: Growth) -> None:
-    """Fail where memory grew with every shape."""
-    for bytes_, leak, where in ((grown.traced, LEAK, ""), (grown.resident, NATIVE_LEAK, " outside Python")):
+    for before, after, leak, where in zip(*marks, (LEAK, NATIVE_LEAK), ("", " outside Python"), strict=True):
+        bytes_ = after - before
         if bytes_ > SHAPES * leak:
             fail(
                 f"{what} keeps {bytes_ / SHAPES / 1024:.1f} KiB{where} for each new shape.",
@@ -181,6 +164,12 @@ def check_growth(what: str, grown: Growth) -> None:
                 ],
                 fix="bound the cache, as functools.lru_cache(maxsize=32) does, or keep none",
             )
+
+
+def _resident() -> int:
+    """Bytes that the process holds; 0 where Linux does not tell."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * mmap.PAGESIZE if pages.exists() else 0
 
 
 def check_outputs(spec: DetectorSpec, outputs: Mapping[str, Any], n: int, height: int, width: int) -> None:
