@@ -56,26 +56,20 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
     def add(function: F) -> F:
         function = click.option("--config", "config_file", metavar="FILE", help="Configuration file to read.")(function)
         for key in reversed(settings(*SETTINGS_RECORDS)):
-            if wanted is not None and key.name not in wanted:
-                continue
-            name = flag(key.name)
-            if not key.metadata["wanted"]:
-                option = click.option(
-                    f"{name}/{flag(f'no_{key.name}')}", key.name, is_flag=True, default=None, help=key.metadata["help"]
-                )
-            else:
-                option = click.option(
-                    name,
-                    key.name,
-                    metavar=key.metadata["wanted"],
-                    help=key.metadata["help"],
-                    multiple=key.metadata["repeat"],
-                    callback=lambda _ctx, _parameter, value: None if value == () else value,
-                )
-            function = option(function)
+            name, about = flag(key.name), key.metadata
+            kind: dict[str, Any] = {"metavar": about["wanted"], "multiple": about["repeat"]}
+            if not about["wanted"]:
+                name, kind = f"{name}/{flag(f'no_{key.name}')}", {"is_flag": True, "default": None}
+            if wanted is None or key.name in wanted:
+                option = click.option(name, key.name, help=about["help"], callback=_given, **kind)
+                function = option(function)
         return function
 
     return add
+
+
+def _given(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    return None if value == () else value
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
