@@ -1,6 +1,6 @@
 """polyface: any face detector on any runtime, behind one small API.
 
-All names but the errors are imported on first use (PEP 562), so ``import polyface`` loads neither NumPy nor Pillow nor a runtime.
+Names are imported on first use (PEP 562), so ``import polyface`` loads neither NumPy nor Pillow nor a runtime.
 """
 
 from __future__ import annotations
@@ -8,32 +8,31 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# `as` says that the names are ours to give: mypy cannot read the computed __all__
 from polyface._version import __version__ as __version__
-from polyface.errors import AmbiguousNameError as AmbiguousNameError
-from polyface.errors import ArtifactError as ArtifactError
-from polyface.errors import BackendUnavailableError as BackendUnavailableError
-from polyface.errors import ClosedError as ClosedError
-from polyface.errors import ConfigError as ConfigError
-from polyface.errors import ContractError as ContractError
-from polyface.errors import EvaluationError as EvaluationError
-from polyface.errors import Fix as Fix
-from polyface.errors import ImageError as ImageError
-from polyface.errors import NumericalError as NumericalError
-from polyface.errors import OutOfMemoryError as OutOfMemoryError
-from polyface.errors import PluginError as PluginError
-from polyface.errors import PolyfaceError as PolyfaceError
-from polyface.errors import Reason as Reason
-from polyface.errors import UnknownNameError as UnknownNameError
-from polyface.errors import UnsupportedError as UnsupportedError
-from polyface.errors import WeightsError as WeightsError
-from polyface.errors import WeightsMismatchError as WeightsMismatchError
-from polyface.errors import WeightsNotFoundError as WeightsNotFoundError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read the computed __all__
     from polyface.building import available_backends as available_backends
     from polyface.building import available_detectors as available_detectors
     from polyface.building import create_detector as create_detector
+    from polyface.errors import AmbiguousNameError as AmbiguousNameError
+    from polyface.errors import ArtifactError as ArtifactError
+    from polyface.errors import BackendUnavailableError as BackendUnavailableError
+    from polyface.errors import ClosedError as ClosedError
+    from polyface.errors import ConfigError as ConfigError
+    from polyface.errors import ContractError as ContractError
+    from polyface.errors import EvaluationError as EvaluationError
+    from polyface.errors import Fix as Fix
+    from polyface.errors import ImageError as ImageError
+    from polyface.errors import NumericalError as NumericalError
+    from polyface.errors import OutOfMemoryError as OutOfMemoryError
+    from polyface.errors import PluginError as PluginError
+    from polyface.errors import PolyfaceError as PolyfaceError
+    from polyface.errors import Reason as Reason
+    from polyface.errors import UnknownNameError as UnknownNameError
+    from polyface.errors import UnsupportedError as UnsupportedError
+    from polyface.errors import WeightsError as WeightsError
+    from polyface.errors import WeightsMismatchError as WeightsMismatchError
+    from polyface.errors import WeightsNotFoundError as WeightsNotFoundError
     from polyface.graphs.fetch import fetch_weights as fetch_weights
     from polyface.images.drawing import draw_faces as draw_faces
     from polyface.images.reading import read_image as read_image
@@ -49,6 +48,27 @@ if TYPE_CHECKING:
 
 _HOME = {
     "building": ("available_backends", "available_detectors", "create_detector"),
+    "errors": (
+        "AmbiguousNameError",
+        "ArtifactError",
+        "BackendUnavailableError",
+        "ClosedError",
+        "ConfigError",
+        "ContractError",
+        "EvaluationError",
+        "Fix",
+        "ImageError",
+        "NumericalError",
+        "OutOfMemoryError",
+        "PluginError",
+        "PolyfaceError",
+        "Reason",
+        "UnknownNameError",
+        "UnsupportedError",
+        "WeightsError",
+        "WeightsMismatchError",
+        "WeightsNotFoundError",
+    ),
     "graphs.fetch": ("fetch_weights",),
     "images.drawing": ("draw_faces",),
     "images.reading": ("read_image",),
@@ -63,9 +83,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, RUF100 - checked against the imports above by a test
     "__version__",
-    *sorted(
-        {*_MODULE_OF, *(n for n, value in globals().items() if getattr(value, "__module__", "") == "polyface.errors")}
-    ),
+    *sorted(_MODULE_OF),
 ]
 
 
