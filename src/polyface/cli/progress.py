@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from polyface.cli.options import in_options
 from polyface.cli.output import results
 from polyface.cli.tables import note, say
-from polyface.results import Result
+
+if TYPE_CHECKING:
+    from polyface.results import Result
 
 
 @contextmanager
