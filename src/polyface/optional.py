@@ -6,9 +6,10 @@ import importlib
 import shlex
 import sys
 import zipimport
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyface.errors import Fix, Reason, UnsupportedError
+if TYPE_CHECKING:
+    from polyface.errors import Fix
 
 
 def is_frozen() -> bool:
@@ -30,6 +31,8 @@ def needs(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        from polyface.errors import Reason, UnsupportedError
+
         package = module.partition(".")[0]
         raise UnsupportedError(
             f"This needs {package}, which cannot be imported.",
@@ -39,6 +42,8 @@ def needs(module: str, extra: str) -> Any:
 
 def install(*packages: str) -> Fix:
     """Return how to have packages: a command, and in a packed program what is to be done where it is built."""
+    from polyface.errors import Fix  # here, since the command line wants to know whether it is frozen and no more
+
     wanted = list(dict.fromkeys(packages))
     if is_frozen():
         return Fix(

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from polyface.errors import ConfigError, ContractError, PluginError, UnknownNameError
 from polyface.plugins.hookspecs import hookimpl
-from polyface.plugins.manager import PluginManager
-from polyface.plugins.records import BackendSpec, Capability, Ref
+from polyface.plugins.manager import CORE, PluginManager
+from polyface.plugins.records import BackendSpec, Capability, Ref, WriterSpec
 
 MODULE = """
 import polyface
-from polyface.plugins.records import BackendSpec, Capability, Ref
+from polyface.plugins.records import BackendSpec, WriterSpec, Capability, Ref
 
 @polyface.hookimpl
 def polyface_backends():
@@ -119,11 +119,16 @@ def test_an_entry_point_that_leads_nowhere_is_kept_with_its_reason(distribution,
     assert "acme-fast" in manager.by_name(BackendSpec)
 
 
+def others(manager):
+    """All plugins but those of core itself."""
+    return [info for info in manager.plugins if info.distribution != CORE]
+
+
 def test_two_distributions_may_share_the_name_of_an_entry_point(distribution):
     distribution("acme-one", {"plugin": "one"})
     distribution("acme-two", {"plugin": "two"})
     manager = discover(PLUGINS="plugin")
-    loaded = [(info.distribution, info.status) for info in manager.plugins if not info.disabled]
+    loaded = [(info.distribution, info.status) for info in others(manager) if not info.disabled]
     assert loaded == [("acme-one", "ok"), ("acme-two", "ok")]
     assert list(manager.by_name(BackendSpec)) == ["one", "two"]
 
@@ -139,7 +144,7 @@ def test_plugins_come_in_the_order_of_distribution_and_name_whatever_the_path_sa
     distribution("zebra", {"a": "backend-a"})
     distribution("ant", {"z": "backend-z", "b": "backend-b"})
     manager = discover(PLUGINS="zebra,ant")
-    assert [info.name for info in manager.plugins if not info.disabled] == ["b", "z", "a"]
+    assert [info.name for info in others(manager) if not info.disabled] == ["b", "z", "a"]
 
 
 class TestSwitches:
@@ -165,7 +170,11 @@ class TestSwitches:
     def test_a_list_of_plugins_loads_these_and_no_others(self):
         manager = discover(PLUGINS="fast")
         assert list(manager.by_name(BackendSpec)) == ["acme-fast"]
-        assert {info.status for info in manager.plugins if info.name != "fast"} == {"disabled"}
+        assert {info.status for info in others(manager) if info.name != "fast"} == {"disabled"}
+
+    def test_core_keeps_its_own_writers_and_sources_unless_they_are_disabled(self):
+        assert list(discover(PLUGINS="fast").by_name(WriterSpec)) == ["images", "jsonl"]
+        assert list(discover(DISABLE_PLUGINS="polyface").by_name(WriterSpec)) == []
 
     def test_a_distribution_names_all_its_plugins(self):
         assert list(discover(PLUGINS="acme").by_name(BackendSpec)) == ["acme-fast", "acme-slow"]

@@ -15,7 +15,6 @@ import click
 
 from polyface._version import __version__
 from polyface.cli.output import own_stdout, verbose_option
-from polyface.errors import PolyfaceError
 from polyface.optional import is_frozen
 
 if TYPE_CHECKING:
@@ -84,6 +83,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what the user can mend is a message and exit status 2, not a traceback."""
         from polyface.cli.tables import say_error
+        from polyface.errors import PolyfaceError
 
         try:
             with _notes(), _printable_usage():
