@@ -1,0 +1,84 @@
+"""Commands that plugins add."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import click
+import pytest
+
+from polyface.plugins.hookspecs import hookimpl
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import CommandSpec, Ref, Requirement
+
+
+@click.command("acme", short_help="not this one")
+@click.option("--loud", is_flag=True)
+@click.argument("word")
+def acme(word, loud):
+    """Say a word."""
+    click.echo(word.upper() if loud else word)
+
+
+@pytest.fixture(autouse=True)
+def stranger(polyface, monkeypatch):
+    """A plugin with a command, and with some that cannot be used."""
+    module = types.ModuleType("stranger")
+    module.acme, module.nothing = acme, 7
+    monkeypatch.setitem(sys.modules, "stranger", module)
+    need = (Requirement(module="no_such_module", install="no-such-package"),)
+    specs = [
+        CommandSpec(name="acme", summary="Say it", command=Ref("stranger:acme")),
+        CommandSpec(name="lacking", summary="Lacks something", requires=need, command=Ref("stranger:acme")),
+        CommandSpec(name="nothing", summary="Is no command", command=Ref("stranger:nothing")),
+        CommandSpec(name="gone", summary="Is not there", command=Ref("no_such_module:command")),
+        CommandSpec(name="detect", summary="Takes the place of ours", command=Ref("stranger:acme")),
+    ]
+    plugin = types.ModuleType("plugin")
+    plugin.polyface_commands = hookimpl(lambda: specs)
+    polyface.plugins = PluginManager.discover({"POLYFACE_PLUGINS": "polyface-example"})
+    polyface.plugins.register(plugin, name="stranger")
+
+
+def test_are_listed_with_their_summaries_after_ours_and_nothing_of_theirs_is_imported(polyface):
+    lines = [line.split(maxsplit=1) for line in polyface("--help").stdout.splitlines()]
+    assert lines[-4:] == [
+        ["acme", "Say it"],
+        ["gone", "Is not there"],
+        ["lacking", "Lacks something"],
+        ["nothing", "Is no command"],
+    ]
+    assert ["detect", "Find the faces in images and folders."] in lines
+
+
+def test_run_with_their_own_options_and_help(polyface):
+    assert polyface("acme", "hello", "--loud").stdout == "HELLO\n"
+    assert "Say a word." in polyface("acme", "--help").stdout
+    result = polyface("acme")
+    assert result.exit_code == 2
+    assert "Missing argument 'WORD'" in result.stderr
+
+
+def test_never_take_the_place_of_ours(polyface):
+    assert "Find the faces" in polyface("detect", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lacking", ["The command 'lacking' cannot be used here.", "To fix it: pip install no-such-package"]),
+        ("nothing", ["The command 'nothing' is no click.Command.", "stranger:nothing"]),
+        ("gone", ["'no_such_module:command' cannot be loaded."]),
+        ("acem", ["No such command 'acem'; did you mean 'acme'?"]),
+    ],
+)
+def test_that_cannot_be_used_say_why(polyface, name, words):
+    result = polyface(name, "x")
+    assert (result.exit_code, result.stdout) == (2, "")
+    for word in words:
+        assert word in result.stderr
+
+
+def test_are_among_what_plugins_lists(polyface):
+    assert "commands: acme, lacking, nothing, gone, detect" in polyface("plugins").stdout
