@@ -236,6 +236,18 @@ class Item:
     extra: Mapping[str, Any] = field(factory=dict)
 
 
+_LINE = {
+    "image": str,
+    "width": int | None,
+    "height": int | None,
+    "faces": list,
+    "truncated": bool,
+    "error": str | None,
+    "timing": dict | None,
+}
+"""What stands in a line of results."""
+
+
 @frozen(kw_only=True)
 class Result:
     """One item of a job: its faces, or why there are none. What writers take, and a line of ``faces.jsonl``.
@@ -244,7 +256,7 @@ class Result:
         name: of the item.
         width: of the image as shown, in pixels; ``None`` where it could not be read.
         height: of the image as shown, in pixels; ``None`` where it could not be read.
-        faces: what was found; none where there is an error.
+        faces: what was found; none where the image could not be examined.
         error: why the image could not be examined; ``None`` where it was.
         timing: the seconds of each stage, where they were measured.
         extra: further facts for the line, such as the ``drawing`` that a writer made.
@@ -297,7 +309,9 @@ class Result:
             ValueError: it is no such line; says what is missing or wrong.
         """
         try:
-            known = {"image", "width", "height", "faces", "truncated", "error", "timing"}
+            for key, kinds in _LINE.items():
+                if not isinstance(line.get(key) if key == "timing" else line[key], kinds):
+                    raise TypeError(f"{key!r} is {quoted(line[key])}")
             return cls(
                 name=line["image"],
                 width=line["width"],
@@ -305,7 +319,7 @@ class Result:
                 faces=Detections.from_dicts(line["faces"], truncated=line["truncated"]),
                 error=None if line["error"] is None else ImageError(line["error"]),
                 timing=line.get("timing"),
-                extra={key: value for key, value in line.items() if key not in known},
+                extra={key: value for key, value in line.items() if key not in _LINE},
             )
         except KeyError as error:
             raise ValueError(f"A line of results has no {error}.") from error

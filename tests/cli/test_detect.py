@@ -120,6 +120,13 @@ def test_with_timing_a_table_says_where_the_time_went(polyface, image, ticking):
     ]
 
 
+def test_a_table_of_images_that_could_not_be_drawn_divides_by_all_that_were_timed(polyface):
+    Image.new("RGB", (66_000, 12)).save("wide.png")  # a JPEG has at most 65,500 pixels a side
+    result = polyface("detect", "wide.png", "--timing", "--output", "out", "--max-side", "64")
+    assert (result.exit_code, result.stderr.partition(":")[0]) == (1, "wide.png")
+    assert "Where the time went" in result.stdout
+
+
 def test_without_timing_there_is_no_such_table(polyface, image):
     assert "Where the time went" not in polyface("detect", image("a.png")).stdout
 

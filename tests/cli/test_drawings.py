@@ -222,7 +222,7 @@ class TestLinksInIt:
         image("in/sub/b.png")
         result = detect(polyface, "in", status=1)
         assert "in/sub/b.png: its faces cannot be drawn: " in result.stderr
-        assert [(line["image"], line.get("drawing")) for line in lines()] == [
+        assert [(line["image"], line["drawing"]) for line in lines()] == [
             ("in/a.png", "a_out.jpg"),
             ("in/sub/b.png", None),
         ]

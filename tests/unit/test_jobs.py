@@ -151,7 +151,8 @@ class TestOutputs:
         [
             (["a.jsnl"], "No writer makes a file '.jsnl'; did you mean '.jsonl'"),
             (["a.txt"], "No writer makes a file '.txt'."),
-            ([""], "An empty text names no output."),
+            ([""], "'' names no output."),
+            (["jsonl:"], "'jsonl:' names no output."),
             (["a.jsonl", "jsonl:./a.jsonl"], "Two outputs write to "),
         ],
     )
@@ -231,6 +232,19 @@ class TestRun:
         run([result("a", 2)], [("1", Recorder(error=ImageError("too wide"))), ("2", second)], tally=tally)
         [written] = second.results
         assert (written.reason, len(written.faces), tally.failed) == ("too wide", 2, 1)
+
+    def test_that_writer_gets_it_once_more_as_the_error_that_it_is_now(self):
+        class Picky(Recorder):
+            def write(self, result):
+                super().write(result)
+                if result.error is None:
+                    raise ImageError("too wide")
+                return {"drawing": None}
+
+        first, second = Picky(), Recorder()
+        run([result("a")], [("1", first), ("2", second)], tally=Tally())
+        assert [one.reason for one in first.results] == [None, "too wide"]
+        assert second.results[0].to_dict()["drawing"] is None
 
     def test_a_place_that_cannot_be_written_to_ends_the_run_and_says_how_far_it_came(self):
         writer, tally = Recorder(), Tally(total=2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyface.errors import BackendUnavailableError, ClosedError, ImageError, PluginError
+from polyface.errors import BackendUnavailableError, ClosedError, ConfigError, ImageError, PluginError
 from polyface.results import Item
 from toy_network import faces, make_image, one_face, shapes
 
@@ -92,13 +92,26 @@ class TestFailures:
         with pytest.raises(ClosedError):
             list(detector.stream([make_image(1)]))
 
-    def test_of_the_iterable_itself_are_the_callers(self, make):
+    def test_of_the_iterable_itself_come_after_what_was_taken_before(self, make):
         def items():
             yield make_image(1)
+            yield make_image(2)
             raise RuntimeError("the camera was unplugged")
 
+        results = make().stream(items())
+        assert [len(next(results).faces), len(next(results).faces)] == [1, 1]
         with pytest.raises(RuntimeError, match="unplugged"):
-            list(make().stream(items()))
+            next(results)
+
+    @pytest.mark.parametrize("items", ["a.jpg", b"image", make_image(1), Path("a.jpg"), 7])
+    def test_of_one_image_in_the_place_of_many_are_told_at_once(self, make, items):
+        with pytest.raises(ImageError, match="stream wants an iterable of images"):
+            make().stream(items)
+
+    @pytest.mark.parametrize("size", [0, -1, 1.5, True, "many"])
+    def test_of_a_batch_size_that_is_no_count_are_told_at_once(self, make, size):
+        with pytest.raises(ConfigError, match="batch_size must be a whole number from 1 to 65536"):
+            make().stream([], batch_size=size)
 
 
 class TestBatches:

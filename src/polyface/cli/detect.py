@@ -103,10 +103,10 @@ def _report(tally: Tally, listed: list[tuple[str, str]], seconds: float, detecto
 
 
 def _report_stages(tally: Tally, *, err: bool) -> None:
-    whole, done = sum(tally.stages.values()), tally.items - tally.failed
+    whole = sum(tally.stages.values())
 
     def row(stage: str, seconds: float) -> tuple[str, ...]:
-        return stage, f"{seconds:.3f} s", f"{seconds / done * 1000:.2f} ms", f"{seconds / whole:.1%}"
+        return stage, f"{seconds:.3f} s", f"{seconds / tally.timed * 1000:.2f} ms", f"{seconds / whole:.1%}"
 
     rows = [row("NMS" if stage == "nms" else stage, seconds) for stage, seconds in tally.stages.items()]
     columns = ("Stage", "Time", "An image", "Share")

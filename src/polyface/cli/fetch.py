@@ -12,7 +12,7 @@ import click
 from polyface.cli.options import pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import note, printable, say, say_error
-from polyface.errors import PolyfaceError
+from polyface.errors import ConfigError, PolyfaceError
 from polyface.graphs.weights import Weights, select_weights
 from polyface.plugins.records import DetectorSpec
 
@@ -42,6 +42,8 @@ def command(
         try:
             with _progress(choice) as progress:
                 path = fetch(attrs.evolve(choice, detector=name), offline=offline, notice=note, progress=progress)
+        except ConfigError:
+            raise  # it is wrong for all
         except PolyfaceError as error:
             failed += 1
             say_error(error)

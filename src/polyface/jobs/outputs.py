@@ -95,11 +95,11 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output
 
 def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
     name, path = split_output(text)
+    if not path:
+        raise ConfigError(f"{quoted(text)} names no output.", why=["is a variable of the shell unset?"])
     if name:
         yield Output(given=text, path=resolve_path(path), spec=plugins.get(WriterSpec, name))
         return
-    if not text:
-        raise ConfigError("An empty text names no output.", why=["is a variable of the shell unset?"])
     writers = plugins.by_name(WriterSpec)
     whole = resolve_path(text)
     endings = {end: spec for spec in writers.values() for end in spec.endings if whole.name.lower().endswith(end)}

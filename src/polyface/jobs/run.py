@@ -31,6 +31,7 @@ class Tally:
         failed: how many could not be examined, or not be written.
         faces: how many were found.
         stages: the seconds of each stage, where they are measured.
+        timed: how many items these are of.
     """
 
     total: int | None = None
@@ -38,6 +39,7 @@ class Tally:
     failed: int = 0
     faces: int = 0
     stages: dict[str, float] = field(factory=dict)
+    timed: int = 0
 
     @property
     def progress(self) -> str:
@@ -49,6 +51,7 @@ class Tally:
         self.items += 1
         self.failed += result.error is not None
         self.faces += len(result.faces)
+        self.timed += result.timing is not None
         for stage, spent in (result.timing or {}).items():
             self.stages[stage] = self.stages.get(stage, 0.0) + spent
 
@@ -63,7 +66,7 @@ def run(
     """Give each result to the writers, in their order, count it, and report it.
 
     What a writer makes of a result is in the ``extra`` of what the next one gets. A result that a writer cannot take
-    bears the error from there on.
+    bears the error from there on, and that writer gets it once more, as the error that it is now.
 
     Args:
         results: as of :meth:`polyface.FaceDetector.stream`.
@@ -116,7 +119,6 @@ def read_images(
 
 def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
     started = time.perf_counter()
-    made = None
     try:
         with plugin_errors(f"The writer of {place} failed.", Fix("mend its plugin") | OTHER_OUTPUT, but=(OSError,)):
             made = writer.write(result)
@@ -126,7 +128,9 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
         done = f"{tally.progress} images were done; what was written is whole"
         raise ConfigError(f"Cannot write to {place}.", why=[str(error), done]) from error
     except (PolyfaceError, MemoryError) as error:
-        result = attrs.evolve(result, error=result.error or failure_of(error))
+        if result.error is not None:
+            return result
+        return _write(attrs.evolve(result, error=failure_of(error)), place, writer, tally)
     if made:
         result = attrs.evolve(result, extra={**result.extra, **made})
     if result.timing is not None:

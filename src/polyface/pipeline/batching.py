@@ -44,7 +44,7 @@ def read_windows(
 ) -> Iterator[Window[S]]:
     """Yield the items in windows: at most ``most``, and no more than memory is meant to hold.
 
-    A window lets go of its images when the next is asked for.
+    A window lets go of its images when the next is asked for. Where ``items`` itself raises, what was read comes first.
 
     Args:
         items: they are taken when their window is asked for, and no earlier.
@@ -55,19 +55,26 @@ def read_windows(
     remaining, more = iter(items), True
     while more:
         window: Window[S] = Window(watch=Stopwatch(on=timing))
-        pixels, more = 0, False
-        for item in remaining:
+        pixels, more, failure = 0, False, None
+        while not more:
+            try:
+                item = next(remaining)
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 - what was taken before it is worth having
+                failure = error
+                break
             window.items.append(item)
             with window.watch.stage("read", [len(window.read)]):
                 window.read.append(read(item))
             image = window.read[-1]
             pixels += math.prod(image.pixels.shape[:2]) if isinstance(image, Decoded) else 0
             more = len(window.items) >= most or pixels >= HELD_PIXELS
-            if more:
-                break
         if window.items:
             yield window
             window.read.clear()
+        if failure is not None:
+            raise failure
 
 
 def group_by_shape(placements: Sequence[Placement], batch_size: int, run_pixels: int) -> Iterator[list[int]]:

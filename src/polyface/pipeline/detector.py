@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from polyface.errors import Fix, ImageError
+from polyface.errors import ConfigError, Fix, ImageError, quoted
 from polyface.images.geometry import placement_for
 from polyface.images.reading import Decoded, decode, read_image
 from polyface.machine import gate, memory
@@ -22,6 +22,7 @@ from polyface.pipeline.merging import ViewFaces, clip, merge_views
 from polyface.pipeline.stages import Network
 from polyface.pipeline.stream import stream
 from polyface.pipeline.views import NetworkView, check_pixels, crop, make_views
+from polyface.settings.values import count
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
@@ -115,10 +116,7 @@ class FaceDetector:
             ClosedError: the detector is closed.
             BackendUnavailableError: the runtime failed: ``OutOfMemoryError``, ``NumericalError``, or another way.
         """
-        one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
-        one = one or hasattr(images, "read")  # an open file, which iterates over its lines
-        if one or (isinstance(images, np.ndarray) and images.ndim != 4):
-            raise ImageError("detect_batch wants a sequence of images.", fix="detector.detect(image) for one")
+        _refuse_one_image(images, "detect_batch wants a sequence of images.")
         return self._detect(enumerate(images), lambda numbered: _read_numbered(self.read, *numbered))
 
     def stream(
@@ -138,14 +136,21 @@ class FaceDetector:
             keep_images: whether each result has its decoded image.
 
         Raises:
-            ClosedError: the detector is closed.
+            ImageError: ``items`` is one image.
+            ConfigError: ``batch_size`` is no count.
+            ClosedError: the detector is closed, and there is an image to examine.
             PluginError: the code of the detector or the backend fails, and would for every item.
         """
+        _refuse_one_image(items, "stream wants an iterable of images.")
+        try:
+            size = count(self.config.batch_size if batch_size is None else batch_size)
+        except ValueError as error:
+            raise ConfigError(f"batch_size must be {error}, not {quoted(batch_size)}.") from None
         return stream(
             items,
             self.read,
             self._detect_window,
-            batch_size=batch_size or self.config.batch_size,
+            batch_size=size,
             keep_images=keep_images,
             timing=self.config.timing,
         )
@@ -268,6 +273,13 @@ class FaceDetector:
 
     def _place(self, height: int, width: int, scale: float) -> Placement:
         return placement_for(self.config, self.spec, height, width, scale)
+
+
+def _refuse_one_image(images: Any, what: str) -> None:
+    one = not hasattr(images, "__iter__") or isinstance(images, str | bytes | bytearray | memoryview)
+    one = one or hasattr(images, "read")  # an open file, which iterates over its lines
+    if one or (isinstance(images, np.ndarray) and images.ndim != 4):
+        raise ImageError(what, fix="detector.detect(image) for one")
 
 
 def _read_numbered(read: Callable[[S], T], index: int, image: S) -> T:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from typing import TYPE_CHECKING, Any
 
-from polyface.errors import ConfigError, Fix
+from polyface.errors import ConfigError
 from polyface.storage.files import json_bytes
 from polyface.storage.folders import OTHER_OUTPUT
 
@@ -87,7 +86,7 @@ class JsonLines:
                     raise ConfigError(
                         f"Line {count} of {path} is not one that polyface writes.",
                         why=["its lines stay beside those of the images that are done now"],
-                        fix=OTHER_OUTPUT | Fix(command=shlex.join(["rm", str(path)])),
+                        fix=OTHER_OUTPUT,
                     )
                 position += len(line)
             # Whoever has a second name for the file, a backup for one, keeps what it has.
