@@ -217,6 +217,23 @@ class Detections:
         )
 
 
+def _check_extra(_record: Any, _attribute: attrs.Attribute[Any], extra: Mapping[str, Any]) -> None:
+    if taken := _LINE.keys() & extra.keys():
+        raise ValueError(f"{', '.join(sorted(taken))}: these have a meaning of their own in results.")
+
+
+_LINE = {
+    "image": str,
+    "width": int | None,
+    "height": int | None,
+    "faces": list,
+    "truncated": bool,
+    "error": str | None,
+    "timing": dict | None,
+}
+"""What stands in a line of results."""
+
+
 @frozen(kw_only=True)
 class Item:
     """What goes into a job: an image, and what it is called.
@@ -233,19 +250,7 @@ class Item:
     image: Any = field(default=None, repr=False)
     relative: PurePath = field(default=attrs.Factory(lambda self: PurePath(PurePath(self.name).name), takes_self=True))
     problem: str = ""
-    extra: Mapping[str, Any] = field(factory=dict)
-
-
-_LINE = {
-    "image": str,
-    "width": int | None,
-    "height": int | None,
-    "faces": list,
-    "truncated": bool,
-    "error": str | None,
-    "timing": dict | None,
-}
-"""What stands in a line of results."""
+    extra: Mapping[str, Any] = field(factory=dict, validator=_check_extra)
 
 
 @frozen(kw_only=True)
@@ -270,7 +275,7 @@ class Result:
     faces: Detections = field(factory=lambda: Detections.from_dicts([]))
     error: PolyfaceError | None = field(default=None, eq=lambda error: error and error.summary)
     timing: Mapping[str, float] | None = field(default=None, eq=False)
-    extra: Mapping[str, Any] = field(factory=dict)
+    extra: Mapping[str, Any] = field(factory=dict, validator=_check_extra)
     item: Item | None = field(default=None, eq=False, repr=False)
     image: Any = field(default=None, eq=False, repr=False)
 

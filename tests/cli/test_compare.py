@@ -73,7 +73,7 @@ def strangers(polyface, monkeypatch):
     plugins = PluginManager()
     import polyface_example.plugin
 
-    plugins.register(sources, name="polyface")
+    plugins.register(sources, name="polyface", distribution="polyface")
     plugins.register(polyface_example.plugin, name="polyface-example")
     plugins.register(plugin, name="stranger")
     polyface.plugins = plugins

@@ -82,3 +82,23 @@ def test_that_cannot_be_used_say_why(polyface, name, words):
 
 def test_are_among_what_plugins_lists(polyface):
     assert "commands: acme, lacking, nothing, gone, detect" in polyface("plugins").stdout
+
+
+def test_of_two_plugins_are_refused_by_the_name_that_both_have(polyface):
+    plugin = types.ModuleType("plugin")
+    plugin.polyface_commands = hookimpl(
+        lambda: [CommandSpec(name="acme", summary="Another", command=Ref("stranger:acme"))]
+    )
+    polyface.plugins.register(plugin, name="another", distribution="another")
+    result = polyface("acme", "hello")
+    assert result.exit_code == 2
+    assert "The command name 'acme' is ambiguous." in result.stderr
+    assert polyface("another/acme", "hello").stdout == "hello\n"
+
+
+def test_a_mistake_in_the_environment_is_a_message_in_the_help_too(polyface, monkeypatch):
+    monkeypatch.setattr("polyface.plugins.manager.installed_plugins", PluginManager.discover)
+    polyface.plugins = None
+    result = polyface("--help", POLYFACE_PLUGINS="no-such-plugin")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: POLYFACE_PLUGINS names 'no-such-plugin', which is not installed")

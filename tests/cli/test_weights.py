@@ -59,7 +59,7 @@ def install(polyface):
 
         plugins = PluginManager()
         plugins.register(Plugin, name="toys")
-        plugins.register(package.sources.plugin, name="sources")
+        plugins.register(package.sources.plugin, name="sources", distribution="polyface")
         polyface.plugins = plugins
 
     return install

@@ -12,7 +12,7 @@ import pytest
 
 import polyface.sources.plugin
 import polyface.writers.plugin
-from polyface.errors import ConfigError, ImageError, PluginError, UnknownNameError, UnsupportedError
+from polyface.errors import AmbiguousNameError, ConfigError, ImageError, PluginError, UnknownNameError, UnsupportedError
 from polyface.jobs.inputs import Inputs, select_source
 from polyface.jobs.outputs import parse_outputs
 from polyface.jobs.run import Tally, read_images, run
@@ -48,8 +48,8 @@ def plugins(monkeypatch):
         ]
     )
     manager = PluginManager()
-    manager.register(polyface.sources.plugin, name="sources")
-    manager.register(polyface.writers.plugin, name="writers")
+    manager.register(polyface.sources.plugin, name="sources", distribution="polyface")
+    manager.register(polyface.writers.plugin, name="writers", distribution="polyface")
     manager.register(plugin, name="stranger")
     return manager
 
@@ -78,6 +78,29 @@ class TestSources:
         with pytest.raises(UnsupportedError, match="The source 'tar' cannot be used here") as caught:
             Inputs(["a.tar"], plugins, Search())
         assert "pip install no-such-package" in str(caught.value.fix)
+
+    @pytest.mark.parametrize("fault", ["starts", "counts", "yields", "yields junk"])
+    def test_whose_code_fails_are_named(self, plugins, fault):
+        class Source:
+            left_out = ()
+
+            def __init__(self, _location, _search):
+                if fault == "starts":
+                    raise KeyError("oops")
+
+            def count(self):
+                return len(None) if fault == "counts" else None
+
+            def __iter__(self):
+                yield 7 if fault == "yields junk" else len(None)
+
+        sys.modules["stranger"].Source = Source
+        with pytest.raises(PluginError) as caught:
+            list(inputs) if (inputs := Inputs(["clip.mp4"], plugins, Search())).count() is None else None
+        assert caught.value.what in (
+            "The source of 'clip.mp4' failed.",
+            "A source must yield items, not 7.",
+        )
 
     def test_follow_each_other_and_are_counted_together(self, plugins, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -135,12 +158,34 @@ class TestOutputs:
             ("out.v2/", [("images", "out.v2"), ("jsonl", "out.v2/faces.jsonl")]),
             ("jsonl:a.txt", [("jsonl", "a.txt")]),
             ("sheets:out", [("sheets", "out")]),
+            ("local/sheets:out", [("sheets", "out")]),
             ("./a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),
             ("a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),  # as a drive of Windows
         ],
     )
     def test_are_files_by_their_ending_writers_by_name_and_folders(self, plugins, output, expected):
         assert self.parsed(plugins, output) == expected
+
+    def test_of_endings_that_several_claim_are_cores_and_else_nobodys(self, plugins):
+        other, third = types.ModuleType("other"), types.ModuleType("third")
+        spec = WriterSpec(name="theirs", summary="T", endings=(".jsonl", ".txt"), factory=Ref("stranger:Writer"))
+        other.polyface_writers = third.polyface_writers = hookimpl(lambda: [spec])
+        plugins.register(other, name="other", distribution="other")
+        plugins.register(third, name="third", distribution="third")
+        assert self.parsed(plugins, "faces.jsonl") == [("jsonl", "faces.jsonl")]
+        with pytest.raises(AmbiguousNameError, match="Several plugins would take it") as caught:
+            parse_outputs(["faces.txt"], plugins)
+        assert caught.value.why == ("writer 'theirs' of other", "writer 'theirs' of third")
+
+    def test_that_a_folder_gets_are_cores_whatever_others_are_called(self, plugins):
+        other = types.ModuleType("other")
+        specs = [WriterSpec(name=name, summary="T", factory=Ref("stranger:Writer")) for name in ("jsonl", "images")]
+        other.polyface_writers = hookimpl(lambda: specs)
+        plugins.register(other, name="other", distribution="other")
+        assert [output.spec.factory.target for output in parse_outputs(["out"], plugins)] == [
+            "polyface.writers.images:Drawings",
+            "polyface.writers.jsonl:JsonLines",
+        ]
 
     def test_that_fill_folders_come_first_so_that_the_others_know_what_they_made(self, plugins):
         expected = [("images", "out"), ("sheets", "s"), ("jsonl", "a.jsonl"), ("jsonl", "out/faces.jsonl")]
@@ -261,6 +306,11 @@ class TestRun:
             "[Errno 28] No space left on device",
             "1 of 2 images were done; what was written is whole",
         )
+
+    @pytest.mark.parametrize("made", [5, "abc", {"faces": "no"}])
+    def test_a_writer_that_returns_what_no_line_can_hold_is_named(self, made):
+        with pytest.raises(PluginError):
+            run([result("a")], [("out", Recorder(made))], tally=Tally())
 
     def test_a_writer_whose_code_fails_is_named(self):
         with pytest.raises(PluginError, match="The writer of out failed"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface._version import __version__
-from polyface.cli.output import own_stdout, verbose_option
+from polyface.cli.output import own_stdout, set_verbosity, verbose_option
 from polyface.optional import is_frozen
 
 if TYPE_CHECKING:
@@ -67,8 +67,15 @@ class Commands(click.Group):
         if cmd_name in COMMANDS:
             command: click.Command = importlib.import_module(f"polyface.cli.{cmd_name}").command
             return command
-        spec = _plugin_commands(ctx).get(cmd_name)
-        return None if spec is None else PluginCommand(spec)
+        from polyface.cli.options import plugins_of
+
+        commands = _plugin_commands(ctx)
+        if cmd_name in commands:
+            return PluginCommand(commands[cmd_name])
+        for spec in commands.values():
+            if spec.name == cmd_name:  # of several plugins: the error says of which
+                plugins_of(ctx).get(type(spec), cmd_name)
+        return None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -87,6 +94,7 @@ class Commands(click.Group):
 
         try:
             with _notes(), _printable_usage():
+                set_verbosity(ctx)  # for commands of plugins, which have no -v of ours
                 return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click ends the program quietly
@@ -96,8 +104,16 @@ class Commands(click.Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options before the command."""
-        with _printable_usage():
-            return super().make_context(*args, **extra)
+        from polyface.errors import PolyfaceError
+
+        try:
+            with _printable_usage():
+                return super().make_context(*args, **extra)
+        except PolyfaceError as error:  # the help lists the commands of plugins
+            from polyface.cli.tables import say_error
+
+            say_error(error)
+            raise click.exceptions.Exit(2) from error
 
 
 def _plugin_commands(ctx: click.Context) -> dict[str, CommandSpec]:

@@ -33,6 +33,12 @@ verbose_option = click.option(
 """Before the command or after it; the two add up."""
 
 
+def set_verbosity(ctx: click.Context) -> None:
+    """Have as much logged as ``-v`` asked for so far."""
+    if verbosity := ctx.meta.get(__name__, 0):
+        logging.getLogger("polyface").setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+
+
 class Command(click.Command):
     """A command that has standard output to itself: what others print meanwhile goes to standard error.
 
@@ -45,8 +51,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; help and version have been printed by then, to standard output as ever."""
-        if verbosity := ctx.meta.get(__name__, 0):
-            logging.getLogger("polyface").setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+        set_verbosity(ctx)
         _results.append(sys.stdout)
         try:
             with contextlib.redirect_stdout(sys.stderr):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
-from polyface.plugins.manager import PluginManager
+from polyface.errors import ContractError, Fix, plugin_errors, quoted
+from polyface.plugins.manager import CORE, PluginManager
 from polyface.plugins.protocols import Search, Source
 from polyface.plugins.records import SourceSpec
 from polyface.plugins.requirements import load_code
 from polyface.results import Item
 
-FILES = "files"
+FILES = f"{CORE}/files"
 """The source of what no other claims."""
 
 
@@ -28,27 +30,45 @@ class Inputs:
         ConfigError: a location means nothing.
         UnknownNameError: core's own source of files was disabled.
         UnsupportedError: a source requires something that is not installed.
+        PluginError: the code of a source fails; also while it is gone through.
     """
 
     def __init__(self, locations: Sequence[str], plugins: PluginManager, search: Search) -> None:
-        self._sources: list[Source] = [
-            load_code(select_source(location, plugins))(location, search) for location in locations
-        ]
+        self._sources: list[Source] = []
+        for location in locations:
+            spec = select_source(location, plugins)
+            with _failures(location):
+                self._sources.append(load_code(spec)(location, search))
+        self._locations = locations
 
     @property
     def left_out(self) -> Counter[str]:
         """What was left out so far, counted by what it is."""
-        return sum((source.left_out for source in self._sources), Counter[str]())
+        return sum((Counter(source.left_out) for source in self._sources), Counter[str]())
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items of each location."""
-        for source in self._sources:
-            yield from source
+        for location, source in zip(self._locations, self._sources, strict=True):
+            with _failures(location):
+                for item in source:
+                    if not isinstance(item, Item):
+                        raise ContractError(f"A source must yield items, not {quoted(item)}.")
+                    yield item
 
     def count(self) -> int | None:
         """Return how many items there are; ``None`` where a source does not know."""
-        counts = [source.count() for source in self._sources]
-        return None if None in counts else sum(count or 0 for count in counts)
+        whole = 0
+        for location, source in zip(self._locations, self._sources, strict=True):
+            with _failures(location):
+                if (count := source.count()) is None:
+                    return None
+                whole += count
+        return whole
+
+
+def _failures(location: str) -> AbstractContextManager[None]:
+    what = f"The source of {quoted(location)} failed."
+    return plugin_errors(what, Fix("mend its plugin, or leave it out by POLYFACE_DISABLE_PLUGINS"))
 
 
 def select_source(location: str, plugins: PluginManager) -> SourceSpec:
@@ -56,10 +76,15 @@ def select_source(location: str, plugins: PluginManager) -> SourceSpec:
 
     Raises:
         UnknownNameError: none claims it, and core's own source of files was disabled.
+        AmbiguousNameError: two plugins claim it alike.
     """
-    sources = plugins.by_name(SourceSpec).values()
-    lengths = [(len(start), spec) for spec in sources for start in spec.prefixes if location.startswith(start)]
-    if not lengths and not os.path.isdir(location):  # noqa: PTH112 - the location may be no path
-        name = location.lower()
-        lengths = [(len(end), spec) for spec in sources for end in spec.endings if name.endswith(end)]
-    return max(lengths, key=lambda pair: pair[0])[1] if lengths else plugins.get(SourceSpec, FILES)
+    begins = plugins.by_claim(SourceSpec, lambda spec: longest(spec.prefixes, location.startswith))
+    if begins is not None or os.path.isdir(location):  # noqa: PTH112 - the location may be no path
+        return begins or plugins.get(SourceSpec, FILES)
+    ends = plugins.by_claim(SourceSpec, lambda spec: longest(spec.endings, location.lower().endswith))
+    return ends or plugins.get(SourceSpec, FILES)
+
+
+def longest(parts: Iterable[str], fits: Callable[[str], bool]) -> int:
+    """Return the length of the longest part that fits, 0 if none does."""
+    return max(map(len, filter(fits, parts)), default=0)

@@ -11,7 +11,8 @@ from pathlib import Path
 from attrs import frozen
 
 from polyface.errors import ConfigError, Fix, nearest, plugin_errors, quoted
-from polyface.plugins.manager import PluginManager
+from polyface.jobs.inputs import longest
+from polyface.plugins.manager import CORE, PluginManager
 from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
 from polyface.plugins.requirements import load_code
@@ -21,7 +22,7 @@ from polyface.storage.places import Place
 
 LOG = logging.getLogger(__name__)
 
-FOLDER = (("images", ""), ("jsonl", "faces.jsonl"))
+FOLDER = ((f"{CORE}/images", ""), (f"{CORE}/jsonl", "faces.jsonl"))
 """What a folder gets: the writers, and their files in it."""
 
 
@@ -85,6 +86,7 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output
     Raises:
         ConfigError: no writer takes such a file, two write to one place, or there can be no such path.
         UnknownNameError: there is no writer of that name.
+        AmbiguousNameError: two plugins have that name, or make files of that ending.
     """
     found = [output for text in outputs for output in _parse(text, plugins)]
     for output in found:
@@ -100,18 +102,18 @@ def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
     if name:
         yield Output(given=text, path=resolve_path(path), spec=plugins.get(WriterSpec, name))
         return
-    writers = plugins.by_name(WriterSpec)
     whole = resolve_path(text)
-    endings = {end: spec for spec in writers.values() for end in spec.endings if whole.name.lower().endswith(end)}
-    if endings and not whole.is_dir():
-        yield Output(given=text, path=whole, spec=endings[max(endings, key=len)])
+    file = whole.name.lower()
+    spec = None if whole.is_dir() else plugins.by_claim(WriterSpec, lambda spec: longest(spec.endings, file.endswith))
+    if spec is not None:
+        yield Output(given=text, path=whole, spec=spec)
     elif whole.suffix and not whole.is_dir() and not text.endswith(("/", os.sep)):
-        known = sorted(end for spec in writers.values() for end in spec.endings)
+        known = sorted(end for spec in plugins.all(WriterSpec) for end in spec.endings)
         raise ConfigError(
             f"No writer makes a file {quoted(whole.suffix)}{nearest(whole.suffix, known) or '.'}",
             why=[f"the endings: {', '.join(known)}"],
             fix=Fix("for a folder of that name", settings={"output": f"{text}/"}),
         )
     else:
-        for writer, file in FOLDER:
-            yield Output(given=text, path=whole / file, spec=plugins.get(WriterSpec, writer))
+        for writer, name in FOLDER:
+            yield Output(given=text, path=whole / name, spec=plugins.get(WriterSpec, writer))

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
 from attrs import field, mutable
 
-from polyface.errors import ConfigError, Fix, ImageError, PluginError, PolyfaceError, plugin_errors
+from polyface.errors import (
+    ConfigError,
+    ContractError,
+    Fix,
+    ImageError,
+    PluginError,
+    PolyfaceError,
+    plugin_errors,
+    quoted,
+)
 from polyface.pipeline.failures import failure_of
 from polyface.plugins.protocols import Writer
 from polyface.results import Item, Result
@@ -122,6 +131,9 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
     try:
         with plugin_errors(f"The writer of {place} failed.", Fix("mend its plugin") | OTHER_OUTPUT, but=(OSError,)):
             made = writer.write(result)
+            if not isinstance(made, Mapping | None):
+                raise ContractError(f"A writer must return a table or None, not {quoted(made)}.")
+            written = attrs.evolve(result, extra={**result.extra, **(made or {})})
     except PluginError:
         raise
     except OSError as error:
@@ -131,8 +143,7 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
         if result.error is not None:
             return result
         return _write(attrs.evolve(result, error=failure_of(error)), place, writer, tally)
-    if made:
-        result = attrs.evolve(result, extra={**result.extra, **made})
+    result = written
     if result.timing is not None:
         spent = result.timing.get(WRITE, 0.0) + time.perf_counter() - started
         result = attrs.evolve(result, timing={**result.timing, WRITE: spent})

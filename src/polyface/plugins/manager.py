@@ -237,6 +237,27 @@ class PluginManager:
             for distribution, record in provided
         }
 
+    def by_claim(self, kind: type[T], strength: Callable[[T], int]) -> T | None:
+        """Return the record with the strongest claim on something; of equals core's own.
+
+        Args:
+            kind: the class of the records.
+            strength: of a record's claim; 0 for none.
+
+        Raises:
+            AmbiguousNameError: two plugins claim it alike.
+        """
+        claims = [((strength(record), owner == CORE), owner, record) for owner, record in self._provided(kind)]
+        claims = [claim for claim in claims if claim[0][0] > 0]
+        strongest = [claim for claim in claims if claim[0] == max(claim[0] for claim in claims)]
+        if len(strongest) > 1:
+            raise AmbiguousNameError(
+                "Several plugins would take it.",
+                why=[f"{kind_of(kind).label} '{record.name}' of {owner}" for _, owner, record in strongest],
+                fix="set POLYFACE_DISABLE_PLUGINS to leave one out",
+            )
+        return strongest[0][2] if strongest else None
+
     def get(self, kind: type[T], name: str) -> T:
         """Return the record of a class that ``name`` or ``distribution/name`` selects.
 

@@ -486,7 +486,13 @@ class SourceSpec:
 
     name: str = field(validator=rules.name)
     summary: str = field(validator=rules.text)
-    prefixes: tuple[str, ...] = rules.tuples(str)
+    prefixes: tuple[str, ...] = rules.tuples(
+        str,
+        rule=rules.rule(
+            "a sequence of texts that are not empty",
+            lambda value: isinstance(value, tuple) and all(isinstance(part, str) and part for part in value),
+        ),
+    )
     endings: tuple[str, ...] = rules.tuples(str, rule=rules.endings)
     requires: tuple[Requirement, ...] = rules.tuples(Requirement)
     factory: Ref = field(validator=rules.is_a(Ref))

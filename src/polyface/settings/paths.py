@@ -56,11 +56,13 @@ CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def split_output(output: str) -> tuple[str, str]:
-    """Return the name of the writer and the path of ``"WRITER:PATH"``; of a path alone no name.
+    """Return the name of the writer, as ``name`` or ``distribution/name``, and the path of ``"WRITER:PATH"``.
+
+    Of a path alone the name is empty.
 
     A name has at least two letters, so that a drive of Windows is none.
     """
-    named = re.fullmatch(r"([a-z0-9][a-z0-9._-]+):(.*)", output, re.DOTALL)
+    named = re.fullmatch(r"((?:[a-z0-9][\w.-]*/)?[a-z0-9][a-z0-9._-]+):(.*)", output, re.DOTALL)
     return (named[1], named[2]) if named else ("", output)
 
 
