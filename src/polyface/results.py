@@ -248,7 +248,9 @@ class Item:
 
     name: str
     image: Any = field(default=None, repr=False)
-    relative: PurePath = field(default=attrs.Factory(lambda self: PurePath(PurePath(self.name).name), takes_self=True))
+    relative: PurePath = field(
+        converter=PurePath, default=attrs.Factory(lambda self: PurePath(PurePath(self.name).name), takes_self=True)
+    )
     problem: str = ""
     extra: Mapping[str, Any] = field(factory=dict, validator=_check_extra)
 

@@ -149,14 +149,14 @@ def _images(
     images: str, wanted: int, config: Config, plugins: PluginManager, *, as_json: bool
 ) -> tuple[tuple[Path, ...], int]:
     """Return the first images that can be read, at most as many as wanted, and how many of those before cannot be."""
-    from polyface.images.reading import read_image
+    from polyface.images.reading import read_file
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import Tally, read_images
     from polyface.plugins.protocols import Search
 
     tally = Tally()
     items = Inputs([images], plugins, Search(formats=config.formats))
-    read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
+    read = functools.partial(read_file, formats=config.formats, max_pixels=config.max_pixels)
     with report_progress(None, as_json=as_json, doing="reading", failed="left out: ") as report:
         found = read_images(items, read, tally=tally, report=report)
         paths = [Path(item.image) for item, _ in itertools.islice(found, wanted)]

@@ -6,7 +6,6 @@ import functools
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -96,8 +95,8 @@ def command(
         )
     for other in others:  # before the detectors are made, which may take minutes
         tolerance_of(first.precision, other.precision)
-    folder = None if images == RANDOM else str(expand_user(images))
-    if ground_truth is not None and not (folder and Path(folder).is_dir()):
+    folder = None if images == RANDOM else images
+    if ground_truth is not None and not (folder and expand_user(folder).is_dir()):
         raise ConfigError(
             "--ground-truth wants the images that it is about.", fix="--images WIDER_val/images, with its folders"
         )

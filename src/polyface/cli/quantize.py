@@ -67,7 +67,7 @@ def command(
 
     from polyface.cli.progress import note_left_out
     from polyface.graphs.quantize import quantize
-    from polyface.images.reading import read_image
+    from polyface.images.reading import read_file
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import Tally, read_images
     from polyface.pipeline.calibration import Calibration
@@ -75,12 +75,12 @@ def command(
 
     config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
     folder = None if output is None else expand_user(output).absolute()
-    found = Inputs([str(expand_user(images))], plugins, Search(formats=config.formats))
+    found = Inputs([images], plugins, Search(formats=config.formats))
     there = list(found)
     count = min(count, len(there))
     items = [there[index * len(there) // count] for index in range(count)]
     note_left_out(found.left_out)
-    read = functools.partial(read_image, formats=config.formats, max_pixels=config.max_pixels)
+    read = functools.partial(read_file, formats=config.formats, max_pixels=config.max_pixels)
     with report_progress(len(items), as_json=as_json, doing="reading") as report:
         paths = [Path(item.image) for item, _ in read_images(items, read, tally=Tally(), report=report)]
     if not paths:

@@ -93,6 +93,17 @@ def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: 
     return decode(source, formats=formats, max_pixels=max_pixels).pixels
 
 
+def read_file(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> ImageArray:
+    """Return what :func:`read_image` does of a file, which can be read again later.
+
+    Raises:
+        ImageError: as :func:`read_image`, or it is no path.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise ImageError("it is no file, which could be read again")
+    return read_image(source, formats=formats, max_pixels=max_pixels)
+
+
 def decode(
     source: ImageSource,
     scale: Callable[[int, int], float] | None = None,
