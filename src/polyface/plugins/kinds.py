@@ -32,8 +32,9 @@ class Kind:
         label: what one is called in messages; the hook's own name says what several are.
         selected: a user selects one by its name, so that two distributions that provide the same clash.
         ref: the field that names its code.
-        gives: for a record, the protocol of what that code gives when it is called without arguments; ``None`` for
-            code that wants some.
+        gives: for a record, the class or protocol of what that code gives when it is called without arguments; ``None``
+            for code that wants some.
+        called: whether that code is called for it; what is named is it otherwise.
     """
 
     record: type[Any]
@@ -41,6 +42,13 @@ class Kind:
     selected: bool = True
     ref: Callable[[Any], Ref] = lambda record: record.factory
     gives: Callable[[Any], type[Any]] | None = None
+    called: bool = True
+
+
+def _command_class(_: CommandSpec) -> type[Any]:
+    import click  # here, since no detector needs it
+
+    return click.Command
 
 
 KINDS = {
@@ -56,7 +64,13 @@ KINDS = {
     ),
     "polyface_writers": Kind(record=WriterSpec, label="writer"),
     "polyface_sources": Kind(record=SourceSpec, label="source"),
-    "polyface_commands": Kind(record=CommandSpec, label="command", ref=lambda record: record.command),
+    "polyface_commands": Kind(
+        record=CommandSpec,
+        label="command",
+        ref=lambda record: record.command,
+        gives=_command_class,
+        called=False,
+    ),
 }
 """Each kind by the hook that yields it."""
 

@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from polyface.cli import COMMANDS
 from polyface.errors import nearest
 from polyface.plugins.kinds import KINDS, Record, kind_of
 from polyface.plugins.manager import PluginInfo, PluginManager
-from polyface.plugins.records import DetectorSpec, FileRef, Ref, Requirement, as_json
+from polyface.plugins.records import CommandSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.plugins.requirements import missing
 from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
@@ -135,6 +136,9 @@ class PluginConformance(Conformance):
         for info in infos:
             if info.clashes:
                 fail(f"The plugin '{info.name}' shares a name.", why=info.clashes, fix="put your own name in front")
+            for record in info.provided(CommandSpec):
+                if record.name in COMMANDS:
+                    fail(f"The command '{record.name}' is polyface's own.", fix="put your own name in front")
 
     def test_refs_load(self, records: list[Record]) -> None:
         """What a record names is imported only when a user selects it."""
@@ -145,7 +149,8 @@ class PluginConformance(Conformance):
                         ref.path() if isinstance(ref, FileRef) else ref.load()
             kind = kind_of(type(record))
             if kind.gives is not None and not missing(record.name, getattr(record, "requires", ())):
-                wanted, made = kind.gives(record), kind.ref(record).load()()
+                wanted, made = kind.gives(record), kind.ref(record).load()
+                made = made() if kind.called else made
                 if not isinstance(made, wanted):
                     name = f"'{kind.ref(record).target}' of '{record.name}'"
                     fail(f"{name} gives a {type(made).__name__}, and no {wanted.__name__}.")
