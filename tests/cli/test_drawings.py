@@ -16,8 +16,7 @@ from polyface.errors import ImageError
 from polyface.images.reading import Decoded
 from polyface.pipeline.detector import FaceDetector
 from polyface.results import Detections, Item, Result
-from polyface.storage.folders import LOCK, LockedFolder
-from polyface.storage.places import Place
+from polyface.storage.places import LOCK, Place
 from polyface.writers.images import Drawings
 from polyface.writers.jsonl import JsonLines
 
@@ -272,15 +271,15 @@ class TestAFullDisk:
 
 def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(polyface, image, monkeypatch):
     detect(polyface, image("a.png"))
-    atomic_write = LockedFolder.atomic_write
+    atomic_write = Place.atomic_write
 
-    def full(self, name):
-        if name.name == "faces.jsonl":
+    def full(self, name=None):
+        if (name or self.path).name == "faces.jsonl":
             raise OSError(28, "No space left on device")
         return atomic_write(self, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LockedFolder, "atomic_write", full)
+        patch.setattr(Place, "atomic_write", full)
         result = detect(polyface, "a.png", status=2)
     assert "still has the lines of before beside those of this run" in result.stderr
     assert images() == ["a.png", "a.png"]
@@ -339,7 +338,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(polyface
 
 
 def test_where_no_file_can_be_locked_that_is_said(polyface, image, monkeypatch):
-    monkeypatch.setattr("polyface.storage.folders._lock", lambda _: False)
+    monkeypatch.setattr("polyface.storage.places._lock", lambda _: False)
     result = detect(polyface, image("a.png"))
     assert result.stderr == "note: out lies where no file can be locked; one run at a time!\n"
 

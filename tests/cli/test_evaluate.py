@@ -17,7 +17,7 @@ from polyface.errors import PluginError
 from polyface.pipeline.detector import FaceDetector
 from polyface.settings.config import Config
 from polyface.settings.record import settings
-from polyface.storage.folders import LockedFolder
+from polyface.storage.places import Place
 
 # Where the images of `image` have their red square, and where they have nothing.
 SQUARE, NOTHING = (16, 8, 8, 8), (40, 24, 8, 8)
@@ -181,7 +181,7 @@ class TestInterruption:
         assert detected == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]
 
     def test_while_a_file_is_written_nothing_of_it_stays(self, polyface, report, folder, monkeypatch):
-        atomic_write, calls = LockedFolder.atomic_write, []
+        atomic_write, calls = Place.atomic_write, []
 
         @contextlib.contextmanager
         def interrupted(self, name):
@@ -193,7 +193,7 @@ class TestInterruption:
                 yield stream
 
         with monkeypatch.context() as patch:
-            patch.setattr(LockedFolder, "atomic_write", interrupted)
+            patch.setattr(Place, "atomic_write", interrupted)
             assert polyface(*RUN).exit_code == 130
         files = [path.name for path in (folder / "widerface-results").rglob("*") if path.is_file()]
         assert sorted(files) == ["a.txt", "settings.json"]

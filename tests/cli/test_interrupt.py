@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from polyface.pipeline.detector import FaceDetector
-from polyface.storage.folders import LockedFolder
+from polyface.storage.places import Place
 
 
 def check_whole(out):
@@ -51,7 +51,7 @@ def test_while_the_third_image_is_detected(polyface, five, folder, monkeypatch):
 
 
 def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch):
-    atomic_write, calls = LockedFolder.atomic_write, []
+    atomic_write, calls = Place.atomic_write, []
 
     @contextlib.contextmanager
     def interrupted(self, name):
@@ -62,7 +62,7 @@ def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch)
                 raise KeyboardInterrupt
             yield stream
 
-    monkeypatch.setattr(LockedFolder, "atomic_write", interrupted)
+    monkeypatch.setattr(Place, "atomic_write", interrupted)
     assert polyface("detect", "in", "--output", "out").exit_code == 130
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
 

@@ -17,8 +17,7 @@ from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
 from polyface.plugins.requirements import load_code
 from polyface.settings.paths import resolve_path, split_output
-from polyface.storage.folders import OTHER_OUTPUT
-from polyface.storage.places import Place
+from polyface.storage.places import OTHER_OUTPUT, Place
 
 LOG = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from polyface.errors import (
 from polyface.pipeline.failures import failure_of
 from polyface.plugins.protocols import Writer
 from polyface.results import Item, Result
-from polyface.storage.folders import OTHER_OUTPUT
+from polyface.storage.places import OTHER_OUTPUT
 
 T = TypeVar("T")
 

@@ -1,39 +1,74 @@
-"""Where writers write: files and folders that no other process writes to meanwhile."""
+"""Folders that are written to: by one process at a time, and never through a link that lies in them.
+
+A folder of a stranger may hold links that lead to the user's own files. So each folder below is opened by its name in
+the one above, without following links, and what is written goes into what was opened. The folder itself may be a link:
+the user named it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import os
-from contextlib import AbstractContextManager
+import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO, Self
 
-from polyface.storage.folders import LineFile, LockedFolder
+from polyface.errors import ConfigError, Fix
+from polyface.storage.files import atomic_write, remove_abandoned
+
+LOCK = ".polyface.lock"
+"""A file that is there, and locked, while a process writes to the folder."""
+
+OTHER_OUTPUT = Fix("choose another", names=("output",))
+"""What to do where one cannot be written to."""
+
+_BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe waits for its other end
+# Windows has no descriptors of folders. There, whatever holds an open file can be neither moved nor removed.
+_BY_DESCRIPTOR = {os.open, os.mkdir, os.stat, os.unlink} <= os.supports_dir_fd and os.listdir in os.supports_fd
 
 
 class Place:
-    """Where a writer writes: a file or a folder that this process alone writes to until it is closed.
-
-    Nothing is written through links that lie in the folder.
+    """A file or a folder that this process alone writes to until it is closed, and never through a link in the folder.
 
     Args:
         path: of the file or the folder, absolute; its folders are made where there are none.
-        folder: whether it is a folder.
+        folder: whether it is a folder. Methods then want a name in it or below it, and otherwise none.
 
     Attributes:
         path: as given.
+        root: the folder, or the one that holds the file.
         locked: whether other processes are kept out; some file systems cannot.
 
     Raises:
         ConfigError: another process writes there.
-        OSError: it cannot be written to.
+        OSError: it cannot be made or written to.
     """
 
     def __init__(self, path: Path, *, folder: bool) -> None:
         self.path = path
         self._name = None if folder else PurePath(path.name)
+        self.root = path if folder else path.parent
         # What lies beside a file may be another job's.
-        self._folder = LockedFolder(path) if folder else LockedFolder(path.parent, path.name)
-        self.locked = self._folder.locked
+        self._lock_name = LOCK if folder else f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.lock"
+        self._swept: set[PurePath] = set()
+        self._within: int | None = None
+        self.root.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            if _BY_DESCRIPTOR:
+                self._within = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, self._within)
+            self._status = self.root.stat() if self._within is None else os.fstat(self._within)
+            held, self.locked = self._lock()
+            stack.callback(self._unlock, held)
+            self._sweep(PurePath(), self.root if self._within is None else self._within)
+            self._held = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -43,42 +78,220 @@ class Place:
 
     def close(self) -> None:
         """Let other processes write there; twice is fine."""
-        self._folder.close()
+        self._held.close()
 
-    def atomic_write(self, name: PurePath | None = None) -> AbstractContextManager[BinaryIO]:
-        """Open the file, or the one of that name below the folder; it takes its place whole when the block ends.
+    @contextlib.contextmanager
+    def atomic_write(self, name: PurePath | None = None) -> Iterator[BinaryIO]:
+        """Open a file for writing, which takes its place when the block ends; make its folders. A link is replaced.
 
         Raises:
-            OSError: it cannot be written, or the folder is no longer where it was.
+            OSError: it cannot be written, a link stands in the place of one of its folders, or it leads elsewhere.
         """
-        self._folder.check()
-        return self._folder.atomic_write(self._named(name))
+        self.check()
+        name = self._named(name)
+        with self._below(name.parent) as (folder, within):
+            self._sweep(name.parent, folder if within is None else within)
+            with atomic_write(folder / name.name, within=within) as stream:
+                yield stream
 
     def lines(self, name: PurePath | None = None) -> LineFile:
-        """Open the file, or the one of that name in the folder, to add lines to it; those that are there stay.
+        """Open a file in the folder to add lines to it; those that are there stay.
 
         Raises:
             OSError: it cannot be written.
         """
-        return LineFile(self._folder, str(self._named(name)))
+        return LineFile(self, str(self._named(name)))
 
     def read(self, name: PurePath | None = None) -> BinaryIO:
-        """Open the file as it is now, or the one of that name below the folder.
+        """Open a file as it is now.
 
         Raises:
             OSError: it cannot be read; ``FileNotFoundError`` where there is none.
         """
-        return os.fdopen(self._folder.open(self._named(name), os.O_RDONLY), "rb")
+        return os.fdopen(self.open(self._named(name), os.O_RDONLY), "rb")
 
     def names(self, folder: PurePath) -> list[str]:
-        """Return the names in a folder below the folder, which is made where there is none.
+        """Return the names in a folder below, which is made where there is none.
 
         Raises:
             OSError: it cannot be listed.
         """
-        return self._folder.names(folder)
+        with self._below(folder) as (place, within):
+            return os.listdir(place if within is None else within)  # noqa: PTH208 - of a descriptor, too
 
     def _named(self, name: PurePath | None) -> PurePath:
         if (name is None) == (self._name is None):
             raise ValueError("A place that is a folder wants a name, and one that is a file wants none.")
         return name or self._name or PurePath()
+
+    def check(self) -> None:
+        """Check that the folder is still where it was.
+
+        Raises:
+            OSError: it is not.
+        """
+        try:
+            same = os.path.samestat(self._status, self.root.stat())
+        except OSError:
+            same = False
+        if not same:
+            raise OSError(f"the folder {self.root} was removed, moved or replaced while it was written to")
+
+    def open(self, name: str | PurePath, flags: int) -> int:
+        """Open a file in the folder or below it, and return its descriptor.
+
+        Args:
+            name: its name, relative to the folder.
+            flags: as of :func:`os.open`.
+
+        Raises:
+            OSError: it cannot be opened, or is a link or anything else that is no file.
+        """
+        with self._below(PurePath(name).parent) as (folder, within):
+            path = folder / PurePath(name).name
+            self._refuse_link(path, within)
+            descriptor = os.open(path, flags | _NO_LINK | _NO_WAIT | _BINARY, 0o666, dir_fd=within)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is no regular file", str(self.root / name))
+        return descriptor
+
+    def holds(self, name: str, descriptor: int) -> bool:
+        """Whether the file of that name in the folder is the open one."""
+        try:
+            there = os.stat(self._at / name, dir_fd=self._within, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(descriptor))
+
+    @property
+    def _at(self) -> Path:
+        """What a name in the folder is put after."""
+        return self.root if self._within is None else Path()
+
+    @contextlib.contextmanager
+    def _below(self, relative: PurePath) -> Iterator[tuple[Path, int | None]]:
+        """Make and open a folder below: what names in it are put after, and its descriptor."""
+        if relative.is_absolute() or ".." in relative.parts:
+            raise OSError(errno.EINVAL, "it leads out of the folder", str(relative))
+        place, within = self._at, self._within
+        try:
+            for part in relative.parts:
+                place, above = place / part, within
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(place, dir_fd=above)
+                self._refuse_link(place, above)
+                if above is not None:
+                    within = os.open(place, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK, dir_fd=above)
+                    place = Path()
+                    if above != self._within:
+                        os.close(above)
+            yield place, within
+        finally:
+            if within is not None and within != self._within:
+                os.close(within)
+
+    def _sweep(self, relative: PurePath, folder: Path | int) -> None:
+        """Remove what killed runs left aside, once in each folder."""
+        if relative not in self._swept:
+            self._swept.add(relative)
+            remove_abandoned(folder, alone=self.locked and self._name is None)
+
+    def _refuse_link(self, path: Path, within: int | None) -> None:
+        try:
+            status = os.stat(path, dir_fd=within, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        # Windows has junctions, too.
+        if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", False):
+            raise OSError(errno.ELOOP, "it is a link, and links in a folder of results are not followed", str(path))
+
+    def _lock(self) -> tuple[int, bool]:
+        """The locked file, and whether it could be locked; the lock goes with the process, however that ends."""
+        while True:
+            lock = self.open(self._lock_name, os.O_RDWR | os.O_CREAT | getattr(os, "O_TEMPORARY", 0))
+            try:
+                locked = _lock(lock)
+            except BlockingIOError:
+                os.close(lock)
+                raise ConfigError(
+                    f"Another run writes to {'the folder ' if self._name is None else ''}{self.path}.",
+                    why=[f"it holds the lock of {self.root / self._lock_name}"],
+                    fix=Fix("wait until it has ended") | OTHER_OUTPUT,
+                ) from None
+            if self.holds(self._lock_name, lock):
+                return lock, locked
+            os.close(lock)  # the one who held it has just removed it
+
+    def _unlock(self, lock: int) -> None:
+        with contextlib.suppress(OSError):
+            if self.holds(self._lock_name, lock):
+                os.unlink(self._at / self._lock_name, dir_fd=self._within)
+        os.close(lock)
+
+
+class LineFile:
+    """A file of lines in a place that grows: a line is there whole, or not at all.
+
+    Args:
+        place: whose file it is; it stays open as long as this.
+        name: of the file, made where there is none.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, place: Place, name: str) -> None:
+        self._place = place
+        self._name = name
+        self._file: int | None = place.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+    def add(self, line: bytes) -> None:
+        """Add a line; its end is added.
+
+        Raises:
+            OSError: it cannot be written, or the file or its folder is no longer where it was.
+            ValueError: the file is closed.
+        """
+        if self._file is None:
+            raise ValueError("The file of lines is closed.")
+        self._place.check()
+        if not self._place.holds(self._name, self._file):
+            raise OSError(f"{self._place.root / self._name} was removed or replaced while it was written to")
+        end = os.fstat(self._file).st_size
+        try:
+            rest = memoryview(line + b"\n")
+            while rest:  # nearly always once: a full disk takes a part, and then refuses
+                rest = rest[os.write(self._file, rest) :]
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)
+            raise
+
+    def close(self) -> None:
+        """Close the file; twice is fine."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file, and return whether the file system has locks.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            raise BlockingIOError(*error.args) from error
+        return False
+    return True

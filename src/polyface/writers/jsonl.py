@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyface.errors import ConfigError
 from polyface.storage.files import json_bytes
-from polyface.storage.folders import OTHER_OUTPUT
+from polyface.storage.places import OTHER_OUTPUT
 
 if TYPE_CHECKING:
     from polyface.results import Result

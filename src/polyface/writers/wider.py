@@ -15,7 +15,7 @@ import numpy as np
 
 from polyface.errors import EvaluationError, Fix
 from polyface.storage.files import read_json
-from polyface.storage.folders import OTHER_OUTPUT
+from polyface.storage.places import OTHER_OUTPUT
 
 if TYPE_CHECKING:
     import numpy.typing as npt

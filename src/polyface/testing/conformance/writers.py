@@ -20,8 +20,7 @@ from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
 from polyface.results import Detections, Item, Result
-from polyface.storage.folders import LineFile, LockedFolder
-from polyface.storage.places import Place
+from polyface.storage.places import LineFile, Place
 from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
 Tree: TypeAlias = dict[Path, bytes]
@@ -54,7 +53,6 @@ class Opened(Place):
     """
 
     def __init__(self, spec: WriterSpec, root: Path) -> None:
-        self.root = root
         folder = spec.writes == "folder"
         super().__init__(root if folder else root / f"results{(*spec.endings, '')[0]}", folder=folder)
         self.named: set[Path] = set()
@@ -79,40 +77,33 @@ class Opened(Place):
         self.calls.append(tree(self.root))
         self.close()
 
-    def begin(self) -> None:
-        """Begin to write, as far as there is room."""
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Write in the block, as far as there is room, and note what the place holds then."""
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
-
-    def done(self) -> None:
-        """Note what the place holds now."""
+        yield
         self.steps.append(tree(self.root))
 
     @contextlib.contextmanager
     def atomic_write(self, name: PurePath | None = None) -> Iterator[BinaryIO]:
         """Note what is written."""
-        self.begin()
         self.named.add(self.path / (name or ""))
-        with super().atomic_write(name) as stream:
+        with self.step(), super().atomic_write(name) as stream:
             yield stream
-        self.done()
 
     def lines(self, name: PurePath | None = None) -> LineFile:
         """Note each line that is written."""
-        self.begin()
         self.named.add(self.path / (name or ""))
-        return _Lines(self, self._folder, str(self._named(name)))
+        return _Lines(self, str(self._named(name)))
 
 
 class _Lines(LineFile):
-    def __init__(self, place: Opened, folder: LockedFolder, name: str) -> None:
-        super().__init__(folder, name)
-        self._place = place
+    _place: Opened
 
     def add(self, line: bytes) -> None:
-        self._place.begin()
-        super().add(line)
-        self._place.done()
+        with self._place.step():
+            super().add(line)
 
 
 class WriterConformance(Conformance):
