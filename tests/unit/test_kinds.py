@@ -6,7 +6,7 @@ import collections.abc
 import typing
 
 from polyface.plugins import hookspecs
-from polyface.plugins.kinds import KINDS, kind_of, plural
+from polyface.plugins.kinds import KINDS, PREFIX, kind_of
 from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, SourceSpec, WriterSpec
 
 
@@ -29,7 +29,7 @@ def test_every_hook_is_in_the_table_and_yields_its_record():
 
 
 def test_a_hook_is_called_by_what_several_are_called():
-    assert plural("polyface_writers") == "writers"
+    assert {hook.removeprefix(PREFIX) for hook in KINDS} == {f"{kind.label}s" for kind in KINDS.values()}
 
 
 def test_the_kind_of_a_record_is_that_of_its_class_and_of_classes_made_from_it():

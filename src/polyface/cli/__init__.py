@@ -1,11 +1,11 @@
-"""The command line: one module a command, loaded when it is used."""
+"""The command line: modules of commands, each loaded when it is used."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
+import pkgutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,21 +20,21 @@ from polyface.optional import is_frozen
 if TYPE_CHECKING:
     from polyface.plugins.records import CommandSpec
 
-COMMANDS = (
-    "detect",
-    "compare",
-    "evaluate",
-    "bench",
-    "fetch",
-    "weights",
-    "export",
-    "quantize",
-    "plugins",
-    "detectors",
-    "backends",
-    "matrix",
-    "config",
-)
+COMMANDS = {
+    "detect": "detect:command",
+    "compare": "compare:command",
+    "evaluate": "evaluate:command",
+    "bench": "bench:command",
+    "fetch": "fetch:command",
+    "weights": "listings:list_weights",
+    "export": "export:command",
+    "quantize": "quantize:command",
+    "plugins": "listings:list_plugins",
+    "detectors": "listings:list_detectors",
+    "backends": "listings:list_backends",
+    "matrix": "matrix:command",
+    "config": "config:command",
+}
 
 
 class PluginCommand(click.Command):
@@ -65,7 +65,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by name; polyface's own come before those of plugins."""
         if cmd_name in COMMANDS:
-            command: click.Command = importlib.import_module(f"polyface.cli.{cmd_name}").command
+            command: click.Command = pkgutil.resolve_name(f"polyface.cli.{COMMANDS[cmd_name]}")
             return command
         from polyface.cli.options import plugins_of
 

@@ -29,7 +29,7 @@ class Kind:
 
     Args:
         record: its class.
-        label: what one is called in messages; the hook's own name says what several are.
+        label: what one is called in messages; see :data:`PREFIX` for what several are.
         selected: a user selects one by its name, so that two distributions that provide the same clash.
         ref: the field that names its code.
         gives: for a record, the class or protocol of what that code gives when it is called without arguments; ``None``
@@ -50,6 +50,9 @@ def _command_class(_: CommandSpec) -> type[Any]:
 
     return click.Command
 
+
+PREFIX = "polyface_"
+"""What the name of a hook begins with; the rest says what several of its records are, such as ``detectors``."""
 
 KINDS = {
     "polyface_detectors": Kind(
@@ -73,11 +76,6 @@ KINDS = {
     ),
 }
 """Each kind by the hook that yields it."""
-
-
-def plural(hook: str) -> str:
-    """Return what several records of a hook are called, such as ``"detectors"``."""
-    return hook.removeprefix("polyface_")
 
 
 def kind_of(record: type[Any]) -> Kind:

@@ -17,7 +17,7 @@ import pytest
 
 from polyface.cli import COMMANDS
 from polyface.errors import nearest
-from polyface.plugins.kinds import KINDS, Record, kind_of
+from polyface.plugins.kinds import KINDS, PREFIX, Record, kind_of
 from polyface.plugins.manager import PluginInfo, PluginManager
 from polyface.plugins.records import CommandSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.plugins.requirements import missing
@@ -96,7 +96,7 @@ class PluginConformance(Conformance):
                 continue
             module = importlib.import_module(info.target.partition(":")[0])
             for name, value in vars(module).items():
-                if name.startswith("polyface_") and callable(value) and name not in KINDS:
+                if name.startswith(PREFIX) and callable(value) and name not in KINDS:
                     fail(
                         f"'{name}' in {module.__name__} is no hook of polyface{nearest(name, KINDS) or '.'}",
                         why=[f"the hooks: {', '.join(KINDS)}"],
