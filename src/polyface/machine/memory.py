@@ -59,7 +59,7 @@ class Trimmer:
 def resident_memory() -> int:
     """Return the process's resident memory in bytes; 0 where the system does not say, as only Linux does."""
     try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * mmap.PAGESIZE
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gc
 import itertools
 import math
-import mmap
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,6 +16,7 @@ from polyface.building import check_options
 from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
 from polyface.machine.cores import default_threads
+from polyface.machine.memory import resident_memory
 from polyface.plugins.protocols import CompileRequest, Graph, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
 from polyface.settings.config import Config
@@ -150,7 +149,7 @@ def check_growth(what: str, spec: DetectorSpec, visit: Callable[[int, int], obje
             for height, width in lot:
                 visit(height, width)
             gc.collect()
-            marks.append((tracemalloc.get_traced_memory()[0], _resident()))
+            marks.append((tracemalloc.get_traced_memory()[0], resident_memory()))
     finally:
         tracemalloc.stop()
     for before, after, leak, where in zip(*marks, (LEAK, NATIVE_LEAK), ("", " outside Python"), strict=True):
@@ -164,12 +163,6 @@ def check_growth(what: str, spec: DetectorSpec, visit: Callable[[int, int], obje
                 ],
                 fix="bound the cache, as functools.lru_cache(maxsize=32) does, or keep none",
             )
-
-
-def _resident() -> int:
-    """Bytes that the process holds; 0 where Linux does not tell."""
-    pages = Path("/proc/self/statm")
-    return int(pages.read_text().split()[1]) * mmap.PAGESIZE if pages.exists() else 0
 
 
 def check_outputs(spec: DetectorSpec, outputs: Mapping[str, Any], n: int, height: int, width: int) -> None:
