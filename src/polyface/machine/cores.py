@@ -52,21 +52,14 @@ def _quotas(root: Path) -> Iterator[int]:
     for line in _text(root / "proc/self/cgroup").split("\n"):
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        for folder in _upwards(path):
+        # In a container the path may be the one outside, of which nothing is there but the top: the container's own.
+        inside = PurePosixPath(*(part for part in path.split("/") if part not in ("", ".", "..")))
+        for folder in (inside, *inside.parents):
             if hierarchy == "0":  # version 2: "max 100000" or "150000 100000"
                 yield from _quota(_text(mount / folder / "cpu.max").split())
             elif "cpu" in controllers.split(","):
                 values = (_text(mount / "cpu" / folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
                 yield from _quota(list(values))
-
-
-def _upwards(path: str) -> Iterator[PurePosixPath]:
-    """A cgroup and those above it, below where they are mounted.
-
-    In a container the path may be the one outside, of which nothing is there but the top: the container's own.
-    """
-    inside = PurePosixPath(*(part for part in path.split("/") if part not in ("", ".", "..")))
-    yield from (inside, *inside.parents)
 
 
 def _quota(values: list[str]) -> Iterator[int]:

@@ -94,25 +94,20 @@ class Gate:
 
     def before_fork(self) -> None:
         """Close it for a fork, and let the runtimes' threads go to sleep."""
-        if not self.close():
-            warnings.warn(
-                f"A fork waited {self._patience:g} s for networks that run in other threads, and went on without them: "
-                "in the child, detectors that exist already may wait for ever.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._close_or_warn(
+            "A fork waited {} for networks that run in other threads, and went on without them: "
+            "in the child, detectors that exist already may wait for ever."
+        )
         time.sleep(max(0.0, self._last + self._settle - time.monotonic()))
 
     def end(self) -> None:
         """Close it for good; daemon threads that want to enter wait until the process is gone."""
         self._ending = True
+        self._close_or_warn("The process waited {} for networks that run in daemon threads, and ends without them.")
+
+    def _close_or_warn(self, warning: str) -> None:
         if not self.close():
-            warnings.warn(
-                f"The process waited {self._patience:g} s for networks that run in daemon threads, and ends without "
-                "them.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            warnings.warn(warning.format(f"{self._patience:g} s"), RuntimeWarning, stacklevel=3)
 
 
 runs = Gate()
