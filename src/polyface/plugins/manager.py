@@ -120,10 +120,7 @@ class PluginManager:
             if own & without or (only and info.distribution != CORE and not own & only):
                 manager._infos.append(attrs.evolve(info, disabled=True))
                 continue
-            manager._add(info, load)
-            error = manager._infos[-1].error
-            if error is not None and strict:
-                raise error
+            manager._add(info, load, strict=strict)
         return manager
 
     def register(self, plugin: object, *, name: str, distribution: str = "local") -> None:
@@ -132,13 +129,10 @@ class PluginManager:
         Raises:
             PluginError: it does not load, or breaks the contract.
         """
-        self._add(PluginInfo(name=name, distribution=distribution, target=repr(plugin)), lambda: plugin)
-        error = self._infos[-1].error
-        if error is not None:
-            raise error
+        self._add(PluginInfo(name=name, distribution=distribution, target=repr(plugin)), lambda: plugin, strict=True)
 
-    def _add(self, info: PluginInfo, load: Callable[[], object]) -> None:
-        """Load one plugin and take its records; whatever goes wrong is kept, and the plugin then provides nothing."""
+    def _add(self, info: PluginInfo, load: Callable[[], object], *, strict: bool) -> None:
+        """Load one plugin and take its records; whatever goes wrong is kept, and raised if it is to be strict."""
         label = f"{info.distribution}:{info.name}"
         plugin = None
         try:
@@ -149,10 +143,13 @@ class PluginManager:
             self._check_names(info, records)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a stranger's code may raise anything: SystemExit, a Rust panic
+        except BaseException as error:  # a stranger's code may raise anything: SystemExit, a Rust panic
             if plugin is not None and self._pluggy.get_plugin(label) is plugin:
                 self._pluggy.unregister(name=label)
-            self._infos.append(attrs.evolve(info, error=_failure(info, error)))
+            failure = _failure(info, error)
+            self._infos.append(attrs.evolve(info, error=failure))
+            if strict:
+                raise failure from error
             return
         self._infos.append(attrs.evolve(info, hooks=hooks, records=records))
 
@@ -191,16 +188,13 @@ class PluginManager:
 
     def _check_names(self, info: PluginInfo, records: Iterable[Record]) -> None:
         """One distribution may not provide a name twice: nothing could tell the two apart."""
-        known = {
-            (type(record), record.name)
-            for other in self._infos
-            if other.distribution == info.distribution
-            for record in other.records
-        }
-        for record in records:
-            if (type(record), record.name) in known:
-                raise ContractError(f"{info.distribution} provides '{record.name}' twice.")
-            known.add((type(record), record.name))
+        provided = [
+            record for other in self._infos if other.distribution == info.distribution for record in other.records
+        ]
+        names = [(type(record), record.name) for record in (*provided, *records)]
+        for kind, name in names:
+            if names.count((kind, name)) > 1:
+                raise ContractError(f"{info.distribution} provides '{name}' twice.")
 
     @property
     def plugins(self) -> tuple[PluginInfo, ...]:
@@ -210,13 +204,8 @@ class PluginManager:
     def _clashes(self, info: PluginInfo) -> tuple[str, ...]:
         lines = []
         for record in info.records:
-            others = [
-                other.distribution
-                for other in self._infos
-                if other.distribution != info.distribution
-                and any((type(r), r.name) == (type(record), record.name) for r in other.records)
-            ]
-            kind = kind_of(type(record))
+            kind, provided = kind_of(type(record)), self._provided(type(record))
+            others = [owner for owner, r in provided if owner != info.distribution and r.name == record.name]
             if others and kind.selected:
                 lines.append(f"{kind.label} '{record.name}' is also provided by {', '.join(others)}")
         return tuple(lines)
