@@ -8,11 +8,12 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 
 from polyface.errors import ConfigError, described, explain, nearest
+from polyface.plugins.kinds import kind_of
 from polyface.plugins.manager import PluginManager, installed_plugins
 
 PREFIX = "test_"
@@ -24,9 +25,11 @@ class Conformance:
     Attributes:
         expected_failures: the checks that are known to fail, each with the reason. They are strict: one that passes
             after all is a failure.
+        record: the class of the record that is checked.
     """
 
     expected_failures: ClassVar[Mapping[str, str]] = {}
+    record: ClassVar[type[Any]]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -55,6 +58,12 @@ class Conformance:
     def plugins(cls) -> PluginManager:
         """Where names are looked up: the installed plugins."""
         return installed_plugins()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def spec(cls, plugins: PluginManager) -> Any:
+        """The record of what is checked, which the attribute of its kind names."""
+        return plugins.get(cls.record, getattr(cls, kind_of(cls.record).label))
 
 
 def fail(what: str, why: Sequence[str] = (), fix: str = "") -> NoReturn:

@@ -93,6 +93,7 @@ class DetectorConformance(NetworkConformance):
     be overridden.
     """
 
+    record = DetectorSpec
     detector: ClassVar[str] = ""
     backend: ClassVar[str] = "auto"
 
@@ -101,12 +102,6 @@ class DetectorConformance(NetworkConformance):
     def goldens(cls) -> Sequence[Golden]:
         """What the original network gave: the author must supply it."""
         return ()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def spec(cls, plugins: PluginManager) -> DetectorSpec:
-        """The detector's record."""
-        return plugins.get(DetectorSpec, cls.detector)
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -32,6 +32,7 @@ class SourceConformance(Conformance):
     may be.
     """
 
+    record = SourceSpec
     source: ClassVar[str] = ""
 
     @pytest.fixture
@@ -50,12 +51,6 @@ class SourceConformance(Conformance):
         location = _location(spec, tmp_path / "damaged")
         Path(location.removeprefix((*spec.prefixes, "")[0])).write_bytes(random.Random(1).randbytes(1000))  # noqa: S311
         return location
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def spec(cls, plugins: PluginManager) -> SourceSpec:
-        """The source's record."""
-        return plugins.get(SourceSpec, cls.source)
 
     @pytest.fixture
     def opened(self, spec: SourceSpec) -> Callable[[str], Source]:

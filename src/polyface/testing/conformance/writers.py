@@ -16,7 +16,6 @@ import pytest
 
 from polyface.errors import ImageError, described
 from polyface.images.reading import decode
-from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
 from polyface.results import Detections, Item, Result
@@ -65,10 +64,12 @@ class Opened(Place):
             raise
         self.calls = [tree(root)]
 
-    def write(self, result: Result) -> Mapping[str, Any] | None:
-        """Have a result written."""
-        made = self.writer.write(result)
-        self.calls.append(tree(self.root))
+    def write(self, *results: Result) -> Mapping[str, Any] | None:
+        """Have results written, and return what was made of the last."""
+        made = None
+        for result in results:
+            made = self.writer.write(result)
+            self.calls.append(tree(self.root))
         return made
 
     def finish(self) -> None:
@@ -115,13 +116,8 @@ class WriterConformance(Conformance):
     The fixture ``plugins`` (where names are looked up) may be overridden.
     """
 
+    record = WriterSpec
     writer: ClassVar[str] = ""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def spec(cls, plugins: PluginManager) -> WriterSpec:
-        """The writer's record."""
-        return plugins.get(WriterSpec, cls.writer)
 
     @pytest.fixture
     def opened(
@@ -178,8 +174,7 @@ class WriterConformance(Conformance):
     def test_files_are_whole_at_any_moment(self, opened: Callable[..., Opened]) -> None:
         """A job may be killed between two steps, and a half of a result looks like the whole of it."""
         there = opened()
-        for result in jobs()["with landmarks"].values():
-            there.write(result)
+        there.write(*jobs()["with landmarks"].values())
         there.finish()
         for step in there.steps:
             for path, content in step.items():
@@ -193,21 +188,18 @@ class WriterConformance(Conformance):
     def test_what_a_killed_run_left_is_gone_on_with(self, opened: Callable[..., Opened]) -> None:
         """A run that was killed is started again, on the same place."""
         there = opened()
-        there.write(result_of("0.jpg"))
-        there.write(result_of("1.jpg"))
+        there.write(result_of("0.jpg"), result_of("1.jpg"))
         there.close()
         with fail_where_raised("It cannot go on where a run was killed."):
             again = opened()
-            for number in range(3):
-                again.write(result_of(f"{number}.jpg"))
+            again.write(*(result_of(f"{number}.jpg") for number in range(3)))
             again.finish()
 
     def test_closing_twice_is_fine(self, opened: Callable[..., Opened]) -> None:
         """What ends a job closes its writers, whatever closed them before."""
         for name, results in (("empty", []), ("full", [result_of("0.jpg")])):
             there = opened(name)
-            for result in results:
-                there.write(result)
+            there.write(*results)
             with fail_where_raised(f"Closing it after {len(results)} results raises."):
                 there.writer.close()
                 before = tree(there.root)
@@ -220,8 +212,7 @@ class WriterConformance(Conformance):
         trees = []
         for name in ("one", "other"):
             there = opened(name)
-            for result in jobs()["with landmarks"].values():
-                there.write(result)
+            there.write(*jobs()["with landmarks"].values())
             there.finish()
             trees.append({path.relative_to(there.root): content for path, content in there.calls[-1].items()})
         one, other = trees
@@ -268,8 +259,7 @@ class WriterConformance(Conformance):
     def test_no_result_takes_the_place_of_another(self, opened: Callable[..., Opened], spec: WriterSpec) -> None:
         """Images of two folders are called alike, and both were asked for."""
         there = opened()
-        for name in ("one/same.jpg", "other/same.jpg"):
-            there.write(result_of(name))
+        there.write(result_of("one/same.jpg"), result_of("other/same.jpg"))
         *_, first, second = there.calls
         gone = [path for path, content in first.items() if not second.get(path, b"").startswith(content)]
         if gone and spec.writes == "folder":
