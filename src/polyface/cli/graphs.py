@@ -1,29 +1,66 @@
-"""``polyface quantize``."""
+"""``polyface export`` and ``polyface quantize``: the commands that store a graph."""
 
 from __future__ import annotations
 
 import functools
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.export import print_graph
 from polyface.cli.options import SOURCE, as_options, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
-from polyface.cli.progress import report_progress
-from polyface.cli.tables import say
+from polyface.cli.progress import note_left_out, report_progress
+from polyface.cli.tables import megabytes, print_json, print_table, say
 from polyface.errors import ConfigError
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.loading import load_config
 from polyface.settings.paths import expand_user
 
 if TYPE_CHECKING:
+    from polyface.graphs.resolve import Export
     from polyface.plugins.manager import PluginManager
+    from polyface.plugins.records import TensorSpec
 
 CALIBRATION_SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
 """What decides which network is calibrated, and how images are prepared for it."""
+
+
+@click.command("export", cls=Command, short_help="Export a network, to run it on machines without torch.")
+@click.argument("detector")
+@click.option("--to", "kind", default="onnx", show_default=True, metavar="KIND", help="Graph kind to export to.")
+@config_options(["weights"])
+@click.option("--output", metavar="DIR", help="Folder to export to, for --artifacts; default: the user's cache.")
+@json_option
+@pass_plugins
+def export_graph(
+    detector: str,
+    *,
+    kind: str,
+    output: str | None,
+    config_file: str | None,
+    as_json: bool,
+    plugins: PluginManager,
+    **overrides: Any,
+) -> None:
+    """Export a detector's network to a file, with free batch, height and width.
+
+    `polyface detect` finds it in the user's cache by itself, and in a folder by --artifacts DIR. Carried to another
+    machine, that folder runs without the framework; only a checkpoint of your own must go with it, since its sha256
+    tells which graph is its. What is there already is not made again.
+    """
+    from rich.console import Console
+
+    from polyface.graphs.resolve import export
+
+    config = load_config(config_file, source=SOURCE, **overrides)
+    folder = None if output is None else expand_user(output).absolute()
+    with Console(stderr=True).status(f"exporting {detector} to {kind}"):
+        done = export(detector, kind, config.weights, plugins, folder)
+    chosen = {"detector": detector, "weights": config.weights, "artifacts": folder}
+    _print_graph(done, plugins.get(DetectorSpec, detector), "exported", chosen, as_json=as_json)
 
 
 @click.command("quantize", cls=Command, short_help="Make a network of 8-bit numbers, calibrated on your images.")
@@ -40,7 +77,7 @@ CALIBRATION_SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixe
 @json_option
 @click.pass_context
 @pass_plugins
-def command(
+def quantize_graph(
     ctx: click.Context,
     /,
     *,
@@ -65,7 +102,6 @@ def command(
     """
     from rich.console import Console
 
-    from polyface.cli.progress import note_left_out
     from polyface.graphs.quantize import quantize
     from polyface.images.reading import read_file
     from polyface.jobs.inputs import Inputs
@@ -94,9 +130,32 @@ def command(
         done = quantize(config, plugins, calibration, kind, folder)
     where = {"weights": config.weights, "artifacts": folder}
     chosen = {"detector": detector, "precision": "int8", **where}
-    print_graph(done, plugins.get(DetectorSpec, detector), "quantized", chosen, as_json=as_json)
+    _print_graph(done, plugins.get(DetectorSpec, detector), "quantized", chosen, as_json=as_json)
     if not as_json:
         compared = as_options({"backends": "onnxruntime,onnxruntime:int8", "images": images, **where})
         say("What it costs in accuracy is for your own images to say:")
         say(f"  polyface compare {shlex.quote(detector)} {compared}")
     ctx.exit(1 if len(paths) < len(items) else 0)
+
+
+def _print_graph(done: Export, spec: DetectorSpec, how: str, settings: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a stored graph is and where it comes from, and the command that runs it with these settings."""
+    size = done.path.stat().st_size
+    if as_json:
+        print_json({"path": str(done.path), "size": size, "new": done.new, **done.manifest})
+        return
+    rows = [
+        ("file", str(done.path)),
+        ("size", megabytes(size)),
+        ("sha256", done.manifest["sha256"]),
+        ("input", _shape(spec.input)),
+        ("outputs", ", ".join(map(_shape, spec.outputs))),
+        *done.manifest["provenance"].items(),
+    ]
+    title = f"{spec.name} as {done.manifest['kind']}, {how}{'' if done.new else ' before'}"
+    print_table(title, ("Fact", "Value"), rows)
+    say("To run it:", f"  polyface detect IMAGE {as_options(settings)}")
+
+
+def _shape(tensor: TensorSpec) -> str:
+    return f"{tensor.name} ({', '.join(map(str, tensor.dims))})"
