@@ -214,12 +214,10 @@ def _section(path: Path, table: dict[str, Any]) -> dict[str, Any] | None:
 def _is_ours(path: Path) -> bool:
     """Whether a file that is not read speaks of polyface, so that its user should hear of it."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as stream:
-            return path.name == FILES[0] or _SECTION.search(stream.read(LARGEST_FILE)) is not None
+        problem, content = _content(path, None)
     except OSError:
         return False
+    return not problem and (path.name == FILES[0] or _SECTION.search(content) is not None)
 
 
 def _origin(path: Path) -> str:
