@@ -32,7 +32,7 @@ from polyface.building import check_options
 from polyface.graphs.artifacts import open_store
 from polyface.graphs.quantize import quantize
 from polyface.graphs.resolve import export, load_graph, open_planner
-from polyface.images.geometry import placement_for
+from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
 from polyface.machine.cores import default_threads
@@ -291,7 +291,7 @@ def main(given: Sequence[str] | None = None) -> None:
             model = onnx.load(path)
         height, width = map(int, options.size.split("x"))
         pixels = read_image(options.image or noise(height, width, seed=0))
-        placement = placement_for(config, detector, *pixels.shape[:2], 1.0)
+        placement = place_image(config, detector, *pixels.shape[:2], 1.0)
         image = prepare([pixels], [placement], detector.preprocess)
         taken = list(layers(model, image, *runs, border=options.border, alone=options.alone))
     except polyface.PolyfaceError as error:

@@ -38,6 +38,7 @@ from polyface.measure.tolerances import Tolerance
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.protocols import Execution
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec
+from polyface.settings.config import Config
 from polyface.settings.paths import home
 from polyface.testing.plugin import cells
 
@@ -95,7 +96,7 @@ class Wanted(NamedTuple):
 def decoded(spec, heads, image):
     height, width = image.shape[:2]
     head = spec.head.load()()
-    priors = head.priors(*place_image(height, width, spec.preprocess, min_side=spec.min_side, pad_to=1).shape)
+    priors = head.priors(*place_image(Config(pad_to=1), spec, height, width).shape)
     boxes, landmarks = head.decode(heads, priors, 0, np.arange(len(priors)))
     return Decoded(head.scores(heads)[0], boxes.clip(0, np.float32([width, height] * 2)), landmarks)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,14 @@ from polyface.errors import ImageError
 from polyface.images.geometry import Placement, place_image, restore
 from polyface.images.preparing import prepare
 from polyface.plugins.records import Preprocess
+from polyface.settings.config import Config
 
 PLAIN = Preprocess(channels="rgb", mean=(0, 0, 0))
+
+
+def place(height, width, preprocess=PLAIN, min_side=1, scale=1.0, **settings):
+    detector = SimpleNamespace(preprocess=preprocess, min_side=min_side)
+    return place_image(Config(**settings), detector, height, width, scale)
 
 
 sides = st.integers(1, 5000)
@@ -32,9 +39,9 @@ def test_a_placement_keeps_every_promise(height, width, stride, min_side, scale,
     padded = [math.lcm(stride, pad_to) * -(-max(side, min_side) // math.lcm(stride, pad_to)) for side in scaled]
     if math.prod(padded) > 2 * math.prod(scaled) + 2**24:
         with pytest.raises(ImageError, match=f"would be padded to {padded[1]}x{padded[0]}"):
-            place_image(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
+            place(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
         return
-    placement = place_image(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
+    placement = place(height, width, record, min_side=min_side, pad_to=pad_to, scale=scale)
     assert (placement.image_height, placement.image_width) == (height, width)
     multiple = math.lcm(stride, pad_to)
     for net, side, image in (
@@ -51,14 +58,14 @@ def test_a_placement_keeps_every_promise(height, width, stride, min_side, scale,
 
 def test_a_placement_by_hand():
     record = Preprocess(channels="rgb", mean=(0, 0, 0), stride=8)
-    placement = place_image(900, 1200, record, min_side=32, pad_to=12, scale=8 / 15)
+    placement = place(900, 1200, record, min_side=32, pad_to=12, scale=8 / 15)
     # 1200 -> 640 and 900 -> 480; then to multiples of lcm(8, 12) = 24.
     assert (placement.height, placement.width, placement.net_height, placement.net_width) == (480, 640, 480, 648)
 
 
 class TestFixedSize:
     def placement(self, height, width, infer_size, fit):
-        return place_image(height, width, PLAIN, min_side=1, pad_to=32, infer_size=infer_size, fit=fit)
+        return place(height, width, pad_to=32, infer_size=infer_size, fit=fit)
 
     @pytest.mark.parametrize(
         ("height", "width", "infer_size", "scaled"),
@@ -95,8 +102,8 @@ class TestFixedSize:
 
 
 @st.composite
-def keywords_of_place_image(draw):
-    """Keywords of ``place_image``: by a scale, or to a fixed size."""
+def keywords_of_place(draw):
+    """Keywords of ``place``: by a scale, or to a fixed size."""
     if draw(st.booleans()):
         return {"scale": draw(st.floats(0.2, 3))}
     size = draw(st.tuples(st.integers(30, 400), st.integers(30, 400)))
@@ -104,14 +111,14 @@ def keywords_of_place_image(draw):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.data(), st.integers(60, 300), st.integers(60, 300), keywords_of_place_image())
+@given(st.data(), st.integers(60, 300), st.integers(60, 300), keywords_of_place())
 def test_what_is_found_in_the_network_lies_within_half_a_pixel_in_the_image(data, height, width, how):
     """A bright rectangle goes through prepare; its centroid, measured there, comes back through restore."""
     x1, y1 = data.draw(st.integers(10, width - 30)), data.draw(st.integers(10, height - 30))
     x2, y2 = data.draw(st.integers(x1 + 10, width - 10)), data.draw(st.integers(y1 + 10, height - 10))
     image = np.zeros((height, width, 3), np.uint8)
     image[y1:y2, x1:x2] = 255
-    placement = place_image(height, width, PLAIN, min_side=1, pad_to=32, **how)
+    placement = place(height, width, pad_to=32, **how)
     plane = prepare([image], [placement], PLAIN)[0, 0].astype(np.float64)
     # Pixel i covers i to i + 1, so its centre is i + 0.5.
     centre_y, centre_x = (((np.indices(plane.shape) + 0.5) * plane).sum(axis=(1, 2)) / plane.sum()).tolist()

@@ -123,7 +123,7 @@ def limits_of(views):
 
 
 def input_of(view, spec=RANGED, pad_to=32):
-    placement = place_image(*view.size, spec.preprocess, min_side=spec.min_side, pad_to=pad_to, scale=view.scale)
+    placement = place_image(Config(pad_to=pad_to), spec, *view.size, view.scale)
     return math.prod(placement.shape)
 
 

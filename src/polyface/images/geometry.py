@@ -18,7 +18,6 @@ from polyface.settings.config import Config
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
-    from polyface.plugins.records import Preprocess
 
 PADDING = 2**24
 """Pixels that padding may add to a network's input beside as many again as the image has there: one that is a pixel
@@ -52,40 +51,30 @@ class Placement:
 
 
 def place_image(
-    image_height: int,
-    image_width: int,
-    preprocess: Preprocess,
-    *,
-    min_side: int,
-    pad_to: int,
-    scale: float = 1.0,
-    infer_size: tuple[int, int] | None = None,
-    fit: str = "letterbox",
+    config: Config, detector: DetectorSpec, image_height: int, image_width: int, scale: float = 1.0
 ) -> Placement:
-    """Return how an image of that size goes into the network.
+    """Return how an image of that size, scaled, goes into a detector's network by the settings.
 
     Args:
+        config: its ``infer_size`` decides alone, filled as ``fit`` says, and enlarges small images; else height and
+            width are padded to a multiple of ``pad_to``.
+        detector: its ``stride`` and ``min_side`` are kept whatever ``pad_to`` is.
         image_height: in pixels.
         image_width: in pixels.
-        preprocess: the detector's; its ``stride`` is kept whatever ``pad_to`` is.
-        min_side: the least height and width of the network's input, in pixels.
-        pad_to: height and width are padded to a multiple of this, in pixels.
         scale: the factor on the image's sides.
-        infer_size: height and width of the network's input, in pixels; decides alone, and enlarges small images.
-        fit: how the image fills ``infer_size``: ``"letterbox"`` scales both sides alike and pads, ``"stretch"`` does
-            not.
 
     Raises:
         ImageError: padding would add more than the image's own pixels and ``PADDING`` more.
     """
+    infer_size, min_side = config.infer_size, detector.min_side
     if infer_size is not None:
         scale = min(infer_size[0] / image_height, infer_size[1] / image_width)
     width, height = (max(1, round(side * scale)) for side in (image_width, image_height))
     if infer_size is not None:
         net_height, net_width = infer_size
-        width, height = (net_width, net_height) if fit == "stretch" else (width, height)
+        width, height = (net_width, net_height) if config.fit == "stretch" else (width, height)
     else:
-        multiple = math.lcm(preprocess.stride, pad_to)
+        multiple = math.lcm(detector.preprocess.stride, config.pad_to)
         net_width, net_height = (math.ceil(max(side, min_side) / multiple) * multiple for side in (width, height))
         if net_width * net_height > 2 * width * height + PADDING:
             raise ImageError(
@@ -116,17 +105,3 @@ def restore(points: FloatArray, placement: Placement) -> FloatArray:
     )
     restored: FloatArray = points * scale
     return restored
-
-
-def placement_for(config: Config, detector: DetectorSpec, height: int, width: int, scale: float = 1.0) -> Placement:
-    """Return how an image of that size, scaled, goes into a detector's network by the settings."""
-    return place_image(
-        height,
-        width,
-        detector.preprocess,
-        min_side=detector.min_side,
-        pad_to=config.pad_to,
-        scale=scale,
-        infer_size=config.infer_size,
-        fit=config.fit,
-    )

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyface.images.geometry import placement_for
+from attrs import frozen
+
+from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
 from polyface.pipeline.views import make_views
@@ -22,6 +24,7 @@ SIZING = ("max_side", "infer_size", "fit", "pad_to")
 """The settings that decide at which size a network sees the images it is calibrated on."""
 
 
+@frozen
 class Calibration:
     """The network inputs of images, each read again whenever it is its turn: together they seldom fit into memory.
 
@@ -31,10 +34,9 @@ class Calibration:
         images: their files.
     """
 
-    def __init__(self, config: Config, detector: DetectorSpec, images: Sequence[Path]) -> None:
-        self.config = config
-        self.detector = detector
-        self.images = tuple(images)
+    config: Config
+    detector: DetectorSpec
+    images: Sequence[Path]
 
     def __iter__(self) -> Iterator[FloatArray]:
         """Yield each image as ``(1, 3, h, w)`` float32, whole and not mirrored.
@@ -45,7 +47,7 @@ class Calibration:
         for path in self.images:
             image = read_image(path, formats=self.config.formats, max_pixels=self.config.max_pixels)
             view = make_views(*image.shape[:2], max_side=self.config.max_side)[0]
-            placement = placement_for(self.config, self.detector, *view.size, view.scale)
+            placement = place_image(self.config, self.detector, *view.size, view.scale)
             yield prepare([image], [placement], self.detector.preprocess)
 
     def provenance(self) -> dict[str, str]:

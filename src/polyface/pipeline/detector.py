@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyface.errors import ConfigError, Fix, ImageError, quoted
-from polyface.images.geometry import placement_for
+from polyface.images.geometry import place_image
 from polyface.images.reading import Decoded, decode, read_image
 from polyface.machine import gate, memory
 from polyface.pipeline import stages
@@ -272,7 +272,7 @@ class FaceDetector:
         return max(max(place.height / height, place.width / width) for place in placements)
 
     def _place(self, height: int, width: int, scale: float) -> Placement:
-        return placement_for(self.config, self.spec, height, width, scale)
+        return place_image(self.config, self.spec, height, width, scale)
 
 
 def _refuse_one_image(images: Any, what: str) -> None:

@@ -61,7 +61,7 @@ def select_strategy(config: Config, detector: DetectorSpec) -> Strategy:
             max_side=config.max_side,
         )
         if config.view == "auto" and config.infer_size is None:
-            views = functools.partial(plan_views, views, detector=detector, pad_to=config.pad_to, run_pixels=budget)
+            views = functools.partial(plan_views, views, config=config, detector=detector, run_pixels=budget)
         usual = Strategy(
             views=views,
             merge=config.merge,

@@ -144,8 +144,8 @@ def plan_views(
     height: int,
     width: int,
     *,
+    config: Config,
     detector: DetectorSpec,
-    pad_to: int,
     run_pixels: int,
 ) -> tuple[View, ...]:
     """Return what it takes to find faces of every size: from the smallest that the given views show to the whole image.
@@ -160,8 +160,8 @@ def plan_views(
         views: what the settings ask for, from the image's height and width.
         height: of the image, in pixels.
         width: of the image, in pixels.
+        config: its ``pad_to`` counts; it has no ``infer_size``.
         detector: whose network is to see it.
-        pad_to: as in :class:`polyface.settings.config.Config`.
         run_pixels: the most pixels of input in a run of the network.
 
     Raises:
@@ -169,8 +169,7 @@ def plan_views(
     """
 
     def cost(size: tuple[int, int], scale: float) -> int:
-        placement = place_image(*size, detector.preprocess, min_side=detector.min_side, pad_to=pad_to, scale=scale)
-        return math.prod(placement.shape)
+        return math.prod(place_image(config, detector, *size, scale).shape)
 
     def fits(size: tuple[int, int], scale: float) -> bool:
         return cost(size, scale) <= run_pixels

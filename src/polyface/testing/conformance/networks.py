@@ -102,10 +102,7 @@ def noise(count: int, height: int, width: int, seed: int = 0) -> list[ImageArray
 
 def network_input(spec: DetectorSpec, images: Sequence[ImageArray]) -> FloatArray:
     """Return images of one size as polyface hands them to the network: ``(N, 3, H, W)`` float32."""
-    placements = [
-        place_image(image.shape[0], image.shape[1], spec.preprocess, min_side=spec.min_side, pad_to=1)
-        for image in images
-    ]
+    placements = [place_image(Config(pad_to=1), spec, *image.shape[:2]) for image in images]
     return prepare(images, placements, spec.preprocess)
 
 
