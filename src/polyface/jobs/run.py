@@ -9,17 +9,8 @@ from typing import Any, TypeVar
 import attrs
 from attrs import field, mutable
 
-from polyface.errors import (
-    ConfigError,
-    ContractError,
-    Fix,
-    ImageError,
-    PluginError,
-    PolyfaceError,
-    plugin_errors,
-    quoted,
-)
-from polyface.pipeline.failures import failure_of
+from polyface.errors import ConfigError, ContractError, Fix, PluginError, PolyfaceError, plugin_errors, quoted
+from polyface.pipeline.stream import failure_of, read_item
 from polyface.plugins.protocols import Writer
 from polyface.results import Item, Result
 from polyface.storage.places import OTHER_OUTPUT
@@ -110,19 +101,11 @@ def read_images(
         PluginError: the code of a plugin fails.
     """
     for item in items:
-        try:
-            if item.problem:
-                raise ImageError(item.problem)
-            image = read(item.image)
-        except PluginError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
-            result = Result(name=item.name, error=failure_of(error), item=item)
-        else:
-            result = Result(name=item.name, item=item)
+        image = read_item(read, item)
+        result = Result(name=item.name, error=image if isinstance(image, PolyfaceError) else None, item=item)
         tally.add(result)
         report(result)
-        if result.error is None:
+        if not isinstance(image, PolyfaceError):
             yield item, image
 
 

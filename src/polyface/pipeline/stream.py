@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
-from polyface.errors import ClosedError, ImageError, PluginError, PolyfaceError
+from polyface.errors import ClosedError, Fix, ImageError, PluginError, PolyfaceError, described
 from polyface.images.reading import Decoded
 from polyface.pipeline.batching import read_windows
-from polyface.pipeline.failures import failure_of
 from polyface.results import Detections, Item, Result
 
 if TYPE_CHECKING:
     from polyface.pipeline.timing import Stopwatch
 
     Detect: TypeAlias = Callable[[Mapping[int, Decoded], Stopwatch, int], Mapping[int, Detections]]
+
+T = TypeVar("T")
 
 
 def stream(
@@ -31,27 +33,11 @@ def stream(
 ) -> Iterator[Result]:
     """Yield the result of each item; see :meth:`polyface.FaceDetector.stream`.
 
-    Args:
-        items: as of that method.
-        read: returns the decoded image of what an item holds.
-        detect: returns the faces of images that are in memory together, by their numbers.
-        batch_size: as of that method.
-        keep_images: as of that method.
-        timing: whether seconds are counted.
+    ``read`` returns the decoded image of what an item holds, ``detect`` the faces of images that are in memory
+    together, by their numbers; ``timing`` is whether seconds are counted.
     """
-
-    def read_item(item: Item) -> Decoded | PolyfaceError:
-        if item.problem:
-            return ImageError(item.problem)
-        try:
-            return read(item.image)
-        except PluginError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
-            return failure_of(error)
-
     named = (as_item(item, number) for number, item in enumerate(items))
-    for window in read_windows(named, read_item, most=batch_size, timing=timing):
+    for window in read_windows(named, functools.partial(read_item, read), most=batch_size, timing=timing):
         found = _detect_apart(detect, window.images, window.watch, batch_size)
         for number, (item, image) in enumerate(zip(window.items, window.read, strict=True)):
             result = _result(item, image, found.get(number))
@@ -65,6 +51,31 @@ def as_item(given: Any, number: int) -> Item:
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
         return Item(name=given[0], image=given[1])
     return Item(name=os.fspath(given) if isinstance(given, str | os.PathLike) else str(number), image=given)
+
+
+def read_item(read: Callable[[Any], T], item: Item) -> T | PolyfaceError:
+    """Return the image of an item, or why it cannot be read.
+
+    Raises:
+        PluginError: the code of a plugin fails.
+    """
+    if item.problem:
+        return ImageError(item.problem)
+    try:
+        return read(item.image)
+    except PluginError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a file makes a decoder raise is that file's
+        return failure_of(error)
+
+
+def failure_of(error: Exception) -> PolyfaceError:
+    """Return what went wrong with one item as polyface's own error, which its result bears."""
+    if isinstance(error, PolyfaceError):
+        return error
+    if isinstance(error, MemoryError):
+        return ImageError("does not fit into memory", fix=Fix("lower", names=("max_side", "pad_to")))
+    return ImageError("it cannot be read", why=[described(error)])
 
 
 def _detect_apart(
