@@ -61,19 +61,12 @@ def list_names(folder: Path, ending: str) -> set[str]:
     Raises:
         EvaluationError: a folder cannot be listed, so that some could be missed.
     """
-    found = set()
     try:
-        for event in folder.iterdir():
-            if event.is_dir() and not event.name.startswith("."):
-                names = [path.name for path in event.iterdir()]
-                found |= {
-                    f"{event.name}/{Path(name).stem}"
-                    for name in names
-                    if name.endswith(ending) and not name.startswith(".")
-                }
+        events = [event for event in folder.iterdir() if event.is_dir() and not event.name.startswith(".")]
+        paths = [path for event in events for path in event.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise EvaluationError(f"{folder} cannot be searched.", why=[str(error)]) from error
-    return found
+    return {f"{path.parent.name}/{path.stem}" for path in paths if path.name.endswith(ending)}
 
 
 def select_truth(truth: Mapping[str, Truth], images: Path) -> tuple[dict[str, Truth], list[str]]:

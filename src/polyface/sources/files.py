@@ -53,6 +53,7 @@ class Files:
             raise ConfigError("An empty text names no image.", why=["is a variable of the shell unset?"])
         self.left_out: Counter[str] = Counter()
         self._location = Path(os.path.expanduser(location))  # noqa: PTH111 - a name that begins so and is nobody's stays
+        self._search = search
         self._endings = suffixes(search.formats) | HEIC_SUFFIXES
         self._skip = [str(resolve_path(folder)) for folder in search.skip]
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from polyface.errors import reason_of
-from polyface.plugins.protocols import Search
 from polyface.results import Item
 from polyface.sources.files import Files
 
 
-class PathList:
+class PathList(Files):
     """The paths in a text file, a line each: of files, and of folders, which are searched. Empty lines are left out.
 
     A list that cannot be read is an item with its problem.
@@ -27,29 +24,17 @@ class PathList:
         left_out: how much was left out of the folders, by what it was.
     """
 
-    def __init__(self, location: str, search: Search) -> None:
-        self.left_out: Counter[str] = Counter()
-        self._location = location
-        self._search = search
-
-    def __iter__(self) -> Iterator[Item]:
-        """Yield an item for each image."""
-        return iter(self._items)
-
-    def count(self) -> int:
-        """Return how many images there are."""
-        return len(self._items)
-
     @functools.cached_property
     def _items(self) -> list[Item]:
-        path = self._location.removeprefix("@")
+        location = str(self._location)
+        path = location.removeprefix("@")
         try:
             data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         except (OSError, ValueError) as error:
-            return [Item(name=self._location, problem=f"the list cannot be read: {reason_of(error)}")]
+            return [Item(name=location, problem=f"the list cannot be read: {reason_of(error)}")]
         lines = data.decode("utf-8-sig", "surrogateescape").splitlines()
         items: list[Item] = []
         for files in (Files(line, self._search) for line in lines if line.strip()):
             items += files
             self.left_out += files.left_out
-        return items or [Item(name=self._location, problem="the list names no image")]
+        return items or [Item(name=location, problem="the list names no image")]
