@@ -63,14 +63,10 @@ class ArtifactKey:
             kind=kind,
         )
 
-    def as_json(self) -> dict[str, str | int]:
-        """Return the fields by name."""
-        return asdict(self)
-
     @property
     def digest(self) -> str:
         """The folder's name: sha256 of the fields."""
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 class ArtifactStore:
@@ -142,7 +138,7 @@ class ArtifactStore:
         return Reason(
             subject=f"{key.kind} artifact",
             why=(f"none is stored in {' or '.join(map(str, roots))}" if roots else homeless)
-            + (f" of {_content(key.as_json())}; there is one of {', one of '.join(others)}" if others else ""),
+            + (f" of {_content(asdict(key))}; there is one of {', one of '.join(others)}" if others else ""),
         )
 
     def put(
@@ -175,7 +171,7 @@ class ArtifactStore:
             graph = write(aside)
             digest = sha256_of(graph)
             graph = graph.rename(aside / f"{graph.stem}.{digest[:16]}{graph.suffix}")
-            manifest = {**key.as_json(), "file": graph.name, "sha256": digest, "provenance": dict(provenance)}
+            manifest = {**asdict(key), "file": graph.name, "sha256": digest, "provenance": dict(provenance)}
             with atomic_write(aside / MANIFEST) as stream:
                 stream.write((json.dumps(manifest, indent=2) + "\n").encode())
             aside.chmod(0o755)
@@ -239,7 +235,7 @@ def _whole(folder: Path, key: ArtifactKey) -> Path | str:
     """Return the graph of that key in a folder, or why there is none that is whole."""
     try:
         manifest = read_manifest(folder)
-        for field, value in key.as_json().items():
+        for field, value in asdict(key).items():
             if manifest[field] != value:
                 there = repr(manifest[field])[:100]
                 return f"it is of another {field.replace('_', ' ')}: {there}, not {value!r}"

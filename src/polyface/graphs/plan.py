@@ -75,25 +75,17 @@ def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
     claimed = list(dict.fromkeys(claim.device for claim in backend.capabilities))
     if kind != "auto" and kind not in claimed:
         near = [*get_close_matches(device.lower(), claimed), *(claimed if len(claimed) == 1 else ()), "auto"]
-        return [
-            Reason(
-                subject=f"backend '{backend.name}'",
-                why=f"has no device {quoted(device)} (it has {', '.join(claimed)}){nearest(device, claimed)}",
-                fix=Fix(settings={"device": near[0]}),
-            )
-        ]
-    if not backend.claims(device, precision):
+        why = f"has no device {quoted(device)} (it has {', '.join(claimed)}){nearest(device, claimed)}"
+        instead = {"device": near[0]}
+    elif not backend.claims(device, precision):
         claims = [claim for claim in backend.capabilities if kind in ("auto", claim.device)]
         precisions = list(dict.fromkeys(precision for claim in claims for precision in claim.precisions))
-        return [
-            Reason(
-                subject=f"backend '{backend.name}'",
-                why=f"does not run in {quoted(precision)} on device {quoted(device)} (it has {', '.join(precisions)})"
-                + nearest(precision, precisions),
-                fix=Fix(settings={"precision": precisions[0]}),
-            )
-        ]
-    return []
+        why = f"does not run in {quoted(precision)} on device {quoted(device)} (it has {', '.join(precisions)})"
+        why += nearest(precision, precisions)
+        instead = {"precision": precisions[0]}
+    else:
+        return []
+    return [Reason(subject=f"backend '{backend.name}'", why=why, fix=Fix(settings=instead))]
 
 
 @frozen(kw_only=True)

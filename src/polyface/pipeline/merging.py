@@ -24,15 +24,12 @@ CONFIRMS = 1 / 25
 """A face that a coarser view sees well enough must score so much of its score there, or it is none. Of the true faces
 of WIDER FACE 1 in 500 does not, of the false ones 1 in 4."""
 
-
 SAME = 0.4
 """Boxes of two views whose IoU is at least this show one thing."""
-
 
 WITHIN, PIECE = 0.8, 1 / 2
 """A box that lies within a face by this part of its area, and is at most so long, is a piece of it. No two true faces
 of 400 images of WIDER FACE lie so."""
-
 
 MOST_MERGED = 20_000
 """At most so many boxes of all views of an image are merged, the highest-scoring: the time grows with their square."""
@@ -166,11 +163,6 @@ def merge_views(shown: Sequence[ViewFaces], strategy: Strategy) -> Detections:
 
     Coarser views confirm what finer ones show, and tell which of it are pieces of a face.
     """
-    return merge_faces(_agree(shown), strategy)
-
-
-def _agree(shown: Sequence[ViewFaces]) -> list[Detections]:
-    """What counts of each view in the light of coarser ones."""
     agreed = [one.faces for one in shown]
     for index in sorted(range(len(shown)), key=lambda index: shown[index].view.scale):
         view, faces = shown[index].view, agreed[index]
@@ -179,7 +171,7 @@ def _agree(shown: Sequence[ViewFaces]) -> list[Detections]:
             below = max(shown[other].view.scale for other in coarser)
             faces = keep_confirmed(faces, view, [one.everything for one in shown if one.view.scale == below])
             agreed[index] = drop_pieces(faces, _join([agreed[other] for other in coarser]))
-    return agreed
+    return merge_faces(agreed, strategy)
 
 
 def merge_faces(found: Sequence[Detections], strategy: Strategy) -> Detections:
