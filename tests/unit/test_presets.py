@@ -31,7 +31,7 @@ class TestPresets:
         assert shapes_of(PRESETS["widerface-1600"].views(height, width)) == [((0, 0, width, height), scale, False)]
 
     def test_widerface_original_is_the_image_as_it_is(self):
-        assert PRESETS["widerface-original"].views(60, 80) == make_views(60, 80)
+        assert PRESETS["widerface-original"].views(60, 80) == make_views(Config(), 60, 80)
 
     # By hand from widerface_val.py: "+" counts faces over 30 pixels (of its inclusive sides), "-" those under 100.
     @pytest.mark.parametrize(
@@ -96,6 +96,4 @@ class TestPresets:
         config = Config(scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50, merge="vote", view="plain")
         strategy = select_strategy(config, attrs.evolve(detector_spec, face_sizes=(4, 32)))
         assert strategy.merge == "vote"
-        assert strategy.views(60, 100) == make_views(
-            60, 100, scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50
-        )
+        assert strategy.views(60, 100) == make_views(config, 60, 100)

@@ -37,16 +37,16 @@ def shapes_of(views):
 
 class TestViews:
     def test_the_plain_call_is_one_view_of_the_whole_image(self):
-        assert shapes_of(make_views(100, 200)) == [((0, 0, 200, 100), 1.0, False)]
+        assert shapes_of(make_views(Config(), 100, 200)) == [((0, 0, 200, 100), 1.0, False)]
 
     def test_max_side_shrinks_before_the_scales_and_never_enlarges(self):
-        views = make_views(100, 200, max_side=50, scales=(1, 2))
+        views = make_views(Config(max_side=50, scales=(1, 2)), 100, 200)
         assert [view.scale for view in views] == [0.25, 0.5]
-        assert [view.scale for view in make_views(10, 20, max_side=50)] == [1.0]
+        assert [view.scale for view in make_views(Config(max_side=50), 10, 20)] == [1.0]
 
     def test_flip_adds_the_mirrored_look_of_every_view(self):
         whole = (0, 0, 20, 10)
-        assert shapes_of(make_views(10, 20, scales=(1, 2), flip=True)) == [
+        assert shapes_of(make_views(Config(scales=(1, 2), flip=True), 10, 20)) == [
             (whole, 1, False),
             (whole, 2, False),
             (whole, 1, True),
@@ -55,7 +55,7 @@ class TestViews:
 
     def test_a_large_image_is_seen_in_tiles_and_once_as_a_whole(self):
         # Tiles of 100 that share 20 advance by at most 80: from 0 to 150 in two steps of 75.
-        assert shapes_of(make_views(60, 250, tile=100, tile_overlap=0.2)) == [
+        assert shapes_of(make_views(Config(tile=100, tile_overlap=0.2), 60, 250)) == [
             ((0, 0, 100, 60), 1.0, False),
             ((75, 0, 175, 60), 1.0, False),
             ((150, 0, 250, 60), 1.0, False),
@@ -64,18 +64,18 @@ class TestViews:
 
     def test_tiles_are_measured_after_scaling(self):
         # Twice as large, 60x50 is 120x100: tiles of 100 are 50 pixels of the image.
-        assert shapes_of(make_views(60, 50, scales=(2,), tile=100)) == [
+        assert shapes_of(make_views(Config(scales=(2,), tile=100), 60, 50)) == [
             ((0, 0, 50, 50), 2, False),
             ((0, 10, 50, 60), 2, False),
             ((0, 0, 50, 60), 100 / 60, False),
         ]
 
     def test_what_fits_into_a_tile_is_not_cut(self):
-        assert shapes_of(make_views(100, 100, tile=100)) == [((0, 0, 100, 100), 1.0, False)]
+        assert shapes_of(make_views(Config(tile=100), 100, 100)) == [((0, 0, 100, 100), 1.0, False)]
 
     def test_no_view_is_taken_twice(self):
         # The whole image, shrunk to a tile, is the same view for both scales.
-        views = make_views(100, 200, scales=(1, 2, 1), tile=100)
+        views = make_views(Config(scales=(1, 2, 1), tile=100), 100, 200)
         assert len(set(views)) == len(views)
         assert [view.scale for view in views if view.crop == (0, 0, 200, 100)] == [0.5]
 

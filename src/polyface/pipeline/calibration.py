@@ -12,7 +12,7 @@ from attrs import frozen
 from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
-from polyface.pipeline.views import make_views
+from polyface.pipeline.views import whole_view
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
@@ -46,7 +46,7 @@ class Calibration:
         """
         for path in self.images:
             image = read_image(path, formats=self.config.formats, max_pixels=self.config.max_pixels)
-            view = make_views(*image.shape[:2], max_side=self.config.max_side)[0]
+            view = whole_view(self.config, *image.shape[:2])
             placement = place_image(self.config, self.detector, *view.size, view.scale)
             yield prepare([image], [placement], self.detector.preprocess)
 

@@ -21,7 +21,7 @@ from polyface.pipeline.batching import group_by_shape, read_windows
 from polyface.pipeline.merging import ViewFaces, clip, merge_views
 from polyface.pipeline.stages import Network
 from polyface.pipeline.stream import stream
-from polyface.pipeline.views import NetworkView, check_pixels, crop, make_views
+from polyface.pipeline.views import NetworkView, check_pixels, crop, whole_view
 from polyface.settings.values import count
 
 if TYPE_CHECKING:
@@ -173,9 +173,8 @@ class FaceDetector:
         pixels = [_read_numbered(read, index, image) for index, image in enumerate(images)]
         views = []
         for index, image in enumerate(pixels):
-            height, width = image.shape[:2]
-            view = make_views(height, width, max_side=self.config.max_side)[0]
-            views.append(NetworkView(index, (height, width), view, self._place(height, width, view.scale)))
+            view = whole_view(self.config, *image.shape[:2])
+            views.append(NetworkView(index, view.size, view, self._place(*view.size, view.scale)))
         shapes = dict.fromkeys(f"{view.placement.net_width}x{view.placement.net_height}" for view in views)
         if len(shapes) != 1:
             raise ImageError(

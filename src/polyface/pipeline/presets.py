@@ -52,16 +52,9 @@ def select_strategy(config: Config, detector: DetectorSpec) -> Strategy:
     defaults = detector.defaults
     budget = resolve_run_pixels(config, detector)
     if config.preset is None:
-        views = functools.partial(
-            make_views,
-            scales=config.scales,
-            flip=config.flip,
-            tile=config.tile,
-            tile_overlap=config.tile_overlap,
-            max_side=config.max_side,
-        )
+        views = functools.partial(make_views, config)
         if config.view == "auto" and config.infer_size is None:
-            views = functools.partial(plan_views, views, config=config, detector=detector, run_pixels=budget)
+            views = functools.partial(plan_views, config, detector, budget)
         usual = Strategy(
             views=views,
             merge=config.merge,

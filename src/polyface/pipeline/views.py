@@ -98,40 +98,28 @@ class NetworkView:
     confirms: bool = False
 
 
-def make_views(
-    height: int,
-    width: int,
-    *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    tile: int | None = None,
-    tile_overlap: float = 0.25,
-    max_side: int | None = None,
-) -> tuple[View, ...]:
-    """Return the views of an image of that size, each once.
+def whole_view(config: Config, height: int, width: int) -> View:
+    """Return the view of a whole image of that size, in pixels, shrunk to the setting ``max_side`` where it is longer."""
+    scale = min(1.0, config.max_side / max(height, width)) if config.max_side else 1.0
+    return View(crop=(0, 0, width, height), scale=scale)
 
-    Args:
-        height: in pixels.
-        width: in pixels.
-        scales: the factors by which the network sees it; more than 1 enlarges.
-        flip: see each view mirrored, too.
-        tile: what is longer than this after scaling, in pixels, is seen in square tiles of this side; and once as a
-            whole, shrunk to it, for the faces that are larger than what tiles share.
-        tile_overlap: the part of their side that neighbouring tiles share at least, to within a pixel.
-        max_side: a longer side is shrunk to this first, in pixels.
+
+def make_views(config: Config, height: int, width: int) -> tuple[View, ...]:
+    """Return the views of an image of that size, in pixels, that the settings ask for, each once.
+
+    What is longer than ``tile`` after scaling is seen once as a whole, too, shrunk to it, for the faces that are larger
+    than what tiles share.
     """
-    longer = max(height, width)
-    base = min(1.0, max_side / longer) if max_side else 1.0
-    whole = (0, 0, width, height)
+    whole, tile = whole_view(config, height, width), config.tile
     views: list[View] = []
-    for scale in (base * factor for factor in scales):
-        if tile is None or round(longer * scale) <= tile:
-            views.append(View(crop=whole, scale=scale))
+    for scale in (whole.scale * factor for factor in config.scales):
+        if tile is None or round(max(height, width) * scale) <= tile:
+            views.append(View(crop=whole.crop, scale=scale))
         else:
             side = max(1, round(tile / scale))
-            views += [View(crop=crop, scale=scale) for crop in tiles(height, width, side, tile_overlap)]
-            views.append(View(crop=whole, scale=tile / longer))
-    return _each_once(views, flip=flip)
+            views += [View(crop=crop, scale=scale) for crop in tiles(height, width, side, config.tile_overlap)]
+            views.append(View(crop=whole.crop, scale=tile / max(height, width)))
+    return _each_once(views, flip=config.flip)
 
 
 def _each_once(views: Sequence[View], *, flip: bool) -> tuple[View, ...]:
@@ -139,30 +127,21 @@ def _each_once(views: Sequence[View], *, flip: bool) -> tuple[View, ...]:
     return tuple(dict.fromkeys([*views, *mirrored]))
 
 
-def plan_views(
-    views: Callable[[int, int], tuple[View, ...]],
-    height: int,
-    width: int,
-    *,
-    config: Config,
-    detector: DetectorSpec,
-    run_pixels: int,
-) -> tuple[View, ...]:
-    """Return what it takes to find faces of every size: from the smallest that the given views show to the whole image.
+def plan_views(config: Config, detector: DetectorSpec, run_pixels: int, height: int, width: int) -> tuple[View, ...]:
+    """Return what it takes to find faces of every size: from the smallest that the settings show to the whole image.
 
-    To the given views come as few shrunken ones of the whole as bring the largest face down to what the detector's
+    To the views that the settings ask for come as few shrunken ones of the whole as bring the largest face down to what the detector's
     network sees well (``face_sizes`` of its :class:`polyface.plugins.records.DetectorSpec`). Where a coarser view takes
     over, a finer one no longer counts: of a face that is too large for it, the network sees pieces. And what a coarser
     view would have to see, it must confirm. A view of more than ``run_pixels`` is cut into tiles, which share what the
     largest face they must find needs.
 
     Args:
-        views: what the settings ask for, from the image's height and width.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        config: its ``pad_to`` counts; it has no ``infer_size``.
+        config: the settings, without an ``infer_size``.
         detector: whose network is to see it.
         run_pixels: the most pixels of input in a run of the network.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
 
     Raises:
         ImageError: all that would be more than ``MOST_PIXELS``.
@@ -174,9 +153,7 @@ def plan_views(
     def fits(size: tuple[int, int], scale: float) -> bool:
         return cost(size, scale) <= run_pixels
 
-    asked = views(height, width)
-    flip = any(view.flip for view in asked)
-    upright = [view for view in asked if not view.flip]
+    upright = [view for view in make_views(config, height, width) if not view.flip]
     check_pixels(cost(view.size, view.scale) for view in upright)
     largest = min(height, FACE_ASPECT * width)
     sizes = detector.face_sizes
@@ -192,7 +169,7 @@ def plan_views(
         else:
             shared = math.ceil(min(view.smaller_than, 1.25 * largest) + 2 * EDGE)
             parts += _cut_into_tiles(view, shared, functools.partial(fits, scale=view.scale))
-    return _each_once(parts, flip=flip)
+    return _each_once(parts, flip=config.flip)
 
 
 def _with_shrunken(views: Sequence[View], whole: Crop, largest: float, sizes: tuple[float, float]) -> list[View]:
