@@ -17,17 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 from attrs import frozen
 
 from polyface.errors import ConfigError, ContractError
 from polyface.measure.tolerances import TOLERANCES, Tolerance
 
 if TYPE_CHECKING:
-    from polyface.arrays import FloatArray, IndexArray
+    from polyface.arrays import Float64Array, FloatArray, IndexArray, Mask
     from polyface.results import Detections
 
-    Float64Array: TypeAlias = npt.NDArray[np.float64]
     Heads: TypeAlias = Mapping[str, FloatArray]
 
 MATCH_IOU = 0.5
@@ -231,7 +229,7 @@ def compare_faces(
 
 def _dropped(
     faces: Detections, others: Detections, partner: IndexArray, tolerance: Tolerance, iou_threshold: float
-) -> npt.NDArray[np.bool_]:
+) -> Mask:
     """Which faces the other run's NMS may have dropped for one of ``others``; each is ``partner`` here, or -1."""
     there = overlaps(faces.boxes, others.boxes, tolerance.pixels) >= iou_threshold
     here = overlaps(faces.boxes, faces.boxes, tolerance.pixels) >= iou_threshold
@@ -239,7 +237,7 @@ def _dropped(
     paired = partner >= 0
     may = there & ~paired & tied
     may[:, paired] = there[:, paired] & here[:, partner[paired]]
-    dropped: npt.NDArray[np.bool_] = may.any(axis=1)
+    dropped: Mask = may.any(axis=1)
     return dropped
 
 

@@ -21,19 +21,16 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
 
+from polyface.arrays import Float64Array, IndexArray, Mask
 from polyface.errors import EvaluationError
 from polyface.measure.matlab import Table, read_tables
 from polyface.writers.wider import path_of
-
-Array: TypeAlias = npt.NDArray[np.float64]
-Mask: TypeAlias = npt.NDArray[np.bool_]
-Indices: TypeAlias = npt.NDArray[np.intp]
 
 T = TypeVar("T")
 
@@ -61,7 +58,7 @@ class Truth:
         counted: for each subset, which of them it counts: ``(G,)`` bool.
     """
 
-    boxes: Array
+    boxes: Float64Array
     counted: Mapping[str, Mask]
 
 
@@ -75,8 +72,8 @@ class Curve:
         faces: how many faces the subset counts.
     """
 
-    precision: Array
-    recall: Array
+    precision: Float64Array
+    recall: Float64Array
     faces: int
 
     @property
@@ -143,7 +140,7 @@ def precision_recall(truth: Mapping[str, Truth], found: Mapping[str, npt.NDArray
     }
 
 
-def _checked(name: str, rows: npt.NDArray[Any]) -> Array:
+def _checked(name: str, rows: npt.NDArray[Any]) -> Float64Array:
     rows = np.asarray(rows, np.float64)
     # `<=` is false for nan.
     if rows.ndim != 2 or rows.shape[1] != 5 or not (np.abs(rows) <= LARGEST_NUMBER).all():
@@ -154,7 +151,7 @@ def _checked(name: str, rows: npt.NDArray[Any]) -> Array:
     return rows
 
 
-def best_matches(truth: Array, found: Array) -> Indices:
+def best_matches(truth: Float64Array, found: Float64Array) -> IndexArray:
     """Return for each detection the face it overlaps most, the first of equals, or -1 where that is by less than 0.5.
 
     Args:
@@ -176,7 +173,7 @@ def best_matches(truth: Array, found: Array) -> Indices:
     return np.concatenate(best)
 
 
-def _judged(best: Indices, counted: Mask) -> tuple[Mask, Mask]:
+def _judged(best: IndexArray, counted: Mask) -> tuple[Mask, Mask]:
     """Which detections, the highest score first, are proposals of a subset, and which of them are hits."""
     matched = (best >= 0) & counted[best]
     first = np.zeros(len(best), bool)
@@ -221,7 +218,7 @@ def read_truth(path: Path) -> dict[str, Truth]:
     }
 
 
-def _with_lists(boxes: Mapping[str, Array], folder: Path) -> dict[str, Truth]:
+def _with_lists(boxes: Mapping[str, Float64Array], folder: Path) -> dict[str, Truth]:
     counted: dict[str, dict[str, Mask]] = {name: {} for name in boxes}
     for subset, file in LISTS.items():
         for name, same, listed in _from_mat(folder / file, "gt_list"):
@@ -243,7 +240,7 @@ def _foreign(path: Path, name: str) -> EvaluationError:
     )
 
 
-def _from_mat(path: Path, also: str = "") -> Iterator[tuple[str, Array, Indices]]:
+def _from_mat(path: Path, also: str = "") -> Iterator[tuple[str, Float64Array, IndexArray]]:
     """Name and boxes of each image, and its entry of another table of whole numbers."""
     wanted = ["event_list", "file_list", "face_bbx_list", *([also] if also else [])]
     try:
@@ -277,19 +274,19 @@ def _as(kind: type[T], table: Table | None, otherwise: str) -> T:
     return table
 
 
-def _numbers(table: Table, name: str) -> Array:
+def _numbers(table: Table, name: str) -> Float64Array:
     if not isinstance(table, np.ndarray) or not (np.abs(table.astype(np.float64)) <= LARGEST_NUMBER).all():
         raise ValueError(f"the entry of {name} is not of finite numbers up to {LARGEST_NUMBER:g}")
     return table.astype(np.float64)
 
 
-def _from_text(path: Path) -> dict[str, Array]:
+def _from_text(path: Path) -> dict[str, Float64Array]:
     """By image, ``(G, 10)``: x, y, width, height, blur, expression, illumination, invalid, occlusion, pose."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path} cannot be read.", why=[str(error)]) from error
-    truth: dict[str, Array] = {}
+    truth: dict[str, Float64Array] = {}
     at = 0
     while at < len(lines):
         try:
@@ -323,7 +320,7 @@ def first_of(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(names[:5])}{more}"
 
 
-def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Array]:
+def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Float64Array]:
     """Return the predictions of each image, ``(N, 5)``: x, y, width, height and score.
 
     Args:
@@ -344,7 +341,7 @@ def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Array]:
     return {name: read_prediction(path_of(folder, name)) for name in wanted}
 
 
-def read_prediction(path: Path) -> Array:
+def read_prediction(path: Path) -> Float64Array:
     """Return the predictions of one file, ``(N, 5)``: x, y, width, height and score; further columns are left out.
 
     Raises:

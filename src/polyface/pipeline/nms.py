@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from polyface.arrays import FloatArray, IndexArray
-
-    Float64Array: TypeAlias = npt.NDArray[np.float64]
-
+    from polyface.arrays import Float64Array, FloatArray, IndexArray
 
 BLOCK = 8
 """At most so many boxes are compared with the rest in one call of NumPy. More boxes mean fewer calls, but also more
