@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from polyface.errors import ConfigError, ImageError
-from polyface.images.decoding import DENSITY, MAX_PIXELS, SMALL, check_size, orientation_of
+from polyface.images.decoding import DENSITY, MAX_PIXELS, SMALL, Source, orientation_of
 from polyface.images.reading import decode, read_image
 
 
@@ -205,19 +205,23 @@ class TestWhateverADecoderRaises:
         assert refusal(grey_tiff(bits=24)).why == ("TIFF: unknown pixel mode",)
 
 
+def file_of(length):
+    return Source(file=io.BytesIO(), length=length, label="it", max_pixels=None)
+
+
 class TestPixels:
     def test_a_file_may_have_as_many_as_pillow_lets_in_by_default(self):
         assert MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
-        check_size((MAX_PIXELS, 1), 10**9, "it", None)
+        file_of(10**9).check_size((MAX_PIXELS, 1))
         with pytest.raises(ImageError) as caught:
-            check_size((MAX_PIXELS + 1, 1), 10**9, "it", None)
+            file_of(10**9).check_size((MAX_PIXELS + 1, 1))
         assert caught.value.why == ("at most 178,956,970 are read, so that no file fills the memory",)
 
     def test_a_short_file_may_have_fewer(self):
-        check_size((SMALL, 1), 1, "it", None)
-        check_size((DENSITY * 100_000, 1), 100_000, "it", None)
+        file_of(1).check_size((SMALL, 1))
+        file_of(100_000).check_size((DENSITY * 100_000, 1))
         with pytest.raises(ImageError) as caught:
-            check_size((5000, 5001), 100_000, "it", None)
+            file_of(100_000).check_size((5000, 5001))
         assert str(caught.value).splitlines() == [
             "it has too many pixels: 5000x5001.",
             "  - at most 25,000,000 are read from a file of 100,000 bytes, so that no file fills the memory",

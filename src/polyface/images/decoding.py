@@ -77,13 +77,47 @@ _LOOKS = (
 )
 
 
+@frozen(kw_only=True)
+class Source:
+    """A file of an image.
+
+    Args:
+        file: open for reading and seekable.
+        length: in bytes.
+        label: what an error calls it.
+        max_pixels: the most pixels it may be decoded to; ``None`` takes :data:`MAX_PIXELS`, and less for short files.
+    """
+
+    file: BinaryIO
+    length: int
+    label: str
+    max_pixels: int | None
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuse what would be decoded to too many pixels; a draft of this width and height counts by its own.
+
+        Raises:
+            ImageError: it has more; names the bound and how to raise it.
+        """
+        width, height = size
+        pixels = width * height
+        bound = self.max_pixels or min(MAX_PIXELS, max(SMALL, DENSITY * self.length))
+        if pixels > bound:
+            short = "" if self.max_pixels or bound == MAX_PIXELS else f" from a file of {self.length:,} bytes"
+            raise ImageError(
+                f"{self.label} has too many pixels: {width}x{height}.",
+                why=[f"at most {bound:,} are read{short}, so that no file fills the memory"],
+                fix=Fix("if you trust it", settings={"max_pixels": pixels}),
+            )
+
+
 @frozen(kw_only=True, eq=False)
 class Opened:
     """A file of an image whose header was read.
 
     Args:
         image: of which Pillow has not decoded the pixels yet.
-        length: of the file, in bytes.
+        source: the file.
         orientation: as EXIF counts it; 1, upright, where Pillow turns the image itself.
         note: what the file shows beside this image, or an empty text.
         jpeg: the bytes of a JPEG that Pillow gets; empty for other formats.
@@ -91,21 +125,11 @@ class Opened:
     """
 
     image: Image.Image
-    length: int
+    source: Source
     orientation: int = 1
     note: str = ""
     jpeg: bytes = b""
     ended: bool = True
-
-
-@frozen(kw_only=True)
-class _Source:
-    """A file, its length in bytes, what to call it, and the bound on its pixels."""
-
-    file: BinaryIO
-    length: int
-    label: str
-    max_pixels: int | None
 
 
 @frozen(kw_only=True)
@@ -126,7 +150,7 @@ def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixel
         file: open for reading and seekable; read from its start.
         label: what an error calls it.
         formats: Pillow's names of further formats to allow.
-        max_pixels: as of :func:`check_size`.
+        max_pixels: as of :class:`Source`.
 
     Raises:
         ImageError: it is in no format that is read, or damaged; says what it looks like.
@@ -134,7 +158,7 @@ def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixel
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(512)
-    source = _Source(file=file, length=length, label=label, max_pixels=max_pixels)
+    source = Source(file=file, length=length, label=label, max_pixels=max_pixels)
     tried: dict[str, str] = {}
     # TGA has no signature, so it comes last.
     further = (name for name in formats if name not in ENDINGS)
@@ -152,30 +176,6 @@ def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixel
                 if accept is not None:
                     tried[name] = str(error) or type(error).__name__
     raise _unreadable(label, start, length, tried)
-
-
-def check_size(size: tuple[int, int], length: int, label: str, max_pixels: int | None) -> None:
-    """Refuse what would be decoded to too many pixels.
-
-    Args:
-        size: width and height; a draft counts by what it is decoded to.
-        length: of the file, in bytes.
-        label: what the error calls it.
-        max_pixels: the most pixels; ``None`` takes :data:`MAX_PIXELS`, and less for short files.
-
-    Raises:
-        ImageError: it has more; names the bound and how to raise it.
-    """
-    width, height = size
-    pixels = width * height
-    bound = max_pixels or min(MAX_PIXELS, max(SMALL, DENSITY * length))
-    if pixels > bound:
-        short = "" if max_pixels or bound == MAX_PIXELS else f" from a file of {length:,} bytes"
-        raise ImageError(
-            f"{label} has too many pixels: {width}x{height}.",
-            why=[f"at most {bound:,} are read{short}, so that no file fills the memory"],
-            fix=Fix("if you trust it", settings={"max_pixels": pixels}),
-        )
 
 
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
@@ -211,7 +211,7 @@ def _is_heic(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and start[8:12] in _HEIC
 
 
-def _open(name: str, factory: Callable[..., Any], source: _Source) -> Opened:
+def _open(name: str, factory: Callable[..., Any], source: Source) -> Opened:
     if name not in _STREAMED and source.length > LONGEST_FILE:
         why = f"at most {LONGEST_FILE:,} are read as {name}"
         raise ImageError(f"{source.label} is too long: {source.length:,} bytes.", why=[why])
@@ -225,7 +225,7 @@ def _open(name: str, factory: Callable[..., Any], source: _Source) -> Opened:
         note = _animation(image.n_frames)
     return Opened(
         image=image,
-        length=source.length,
+        source=source,
         orientation=orientation_of(exif, xmp),
         note=note,
         jpeg=found.data if name == "JPEG" else b"",
@@ -288,7 +288,7 @@ def _entries(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 # JPEG
 
 
-def _look_into_jpeg(source: _Source) -> _Found:
+def _look_into_jpeg(source: Source) -> _Found:
     """Keep tables, frame and scans; find EXIF, XMP, and what lies behind the image."""
     kept, exif, xmp, others, scans = [b"\xff\xd8"], b"", b"", 0, 0
     bits: dict[tuple[int, int], int] = {}
@@ -382,7 +382,7 @@ def _views_beside(data: bytes) -> int:
 # PNG
 
 
-def _look_into_png(source: _Source) -> _Found:
+def _look_into_png(source: Source) -> _Found:
     """Keep header, palette, transparency and pixels, these in one chunk; find what turns the image."""
     data = source.file.read()
     head, pixels, exif, frames, at = [data[:8]], [], b"", 1, 8
@@ -441,7 +441,7 @@ def _hex_profile(text: bytes) -> bytes:
 # GIF
 
 
-def _look_into_gif(source: _Source) -> _Found:
+def _look_into_gif(source: Source) -> _Found:
     """Keep the screen, the first frame, and what controls it; find out whether there is another."""
     data = source.file.read()
     at = 13 + _colours(data, 10)
@@ -481,7 +481,7 @@ def _blocks_end(data: bytes, at: int) -> int:
 # Formats that are only looked at before Pillow sees them
 
 
-def _look_into_bmp(source: _Source) -> _Found:
+def _look_into_bmp(source: Source) -> _Found:
     start = source.file.read(34)
     if len(start) == 34 and start[14:18] != b"\x0c\0\0\0" and start[30] in (1, 2):
         width, height = (abs(side) for side in struct.unpack_from("<ii", start, 18))
@@ -494,7 +494,7 @@ def _look_into_bmp(source: _Source) -> _Found:
 _PPM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 
 
-def _look_into_ppm(source: _Source) -> _Found:
+def _look_into_ppm(source: Source) -> _Found:
     """Scale levels of an odd range, as of 10 or 12 bits: Pillow does so in Python, number by number."""
     match = _PPM.match(source.file.read(4096))
     if match is None:
@@ -502,7 +502,7 @@ def _look_into_ppm(source: _Source) -> _Found:
     kind, width, height, most = map(int, match.groups())
     if most in (255, 65_535) or not 0 < most < 65_536:
         return _Found()
-    check_size((width, height), source.length, source.label, source.max_pixels)
+    source.check_size((width, height))
     top = 65_535 if most > 255 and kind == 5 else 255  # as Pillow takes them
     levels = np.minimum(np.round(np.arange(65_536) / most * top), top).astype(">u2" if top > 255 else np.uint8)
     source.file.seek(match.end())
@@ -514,16 +514,16 @@ def _look_into_ppm(source: _Source) -> _Found:
     return _Found(data=b"P%d %d %d %d\n" % (kind, width, height, top) + levels[np.frombuffer(data, numbers)].tobytes())
 
 
-def _look_into_webp(source: _Source) -> _Found:
+def _look_into_webp(source: Source) -> _Found:
     """Pillow takes memory for the canvas when it opens the file."""
     start = source.file.read(30)
     if start[12:16] == b"VP8X" and len(start) == 30:
         width, height = (1 + int.from_bytes(start[at : at + 3], "little") for at in (24, 27))
-        check_size((width, height), source.length, source.label, source.max_pixels)
+        source.check_size((width, height))
     return _Found()
 
 
-def _look_into_tiff(source: _Source) -> _Found:
+def _look_into_tiff(source: Source) -> _Found:
     """Refuse directories whose values are longer than the file, since Pillow reads each before it knows what it is."""
     head = source.file.read(16)
     tiff = _Tiff(source.file, _order(head), big=head[2:4] in (b"+\0", b"\0+"))
@@ -531,7 +531,7 @@ def _look_into_tiff(source: _Source) -> _Found:
     parts = [first] + [tiff.directory(tiff.number(first[tag][2]))[0] for tag in (34665, 34853, 40965) if tag in first]
     total = sum(size for part in parts for kind, many, _ in part.values() if (size := many * _SIZES.get(kind, 0)) > 8)
     strips = max(first.get(tag, (0, 0, b""))[1] for tag in (273, 324))
-    check_size((tiff.value(first, 322), tiff.value(first, 323)), source.length, source.label, source.max_pixels)
+    source.check_size((tiff.value(first, 322), tiff.value(first, 323)))
     why, fix = "", RESAVE
     if total > source.length + 65_536:
         why = f"its tags hold {total:,} bytes, which is more than the whole file"
@@ -556,7 +556,7 @@ def _look_into_tiff(source: _Source) -> _Found:
     return _Found(note=note)
 
 
-def _scans_inside(source: _Source) -> int:
+def _scans_inside(source: Source) -> int:
     source.file.seek(0)
     found, before = 0, b""
     while part := source.file.read(2**20):
@@ -613,7 +613,7 @@ class _Tiff:
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
-def _look_into_jpeg2000(source: _Source) -> _Found:
+def _look_into_jpeg2000(source: Source) -> _Found:
     """Refuse what makes OpenJPEG take much memory or time for few bytes: it plans every tile and block beforehand."""
     data = source.file.read()
     fine = any(_is_fine(data, match.start()) for match in re.finditer(rb"\xff[\x52\x53]", data))
@@ -621,7 +621,7 @@ def _look_into_jpeg2000(source: _Source) -> _Found:
     for match in re.finditer(rb"\xff\x4f\xff\x51.{38}", data, re.DOTALL):
         # Of the image the right and lower edges, the left and upper, and the same of the tiles; then the components.
         x1, y1, x0, y0, tile_w, tile_h, tile_x, tile_y, components = struct.unpack_from(">8IH", match[0], 8)
-        check_size((max(0, x1 - x0), max(0, y1 - y0)), source.length, source.label, source.max_pixels)
+        source.check_size((max(0, x1 - x0), max(0, y1 - y0)))
         tiles = math.ceil(max(0, x1 - tile_x) / max(1, tile_w)) * math.ceil(max(0, y1 - tile_y) / max(1, tile_h))
         for bad, what in (
             (components > 4, f"{components} components, where at most 4 are read"),
@@ -651,7 +651,7 @@ def _is_fine(data: bytes, at: int) -> bool:
     return fine or body[1] + body[2] + 4 < 8
 
 
-_LOOKS_INSIDE: dict[str, Callable[[_Source], _Found]] = {
+_LOOKS_INSIDE: dict[str, Callable[[Source], _Found]] = {
     "BMP": _look_into_bmp,
     "GIF": _look_into_gif,
     "JPEG": _look_into_jpeg,

@@ -15,11 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from attrs import evolve, frozen
+from attrs import Factory, evolve, field, frozen
 from PIL import ExifTags, Image
 
 from polyface.errors import ImageError, PolyfaceError, quoted, reason_of
-from polyface.images.decoding import LONGEST_FILE, Opened, check_size, continuations, open_file, prepare_memory
+from polyface.images.decoding import LONGEST_FILE, Opened, continuations, open_file, prepare_memory
 
 if TYPE_CHECKING:
     from polyface.arrays import ImageArray
@@ -30,20 +30,12 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("polyface.images")
 
-# By EXIF orientation: of the turned image the view that has the pixels where the file has them.
-_VIEWS: dict[int, Callable[[ImageArray], ImageArray]] = {
-    2: lambda turned: turned[:, ::-1],
-    3: lambda turned: turned[::-1, ::-1],
-    4: lambda turned: turned[::-1],
-    5: lambda turned: turned.transpose(1, 0, 2),
-    6: lambda turned: turned.transpose(1, 0, 2)[::-1],
-    7: lambda turned: turned.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda turned: turned.transpose(1, 0, 2)[:, ::-1],
-}
-_ON_ITS_SIDE = (5, 6, 7, 8)
+# By EXIF orientation: the steps, down and across, in which the file has the rows and columns of the turned image.
+_STEPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (-1, 1), 7: (-1, -1), 8: (1, -1)}
+_ON_ITS_SIDE = (5, 6, 7, 8)  # its rows are the file's columns
+
 STRIP = 2**20
 """Pixels that are copied out of a PIL image at a time."""
-
 
 DRAFT = 2
 """A draft has at least so many times the width and height that are wanted; benchmarks/README.md has what that costs."""
@@ -61,7 +53,7 @@ class Decoded:
     """
 
     pixels: ImageArray
-    shape: tuple[int, int]
+    shape: tuple[int, int] = field(default=Factory(lambda self: self.pixels.shape[:2], takes_self=True))
 
     @property
     def whole(self) -> bool:
@@ -145,7 +137,7 @@ def decode(
             return _decode(io.BytesIO(_read(source)), "the open file", scale, formats, max_pixels)
     else:
         raise ImageError(f"A {type(source).__name__} is not an image; wanted: {WANTED}.")
-    return Decoded(pixels=pixels, shape=_shape(pixels))
+    return Decoded(pixels=pixels)
 
 
 def _open(path: str | os.PathLike[str], label: str) -> BinaryIO:
@@ -190,32 +182,30 @@ def _decode(
     max_pixels: int | None,
 ) -> Decoded:
     opened = open_file(file, label, formats, max_pixels)
-    found = _pixels_of(opened, label, scale, max_pixels)
+    found = _pixels_of(opened, scale)
     if not opened.ended:
         # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
         for rest in continuations(opened.jpeg):
-            if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), label, scale, max_pixels).pixels):
+            if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), scale).pixels):
                 raise ImageError(f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"])
     if opened.note:
         LOG.warning("%s is %s", label, opened.note)
     return found
 
 
-def _pixels_of(
-    opened: Opened, label: str, scale: Callable[[int, int], float] | None, max_pixels: int | None
-) -> Decoded:
+def _pixels_of(opened: Opened, scale: Callable[[int, int], float] | None) -> Decoded:
     opened = opened if opened.ended else _add_end(opened)
     image = opened.image
     if image.info.get("progressive"):  # it is held as a whole, whatever the draft
-        check_size(image.size, opened.length, label, max_pixels)
+        opened.source.check_size(image.size)
     shape = _draft(image, opened.orientation, scale) if scale and opened.jpeg else None
-    check_size(image.size, opened.length, label, max_pixels)
+    opened.source.check_size(image.size)
     drafted = shape is not None and shape != (image.height, image.width)
     pixels = None if drafted else _by_simplejpeg(opened)
     if pixels is None:
         prepare_memory(image)
-        pixels = _from_pil(image, label, opened.orientation)
-    return Decoded(pixels=pixels, shape=shape or _shape(pixels))
+        pixels = _from_pil(image, opened.source.label, opened.orientation)
+    return Decoded(pixels=pixels, shape=shape) if shape else Decoded(pixels=pixels)
 
 
 def _add_end(opened: Opened, before: bytes = b"") -> Opened:
@@ -249,10 +239,6 @@ def _by_simplejpeg(opened: Opened) -> ImageArray | None:
     except ValueError:
         return None
     return pixels if pixels.shape[:2] == (image.height, image.width) else None
-
-
-def _shape(pixels: ImageArray) -> tuple[int, int]:
-    return pixels.shape[0], pixels.shape[1]
 
 
 def _draft(image: Image.Image, orientation: int, scale: Callable[[int, int], float]) -> tuple[int, int]:
@@ -300,7 +286,7 @@ def _orientation(image: Image.Image) -> int:
         raise
     except Exception:  # noqa: BLE001 - EXIF data may hold anything
         return 1
-    return orientation if orientation in _VIEWS else 1
+    return orientation if orientation in _STEPS else 1
 
 
 def _from_pil(image: Image.Image, label: str, orientation: int) -> ImageArray:
@@ -316,7 +302,8 @@ def _from_pil(image: Image.Image, label: str, orientation: int) -> ImageArray:
         )
     shape = image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
     turned = np.empty((*shape, 3), np.uint8)
-    pixels = _VIEWS[orientation](turned) if orientation in _VIEWS else turned
+    down, across = _STEPS[orientation]
+    pixels = (turned.transpose(1, 0, 2) if orientation in _ON_ITS_SIDE else turned)[::down, ::across]
     if not image.has_transparency_data:
         _copy(image, pixels, _sixteen_bits(image) if image.mode.startswith("I") else _rgb)
     elif not _copy(image, pixels, _on_white):
