@@ -39,20 +39,18 @@ class Run:
 def describe_run(detector: FaceDetector) -> dict[str, Any]:
     """Return all that a detector's predictions depend on beside the images, as plain values."""
     run, spec = detector.execution, detector.spec
-    values = {name: value for name, value in detector.config.as_dict().items() if name not in WITHOUT_EFFECT}
-    return {
-        **values,
+    made = {
+        **detector.config.as_dict(),
+        **run.to_dict(),
         "detector": spec.name,
         "graph_version": spec.graph_version,
         "weights": select_weights(spec, detector.config.weights).sha256,
         "backend": detector.backend.name,
-        "device": run.device,
-        "precision": run.precision,
-        "providers": list(run.providers),
         "score_threshold": detector.score_threshold,
         "iou_threshold": detector.iou_threshold,
         "versions": {"polyface": __version__, **run.versions},
     }
+    return {name: value for name, value in made.items() if name not in WITHOUT_EFFECT}
 
 
 def list_names(folder: Path, ending: str) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import attrs
 from attrs import frozen
@@ -12,9 +11,7 @@ from attrs import frozen
 from polyface.errors import ConfigError, Fix, nearest, quoted
 from polyface.pipeline.views import View, make_views, plan_views, resolve_run_pixels
 from polyface.plugins.records import DetectorSpec
-
-if TYPE_CHECKING:
-    from polyface.settings.config import Config
+from polyface.settings.config import Config
 
 
 @frozen(kw_only=True)
@@ -82,10 +79,6 @@ def select_strategy(config: Config, detector: DetectorSpec) -> Strategy:
     return attrs.evolve(usual, run_pixels=budget, **given)
 
 
-def _original(height: int, width: int) -> tuple[View, ...]:
-    return (View(crop=(0, 0, width, height)),)
-
-
 def _short_1600(height: int, width: int) -> tuple[View, ...]:
     scale = min(1600 / min(height, width), 2150 / max(height, width))
     return (View(crop=(0, 0, width, height), scale=scale),)
@@ -120,7 +113,9 @@ def _dsfd_multiscale(height: int, width: int) -> tuple[View, ...]:
 
 PRESETS = {
     # The two settings of test_widerface.py in biubug6/Pytorch_Retinaface; thresholds as in its published figures.
-    "widerface-original": Strategy(views=_original, score_threshold=0.02, iou_threshold=0.4, limit=750),
+    "widerface-original": Strategy(
+        views=functools.partial(make_views, Config()), score_threshold=0.02, iou_threshold=0.4, limit=750
+    ),
     "widerface-1600": Strategy(
         views=_short_1600, decides=("scales",), score_threshold=0.02, iou_threshold=0.4, limit=750
     ),

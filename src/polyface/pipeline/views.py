@@ -173,13 +173,10 @@ def plan_views(config: Config, detector: DetectorSpec, run_pixels: int, height: 
 
 
 def _with_shrunken(views: Sequence[View], whole: Crop, largest: float, sizes: tuple[float, float]) -> list[View]:
-    """Return the views, the shrunken ones that they lack, and the limits of each.
+    """Return the views, which are not mirrored, the shrunken ones of the whole that they lack, and the limits of each.
 
-    Args:
-        views: not mirrored.
-        whole: the crop of the whole image.
-        largest: the largest face that there may be, in pixels of the image.
-        sizes: of the faces that the network sees well, in pixels of its input.
+    ``largest`` is the largest face that there may be, in pixels of the image; ``sizes`` are those of the faces that the
+    network sees well, in pixels of its input.
     """
     least, most = sizes
     asked = sorted({view.scale for view in views}, reverse=True)
@@ -200,12 +197,9 @@ def _with_shrunken(views: Sequence[View], whole: Crop, largest: float, sizes: tu
 
 
 def _cut_into_tiles(view: View, shared: int, fits: Callable[[tuple[int, int]], bool]) -> list[View]:
-    """Return the view in equal tiles of the fewest pixels in all.
+    """Return the view in equal tiles of the fewest pixels in all, of which neighbours share so many at least.
 
-    Args:
-        view: a crop of an image.
-        shared: what neighbours share at least, in pixels of the image.
-        fits: whether a tile of that height and width may be.
+    ``fits`` says whether a tile of that height and width, in pixels of the image, may be.
     """
     height, width = view.size
     grids: list[tuple[int, int, int]] = []
