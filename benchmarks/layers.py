@@ -30,8 +30,7 @@ from PIL import Image
 import polyface
 from polyface.building import check_options
 from polyface.graphs.artifacts import open_store
-from polyface.graphs.quantize import quantize
-from polyface.graphs.resolve import export, load_graph, open_planner
+from polyface.graphs.resolve import export, load_graph, open_planner, quantize
 from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image

@@ -115,9 +115,7 @@ def resolve(config: Config, plugins: PluginManager) -> Names:
     """Return what the names in the settings stand for.
 
     Raises:
-        UnknownNameError: no plugin provides that detector or backend; ``AmbiguousNameError`` if two do.
-        WeightsNotFoundError: there is no such file of weights.
-        ConfigError: ``artifacts`` names no folder.
+        PolyfaceError: as :func:`open_planner` and :func:`open_store`.
     """
     planner = open_planner(plugins, config.detector, config.weights, open_store(config))
     preferred = sorted(plugins.by_name(BackendSpec).values(), key=lambda spec: (-spec.preference, spec.name))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import polyface
-from polyface.graphs.quantize import quantize
+from polyface.graphs.resolve import quantize
 from polyface.machine.drivers import is_installed
 from polyface.pipeline.calibration import Calibration
 from polyface.plugins.manager import installed_plugins

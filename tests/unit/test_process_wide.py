@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from polyface.building import create_detector
-from polyface.graphs.quantize import quantize
-from polyface.graphs.resolve import export
+from polyface.graphs.resolve import export, quantize
 from polyface.pipeline.calibration import Calibration
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager

@@ -18,8 +18,7 @@ from PIL import Image
 from polyface.building import resolve
 from polyface.errors import ImageError, PluginError, UnsupportedError
 from polyface.graphs.plan import plan
-from polyface.graphs.quantize import quantize
-from polyface.graphs.resolve import load_graph
+from polyface.graphs.resolve import load_graph, quantize
 from polyface.pipeline.calibration import Calibration
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager

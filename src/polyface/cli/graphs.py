@@ -102,7 +102,7 @@ def quantize_graph(
     """
     from rich.console import Console
 
-    from polyface.graphs.quantize import quantize
+    from polyface.graphs.resolve import quantize
     from polyface.images.reading import read_file
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import Tally, read_images

@@ -355,15 +355,10 @@ def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
     """Return the one error, or one with the reasons of all."""
     if len(refused) == 1:
         return refused[0]
-    reasons = [
-        reason
-        for error in refused
-        for reason in (
-            error.reasons
-            if isinstance(error, UnsupportedError)
-            else [Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)]
-        )
-    ]
+    reasons: list[Reason] = []
+    for error in refused:
+        whole = Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)
+        reasons += error.reasons if isinstance(error, UnsupportedError) else [whole]
     none = Reason(subject="backends", why="none is installed", fix=install("polyface-onnxruntime[cpu]"))
     return UnsupportedError(
         f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]

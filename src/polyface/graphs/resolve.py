@@ -6,20 +6,24 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from polyface._version import __version__
 from polyface.errors import ArtifactError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
-from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, read_manifest
+from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, open_store, read_manifest
 from polyface.graphs.plan import Planner, Route
 from polyface.graphs.suggestions import command_to_make
 from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Graph
 from polyface.plugins.records import ConverterSpec, DetectorSpec, FileRef, GraphSource
+from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
+
+if TYPE_CHECKING:
+    from polyface.pipeline.calibration import Calibration
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +60,54 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
     if not isinstance(path, Path):
         path = _converted(planner.conversion(kind), planner.detector, planner.weights, store)
     return Export(path=path, manifest=read_manifest(path.parent), new=new)
+
+
+def quantize(
+    config: Config, plugins: PluginManager, calibration: Calibration, kind: str, output: Path | None = None
+) -> Export:
+    """Store a quantized graph of the detector that ``config`` names in ``output``, by default the user's cache.
+
+    One that is there and was made of the same, by the same versions, is kept; another is replaced.
+
+    Args:
+        config: the detector, its weights, and where the graph to quantize may be found.
+        plugins: where the detector and the converter are looked up.
+        calibration: the images, of the kind the network will see.
+        kind: the graph kind to make, such as ``"onnx-int8"``.
+        output: a folder for ``--artifacts``.
+
+    Raises:
+        ImageError: an image cannot be read.
+        UnsupportedError: no converter that is installed makes that kind, or none the graph it starts from.
+        PolyfaceError: as :func:`export`.
+    """
+    planner = open_planner(plugins, config.detector, config.weights, open_store(config))
+    converter, route = planner.quantization(kind)
+    detector, weights = planner.detector, planner.weights
+    graph = load_graph(route, detector, weights)
+    quantizer = converter.factory.load()()
+    made = {
+        "source": sha256_of(graph.source) if isinstance(graph.source, Path) else graph.source.target,
+        "keep_float": " ".join(detector.keep_float),
+        **quantizer.provenance(),
+        **calibration.provenance(),
+    }
+    store = ArtifactStore(output)
+    there = store.find(ArtifactKey.of(detector, weights.sha256, kind))
+    if isinstance(there, Path):
+        manifest = read_manifest(there.parent)
+        if made.items() <= manifest["provenance"].items():
+            return Export(path=there, manifest=manifest, new=False)
+    path = convert_and_store(
+        converter,
+        detector,
+        weights,
+        store,
+        convert=lambda folder: quantizer.quantize(graph, calibration, folder),
+        provenance=made,
+        replace=True,
+    )
+    return Export(path=path, manifest=read_manifest(path.parent), new=True)
 
 
 def open_planner(plugins: PluginManager, name: str, weights: str | None, store: ArtifactStore) -> Planner:
