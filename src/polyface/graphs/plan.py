@@ -335,7 +335,11 @@ def plan(names: Names) -> Plan:
     config, planner = names.config, names.planner
     selections: list[Selection] = []
     refused: list[Refusal] = []
-    for device in _devices(config, names.backends):
+    devices = [config.device]
+    if config.backend == config.device == "auto":
+        claims = [capability for backend in names.backends for capability in backend.capabilities]
+        devices = [*dict.fromkeys(claim.device for claim in claims if has_driver(claim.driver)), "auto"]
+    for device in devices:
         refused = []
         for backend in names.backends:
             try:
@@ -363,11 +367,3 @@ def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
     return UnsupportedError(
         f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]
     )
-
-
-def _devices(config: Config, backends: Sequence[BackendSpec]) -> Iterator[str]:
-    """The devices to ask for, one after the other."""
-    if config.backend == config.device == "auto":
-        claims = [capability for backend in backends for capability in backend.capabilities]
-        yield from dict.fromkeys(claim.device for claim in claims if has_driver(claim.driver))
-    yield config.device

@@ -161,9 +161,10 @@ def polyface_detector(config: Config) -> tuple[Call, dict[str, Any]]:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on beside the contenders: when, on what, and how busy it is with other work."""
+    model = re.search(r"^model name\s*: (.+)$", _proc("/proc/cpuinfo"), flags=re.MULTILINE)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu(),
+        "cpu": model[1] if model else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
         "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
@@ -172,11 +173,6 @@ def machine() -> dict[str, Any]:
         "environment": {name: os.environ[name] for name in THREADS if name in os.environ},
         "polyface": __version__,
     }
-
-
-def _cpu() -> str:
-    found = re.search(r"^model name\s*: (.+)$", _proc("/proc/cpuinfo"), flags=re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _proc(path: str) -> str:

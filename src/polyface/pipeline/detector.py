@@ -26,7 +26,6 @@ from polyface.settings.values import count
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
-    from polyface.images.geometry import Placement
     from polyface.images.reading import ImageSource
     from polyface.pipeline.presets import Strategy
     from polyface.pipeline.timing import Stopwatch
@@ -72,6 +71,7 @@ class FaceDetector:
         self.score_threshold = strategy.score_threshold
         self.iou_threshold = strategy.iou_threshold
         self._network = network
+        self._place = functools.partial(place_image, config, network.spec)
         self._rebuild = rebuild
         self._trims = network.backend.trim if config.trim is None else config.trim
 
@@ -269,9 +269,6 @@ class FaceDetector:
             return 1.0
         placements = [self._place(height, width, view.scale) for view in views]
         return max(max(place.height / height, place.width / width) for place in placements)
-
-    def _place(self, height: int, width: int, scale: float) -> Placement:
-        return place_image(self.config, self.spec, height, width, scale)
 
 
 def _refuse_one_image(images: Any, what: str) -> None:
