@@ -14,14 +14,8 @@ from polyface.sources.files import Files
 class PathList(Files):
     """The paths in a text file, a line each: of files, and of folders, which are searched. Empty lines are left out.
 
-    A list that cannot be read is an item with its problem.
-
-    Args:
-        location: ``@`` and the path of the list, in UTF-8; ``@-`` is standard input, which is read once.
-        search: as of :class:`polyface.sources.files.Files`.
-
-    Attributes:
-        left_out: how much was left out of the folders, by what it was.
+    Its location is ``@`` and the path of the list, in UTF-8; ``@-`` is standard input, which is read once. A list that
+    cannot be read is an item with its problem. All else is as of :class:`polyface.sources.files.Files`.
     """
 
     @functools.cached_property
