@@ -238,7 +238,8 @@ class TestPrecisionsOfAKindOfTheirOwn:
         assert reason.why == "none that is installed makes onnx-int8 from torch-module, onnx"
         assert str(reason.fix) == (
             "pip install 'polyface-onnxruntime[quantize]'; or: make it on a machine that has that, by "
-            "`polyface quantize toy --images DIR --to onnx-int8 --weights /b.pth --output DIR`, and name DIR here as artifacts"
+            "`polyface quantize toy --images DIR --to onnx-int8 --weights /b.pth --output DIR`, and name DIR here as "
+            "artifacts"
         )
 
     def test_exporting_to_its_kind_sends_to_quantize(self, planner, quantizer):

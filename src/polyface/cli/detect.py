@@ -40,10 +40,10 @@ def command(
 
     --output says what is written, and may stand several times. A folder gets each image with its faces drawn, as
     NAME_out.jpg, and faces.jsonl with one line an image, which says which drawing is its own. A file gets what its
-    ending says, as faces.jsonl does; WRITER:PATH names the writer. The lines of earlier runs stay; an image that is done
-    again gets a new one in the place of its old. One run at a time writes to a folder. With --json, writes the same
-    lines to standard output. With --timing, each line has the image's seconds by stage, and a table at the end their
-    sums. --batch-size is how many images are read, and go through the network together, at a time.
+    ending says, as faces.jsonl does; WRITER:PATH names the writer. The lines of earlier runs stay; an image that is
+    done again gets a new one in the place of its old. One run at a time writes to a folder. With --json, writes the
+    same lines to standard output. With --timing, each line has the image's seconds by stage, and a table at the
+    end their sums. --batch-size is how many images are read, and go through the network together, at a time.
 
     Exit status: 0 if every image was read, 1 if some could not be (the rest is done), 2 for usage and configuration.
     """

@@ -139,7 +139,7 @@ def answer() -> None:
 
 
 def is_python(executable: str | None) -> bool:
-    """Return whether a program's file is Python, and not a frozen program that would start itself again, or a server's."""
+    """Return whether a program is Python, and not a frozen one that would start itself again, or a server."""
     name = Path(executable or "").stem.lower()
     return not getattr(sys, "frozen", False) and name.startswith(("python", "pypy"))
 

@@ -174,7 +174,7 @@ def _score(network: Network, batch: Batch) -> tuple[FloatArray, FloatArray]:
 def _decode(
     network: Network, batch: Batch, row: int, *, scores: FloatArray, priors: FloatArray, threshold: float
 ) -> Detections:
-    """What passes the threshold in a view, the highest score first; decoding every anchor costs 60 to 100 times that."""
+    """What passes the threshold in a view, the highest score first. Decoding every anchor takes 60 times as long."""
     view = batch.views[row]
     above = np.flatnonzero(scores >= threshold * (CONFIRMS if view.confirms else 1))
     most = network.spec.defaults.pre_nms_top_k

@@ -1,7 +1,7 @@
 """Views: what a network sees of an image.
 
-A :class:`View` is the image, or a crop of it, scaled and perhaps mirrored. The plain call has one view; by default there
-are as many as faces of every size need (:func:`plan_views`).
+A :class:`View` is the image, or a crop of it, scaled and perhaps mirrored. The plain call has one view; by default
+there are as many as faces of every size need (:func:`plan_views`).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class NetworkView:
 
 
 def whole_view(config: Config, height: int, width: int) -> View:
-    """Return the view of a whole image of that size, in pixels, shrunk to the setting ``max_side`` where it is longer."""
+    """Return the view of a whole image of that size, in pixels, shrunk to ``max_side`` where it is longer."""
     scale = min(1.0, config.max_side / max(height, width)) if config.max_side else 1.0
     return View(crop=(0, 0, width, height), scale=scale)
 
@@ -130,11 +130,11 @@ def _each_once(views: Sequence[View], *, flip: bool) -> tuple[View, ...]:
 def plan_views(config: Config, detector: DetectorSpec, run_pixels: int, height: int, width: int) -> tuple[View, ...]:
     """Return what it takes to find faces of every size: from the smallest that the settings show to the whole image.
 
-    To the views that the settings ask for come as few shrunken ones of the whole as bring the largest face down to what the detector's
-    network sees well (``face_sizes`` of its :class:`polyface.plugins.records.DetectorSpec`). Where a coarser view takes
-    over, a finer one no longer counts: of a face that is too large for it, the network sees pieces. And what a coarser
-    view would have to see, it must confirm. A view of more than ``run_pixels`` is cut into tiles, which share what the
-    largest face they must find needs.
+    To the views that the settings ask for come as few shrunken ones of the whole as bring the largest face down to what
+    the detector's network sees well (``face_sizes`` of its :class:`polyface.plugins.records.DetectorSpec`). Where a
+    coarser view takes over, a finer one no longer counts: of a face that is too large for it, the network sees pieces.
+    And what a coarser view would have to see, it must confirm. A view of more than ``run_pixels`` is cut into tiles,
+    which share what the largest face they must find needs.
 
     Args:
         config: the settings, without an ``infer_size``.
