@@ -42,7 +42,7 @@ def evaluated(shared, folder, weights, backend, precision):
     result = CliRunner().invoke(group, ["evaluate", "widerface", *options, "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert (report["images"], report["of"]) == (400, 3226)
+    assert (report["evaluated"], report["of"]) == (400, 3226)
     return [report["subsets"][subset]["average_precision"] for subset in SUBSETS]
 
 

@@ -52,6 +52,7 @@ def resolves(target, module):
 def test_every_role_in_a_docstring_resolves(path, targets):
     inside = path.parts[len(path.parts) - path.parts[::-1].index("src") :]
     module = ".".join(inside).removesuffix(".py").removesuffix(".__init__")
+    pytest.importorskip(module.partition(".")[0], reason="the plugin is not installed")
     assert is_there(module)
     assert [target for target in targets if not resolves(target, module)] == []
 
