@@ -156,6 +156,7 @@ class TestOutputs:
             ("a.coco.json", [("coco", "a.coco.json")]),
             ("out", [("images", "out"), ("jsonl", "out/faces.jsonl")]),
             ("out.v2/", [("images", "out.v2"), ("jsonl", "out.v2/faces.jsonl")]),
+            ("out.jsonl/", [("images", "out.jsonl"), ("jsonl", "out.jsonl/faces.jsonl")]),
             ("jsonl:a.txt", [("jsonl", "a.txt")]),
             ("sheets:out", [("sheets", "out")]),
             ("local/sheets:out", [("sheets", "out")]),

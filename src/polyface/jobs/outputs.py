@@ -102,17 +102,17 @@ def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
         yield Output(given=text, path=resolve_path(path), spec=plugins.get(WriterSpec, name))
         return
     whole = resolve_path(text)
+    if whole.is_dir() or text.endswith(("/", os.sep)) or not whole.suffix:
+        for writer, name in FOLDER:
+            yield Output(given=text, path=whole / name, spec=plugins.get(WriterSpec, writer))
+        return
     file = whole.name.lower()
-    spec = None if whole.is_dir() else plugins.by_claim(WriterSpec, lambda spec: longest(spec.endings, file.endswith))
-    if spec is not None:
-        yield Output(given=text, path=whole, spec=spec)
-    elif whole.suffix and not whole.is_dir() and not text.endswith(("/", os.sep)):
+    spec = plugins.by_claim(WriterSpec, lambda spec: longest(spec.endings, file.endswith))
+    if spec is None:
         known = sorted(end for spec in plugins.all(WriterSpec) for end in spec.endings)
         raise ConfigError(
             f"No writer makes a file {quoted(whole.suffix)}{nearest(whole.suffix, known) or '.'}",
             why=[f"the endings: {', '.join(known)}"],
             fix=Fix("for a folder of that name", settings={"output": f"{text}/"}),
         )
-    else:
-        for writer, name in FOLDER:
-            yield Output(given=text, path=whole / name, spec=plugins.get(WriterSpec, writer))
+    yield Output(given=text, path=whole, spec=spec)

@@ -116,7 +116,7 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
             made = writer.write(result)
             if not isinstance(made, Mapping | None):
                 raise ContractError(f"A writer must return a table or None, not {quoted(made)}.")
-            written = attrs.evolve(result, extra={**result.extra, **(made or {})})
+            written = attrs.evolve(result, extra={**result.extra, **made}) if made else result
     except PluginError:
         raise
     except OSError as error:
@@ -126,8 +126,7 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
         if result.error is not None:
             return result
         return _write(attrs.evolve(result, error=failure_of(error)), place, writer, tally)
-    result = written
-    if result.timing is not None:
-        spent = result.timing.get(WRITE, 0.0) + time.perf_counter() - started
-        result = attrs.evolve(result, timing={**result.timing, WRITE: spent})
-    return result
+    if written.timing is None:
+        return written
+    spent = written.timing.get(WRITE, 0.0) + time.perf_counter() - started
+    return attrs.evolve(written, timing={**written.timing, WRITE: spent})
