@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import polyface.testing
-from polyface.plugins.manager import installed_plugins
 from polyface.testing import BackendConformance, DetectorConformance, PluginConformance
 from polyface.testing.conformance.networks import differences
+from run_kit import run_kit
 
 pytest_plugins = ["pytester"]
 
@@ -95,13 +95,8 @@ class Toy:
 
     def run(self, *arguments):
         """Run the kit, and return its reports by outcome: of passed, skipped and failed checks by name."""
-        self.pytester.syspathinsert()
-        installed_plugins.cache_clear()
-        try:
-            record = self.pytester.inline_run("-p", "polyface.testing.plugin", "-p", "no:cacheprovider", *arguments)
-        finally:
-            installed_plugins.cache_clear()
-        return [{r.nodeid.rpartition("::test_")[2]: r for r in reports} for reports in record.listoutcomes()]
+        outcomes = run_kit(self.pytester, *arguments)
+        return [{r.nodeid.rpartition("::test_")[2]: r for r in reports} for reports in outcomes]
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from polyface.plugins.manager import installed_plugins
 from polyface.testing import SourceConformance, WriterConformance
+from run_kit import run_kit
 
 pytest_plugins = ["pytester"]
 
@@ -184,13 +184,8 @@ class Toy:
     def run(self, *arguments):
         """Run the kit, and return its reports by outcome: of passed, skipped and failed checks by name."""
         self.path.write_text(self.code)
-        self.pytester.syspathinsert()
-        installed_plugins.cache_clear()
-        try:
-            record = self.pytester.inline_run("-p", "polyface.testing.plugin", "-p", "no:cacheprovider", *arguments)
-        finally:
-            installed_plugins.cache_clear()
-        return [{r.nodeid.partition("::Test")[2]: r for r in reports} for reports in record.listoutcomes()]
+        outcomes = run_kit(self.pytester, *arguments)
+        return [{r.nodeid.partition("::Test")[2]: r for r in reports} for reports in outcomes]
 
 
 @pytest.fixture

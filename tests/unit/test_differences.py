@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from polyface import Detections
+from boxes import faces
 from polyface.errors import ConfigError, ContractError
 from polyface.measure.differences import (
     MATCH_IOU,
@@ -30,12 +30,6 @@ from polyface.measure.differences import (
 from polyface.measure.tolerances import TOLERANCES, Tolerance
 
 TIGHT = Tolerance(heads=1e-4, mean=1e-5, pixels=0.1, score=0.001)
-
-
-def faces(*rows, landmarks=None):
-    """Detections from rows of x1, y1, x2, y2, score."""
-    array = np.array(rows, np.float32).reshape(-1, 5)
-    return Detections(boxes=array[:, :4], scores=array[:, 4], landmarks=landmarks)
 
 
 def difference(expected, actual, tolerance=TIGHT, score_threshold=0.5, iou_threshold=0.4):
@@ -139,8 +133,8 @@ class TestMatching:
 class TestFaces:
     def test_differences_of_pairs_by_hand(self):
         marks = np.zeros((2, 1, 2), np.float32)
-        expected = faces((0, 0, 10, 10, 0.9), (50, 50, 60, 60, 0.8), landmarks=marks)
-        actual = faces((50, 50, 60, 62, 0.95), (0, 0, 10, 10, 0.9), landmarks=marks + np.float32([[[3, 0]], [[0, 0]]]))
+        expected = faces((0, 0, 10, 10, 0.9), (50, 50, 60, 60, 0.8), marks=marks)
+        actual = faces((50, 50, 60, 62, 0.95), (0, 0, 10, 10, 0.9), marks=marks + np.float32([[[3, 0]], [[0, 0]]]))
         result = difference(expected, actual)
         assert (result.expected, result.actual, *counts(result)) == (2, 2, 2, 0, 0)
         assert (result.box, result.landmark, result.score) == (2, 3, pytest.approx(0.15))

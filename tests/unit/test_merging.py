@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boxes import exact_iou, faces
 from polyface.errors import ContractError
 from polyface.images.geometry import Placement
 from polyface.pipeline.merging import (
@@ -26,12 +27,6 @@ from polyface.plugins.protocols import Candidates
 from polyface.results import Detections
 
 NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-
-
-def faces(*rows, marks=None):
-    """Detections from rows ``(x1, y1, x2, y2, score)``."""
-    array = np.array(rows, np.float32).reshape(-1, 5)
-    return Detections(boxes=array[:, :4], scores=array[:, 4], landmarks=marks)
 
 
 def by(**settings):
@@ -230,15 +225,6 @@ class TestMerging:
         result = merge_faces([nothing, nothing], by(merge=merge, iou_threshold=0.5, limit=9))
         assert (result.boxes.shape, result.scores.shape, result.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
         assert merge_faces([faces()], by(merge=merge, iou_threshold=0.5, limit=9)).landmarks is None
-
-
-def exact_iou(a, b):
-    def area(box):
-        return max(0, box[2] - box[0]) * max(0, box[3] - box[1])
-
-    shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
-    union = area(a) + area(b) - shared
-    return Fraction(shared, union) if union else Fraction(0)
 
 
 def voted_by_hand(views, threshold, limit, min_votes):

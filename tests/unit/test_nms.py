@@ -9,19 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from boxes import exact_iou
 from polyface.pipeline import nms as module
 from polyface.pipeline.nms import nms, top_k
-
-
-def exact_iou(a, b):
-    """IoU of two integer boxes as a fraction; without a union there is no overlap."""
-
-    def area(box):
-        return max(0, box[2] - box[0]) * max(0, box[3] - box[1])
-
-    shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
-    union = area(a) + area(b) - shared
-    return Fraction(shared, union) if union else Fraction(0)
 
 
 def brute_force(boxes, threshold, limit):

@@ -8,24 +8,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pixels import assert_same, filled, noise
 from polyface.images.geometry import Placement
 from polyface.images.preparing import prepare
 from polyface.plugins.records import Preprocess
 
 PLAIN = Preprocess(channels="rgb", mean=(0, 0, 0))
-
-
-def filled(*values, height=2, width=3):
-    """An image of one colour."""
-    return np.broadcast_to(np.array(values, np.uint8), (height, width, len(values))).copy()
-
-
-def noise(height=12, width=16, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def assert_same(image, expected):
-    np.testing.assert_array_equal(image, np.array(expected, np.uint8), strict=True)
 
 
 def halve(height, width):

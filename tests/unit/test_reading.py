@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pixels import assert_same, filled, noise
 from polyface.errors import ImageError
 from polyface.images import reading as imaging
 from polyface.images.reading import decode, read_image
@@ -23,19 +24,6 @@ def encoded(image, kind="PNG", **options):
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
-
-
-def filled(*values, height=2, width=3):
-    """An image of one colour."""
-    return np.broadcast_to(np.array(values, np.uint8), (height, width, len(values))).copy()
-
-
-def noise(height=12, width=16, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def assert_same(image, expected):
-    np.testing.assert_array_equal(image, np.array(expected, np.uint8), strict=True)
 
 
 class TestArrays:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from fractions import Fraction
 
 import attrs
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boxes import faces
 from polyface.errors import ConfigError
 from polyface.images.geometry import place_image
 from polyface.pipeline.merging import (
@@ -21,14 +21,7 @@ from polyface.pipeline.merging import (
 from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.views import EDGE, View, crop, make_views, tiles
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
-from polyface.results import Detections
 from polyface.settings.config import Config
-
-
-def faces(*rows, marks=None):
-    """Detections from rows ``(x1, y1, x2, y2, score)``."""
-    array = np.array(rows, np.float32).reshape(-1, 5)
-    return Detections(boxes=array[:, :4], scores=array[:, 4], landmarks=marks)
 
 
 def shapes_of(views):
@@ -289,19 +282,3 @@ class TestPieces:
     def test_without_a_larger_face_there_are_no_pieces(self):
         found = faces((0, 0, 10, 10, 0.5))
         assert drop_pieces(found, faces()) == found
-
-
-sides = st.integers(0, 12)
-
-
-rows = st.builds(
-    lambda x, y, width, height, eighths: (x, y, x + width, y + height, Fraction(eighths, 8)),
-    sides,
-    sides,
-    sides,
-    sides,
-    st.integers(1, 8),
-)
-
-
-seen = st.lists(rows, max_size=8).map(lambda found: sorted(found, key=lambda row: -row[4]))
