@@ -72,6 +72,7 @@ def read_windows(
             more = len(window.items) >= most or pixels >= HELD_PIXELS
         if window.items:
             yield window
+            window.items.clear()
             window.read.clear()
         if failure is not None:
             raise failure
