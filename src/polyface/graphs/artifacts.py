@@ -142,12 +142,7 @@ class ArtifactStore:
         )
 
     def put(
-        self,
-        key: ArtifactKey,
-        write: Callable[[Path], Path],
-        provenance: Mapping[str, str],
-        *,
-        replace: bool = False,
+        self, key: ArtifactKey, write: Callable[[Path], Path], provenance: Mapping[str, str], *, replace: bool = False
     ) -> Path:
         """Store the graph that ``write`` writes into the empty folder it is given, and return where it lies.
 
