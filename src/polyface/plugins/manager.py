@@ -133,19 +133,15 @@ class PluginManager:
 
     def _add(self, info: PluginInfo, load: Callable[[], object], *, strict: bool) -> None:
         """Load one plugin and take its records; whatever goes wrong is kept, and raised if it is to be strict."""
-        label = f"{info.distribution}:{info.name}"
-        plugin = None
         try:
             plugin = load()
             hooks = self._hooks_of(plugin)
-            self._pluggy.register(plugin, name=label)
-            records = tuple(record for hook in hooks for record in self._records_of(hook, label))
+            records = tuple(record for hook in hooks for record in _records_of(plugin, hook))
             self._check_names(info, records)
+            self._pluggy.register(plugin, name=f"{info.distribution}:{info.name}")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a stranger's code may raise anything: SystemExit, a Rust panic
-            if plugin is not None and self._pluggy.get_plugin(label) is plugin:
-                self._pluggy.unregister(name=label)
             failure = _failure(info, error)
             self._infos.append(attrs.evolve(info, error=failure))
             if strict:
@@ -170,21 +166,6 @@ class PluginManager:
             if marked:
                 hooks.append(name)
         return tuple(hooks)
-
-    def _records_of(self, hook: str, label: str) -> tuple[Any, ...]:
-        """Call one plugin's implementation of one hook, to the end, and check what it gives."""
-        kind = KINDS[hook].record
-        [implementation] = [
-            impl for impl in getattr(self._pluggy.hook, hook).get_hookimpls() if impl.plugin_name == label
-        ]
-        records = implementation.function()
-        if not isinstance(records, Iterable):
-            raise ContractError(f"{hook} must yield {kind.__name__} records, not return {quoted(records)}.")
-        taken = tuple(records)
-        for record in taken:
-            if not isinstance(record, kind):
-                raise ContractError(f"{hook} must yield {kind.__name__} records, not {quoted(record)}.")
-        return taken
 
     def _check_names(self, info: PluginInfo, records: Iterable[Record]) -> None:
         """One distribution may not provide a name twice: nothing could tell the two apart."""
@@ -315,6 +296,19 @@ def _owner(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
     """Name and version of a distribution; an installation cut short leaves one without metadata."""
     metadata: Any = getattr(distribution, "metadata", None) or {}
     return metadata.get("Name") or UNKNOWN, metadata.get("Version") or ""
+
+
+def _records_of(plugin: object, hook: str) -> tuple[Any, ...]:
+    """Call one plugin's implementation of one hook, to the end, and check what it gives."""
+    kind = KINDS[hook].record
+    given = getattr(plugin, hook)()
+    if not isinstance(given, Iterable):
+        raise ContractError(f"{hook} must yield {kind.__name__} records, not return {quoted(given)}.")
+    records = tuple(given)
+    for record in records:
+        if not isinstance(record, kind):
+            raise ContractError(f"{hook} must yield {kind.__name__} records, not {quoted(record)}.")
+    return records
 
 
 def _listed(text: str) -> set[str]:
