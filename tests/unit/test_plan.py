@@ -12,9 +12,9 @@ from polyface.errors import BackendUnavailableError, Fix, Reason, UnsupportedErr
 from polyface.graphs.plan import Planner, Route, refusals, select_device
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
+from polyface.plugins.manager import missing
 from polyface.plugins.protocols import DeviceReport
 from polyface.plugins.records import Capability, ConverterSpec, FileRef, GraphSource, Ref, Requirement
-from polyface.plugins.requirements import missing
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
 STORED = Path("/artifacts/toy.onnx")

@@ -47,7 +47,7 @@ class PluginCommand(click.Command):
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options of the plugin's own command, which runs in the place of this one."""
         from polyface.errors import ContractError
-        from polyface.plugins.requirements import load_code
+        from polyface.plugins.manager import load_code
 
         command = load_code(self.spec)
         if not isinstance(command, click.Command):

@@ -14,9 +14,9 @@ from polyface.cli.tables import megabytes, print_fixes, print_json, print_notes,
 from polyface.errors import NO_FIX, PolyfaceError, WeightsNotFoundError
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.kinds import KINDS, PREFIX
+from polyface.plugins.manager import missing
 from polyface.plugins.records import BackendSpec, DetectorSpec, WeightsFile
 from polyface.plugins.records import as_json as record_as_json
-from polyface.plugins.requirements import missing
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginInfo, PluginManager

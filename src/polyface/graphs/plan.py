@@ -21,9 +21,9 @@ from polyface.graphs.suggestions import HELPFUL, command_to_make, is_calibrated
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
 from polyface.optional import install
+from polyface.plugins.manager import missing
 from polyface.plugins.protocols import DeviceReport
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, FileRef, GraphSource, device_kind
-from polyface.plugins.requirements import missing
 from polyface.settings.config import Config
 
 LOG = logging.getLogger(__name__)

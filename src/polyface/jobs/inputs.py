@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from polyface.errors import ContractError, Fix, plugin_errors, quoted
-from polyface.plugins.manager import CORE, PluginManager
+from polyface.plugins.manager import CORE, PluginManager, load_code
 from polyface.plugins.protocols import Search, Source
 from polyface.plugins.records import SourceSpec
-from polyface.plugins.requirements import load_code
 from polyface.results import Item
 
 FILES = f"{CORE}/files"

@@ -12,10 +12,9 @@ from attrs import frozen
 
 from polyface.errors import ConfigError, Fix, nearest, plugin_errors, quoted
 from polyface.jobs.inputs import longest
-from polyface.plugins.manager import CORE, PluginManager
+from polyface.plugins.manager import CORE, PluginManager, load_code
 from polyface.plugins.protocols import Writer
 from polyface.plugins.records import WriterSpec
-from polyface.plugins.requirements import load_code
 from polyface.settings.paths import resolve_path, split_output
 from polyface.storage.places import OTHER_OUTPUT, Place
 

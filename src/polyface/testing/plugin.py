@@ -16,9 +16,8 @@ from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ContractError
 from polyface.machine.drivers import is_installed
-from polyface.plugins.manager import installed_plugins
+from polyface.plugins.manager import installed_plugins, missing
 from polyface.plugins.records import BackendSpec, DetectorSpec
-from polyface.plugins.requirements import missing
 from polyface.testing.conformance.base import PREFIX, Conformance
 
 

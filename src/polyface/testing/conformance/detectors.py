@@ -20,10 +20,9 @@ from polyface.graphs.resolve import load_graph
 from polyface.graphs.weights import verify
 from polyface.measure.tolerances import TOLERANCES, Tolerance
 from polyface.pipeline.detector import FaceDetector
-from polyface.plugins.manager import PluginManager
+from polyface.plugins.manager import PluginManager, missing
 from polyface.plugins.protocols import Candidates, Graph, Head, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref, device_kind
-from polyface.plugins.requirements import missing
 from polyface.results import Detections
 from polyface.testing.conformance.base import fail, fail_where_raised
 from polyface.testing.conformance.networks import (

@@ -18,9 +18,8 @@ import pytest
 from polyface.cli import COMMANDS
 from polyface.errors import nearest
 from polyface.plugins.kinds import KINDS, PREFIX, Record, kind_of
-from polyface.plugins.manager import PluginInfo, PluginManager
+from polyface.plugins.manager import PluginInfo, PluginManager, missing
 from polyface.plugins.records import CommandSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
-from polyface.plugins.requirements import missing
 from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
 HEAVY = (
