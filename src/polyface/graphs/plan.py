@@ -12,12 +12,11 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from attrs import frozen
 
 from polyface.errors import NO_FIX, BackendUnavailableError, Fix, PluginError, Reason, UnsupportedError, nearest, quoted
-from polyface.graphs.suggestions import HELPFUL, command_to_make, is_calibrated
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
 from polyface.optional import install
@@ -29,6 +28,22 @@ from polyface.settings.config import Config
 LOG = logging.getLogger(__name__)
 
 Refusal: TypeAlias = UnsupportedError | BackendUnavailableError | PluginError
+
+
+class Helper(NamedTuple):
+    """A converter that may not be installed, and the package that brings it; only ever read for a message."""
+
+    source: str
+    target: str
+    calibrated: bool
+    install: str
+
+
+HELPFUL = (
+    Helper("torch-module", "onnx", calibrated=False, install="polyface-torch[export]"),
+    Helper("onnx", "onnx-int8", calibrated=True, install="polyface-onnxruntime[quantize]"),
+)
+"""In the order in which they follow each other."""
 
 
 @frozen(kw_only=True)
@@ -138,7 +153,7 @@ class Planner:
         if not reasons:
             made = sorted({converter.target for converter in able})
             why = f"none that is installed quantizes to {kind}" + (f" (there is {', '.join(made)})" if made else "")
-            helpful = [need.install for h in HELPFUL if h.calibrated and h.target == kind for need in h.requires]
+            helpful = [helper.install for helper in HELPFUL if helper.calibrated and helper.target == kind]
             fix = install(*helpful) if helpful else Fix(command="".join(map(self._command_to_make, made[:1])))
             reasons = [Reason(subject="converters", why=why + nearest(kind, made), fix=fix)]
         raise UnsupportedError(f"'{self.detector.name}' cannot be quantized to {quoted(kind)} here.", reasons)
@@ -218,13 +233,13 @@ class Planner:
         published = dict.fromkeys(source.kind for source in self.detector.graphs)
         reached = set(published)
         wanted: list[str] = []
-        for helpful in HELPFUL:
-            if helpful.source in reached:
-                reached.add(helpful.target)
-                if helpful.target == kind:
-                    sources = [source for source in self.detector.graphs if source.kind == helpful.source]
+        for helper in HELPFUL:
+            if helper.source in reached:
+                reached.add(helper.target)
+                if helper.target == kind:
+                    sources = [source for source in self.detector.graphs if source.kind == helper.source]
                     needs = [need for source in sources for need in source.requires if not self.installed(need.module)]
-                    wanted += [need.install for need in (*needs, *helpful.requires)]
+                    wanted += [*(need.install for need in needs), helper.install]
         make = f"{self._command_to_make(kind)} --output DIR"
         elsewhere = Fix(f"make it on a machine that has that, by `{make}`, and name DIR here as", names=("artifacts",))
         return Reason(
@@ -235,6 +250,21 @@ class Planner:
 
     def _command_to_make(self, kind: str) -> str:
         return shlex.join(command_to_make(self.detector, kind, self.converters, self.weights))
+
+
+def is_calibrated(kind: str, converters: Iterable[ConverterSpec]) -> bool:
+    """Whether graphs of this kind are made on images."""
+    calibrated = [helper.target for helper in HELPFUL if helper.calibrated]
+    return kind in (*calibrated, *(converter.target for converter in converters if converter.calibrated))
+
+
+def command_to_make(
+    detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights
+) -> list[str]:
+    """Return the command that stores a detector's graph of a kind, as its words."""
+    quantize = is_calibrated(kind, converters)
+    command = ["quantize", detector.name, "--images", "DIR"] if quantize else ["export", detector.name]
+    return ["polyface", *command, "--to", kind, *weights.options]
 
 
 def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: str, precision: str) -> str:

@@ -13,8 +13,7 @@ from attrs import frozen
 from polyface._version import __version__
 from polyface.errors import ArtifactError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, open_store, read_manifest
-from polyface.graphs.plan import Planner, Route
-from polyface.graphs.suggestions import command_to_make
+from polyface.graphs.plan import Planner, Route, command_to_make
 from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Graph
