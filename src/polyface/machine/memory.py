@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import logging
 import mmap
 import threading
@@ -28,6 +27,20 @@ SLACK = 1.1
 """What may be held, as a multiple of what was left when it was last trimmed; benchmarks/README.md has the cost."""
 
 
+def resident_memory() -> int:
+    """Return the process's resident memory in bytes; 0 where the system does not say, as only Linux does."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * mmap.PAGESIZE
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def give_back() -> None:
+    """Have the C library give free memory back to the system, where it is glibc, which can be told to."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no handle of the program
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+
+
 class Trimmer:
     """Trims the process after runs at new shapes, and only where it has grown; shapes that keep coming cost nothing.
 
@@ -36,9 +49,9 @@ class Trimmer:
         trim: gives back what is free.
     """
 
-    def __init__(self, resident: Callable[[], int] | None = None, trim: Callable[[], None] | None = None) -> None:
-        self._resident = resident or resident_memory
-        self._trim = trim or give_back
+    def __init__(self, resident: Callable[[], int] = resident_memory, trim: Callable[[], None] = give_back) -> None:
+        self._resident = resident
+        self._trim = trim
         self._runs: dict[tuple[Hashable, ...], int] = {}  # by shape, the latest last
         self._left = 0
         self._lock = threading.Lock()
@@ -54,31 +67,6 @@ class Trimmer:
                 self._trim()
                 self._left = self._resident()
                 LOG.debug("gave %.0f of %.0f MB back to the system", (held - self._left) / 1e6, held / 1e6)
-
-
-def resident_memory() -> int:
-    """Return the process's resident memory in bytes; 0 where the system does not say, as only Linux does."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * mmap.PAGESIZE
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def give_back() -> None:
-    """Have the C library give free memory back to the system, where it is glibc, which can be told to."""
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no handle of the program
-        function = ctypes.CDLL(None).malloc_trim
-        function.argtypes = [ctypes.c_size_t]
-        trim: Callable[[int], int] = function
-        return trim
-    return None
 
 
 process = Trimmer()
