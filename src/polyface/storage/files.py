@@ -78,22 +78,22 @@ def read_sealed(path: Path) -> bytes | None:
     return data if hashlib.sha256(data).digest() == digest else None
 
 
-def remove_abandoned(folder: Path | int, *, alone: bool = False) -> None:
+def remove_abandoned(folder: Path, *, within: int | None = None, alone: bool = False) -> None:
     """Remove what killed processes left in a folder, files and links and no folders; what cannot be removed stays.
 
     Args:
-        folder: its path, or the descriptor of it.
-        alone: no other process writes to the folder, so that what polyface wrote aside there is left over, however
-            young.
+        folder: its path.
+        within: the descriptor of the folder, where there is one; ``folder`` is then ``Path()``.
+        alone: no other process writes there, so that what polyface wrote aside is left over, however young.
     """
-    within, parent = (folder, Path()) if isinstance(folder, int) else (None, folder)
     with contextlib.suppress(OSError):
-        for name in fnmatch.filter(os.listdir(folder), ".*.part"):  # noqa: PTH208 - of a descriptor, too
+        names = os.listdir(folder if within is None else within)  # noqa: PTH208 - of a descriptor, too
+        for name in fnmatch.filter(names, ".*.part"):
             age = 0.0 if alone and fnmatch.fnmatch(name, PART_FILE_PATTERN) else ABANDONED
             with contextlib.suppress(OSError):
-                status = os.stat(parent / name, dir_fd=within, follow_symlinks=False)
+                status = os.stat(folder / name, dir_fd=within, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime >= age:
-                    os.unlink(parent / name, dir_fd=within)
+                    os.unlink(folder / name, dir_fd=within)
 
 
 def remove_abandoned_folders(parent: Path, pattern: str) -> None:

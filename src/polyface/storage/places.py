@@ -64,10 +64,11 @@ class Place:
             if _BY_DESCRIPTOR:
                 self._within = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, self._within)
+            self._at = self.root if self._within is None else Path()  # what a name in the folder is put after
             self._status = self.root.stat() if self._within is None else os.fstat(self._within)
             held, self.locked = self._lock()
             stack.callback(self._unlock, held)
-            self._sweep(PurePath(), self.root if self._within is None else self._within)
+            self._sweep(PurePath(), self._at, self._within)
             self._held = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -90,12 +91,12 @@ class Place:
         self.check()
         name = self._named(name)
         with self._below(name.parent) as (folder, within):
-            self._sweep(name.parent, folder if within is None else within)
+            self._sweep(name.parent, folder, within)
             with atomic_write(folder / name.name, within=within) as stream:
                 yield stream
 
     def lines(self, name: PurePath | None = None) -> LineFile:
-        """Open a file in the folder to add lines to it; those that are there stay.
+        """Open a file in the folder to add lines to it, made where there is none; those that are there stay.
 
         Raises:
             OSError: it cannot be written.
@@ -138,11 +139,7 @@ class Place:
             raise OSError(f"the folder {self.root} was removed, moved or replaced while it was written to")
 
     def open(self, name: str | PurePath, flags: int) -> int:
-        """Open a file in the folder or below it, and return its descriptor.
-
-        Args:
-            name: its name, relative to the folder.
-            flags: as of :func:`os.open`.
+        """Open a file in the folder or below it with flags of :func:`os.open`, and return its descriptor.
 
         Raises:
             OSError: it cannot be opened, or is a link or anything else that is no file.
@@ -163,11 +160,6 @@ class Place:
         except OSError:
             return False
         return os.path.samestat(there, os.fstat(descriptor))
-
-    @property
-    def _at(self) -> Path:
-        """What a name in the folder is put after."""
-        return self.root if self._within is None else Path()
 
     @contextlib.contextmanager
     def _below(self, relative: PurePath) -> Iterator[tuple[Path, int | None]]:
@@ -191,11 +183,11 @@ class Place:
             if within is not None and within != self._within:
                 os.close(within)
 
-    def _sweep(self, relative: PurePath, folder: Path | int) -> None:
+    def _sweep(self, relative: PurePath, folder: Path, within: int | None) -> None:
         """Remove what killed runs left aside, once in each folder."""
         if relative not in self._swept:
             self._swept.add(relative)
-            remove_abandoned(folder, alone=self.locked and self._name is None)
+            remove_abandoned(folder, within=within, alone=self.locked and self._name is None)
 
     def _refuse_link(self, path: Path, within: int | None) -> None:
         try:
@@ -231,15 +223,7 @@ class Place:
 
 
 class LineFile:
-    """A file of lines in a place that grows: a line is there whole, or not at all.
-
-    Args:
-        place: whose file it is; it stays open as long as this.
-        name: of the file, made where there is none.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
+    """A file of lines in a place, which stays open as long as this: a line is there whole, or not at all."""
 
     def __init__(self, place: Place, name: str) -> None:
         self._place = place
