@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, TypeAlias
 
 import numpy as np
 import pytest
 
-from polyface.building import resolve
 from polyface.errors import BackendUnavailableError, ClosedError, UnsupportedError, described
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore
-from polyface.graphs.plan import Planner, Selection, plan
-from polyface.graphs.resolve import load_graph
+from polyface.graphs.plan import Planner, Selection
 from polyface.graphs.weights import select_weights
 from polyface.machine import gate
 from polyface.measure.tolerances import TOLERANCES
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Backend, DeviceReport, Graph, Session
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, OptionValue, Ref, device_kind
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, Ref, device_kind
 from polyface.testing.conformance.base import fail, fail_where_raised, said_in_child
 from polyface.testing.conformance.networks import (
     NetworkConformance,
@@ -58,7 +56,6 @@ class BackendConformance(NetworkConformance):
     """
 
     detector: ClassVar[str | None] = None
-    options: ClassVar[Mapping[str, OptionValue]] = {}
     child_seconds: ClassVar[int] = 60
 
     @pytest.fixture(scope="class")
@@ -66,7 +63,7 @@ class BackendConformance(NetworkConformance):
     def selection(cls, plugins: PluginManager, weights: str | None) -> Selection:
         """What runs on what, and by which route."""
         if cls.detector is not None:
-            return plan(resolve(cls._config(cls.detector, weights), plugins)).first
+            return cls._select(cls.detector, plugins, weights)
         backend, none = plugins.get(BackendSpec, cls.backend), select_weights(REFERENCE, None)
         planner = Planner(
             detector=REFERENCE,
@@ -92,12 +89,6 @@ class BackendConformance(NetworkConformance):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def graph(cls, selection: Selection) -> Graph:
-        """The network, as the backend is given it; a conversion runs once."""
-        return load_graph(selection.route, selection.detector, selection.weights)
-
-    @pytest.fixture(scope="class")
-    @classmethod
     def found(cls, selection: Selection) -> tuple[DeviceReport, ...]:
         """What the backend's probe finds here."""
         backend: Backend = selection.backend.factory.load()()
@@ -116,20 +107,12 @@ class BackendConformance(NetworkConformance):
         for session in sessions:
             session.close()
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def session(cls, selection: Selection, graph: Graph) -> Iterator[Session]:
-        """The session that all checks share which leave it as it is."""
-        session = open_session(graph, selection.backend, cls.device, cls.precision, cls.options)
-        yield session
-        session.close()
-
-    def test_factory_gives_a_backend(self, plugins: PluginManager) -> None:
+    def test_factory_gives_a_backend(self, selection: Selection) -> None:
         """What it gives is called by the names of the protocol, and by no other."""
-        record = plugins.get(BackendSpec, self.backend)
-        made = record.factory.load()()
+        factory = selection.backend.factory
+        made = factory.load()()
         if not isinstance(made, Backend):
-            fail(f"'{record.factory.target}' gives a {type(made).__name__}, which has no probe and compile.")
+            fail(f"'{factory.target}' gives a {type(made).__name__}, which has no probe and compile.")
 
     def test_probe_finds_the_device_under_test(self, found: tuple[DeviceReport, ...]) -> None:
         """What the probe does not find is never granted, so nothing else here would be about it."""
@@ -137,25 +120,22 @@ class BackendConformance(NetworkConformance):
             there = [f"{f.device}: {', '.join(f.precisions) or 'not there'}" for f in found]
             fail(f"The probe does not find '{self.device}' with '{self.precision}'.", why=there)
 
-    def test_probe_finds_no_more_than_is_claimed(self, plugins: PluginManager, found: tuple[DeviceReport, ...]) -> None:
+    def test_probe_finds_no_more_than_is_claimed(self, selection: Selection, found: tuple[DeviceReport, ...]) -> None:
         """The planner refuses what the record does not claim, so what is found beyond it can never be used."""
-        record = plugins.get(BackendSpec, self.backend)
+        pairs = [(f.device, precision) for f in found for precision in f.precisions]
         more = [
-            f"{f.device}: {precision}"
-            for f in found
-            for precision in f.precisions
-            if not record.claims(f.device, precision)
+            f"{device}: {precision}" for device, precision in pairs if not selection.backend.claims(device, precision)
         ]
         if more:
             fail("The probe finds what the record does not claim.", why=more, fix="add it to capabilities")
 
     def test_every_device_found_compiles_and_runs(
-        self, plugins: PluginManager, found: tuple[DeviceReport, ...], opened: Opener, spec: DetectorSpec, graph: Graph
+        self, selection: Selection, found: tuple[DeviceReport, ...], opened: Opener, spec: DetectorSpec, graph: Graph
     ) -> None:
         """Whoever asks for a device takes the probe's word that it works."""
         image = network_input(spec, noise(1, *sizes(spec)[1]))
         for device, precision in ((f.device, precision) for f in found for precision in f.precisions):
-            if graph.kind not in plugins.get(BackendSpec, self.backend).kinds(device, precision):
+            if graph.kind not in selection.backend.kinds(device, precision):
                 continue  # it wants another kind of graph
             try:
                 run(opened(device, precision), spec, image)
@@ -181,12 +161,12 @@ class BackendConformance(NetworkConformance):
             )
 
     def test_a_device_not_found_is_refused(
-        self, plugins: PluginManager, found: tuple[DeviceReport, ...], opened: Opener
+        self, selection: Selection, found: tuple[DeviceReport, ...], opened: Opener
     ) -> None:
         """A run that falls back to the CPU looks right, is many times slower, and is found out too late."""
         there = {f.device for f in found if f.precisions}
         absent = ["no-such-device"]
-        for kind in dict.fromkeys(c.device for c in plugins.get(BackendSpec, self.backend).capabilities):
+        for kind in dict.fromkeys(claim.device for claim in selection.backend.capabilities):
             absent += [f"{kind}:99", *([] if {device_kind(d) for d in there} & {kind} else [kind, f"{kind}:0"])]
         for device in absent:
             self._refused(opened, device, self.precision)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 from attrs import field, frozen
 
-from polyface.building import build, resolve
+from polyface.building import build
 from polyface.errors import PolyfaceError, described
-from polyface.graphs.plan import plan, select_device
+from polyface.graphs.plan import Selection, select_device
 from polyface.graphs.resolve import load_graph
 from polyface.graphs.weights import verify
 from polyface.measure.tolerances import TOLERANCES, Tolerance
@@ -104,17 +105,9 @@ class DetectorConformance(NetworkConformance):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def session(cls, plugins: PluginManager, weights: str | None) -> Iterator[Session]:
-        """The detector's network on the backend."""
-        session = cls._open_session(plugins, weights)
-        yield session
-        session.close()
-
-    @classmethod
-    def _open_session(cls, plugins: PluginManager, weights: str | None) -> Session:
-        selection = plan(resolve(cls._config(cls.detector, weights), plugins)).first
-        graph = load_graph(selection.route, selection.detector, selection.weights)
-        return open_session(graph, selection.backend, cls.device, cls.precision)
+    def selection(cls, plugins: PluginManager, weights: str | None) -> Selection:
+        """What runs on what, and by which route."""
+        return cls._select(cls.detector, plugins, weights)
 
     @pytest.fixture
     def head(self, spec: DetectorSpec) -> Head:
@@ -170,9 +163,8 @@ class DetectorConformance(NetworkConformance):
         device = select_device(backend, found, self.device, "fp32")
         runs = []
         for _ in range(2):
-            session = open_session(graph, backend, device, "fp32")
-            runs.append(run(session, spec, image))
-            session.close()
+            with closing(open_session(graph, backend, device, "fp32")) as session:
+                runs.append(run(session, spec, image))
         what = f"'{source.ref.target}' gives other numbers for the same seed"
         allowed = 0.0 if self.device == "cpu" else TOLERANCES["fp32"].heads
         check_same(what, runs[1], runs[0], allowed, heads=True)
@@ -290,7 +282,7 @@ class DetectorConformance(NetworkConformance):
         check_growth("The head", spec, head.priors)
 
     def test_raw_heads_are_those_of_the_original(
-        self, plugins: PluginManager, spec: DetectorSpec, session: Session, head: Head, goldens: Sequence[Golden]
+        self, plugins: PluginManager, weights: str | None, spec: DetectorSpec, head: Head, goldens: Sequence[Golden]
     ) -> None:
         """A mean in the wrong channel order, or a padding on the wrong side, costs accuracy and breaks nothing."""
         if not goldens:
@@ -299,9 +291,11 @@ class DetectorConformance(NetworkConformance):
                 fix="override the fixture goldens, or give the reason in expected_failures",
             )
         for golden in goldens:
-            own = session if golden.weights is None else self._open_session(plugins, golden.weights)
-            image = network_input(spec, [golden.image])
-            outputs, allowed = run(own, spec, image), golden.tolerance
+            image, allowed = network_input(spec, [golden.image]), golden.tolerance
+            own = self._select(spec.name, plugins, golden.weights or weights)
+            graph = load_graph(own.route, own.detector, own.weights)
+            with closing(open_session(graph, own.backend, self.device, self.precision, self.options)) as session:
+                outputs = run(session, spec, image)
             off = differences({n: output[0] for n, output in outputs.items()}, golden.heads, allowed.heads, heads=True)
             if golden.scores is not None:
                 off += differences({"scores": head.scores(outputs)[0]}, {"scores": golden.scores}, allowed.score)
@@ -309,8 +303,6 @@ class DetectorConformance(NetworkConformance):
                 priors = head.priors(image.shape[2], image.shape[3])
                 boxes = head.decode(outputs, priors, 0, np.arange(len(priors))).boxes
                 off += differences({"boxes": boxes}, {"boxes": golden.boxes}, allowed.pixels)
-            if own is not session:
-                own.close()
             if off or not golden.heads:
                 height, width = golden.image.shape[:2]
                 fail(

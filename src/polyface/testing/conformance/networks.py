@@ -6,17 +6,21 @@ import gc
 import itertools
 import math
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
-from polyface.building import check_options
+from polyface.building import check_options, resolve
+from polyface.graphs.plan import Selection, plan
+from polyface.graphs.resolve import load_graph
 from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
 from polyface.machine.cores import default_threads
 from polyface.machine.memory import resident_memory
+from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import CompileRequest, Graph, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
 from polyface.settings.config import Config
@@ -42,6 +46,7 @@ class NetworkConformance(Conformance):
     backend: ClassVar[str] = ""
     device: ClassVar[str] = "cpu"
     precision: ClassVar[str] = "fp32"
+    options: ClassVar[Mapping[str, OptionValue]] = {}
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -54,6 +59,23 @@ class NetworkConformance(Conformance):
         return Config(
             detector=detector, backend=cls.backend, device=cls.device, precision=cls.precision, weights=weights
         )
+
+    @classmethod
+    def _select(cls, detector: str, plugins: PluginManager, weights: str | None) -> Selection:
+        return plan(resolve(cls._config(detector, weights), plugins)).first
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def graph(cls, selection: Selection) -> Graph:
+        """The network, as the backend is given it; a conversion runs once."""
+        return load_graph(selection.route, selection.detector, selection.weights)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def session(cls, selection: Selection, graph: Graph) -> Iterator[Session]:
+        """The session that all checks share which leave it as it is."""
+        with closing(open_session(graph, selection.backend, cls.device, cls.precision, cls.options)) as session:
+            yield session
 
 
 def open_session(
