@@ -93,7 +93,7 @@ class PluginManager:
 
     def __init__(self) -> None:
         self._pluggy = pluggy.PluginManager(hookspecs.GROUP)
-        self._pluggy.add_hookspecs(hookspecs)
+        self._pluggy.add_hookspecs(hookspecs.SPECS)
         self._infos: list[PluginInfo] = []
 
     @classmethod
