@@ -8,7 +8,6 @@ those that are expected to fail, and says why one that fails is made.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Generator
 
 import pytest
@@ -64,12 +63,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to start in an environment that is not what it claims to be."""
-    for module in _read_list(session.config, "require"):
-        if importlib.util.find_spec(module) is None:
-            raise pytest.UsageError(f"--polyface-require: {module} is not installed")
-    for module in _read_list(session.config, "absent"):
-        if importlib.util.find_spec(module) is not None:
-            raise pytest.UsageError(f"--polyface-absent: {module} is installed")
+    for option, wanted in (("require", True), ("absent", False)):
+        for module in _read_list(session.config, option):
+            if is_installed(module) is not wanted:
+                is_so = "is not" if wanted else "is"
+                raise pytest.UsageError(f"--polyface-{option}: {module} {is_so} installed")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -22,21 +22,7 @@ from polyface.plugins.manager import PluginInfo, PluginManager, missing
 from polyface.plugins.records import CommandSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
-HEAVY = (
-    "PIL",
-    "cv2",
-    "jax",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "safetensors",
-    "scipy",
-    "tensorflow",
-    "tensorrt",
-    "torch",
-    "torchvision",
-)
+HEAVY = "PIL cv2 jax numpy onnx onnxruntime openvino safetensors scipy tensorflow tensorrt torch torchvision"
 """What no module that an entry point names may import, not even by way of another."""
 
 _LOAD = """
@@ -44,7 +30,7 @@ import importlib, json, sys
 from polyface.plugins.manager import PluginManager
 PluginManager().register(importlib.import_module(sys.argv[1]), name=sys.argv[1])
 print()
-print(json.dumps(sorted({*sys.argv[2:]} & {*sys.modules})))
+print(json.dumps(sorted({*sys.argv[2].split()} & {*sys.modules})))
 """
 
 
@@ -106,7 +92,7 @@ class PluginConformance(Conformance):
         path = os.pathsep.join(entry for entry in sys.path if entry)
         for module in dict.fromkeys(info.target.partition(":")[0] for info in infos):
             done = subprocess.run(  # noqa: S603 - our own code, in this Python
-                [sys.executable, "-c", _LOAD, module, *HEAVY],
+                [sys.executable, "-c", _LOAD, module, HEAVY],
                 env={**os.environ, "PYTHONPATH": path},
                 capture_output=True,
                 text=True,
