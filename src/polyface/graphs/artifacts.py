@@ -36,20 +36,12 @@ TEXTS = ("detector", "network", "weights_sha256", "kind", "file", "sha256")
 
 @frozen(kw_only=True)
 class ArtifactKey:
-    """What makes two graphs the same graph.
-
-    Args:
-        detector: its name.
-        network: what builds its network, which tells apart two distributions that share a detector's name.
-        graph_version: the record's.
-        weights_sha256: of the weights, or an empty text for a detector that has none.
-        kind: the graph kind.
-    """
+    """What makes two graphs the same graph."""
 
     detector: str
-    network: str
+    network: str  # what builds it, which tells apart two distributions that share a detector's name
     graph_version: int
-    weights_sha256: str
+    weights_sha256: str  # empty for a detector that has none
     kind: str
 
     @classmethod
@@ -170,14 +162,12 @@ class ArtifactStore:
             with atomic_write(aside / MANIFEST) as stream:
                 stream.write((json.dumps(manifest, indent=2) + "\n").encode())
             aside.chmod(0o755)
-            if not folder.exists():
-                try:
-                    aside.rename(folder)
-                except OSError:
-                    if not folder.exists():  # or else somebody was faster
-                        raise
-                else:
-                    return folder / graph.name
+            try:
+                aside.rename(folder)
+                return folder / graph.name
+            except OSError:
+                if not folder.exists():  # or else there is one, or somebody was faster
+                    raise
             there = _whole(folder, key)
             if isinstance(there, Path) and not replace:
                 return there
