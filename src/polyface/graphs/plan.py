@@ -118,12 +118,7 @@ class Planner:
         """Return the first route by which a backend can run the detector.
 
         For each graph kind the backend accepts in that precision, in its order: a stored artifact, the detector's own
-        graph, a conversion.
-
-        Args:
-            backend: what to run it on.
-            device: ``"auto"``, or a device such as ``"cuda:1"``.
-            precision: such as ``"fp32"``.
+        graph, a conversion. The device is ``"auto"``, or one such as ``"cuda:1"``.
 
         Raises:
             UnsupportedError: there is no route; ``reasons`` holds one for every route tried.
@@ -299,13 +294,7 @@ def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: s
 
 @frozen(kw_only=True)
 class Names:
-    """What the names in the settings stand for.
-
-    Args:
-        config: the settings.
-        planner: plans for the detector with its weights.
-        backends: those that may run it, the preferred first.
-    """
+    """What the names in the settings stand for: a detector with its weights, and the backends, the preferred first."""
 
     config: Config
     planner: Planner
