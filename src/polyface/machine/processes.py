@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from polyface.errors import described
 
@@ -78,7 +78,8 @@ def call(function: str, *arguments: Any, seconds: float | None = None) -> Any:
                 timeout=None if seconds is None else START + seconds,
                 check=False,
             )
-            said = _end_of(printed)
+            printed.seek(max(0, printed.seek(0, os.SEEK_END) - LAST))
+            said = printed.read().decode(errors="replace").strip()
     except subprocess.TimeoutExpired as error:
         raise NotDoneError(f"its process was not done after {error.timeout:.0f} seconds") from error
     except OSError as error:
@@ -142,11 +143,6 @@ def is_python(executable: str | None) -> bool:
     """Return whether a program is Python, and not a frozen one that would start itself again, or a server."""
     name = Path(executable or "").stem.lower()
     return not getattr(sys, "frozen", False) and name.startswith(("python", "pypy"))
-
-
-def _end_of(file: IO[bytes]) -> str:
-    file.seek(max(0, file.seek(0, os.SEEK_END) - LAST))
-    return file.read().decode(errors="replace").strip()
 
 
 def _ending(status: int) -> str:
