@@ -37,6 +37,9 @@ _BY_DESCRIPTOR = {os.open, os.mkdir, os.stat, os.unlink} <= os.supports_dir_fd a
 class Place:
     """A file or a folder that this process alone writes to until it is closed, and never through a link in the folder.
 
+    Methods raise ``OSError`` for what cannot be read or written, or leads elsewhere by ``..``, a link or anything else
+    that is no file.
+
     Args:
         path: of the file or the folder, absolute; its folders are made where there are none.
         folder: whether it is a folder. Methods then want a name in it or below it, and otherwise none.
@@ -83,11 +86,7 @@ class Place:
 
     @contextlib.contextmanager
     def atomic_write(self, name: PurePath | None = None) -> Iterator[BinaryIO]:
-        """Open a file for writing, which takes its place when the block ends; make its folders. A link is replaced.
-
-        Raises:
-            OSError: it cannot be written, a link stands in the place of one of its folders, or it leads elsewhere.
-        """
+        """Open a file for writing, which takes its place when the block ends; make its folders. A link is replaced."""
         self.check()
         name = self._named(name)
         with self._below(name.parent) as (folder, within):
@@ -96,27 +95,15 @@ class Place:
                 yield stream
 
     def lines(self, name: PurePath | None = None) -> LineFile:
-        """Open a file in the folder to add lines to it, made where there is none; those that are there stay.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Open a file in the folder to add lines to it, made where there is none; those that are there stay."""
         return LineFile(self, str(self._named(name)))
 
     def read(self, name: PurePath | None = None) -> BinaryIO:
-        """Open a file as it is now.
-
-        Raises:
-            OSError: it cannot be read; ``FileNotFoundError`` where there is none.
-        """
+        """Open a file as it is now; ``FileNotFoundError`` where there is none."""
         return os.fdopen(self.open(self._named(name), os.O_RDONLY), "rb")
 
     def names(self, folder: PurePath) -> list[str]:
-        """Return the names in a folder below, which is made where there is none.
-
-        Raises:
-            OSError: it cannot be listed.
-        """
+        """Return the names in a folder below, which is made where there is none."""
         with self._below(folder) as (place, within):
             return os.listdir(place if within is None else within)  # noqa: PTH208 - of a descriptor, too
 
@@ -126,11 +113,7 @@ class Place:
         return name or self._name or PurePath()
 
     def check(self) -> None:
-        """Check that the folder is still where it was.
-
-        Raises:
-            OSError: it is not.
-        """
+        """Raise ``OSError`` unless the folder is still where it was."""
         try:
             same = os.path.samestat(self._status, self.root.stat())
         except OSError:
@@ -139,11 +122,7 @@ class Place:
             raise OSError(f"the folder {self.root} was removed, moved or replaced while it was written to")
 
     def open(self, name: str | PurePath, flags: int) -> int:
-        """Open a file in the folder or below it with flags of :func:`os.open`, and return its descriptor.
-
-        Raises:
-            OSError: it cannot be opened, or is a link or anything else that is no file.
-        """
+        """Open a file in the folder or below it with flags of :func:`os.open`, and return its descriptor."""
         with self._below(PurePath(name).parent) as (folder, within):
             path = folder / PurePath(name).name
             self._refuse_link(path, within)
