@@ -111,14 +111,8 @@ class PluginManager:
         strict = read_flag("POLYFACE_STRICT_PLUGINS", environ)
         found = sorted(_found(), key=lambda pair: (pair[0].distribution, pair[0].name))
         names = {name for info, _ in found for name in (info.name, info.distribution)}
-        only = _listed(environ.get("POLYFACE_PLUGINS", ""))
-        without = _listed(environ.get("POLYFACE_DISABLE_PLUGINS", ""))
-        for variable, listed in (("POLYFACE_PLUGINS", only), ("POLYFACE_DISABLE_PLUGINS", without)):
-            for name in sorted(listed - names):
-                raise ConfigError(
-                    f"{variable} names {quoted(name)}, which is not installed{nearest(name, names) or '.'}",
-                    why=[f"installed: {', '.join(sorted(names)) or 'no plugins'}"],
-                )
+        only = _listed("POLYFACE_PLUGINS", environ, names)
+        without = _listed("POLYFACE_DISABLE_PLUGINS", environ, names)
         for info, load in found:
             own = {info.name, info.distribution}
             if own & without or (only and info.distribution != CORE and not own & only):
@@ -338,8 +332,15 @@ def _records_of(plugin: object, hook: str) -> tuple[Any, ...]:
     return records
 
 
-def _listed(text: str) -> set[str]:
-    return {name.strip() for name in text.split(",") if name.strip()}
+def _listed(variable: str, environ: Mapping[str, str], names: Iterable[str]) -> set[str]:
+    """The plugins that a variable lists, each of which must be one of ``names``."""
+    listed = {name.strip() for name in environ.get(variable, "").split(",")} - {""}
+    for name in sorted(listed.difference(names)):
+        raise ConfigError(
+            f"{variable} names {quoted(name)}, which is not installed{nearest(name, names) or '.'}",
+            why=[f"installed: {', '.join(sorted(names)) or 'no plugins'}"],
+        )
+    return listed
 
 
 def _failure(info: PluginInfo, error: BaseException) -> PluginError:
