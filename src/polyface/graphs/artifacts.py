@@ -31,8 +31,6 @@ MANIFEST = "manifest.json"
 NEW_FOLDER_PREFIX = ".new-"
 """How the name of a folder begins while it is being written."""
 
-TEXTS = ("detector", "network", "weights_sha256", "kind", "file", "sha256")
-
 
 @frozen(kw_only=True)
 class ArtifactKey:
@@ -204,7 +202,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ValueError: it is no manifest.
     """
     manifest = read_json(folder / MANIFEST)
-    wanted = {**dict.fromkeys(TEXTS, str), "graph_version": int, "provenance": dict}
+    texts = ("detector", "network", "weights_sha256", "kind", "file", "sha256")
+    wanted = {**dict.fromkeys(texts, str), "graph_version": int, "provenance": dict}
     for field, kind in wanted.items():
         if type(manifest.get(field)) is not kind:
             raise ValueError(f"{MANIFEST} has no '{field}'")
@@ -238,12 +237,10 @@ def _others(root: Path, key: ArtifactKey) -> list[str]:
     """What is stored of the same detector in the same kind: other weights, or another version of the graph."""
     found = []
     for path in sorted(root.glob(f"*/{MANIFEST}")):
-        try:
+        with contextlib.suppress(OSError, ValueError):  # whatever lies there is no graph of ours
             manifest = read_manifest(path.parent)
             if (manifest["detector"], manifest["kind"]) == (key.detector, key.kind):
                 found.append(_content(manifest))
-        except (OSError, ValueError):
-            continue  # whatever lies there is no graph of ours
     return found
 
 
