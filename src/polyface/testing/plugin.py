@@ -15,7 +15,7 @@ from attrs import frozen
 
 from polyface.errors import BackendUnavailableError, ContractError
 from polyface.machine.drivers import is_installed
-from polyface.plugins.manager import installed_plugins, missing
+from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.testing.conformance.base import PREFIX, Conformance
 
@@ -100,7 +100,7 @@ class Require:
 
     def backend(self, backend: BackendSpec) -> None:
         """Require what a backend requires."""
-        self(*(need.module for need in backend.requires if missing(backend.name, [need])))
+        self(*(need.module for need in backend.requires))
 
 
 def _check(item: pytest.Item) -> tuple[type[Conformance], str] | None:
