@@ -198,22 +198,18 @@ class Planner:
                     yield self._from(source, kind)
             yield from self._conversions(kind)
 
-    def _conversions(self, kind: str) -> Iterator[Route | Reason]:
-        makers = [converter for converter in self.converters if converter.target == kind]
-        convertible = [
-            (source, converter)
-            for converter in makers
-            for source in self.detector.graphs
-            if converter.source == source.kind and not converter.calibrated
-        ]
-        for source, converter in convertible:
-            yield self._from(source, kind, converter)
-        calibrated = [converter for converter in makers if converter.calibrated]
-        for converter in calibrated:
-            fix = Fix(command=self._command_to_make(kind))
-            yield Reason(subject=f"converter '{converter.name}'", why="needs images to calibrate with", fix=fix)
-        if not convertible and not calibrated:
-            yield self._no_converter(kind)
+    def _conversions(self, kind: str) -> list[Route | Reason]:
+        """Every conversion to a graph kind, those that need images after the others, or why there is none."""
+        found: list[Route | Reason] = []
+        for converter in sorted(self.converters, key=lambda converter: converter.calibrated):
+            if converter.target == kind and converter.calibrated:
+                fix = Fix(command=self._command_to_make(kind))
+                why = "needs images to calibrate with"
+                found.append(Reason(subject=f"converter '{converter.name}'", why=why, fix=fix))
+            elif converter.target == kind:
+                sources = [source for source in self.detector.graphs if source.kind == converter.source]
+                found += [self._from(source, kind, converter) for source in sources]
+        return found or [self._no_converter(kind)]
 
     def _from(self, source: GraphSource, kind: str, converter: ConverterSpec | None = None) -> Route | Reason:
         if source.weights in (None, self.weights.name):
