@@ -50,11 +50,7 @@ class Held(Generic[T]):
 
 
 def graph_file(graph: Graph) -> Path:
-    """Return the path of a graph, which must be a file.
-
-    Raises:
-        ContractError: it is a builder.
-    """
+    """Return the path of a graph; one that is a builder raises ``ContractError``."""
     if not isinstance(graph.source, Path):
         raise ContractError(
             f"The {graph.kind} graph of '{graph.detector.name}' must be a file, not the builder {graph.source.target}."
@@ -63,11 +59,7 @@ def graph_file(graph: Graph) -> Path:
 
 
 def graph_builder(graph: Graph) -> Ref:
-    """Return the builder of a graph.
-
-    Raises:
-        ContractError: it is a file.
-    """
+    """Return the builder of a graph; one that is a file raises ``ContractError``."""
     if not isinstance(graph.source, Ref):
         raise ContractError(
             f"The {graph.kind} graph of '{graph.detector.name}' must be a builder, not the file {graph.source}."
