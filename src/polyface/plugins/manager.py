@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import itertools
 import os
 import shlex
 import traceback
@@ -167,10 +168,8 @@ class PluginManager:
 
     def _check_names(self, info: PluginInfo, records: Iterable[Record]) -> None:
         """One distribution may not provide a name twice: nothing could tell the two apart."""
-        provided = [
-            record for other in self._infos if other.distribution == info.distribution for record in other.records
-        ]
-        names = [(type(record), record.name) for record in (*provided, *records)]
+        provided = [other.records for other in self._infos if other.distribution == info.distribution]
+        names = [(type(record), record.name) for record in itertools.chain(*provided, records)]
         for kind, name in names:
             if names.count((kind, name)) > 1:
                 raise ContractError(f"{info.distribution} provides '{name}' twice.")
