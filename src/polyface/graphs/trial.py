@@ -66,10 +66,9 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
         ) from error
     except Exception as error:  # noqa: BLE001 - a runtime that says what is wrong will say it here as well
         LOG.debug("the trial of %s raised %s", path, described(error))
-    # Without a home that can be written to it is tried again the next time, which costs time and nothing else.
-    if stood is None:
-        return
-    with contextlib.suppress(OSError):
-        stood.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(stood) as stream:
-            stream.write(trial.encode())
+    if stood is not None:
+        # Where it cannot be written to it is tried again the next time, which costs time and nothing else.
+        with contextlib.suppress(OSError):
+            stood.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(stood) as stream:
+                stream.write(trial.encode())
