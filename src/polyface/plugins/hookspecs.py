@@ -1,6 +1,6 @@
 """The hooks of a polyface plugin; the author's guide, ``plugins/README.md``, has a complete example of each.
 
-A plugin is a light module (it imports ``polyface`` and nothing heavy) with functions of the names in :data:`KINDS`, each
+A plugin is a light module (it imports ``polyface`` and nothing heavy) with functions of the names in ``KINDS``, each
 marked ``@polyface.hookimpl``, and named by an entry point in the group ``polyface``:
 
 .. code-block:: toml
