@@ -1,4 +1,4 @@
-"""The table of the kinds of record, and the hooks that yield them: a kind stands in both, or it is half a kind."""
+"""The table of the kinds of record, of which their hooks are made."""
 
 from __future__ import annotations
 
