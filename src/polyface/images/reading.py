@@ -118,35 +118,49 @@ def decode(
         ImageError: as :func:`read_image`.
     """
     if isinstance(source, np.ndarray):
-        pixels = _from_array(source)
-    elif isinstance(source, Image.Image):
+        return Decoded(pixels=_from_array(source))
+    if isinstance(source, Image.Image):
         with _refusals("the PIL image", closed=getattr(source, "fp", source) is None):
-            pixels = _from_pil(source, "the PIL image", _orientation(source))
-    elif isinstance(source, str | os.PathLike):
+            return Decoded(pixels=_from_pil(source, "the PIL image", _orientation(source)))
+    if isinstance(source, str | os.PathLike):
         label = quoted(os.fspath(source))
-        with _refusals(label), _open(source, label) as file:
-            # A pipe, such as the shell's <(command), cannot be sought.
-            whole = file if file.seekable() else io.BytesIO(_read(file))
-            return _decode(whole, label, scale, formats, max_pixels)
     elif isinstance(source, bytes | bytearray | memoryview):
         label = f"the file of {memoryview(source).nbytes} bytes"
-        with _refusals(label):
-            return _decode(io.BytesIO(bytes(source)), label, scale, formats, max_pixels)
     elif hasattr(source, "read"):
-        with _refusals("the open file"):
-            return _decode(io.BytesIO(_read(source)), "the open file", scale, formats, max_pixels)
+        label = "the open file"
     else:
         raise ImageError(f"A {type(source).__name__} is not an image; wanted: {WANTED}.")
-    return Decoded(pixels=pixels)
+    with _refusals(label), _open(source, label) as file:
+        opened = open_file(file, label, formats, max_pixels)
+        found = _pixels_of(opened, scale)
+        if not opened.ended:
+            # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
+            for rest in continuations(opened.jpeg):
+                if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), scale).pixels):
+                    raise ImageError(
+                        f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"]
+                    )
+    if opened.note:
+        LOG.warning("%s is %s", label, opened.note)
+    return found
 
 
-def _open(path: str | os.PathLike[str], label: str) -> BinaryIO:
+def _open(source: Any, label: str) -> BinaryIO:
+    """A path, the bytes of a file, or an open one, as a file that can be sought and is ours to close."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(bytes(source))
+    if not isinstance(source, str | os.PathLike):
+        return io.BytesIO(_read(source))
     try:
-        return Path(path).open("rb")
+        file = Path(source).open("rb")  # noqa: SIM115 - the caller closes it
     except FileNotFoundError:
         raise ImageError(f"{label} does not exist.") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{label} cannot be opened.", why=[reason_of(error)]) from error
+    if file.seekable():
+        return file
+    with file:  # a pipe, such as the shell's <(command)
+        return io.BytesIO(_read(file))
 
 
 def _read(file: Any) -> bytes:
@@ -174,38 +188,21 @@ def _read(file: Any) -> bytes:
     return b"".join(parts)
 
 
-def _decode(
-    file: BinaryIO,
-    label: str,
-    scale: Callable[[int, int], float] | None,
-    formats: Sequence[str],
-    max_pixels: int | None,
-) -> Decoded:
-    opened = open_file(file, label, formats, max_pixels)
-    found = _pixels_of(opened, scale)
-    if not opened.ended:
-        # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
-        for rest in continuations(opened.jpeg):
-            if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), scale).pixels):
-                raise ImageError(f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"])
-    if opened.note:
-        LOG.warning("%s is %s", label, opened.note)
-    return found
-
-
 def _pixels_of(opened: Opened, scale: Callable[[int, int], float] | None) -> Decoded:
     opened = opened if opened.ended else _add_end(opened)
     image = opened.image
     if image.info.get("progressive"):  # it is held as a whole, whatever the draft
         opened.source.check_size(image.size)
-    shape = _draft(image, opened.orientation, scale) if scale and opened.jpeg else None
+    whole, shape = image.size, _shape(image, opened.orientation)
+    if scale and opened.jpeg:  # decoded as a draft, if one will do
+        least = scale(*shape) * DRAFT
+        image.draft(None, (max(1, math.ceil(image.width * least)), max(1, math.ceil(image.height * least))))
     opened.source.check_size(image.size)
-    drafted = shape is not None and shape != (image.height, image.width)
-    pixels = None if drafted else _by_simplejpeg(opened)
+    pixels = _by_simplejpeg(opened) if image.size == whole else None
     if pixels is None:
         prepare_memory(image)
         pixels = _from_pil(image, opened.source.label, opened.orientation)
-    return Decoded(pixels=pixels, shape=shape) if shape else Decoded(pixels=pixels)
+    return Decoded(pixels=pixels, shape=shape) if opened.jpeg else Decoded(pixels=pixels)
 
 
 def _add_end(opened: Opened, before: bytes = b"") -> Opened:
@@ -241,12 +238,9 @@ def _by_simplejpeg(opened: Opened) -> ImageArray | None:
     return pixels if pixels.shape[:2] == (image.height, image.width) else None
 
 
-def _draft(image: Image.Image, orientation: int, scale: Callable[[int, int], float]) -> tuple[int, int]:
-    """Have a JPEG decoded as a draft, if one will do; return height and width of the whole as shown."""
-    shape = image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
-    least = scale(*shape) * DRAFT
-    image.draft(None, (max(1, math.ceil(image.width * least)), max(1, math.ceil(image.height * least))))
-    return shape
+def _shape(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """Height and width as shown."""
+    return image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
 
 
 @contextlib.contextmanager
@@ -300,12 +294,11 @@ def _from_pil(image: Image.Image, label: str, orientation: int) -> ImageArray:
             f"{label} has 32-bit pixels (mode {image.mode!r}), whose range is not known; wanted: {WANTED}.",
             fix="scale it to 0-255 and convert it to uint8 first",
         )
-    shape = image.size if orientation in _ON_ITS_SIDE else (image.height, image.width)
-    turned = np.empty((*shape, 3), np.uint8)
+    turned = np.empty((*_shape(image, orientation), 3), np.uint8)
     down, across = _STEPS[orientation]
     pixels = (turned.transpose(1, 0, 2) if orientation in _ON_ITS_SIDE else turned)[::down, ::across]
     if not image.has_transparency_data:
-        _copy(image, pixels, _sixteen_bits(image) if image.mode.startswith("I") else _rgb)
+        _copy(image, pixels, functools.partial(_grey, image) if image.mode.startswith("I") else _rgb)
     elif not _copy(image, pixels, _on_white):
         LOG.warning("%s is transparent everywhere; its colours are read as they are", label)
         _copy(image, pixels, lambda strip: (strip.convert("RGBA").convert("RGB"), 0))
@@ -337,23 +330,17 @@ def _on_white(strip: Image.Image) -> tuple[Image.Image, int]:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), highest
 
 
-def _sixteen_bits(image: Image.Image) -> Callable[[Image.Image], tuple[npt.NDArray[np.uint8], int]]:
-    """How a strip of 16-bit grey becomes 8-bit; of a TIFF also what Pillow leaves as it is in the file."""
+def _grey(image: Image.Image, strip: Image.Image) -> tuple[ImageArray, int]:
+    """A strip of 16-bit grey as 8-bit; of a TIFF also what Pillow leaves as it is in the file."""
     tags = getattr(image, "tag_v2", {})
-    most = 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535
+    grey = _eight_bits(np.asarray(strip), 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535)
     inverted = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # white is zero
-
-    def convert(strip: Image.Image) -> tuple[npt.NDArray[np.uint8], int]:
-        values = np.asarray(strip).astype(np.uint32)
-        grey = (_eight_bits(values) if most == 65535 else (values * 255 + most // 2) // most).astype(np.uint8)
-        return (255 - grey if inverted else grey)[:, :, None], 0
-
-    return convert
+    return (255 - grey if inverted else grey)[:, :, None], 0
 
 
-def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """16-bit values as 8-bit: 257 of the one are 1 of the other."""
-    return (values.astype(np.uint32) + 128) // 257
+def _eight_bits(values: npt.NDArray[Any], most: int = 65535) -> ImageArray:
+    """Values up to ``most`` as 8-bit, rounded."""
+    return ((values.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
 
 
 def _from_array(array: npt.NDArray[Any]) -> ImageArray:
@@ -370,7 +357,7 @@ def _from_array(array: npt.NDArray[Any]) -> ImageArray:
     if 0 in array.shape:
         raise ImageError(f"Got {was}, which has no pixels; wanted: {WANTED}.")
     if array.dtype.itemsize == 2:
-        array = _eight_bits(array).astype(np.uint8)
+        array = _eight_bits(array)
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     if array.shape[2] == 4:
