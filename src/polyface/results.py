@@ -30,12 +30,8 @@ def _arrays(extra: Mapping[str, Any]) -> Mapping[str, npt.NDArray[Any]]:
     return {name: np.asarray(column) for name, column in extra.items()}
 
 
-def _equal_arrays(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
 _array_equal = attrs.cmp_using(eq=lambda a, b: bool(np.array_equal(a, b)))
-_extra_equal = attrs.cmp_using(eq=_equal_arrays)
+_extra_equal = attrs.cmp_using(eq=lambda a, b: a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a))
 
 
 @frozen(kw_only=True)
@@ -114,8 +110,14 @@ class Detections:
         if not all(np.isfinite(a).all() for a in (self.boxes, self.scores, marks) if a is not None):
             raise ValueError("Detections wants finite numbers.")
 
-    def _with(self, **changes: Any) -> Detections:
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        marks = {} if self.landmarks is None else {"landmarks": self.landmarks}
+        return {"boxes": self.boxes, "scores": self.scores, **marks, **self.extra}
+
+    def _with(self, columns: Mapping[str, npt.NDArray[Any]], **changes: Any) -> Detections:
         """A copy with other columns, which fit together since they were made from checked ones."""
+        changes |= {name: columns.get(name) for name in COLUMNS}
+        changes["extra"] = _arrays({name: columns[name] for name in self.extra})
         copy = object.__new__(Detections)
         for attribute in attrs.fields(Detections):
             value = changes[attribute.name] if attribute.name in changes else getattr(self, attribute.name)
@@ -133,20 +135,11 @@ class Detections:
             ValueError: there is none, or their columns differ.
         """
         full = [part for part in parts if len(part)] or list(parts[:1])
-        names = {tuple(sorted([*part.extra, *([] if part.landmarks is None else ["landmarks"])])) for part in full}
-        if len(names) != 1:
+        columns = [part._columns() for part in full]  # noqa: SLF001 - of this class
+        if len({frozenset(one) for one in columns}) != 1:
             raise ValueError("Detections.concatenate wants parts with the same columns.")
-        first = full[0]
-        return first._with(  # noqa: SLF001 - of this class
-            boxes=np.concatenate([part.boxes for part in full]),
-            scores=np.concatenate([part.scores for part in full]),
-            landmarks=None
-            if first.landmarks is None
-            else np.concatenate([part.landmarks for part in full if part.landmarks is not None]),
-            extra=_arrays({name: np.concatenate([part.extra[name] for part in full]) for name in first.extra}),
-            timing=None,
-            truncated=any(part.truncated for part in parts),
-        )
+        joined = {name: np.concatenate([one[name] for one in columns]) for name in columns[0]}
+        return full[0]._with(joined, timing=None, truncated=any(part.truncated for part in parts))  # noqa: SLF001
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -167,12 +160,7 @@ class Detections:
             extra = {name: column[number] for name, column in self.extra.items()}
             return Face(box=self.boxes[number], score=float(self.scores[number]), landmarks=marks, extra=extra)
         rows = index if isinstance(index, slice) else self._rows(index)
-        return self._with(
-            boxes=self.boxes[rows],
-            scores=self.scores[rows],
-            landmarks=None if self.landmarks is None else self.landmarks[rows],
-            extra=_arrays({name: column[rows] for name, column in self.extra.items()}),
-        )
+        return self._with({name: column[rows] for name, column in self._columns().items()})
 
     def _rows(self, index: Any) -> npt.NDArray[Any]:
         """A mask or an array of numbers, checked."""
