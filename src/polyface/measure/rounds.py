@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from attrs import field, frozen, mutable
+from attrs import evolve, field, frozen
 from PIL import Image
 
 from polyface._version import __version__
 from polyface.building import create_detector
-from polyface.errors import NO_FIX, Fix, Reason, explain
+from polyface.errors import NO_FIX, Fix, explain
 from polyface.images.reading import read_image
 from polyface.machine.cores import usable_cores
 from polyface.settings.config import Config
@@ -82,13 +82,11 @@ class Samples:
             return list(np.random.default_rng(self.seed).integers(0, 256, shape, np.uint8))
         first = number * self.batch
         paths = [self.paths[(first + place) % len(self.paths)] for place in range(self.batch)]
-        return [self._sized(read_image(path, formats=self.formats, max_pixels=self.max_pixels)) for path in paths]
-
-    def _sized(self, image: ImageArray) -> ImageArray:
+        images = [read_image(path, formats=self.formats, max_pixels=self.max_pixels) for path in paths]
         if self.size is None:
-            return image
-        height, width = self.size
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+            return images
+        size = self.size[::-1]
+        return [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in images]
 
 
 @frozen(kw_only=True)
@@ -213,42 +211,33 @@ def measure(
     finally:
         for runner in runners:
             runner.stop()
-    return [runner.measured() for runner in runners], interrupted
+    measured = [runner.measured for runner in runners]
+    return [one if one.seconds or one.why else evolve(one, why="interrupted") for one in measured], interrupted
 
 
-@mutable(eq=False)
 class _Runner:
-    """A contender's process, seen from the one that counts."""
+    """A contender's process, seen from the one that counts, and what is known of it so far."""
 
-    contender: Contender
-    _seconds: list[float] = field(factory=list, init=False)
-    _found: dict[str, Any] = field(factory=dict, init=False)
-    _failure: Reason | None = field(default=None, init=False)
-    _process: Any = field(default=None, init=False)
-    _connection: Any = field(default=None, init=False)
+    def __init__(self, contender: Contender) -> None:
+        self.measured = Measurement(contender=contender)
+        self._process: Any = None
+        self._connection: Any = None
 
     def start(self) -> None:
         # Not forked: a copy of this process would have its memory, and locks that nobody opens.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(self.contender, theirs), daemon=True)
+        self._process = context.Process(target=_work, args=(self.measured.contender, theirs), daemon=True)
         self._process.start()
         theirs.close()
         self._take()
 
     def ask(self, number: int | None) -> None:
         """Have it take its turn of that round; after the last, with ``None``, say what is only looked at then."""
-        if self._failure is None:
+        if not self.measured.why:
             with contextlib.suppress(OSError):  # where it is gone, _take finds out how
                 self._connection.send(number)
             self._take()
-
-    def measured(self) -> Measurement:
-        if not self._seconds and self._failure is None:
-            self._failure = Reason(subject=self.contender.label, why="interrupted")
-        if self._failure is not None:
-            return Measurement(contender=self.contender, why=self._failure.why, fix=self._failure.fix, **self._found)
-        return Measurement(contender=self.contender, seconds=tuple(self._seconds), **self._found)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -266,12 +255,10 @@ class _Runner:
             code = self._process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             fix = Fix("lower the sizes or batches, or measure fewer at once, if memory ran out")
-            found = Reason(subject=self.contender.label, why=f"its process {how}", fix=fix if code == -9 else NO_FIX)
-        if isinstance(found, Reason):
-            self._failure = found
-        else:
-            self._seconds += found.pop("seconds", ())
-            self._found.update(found)
+            found = {"why": f"its process {how}", "fix": fix if code == -9 else NO_FIX, "seconds": ()}
+        if "turn" in found:
+            found = {"seconds": (*self.measured.seconds, found["turn"])}
+        self.measured = evolve(self.measured, **found)
 
 
 def _work(contender: Contender, connection: Connection) -> None:
@@ -282,7 +269,7 @@ def _work(contender: Contender, connection: Connection) -> None:
         _take_turns(contender, connection)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is a row of the table
         why, fix = explain(error)
-        connection.send(Reason(subject=contender.label, why="\n".join(why), fix=fix))
+        connection.send({"why": "\n".join(why), "fix": fix, "seconds": ()})
 
 
 def _take_turns(contender: Contender, connection: Connection) -> None:
@@ -298,7 +285,7 @@ def _take_turns(contender: Contender, connection: Connection) -> None:
         if _shapes(images) not in seen:  # what a new shape costs is a figure of its own
             seen.add(_shapes(images))
             call(images)
-        connection.send({"seconds": (_turn(call, images),)})
+        connection.send({"turn": _turn(call, images)})
     # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
     new_shape = statistics.median(_extra(call, images, WIDENING * (1 + place)) for place in range(NEW_SHAPES))
