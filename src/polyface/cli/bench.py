@@ -105,8 +105,8 @@ def command(
         _print(report)
     if interrupted:
         say("interrupted; these are the rounds until then", err=True)
-    if plot and report.bars:  # last: a full disk must not cost the figures
-        draw_bars(drawing, expand_user(plot), report.bars, report.title)
+    if plot and report.measured:  # last: a full disk must not cost the figures
+        draw_bars(drawing, expand_user(plot), report)
     whole = not failed and not report.unmeasured
     click.get_current_context().exit(130 if interrupted else 0 if whole else 1)
 

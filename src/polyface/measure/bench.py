@@ -54,7 +54,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many images it does while the reference does one."""
+        """How many images it does while the reference does one; ``None`` where it was not measured."""
         return self.measured.times_as_fast(self.reference) if self.reference and not self.measured.why else None
 
     def describe(self, names: Sequence[str]) -> str:
@@ -138,15 +138,6 @@ class Benchmark:
         cores = f"{host['usable_cores']} of {host['cores']} cores"
         rounds = f"{self.rounds} round{'' if self.rounds == 1 else 's'}"
         return f"{', '.join(filter(None, [shared, self.source, rounds]))}\n{host['cpu']}, {cores}"
-
-    @property
-    def bars(self) -> list[tuple[str, Measurement, float]]:
-        """For :func:`polyface.measure.plots.draw_bars`."""
-        return [
-            (row.describe(self.columns) or row.measured.contender.label, row.measured, row.ratio)
-            for row in self.measured
-            if row.ratio is not None
-        ]
 
     def to_dict(self, show: Callable[[Fix], str] = str) -> dict[str, Any]:
         """Return what JSON can hold of it, a fix as ``show`` writes it; times are in seconds, memory is in bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from polyface.optional import needs
 from polyface.storage.files import atomic_write
 
 if TYPE_CHECKING:
-    from polyface.measure.rounds import Measurement
+    from polyface.measure.bench import Benchmark
     from polyface.measure.widerface import Curve
 
 
@@ -54,34 +54,30 @@ def draw_curves(drawing: Any, path: Path, curves: Mapping[str, Curve], title: st
     save(drawing, path)
 
 
-def draw_bars(drawing: Any, path: Path, rows: Sequence[tuple[str, Measurement, float]], title: str) -> None:
+def draw_bars(drawing: Any, path: Path, report: Benchmark) -> None:
     """Draw a bar for each measurement, with a line from quartile to quartile and its ratio, and write the image.
 
     Args:
-        drawing: from :func:`make_figure`, for so many rows.
+        drawing: from :func:`make_figure`, for its rows.
         path: the file.
-        rows: the label, what was measured, and the ratio to the first row of its size.
-        title: above it.
+        report: at least one of its rows was measured.
 
     Raises:
         ConfigError: it cannot be written.
     """
     axes = drawing.add_subplot(xlabel="Images per second, and quartiles")
-    drawing.suptitle(title, fontsize="medium")
+    drawing.suptitle(report.title, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
-    rates = [measured.images_per_second for _, measured, _ in rows]
-    spread = []
-    for _, measured, _ in rows:
-        low, median, high = measured.quartiles
-        batch = measured.contender.samples.batch
-        spread.append((batch / median - batch / high, batch / low - batch / median))
-    places = range(len(rows))
-    axes.barh(places, rates, xerr=list(zip(*spread, strict=True)), capsize=3, color="tab:green", alpha=0.8)
-    for place, (_, _, ratio) in enumerate(rows):
-        end = (rates[place] + spread[place][1], place)
-        axes.annotate(f"{ratio:.2f} x", end, xytext=(4, 0), textcoords="offset points", va="center", fontsize="small")
+    for place, row in enumerate(report.measured):
+        batch = row.measured.contender.samples.batch
+        fast, rate, slow = (batch / seconds for seconds in row.measured.quartiles)
+        spread = [[rate - slow], [fast - rate]]
+        axes.barh(place, rate, xerr=spread, capsize=3, color="tab:green", alpha=0.8)
+        label = f"{row.ratio:.2f} x"
+        axes.annotate(label, (fast, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize="small")
     axes.margins(x=0.15, y=0.02)
-    axes.set_yticks(places, [label for label, _, _ in rows])
+    labels = [row.describe(report.columns) or row.measured.contender.label for row in report.measured]
+    axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     save(drawing, path)
 
