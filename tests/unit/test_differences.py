@@ -24,10 +24,10 @@ from polyface.measure.differences import (
     merge_faces,
     merge_heads,
     needed,
-    overlaps,
     tolerance_of,
 )
 from polyface.measure.tolerances import TOLERANCES, Tolerance
+from polyface.pipeline.nms import overlaps
 
 TIGHT = Tolerance(heads=1e-4, mean=1e-5, pixels=0.1, score=0.001)
 

@@ -21,9 +21,10 @@ from attrs import frozen
 
 from polyface.errors import ConfigError, ContractError
 from polyface.measure.tolerances import TOLERANCES, Tolerance
+from polyface.pipeline.nms import overlaps
 
 if TYPE_CHECKING:
-    from polyface.arrays import Float64Array, FloatArray, IndexArray, Mask
+    from polyface.arrays import FloatArray, IndexArray, Mask
     from polyface.results import Detections
 
     Heads: TypeAlias = Mapping[str, FloatArray]
@@ -139,25 +140,6 @@ def merge_heads(parts: Sequence[Sequence[HeadDifference]]) -> list[HeadDifferenc
 def _merged(spreads: Sequence[Spread]) -> Spread:
     largest, means, medians = zip(*spreads, strict=True)
     return Spread(max(largest), float(np.mean(means)), float(np.median(medians)))
-
-
-def overlaps(boxes: FloatArray, others: FloatArray, reach: float = 0.0) -> Float64Array:
-    """Return the IoU of each of ``boxes (N, 4)`` with each of ``others (M, 4)``, xyxy, as ``(N, M)`` float64.
-
-    Args:
-        boxes: ``(N, 4)``, in pixels; areas are those of continuous coordinates, as in
-            :func:`polyface.pipeline.nms.nms`.
-        others: ``(M, 4)``, in pixels.
-        reach: what the IoU could be if each edge lay this much further out, in pixels: sides that the two share grow by
-            twice this, and their own areas stay. An upper bound for edges that are uncertain by so much.
-    """
-    one, other = boxes.astype(np.float64)[:, None], others.astype(np.float64)[None]
-    shared = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2]) + 2 * reach
-    intersection = np.maximum(shared, 0).prod(axis=2)
-    areas = [np.maximum(corners[..., 2:] - corners[..., :2], 0).prod(axis=2) for corners in (one, other)]
-    union = np.maximum(areas[0] + areas[1] - intersection, intersection)
-    iou: Float64Array = intersection / np.maximum(union, np.finfo(np.float64).tiny)
-    return iou
 
 
 def match(expected: FloatArray, actual: FloatArray) -> list[tuple[int, int]]:

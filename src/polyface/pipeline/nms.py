@@ -73,15 +73,24 @@ def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
         remaining = rest[~joins]
 
 
-def iou(box: FloatArray, boxes: FloatArray) -> Float64Array:
-    """Return the IoU ``(N,)`` of a box ``(4,)`` with each of ``boxes (N, 4)``, all xyxy."""
-    corners, areas = _measure(np.concatenate([box[None], boxes]))
-    return _iou(corners, areas, np.intp(0), np.arange(1, len(boxes) + 1))
+def overlaps(boxes: FloatArray, others: FloatArray, reach: float = 0.0) -> Float64Array:
+    """Return the IoU of each of ``boxes (N, 4)`` with each of ``others (M, 4)``, xyxy, as ``(N, M)`` float64.
+
+    Args:
+        boxes: ``(N, 4)``, in pixels.
+        others: ``(M, 4)``, in pixels.
+        reach: what the IoU could be if each edge lay this much further out, in pixels: sides that the two share grow by
+            twice this, and their own areas stay. An upper bound for edges that are uncertain by so much.
+    """
+    corners, areas = _measure(np.concatenate([boxes, others]))
+    rows, columns = np.split(np.arange(len(areas)), [len(boxes)])
+    return _iou(corners + reach * np.array([[-1], [-1], [1], [1]]), areas, rows[:, None], columns)
 
 
 def _measure(boxes: FloatArray) -> tuple[Float64Array, Float64Array]:
     x1, y1, x2, y2 = corners = boxes.astype(np.float64).T
-    return corners, np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    # No area is zero, so that every quotient of areas is a number.
+    return corners, np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0) + np.finfo(np.float64).tiny
 
 
 def _iou(corners: Float64Array, areas: Float64Array, best: np.intp | IndexArray, rest: IndexArray) -> Float64Array:
@@ -89,7 +98,7 @@ def _iou(corners: Float64Array, areas: Float64Array, best: np.intp | IndexArray,
     width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
     height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest])
     intersection = np.maximum(width, 0) * np.maximum(height, 0)
-    union = areas[best] + areas[rest] - intersection
+    union = np.maximum(areas[best] + areas[rest] - intersection, intersection)
     # The quotient is rounded as the threshold's literal was, so that IoU = threshold is met: 29 of 100 at 0.29.
-    iou: Float64Array = intersection / np.maximum(union, np.finfo(np.float64).tiny)
+    iou: Float64Array = intersection / union
     return iou
