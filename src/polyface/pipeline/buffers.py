@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -36,16 +37,16 @@ class Lease:
         array: C-contiguous float32; what it holds is left from before.
     """
 
-    def __init__(self, buffers: Buffers, block: Block, shape: tuple[int, ...], size: int) -> None:
+    def __init__(self, block: Block, shape: tuple[int, ...], size: int, keep: Callable[[Block], None]) -> None:
         self.array: FloatArray = block[:size].view(np.float32).reshape(shape)
-        self._buffers = buffers
         self._block: Block | None = block
+        self._keep = keep
 
     def give_back(self) -> None:
         """Let the memory be leased again; twice is fine."""
         block, self._block = self._block, None
         if block is not None and len(block) <= LARGEST_KEPT_BLOCK:
-            self._buffers.keep(block)
+            self._keep(block)
 
     def __enter__(self) -> FloatArray:
         return self.array
@@ -73,23 +74,16 @@ class Buffers:
             MemoryError: it does not fit.
         """
         size = math.prod(shape) * np.dtype(np.float32).itemsize
-        return Lease(self, self._take(size), shape, size)
-
-    def keep(self, block: Block) -> None:
-        """Take a block back."""
-        self._free.append(block)
+        with contextlib.suppress(IndexError):
+            block = self._free.pop()
+            if len(block) >= size:
+                return Lease(block, shape, size, self._free.append)
+            del block  # before there is another
+        return Lease(aligned(size), shape, size, self._free.append)
 
     def clear(self) -> None:
         """Free what waits to be leased."""
         self._free.clear()
-
-    def _take(self, size: int) -> Block:
-        with contextlib.suppress(IndexError):
-            block = self._free.pop()
-            if len(block) >= size:
-                return block
-            del block  # before there is another
-        return aligned(size)
 
 
 def aligned(size: int) -> Block:
