@@ -142,20 +142,13 @@ class Comparison:
         return {
             "detector": self.detector,
             "images": self.images,
-            "reference": {
-                "label": self.label,
-                **self.execution.to_dict(),
-                "average_precision": self.average_precision,
-            },
+            "reference": {"label": self.label, **self.execution.to_dict(), "average_precision": self.average_precision},
             "backends": [pair.to_dict() for pair in self.pairs],
         }
 
 
 def compare(
-    detectors: Mapping[str, FaceDetector],
-    samples: Iterable[Sample],
-    *,
-    truth: Mapping[str, Truth] | None = None,
+    detectors: Mapping[str, FaceDetector], samples: Iterable[Sample], *, truth: Mapping[str, Truth] | None = None
 ) -> Comparison:
     """Run every detector on every sample, and return how far each lies from the first.
 

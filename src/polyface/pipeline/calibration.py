@@ -55,7 +55,4 @@ class Calibration:
         digest = hashlib.sha256("".join(sha256_of(path) for path in self.images).encode())
         settings = self.config.as_dict()
         sizing = ", ".join(f"{name}={settings[name]}" for name in SIZING)
-        return {
-            "calibration": f"{len(self.images)} images, {sizing}",
-            "calibration_sha256": digest.hexdigest(),
-        }
+        return {"calibration": f"{len(self.images)} images, {sizing}", "calibration_sha256": digest.hexdigest()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -147,12 +146,7 @@ class FaceDetector:
         except ValueError as error:
             raise ConfigError(f"batch_size must be {error}, not {quoted(batch_size)}.") from None
         return stream(
-            items,
-            self.read,
-            self._detect_window,
-            batch_size=size,
-            keep_images=keep_images,
-            timing=self.config.timing,
+            items, self.read, self._detect_window, batch_size=size, keep_images=keep_images, timing=self.config.timing
         )
 
     def raw_heads(self, images: Sequence[ImageSource]) -> dict[str, FloatArray]:
@@ -200,9 +194,7 @@ class FaceDetector:
     def __enter__(self) -> FaceDetector:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
