@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import math
 import random
 import re
@@ -181,11 +182,10 @@ def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixel
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
     """Return the orientation that EXIF data, or else XMP, give; 1, upright, where they are damaged."""
     found = 0
-    with_head = exif.removeprefix(b"Exif\0\0")
-    for tag, kind, _, value in _entries(with_head):
+    tiff = exif.removeprefix(b"Exif\0\0")
+    for tag, kind, _, value in _entries(tiff):
         if tag == 0x0112 and kind in (1, 3, 4):
-            size, code = {1: (1, "B"), 3: (2, "H"), 4: (4, "I")}[kind]
-            found = struct.unpack(_order(with_head) + code, value[:size])[0]
+            (found,) = struct.unpack_from(_order(tiff) + {1: "B", 3: "H", 4: "I"}[kind], value)
             break
     if not found and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp[:LONGEST_TEXT])):
         found = int(match[1])
@@ -219,18 +219,12 @@ def _open(name: str, factory: Callable[..., Any], source: Source) -> Opened:
     source.file.seek(0)
     # Without the file's name: Pillow would map it into memory, and die where it becomes shorter.
     image = factory(io.BytesIO(found.data) if found.data else source.file, "")
-    exif, xmp, note = found.exif, found.xmp, found.note
     if name in ("WEBP", "AVIF", "HEIF"):
-        exif, xmp = _bytes(image.info.get("exif")), _bytes(image.info.get("xmp"))
-        note = _animation(image.n_frames)
-    return Opened(
-        image=image,
-        source=source,
-        orientation=orientation_of(exif, xmp),
-        note=note,
-        jpeg=found.data if name == "JPEG" else b"",
-        ended=found.ended,
-    )
+        exif, xmp = (_bytes(image.info.get(key)) for key in ("exif", "xmp"))
+        found = _Found(exif=exif, xmp=xmp, note=_animation(image.n_frames))
+    orientation = orientation_of(found.exif, found.xmp)
+    jpeg = found.data if name == "JPEG" else b""
+    return Opened(image=image, source=source, orientation=orientation, note=found.note, jpeg=jpeg, ended=found.ended)
 
 
 def _bytes(value: object) -> bytes:
@@ -305,11 +299,8 @@ def _look_into_jpeg(source: Source) -> _Found:
             kept.append(segment)
         ended |= marker == 0xD9
         if marker in _FRAMES:
-            bits |= {
-                (component, place): 1
-                for component in body[6 : 6 + 3 * int.from_bytes(body[5:6]) : 3]
-                for place in range(64)
-            }
+            components = body[6 : 6 + 3 * int.from_bytes(body[5:6]) : 3]
+            bits |= dict.fromkeys(itertools.product(components, range(64)), 1)
         if marker == 0xDA:
             scans += 1
             _note_bits(body, bits)
@@ -405,11 +396,10 @@ def _look_into_png(source: Source) -> _Found:
         elif kind == b"IEND":
             break
         at += 12 + length
-    whole = b"".join(pixels)
-    chunks = [_chunk(b"IDAT", whole)] if pixels else []
+    chunks = [_chunk(b"IDAT", b"".join(pixels))] if pixels else []
     joined = b"".join([*head, *chunks, _chunk(b"IEND", b"")])
     exif = exif or _hex_profile(texts.get(_EXIF_TEXT, b""))
-    return _Found(data=joined, exif=exif, xmp=texts.get(_XMP_TEXT, b""), note=_animation(frames or 1))
+    return _Found(data=joined, exif=exif, xmp=texts.get(_XMP_TEXT, b""), note=_animation(frames))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
@@ -445,12 +435,13 @@ def _look_into_gif(source: Source) -> _Found:
     """Keep the screen, the first frame, and what controls it; find out whether there is another."""
     data = source.file.read()
     at = 13 + _colours(data, 10)
-    kept, frames = [data[:at]], 0
+    kept, frames, note = [data[:at]], 0, ""
     while at < len(data):
         start, kind = at, data[at]
         if kind == 0x2C:
             frames += 1
             if frames == 2:
+                note = "an animation of several frames, of which the first is read"
                 break
             at = _blocks_end(data, at + 11 + _colours(data, at + 9))
             kept.append(data[start:at])
@@ -462,7 +453,6 @@ def _look_into_gif(source: Source) -> _Found:
             break
         else:
             at += 1  # as Pillow does
-    note = "an animation of several frames, of which the first is read" if frames == 2 else ""
     return _Found(data=b"".join([*kept, b";"]), note=note)
 
 
@@ -518,8 +508,7 @@ def _look_into_webp(source: Source) -> _Found:
     """Pillow takes memory for the canvas when it opens the file."""
     start = source.file.read(30)
     if start[12:16] == b"VP8X" and len(start) == 30:
-        width, height = (1 + int.from_bytes(start[at : at + 3], "little") for at in (24, 27))
-        source.check_size((width, height))
+        source.check_size((1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(start[27:30], "little")))
     return _Found()
 
 
@@ -583,9 +572,8 @@ class _Tiff:
         step = struct.calcsize(entry)
         table = self._file.read(step * min(number, 65_535))
         found = struct.iter_unpack(entry, table[: len(table) // step * step])
-        return {tag: (kind, many, value) for tag, kind, many, value in found}, self.number(
-            self._file.read(8 if self.big else 4)
-        )
+        after = self.number(self._file.read(8 if self.big else 4))
+        return {tag: (kind, many, value) for tag, kind, many, value in found}, after
 
     def number(self, field: bytes) -> int:
         return int.from_bytes(field, "big" if self._order == ">" else "little")
