@@ -28,13 +28,7 @@ wide would cost as much as one of 32 times its pixels."""
 class Placement:
     """How an image lies in the network's input: scaled to ``width`` by ``height``, at the top left of the padding.
 
-    Args:
-        image_width: of the image, in pixels.
-        image_height: of the image, in pixels.
-        width: of the image after scaling, in pixels.
-        height: of the image after scaling, in pixels.
-        net_width: of the network's input, padding included, in pixels.
-        net_height: of the network's input, padding included, in pixels.
+    All in pixels; ``net_width`` and ``net_height`` are those of the network's input, padding included.
     """
 
     image_width: int
@@ -53,15 +47,10 @@ class Placement:
 def place_image(
     config: Config, detector: DetectorSpec, image_height: int, image_width: int, scale: float = 1.0
 ) -> Placement:
-    """Return how an image of that size, scaled, goes into a detector's network by the settings.
+    """Return how an image of that size in pixels, times ``scale``, goes into a detector's network by the settings.
 
-    Args:
-        config: its ``infer_size`` decides alone, filled as ``fit`` says, and enlarges small images; else height and
-            width are padded to a multiple of ``pad_to``.
-        detector: its ``stride`` and ``min_side`` are kept whatever ``pad_to`` is.
-        image_height: in pixels.
-        image_width: in pixels.
-        scale: the factor on the image's sides.
+    An ``infer_size`` decides alone, filled as ``fit`` says, and enlarges small images; else height and width are padded
+    to a multiple of ``pad_to``, and of the detector's ``stride``, and are no less than its ``min_side``.
 
     Raises:
         ImageError: padding would add more than the image's own pixels and ``PADDING`` more.
@@ -93,12 +82,7 @@ def place_image(
 
 
 def restore(points: FloatArray, placement: Placement) -> FloatArray:
-    """Return network coordinates ``(..., 2k)`` or ``(..., 2)``, x and y in turn, in pixels of the image.
-
-    Args:
-        points: boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32.
-        placement: how the image lay in the network's input.
-    """
+    """Return boxes ``(K, 4)`` or landmarks ``(K, L, 2)``, float32, of the network's input in pixels of the image."""
     pairs = points.shape[-1] // 2
     scale = np.array(
         [placement.image_width / placement.width, placement.image_height / placement.height] * pairs, np.float32

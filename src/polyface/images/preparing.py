@@ -19,13 +19,8 @@ def prepare(
 ) -> FloatArray:
     """Return the network's input ``(N, 3, H, W)`` float32, C-contiguous, for images whose placements share one shape.
 
-    Shrinking is anti-aliased (Pillow's bilinear filter widens with the factor).
-
-    Args:
-        images: RGB uint8 arrays ``(h, w, 3)``.
-        placements: how each lies in the input.
-        preprocess: the detector's.
-        out: where to write it, every number of it; a new array by default.
+    The images are RGB uint8 arrays ``(h, w, 3)``. Shrinking is anti-aliased (Pillow's bilinear filter widens with the
+    factor). Every number of ``out``, a new array by default, is written.
     """
     batch = np.empty((len(images), 3, *placements[0].shape), np.float32) if out is None else out
     order = (0, 1, 2) if preprocess.channels == "rgb" else (2, 1, 0)

@@ -17,11 +17,9 @@ AXES = ("detector", "backend", "device", "precision", "size", "batch")
 
 
 def make_contenders(configs: Mapping[str, Config], samples: Sequence[Samples]) -> list[tuple[Config, Contender]]:
-    """Return a contender for each configuration and each kind of samples, those of one kind side by side.
+    """Return a contender for each labelled configuration and each kind of samples, those of one kind side by side.
 
-    Args:
-        configs: by what the row is called.
-        samples: a batch size of a configuration gives way to theirs.
+    The samples' batch takes the place of a configuration's ``batch_size``.
     """
     return [
         (sized, Contender(label=label, make=functools.partial(polyface_detector, sized), samples=one))

@@ -89,11 +89,7 @@ class FaceDifference:
 
 
 def compare_heads(expected: Heads, actual: Heads) -> list[HeadDifference]:
-    """Return the difference of each output, in the reference's order.
-
-    Args:
-        expected: the reference's arrays by name, of any shapes.
-        actual: the arrays to judge.
+    """Return the difference of each output, an array of any shape, in the order of the reference, ``expected``.
 
     Raises:
         ContractError: the names, the shapes, or a number that is not finite: there is no distance to speak of.
@@ -143,13 +139,10 @@ def _merged(spreads: Sequence[Spread]) -> Spread:
 
 
 def match(expected: FloatArray, actual: FloatArray) -> list[tuple[int, int]]:
-    """Return which boxes are one face, as pairs of indices: one to one, by an IoU of at least ``MATCH_IOU``.
+    """Return which boxes, ``(N, 4)`` and ``(M, 4)`` xyxy in pixels, are one face, as pairs of indices, one to one.
 
-    The two that overlap most are paired first, then the two that overlap most of the rest; among equals, the earlier.
-
-    Args:
-        expected: ``(N, 4)``, xyxy, in pixels.
-        actual: ``(M, 4)``, xyxy, in pixels.
+    Their IoU is at least ``MATCH_IOU``. The two that overlap most are paired first, then the two that overlap most of
+    the rest; among equals, the earlier.
     """
     iou = overlaps(expected, actual)
     pairs: list[tuple[int, int]] = []
@@ -166,19 +159,12 @@ def match(expected: FloatArray, actual: FloatArray) -> list[tuple[int, int]]:
 def compare_faces(
     expected: Detections, actual: Detections, tolerance: Tolerance, *, score_threshold: float, iou_threshold: float
 ) -> FaceDifference:
-    """Return how the faces of one image differ.
+    """Return how the faces of one image differ from those of the reference, ``expected``.
 
     A face without a partner is *near a threshold* if its score is within the tolerance of ``score_threshold``; or if
     the other run's NMS may have dropped it for a face of its own: they overlap by ``iou_threshold``, give or take
     the tolerance's pixels, and either that face has a partner here that overlaps this one as much, or it has none
     and its score is the same to within the tolerance, so that rounding decided which of the two came first.
-
-    Args:
-        expected: what the reference found.
-        actual: what the run to judge found.
-        tolerance: how far scores and boxes may lie apart.
-        score_threshold: the detector's.
-        iou_threshold: of its NMS.
     """
     pairs = match(expected.boxes, actual.boxes)
     mine, theirs = np.array(pairs, np.intp).reshape(-1, 2).T

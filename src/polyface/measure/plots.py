@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
 
 def make_figure(path: Path, *, rows: int = 0) -> Any:
-    """Return an empty figure that can be written to ``path``; made before the work, so that nothing is done in vain.
+    """Return an empty figure that can be written to ``path``: for so many rows of bars, or without them for curves.
 
-    Args:
-        path: the file it is for.
-        rows: the number of bars it has to hold; without them it has the size for curves.
+    It is made before the work, so that nothing is done in vain.
 
     Raises:
         UnsupportedError: matplotlib is not installed.
@@ -55,12 +53,7 @@ def draw_curves(drawing: Any, path: Path, curves: Mapping[str, Curve], title: st
 
 
 def draw_bars(drawing: Any, path: Path, report: Benchmark) -> None:
-    """Draw a bar for each measurement, with a line from quartile to quartile and its ratio, and write the image.
-
-    Args:
-        drawing: from :func:`make_figure`, for its rows.
-        path: the file.
-        report: at least one of its rows was measured.
+    """Draw a bar for each measured row, with a line from quartile to quartile and its ratio, and write the image.
 
     Raises:
         ConfigError: it cannot be written.

@@ -154,9 +154,7 @@ def _checked(name: str, rows: npt.NDArray[Any]) -> Float64Array:
 def best_matches(truth: Float64Array, found: Float64Array) -> IndexArray:
     """Return for each detection the face it overlaps most, the first of equals, or -1 where that is by less than 0.5.
 
-    Args:
-        truth: ``(G, 4)``: x, y, width, height; at least one.
-        found: ``(N, 4)`` or more columns: x, y, width, height.
+    Faces, at least one, are ``(G, 4)``: x, y, width, height; detections ``(N, 4)``, or more columns.
     """
     starts, ends = truth[:, :2], truth[:, :2] + truth[:, 2:4]
     areas = (ends - starts + 1).prod(axis=1)
@@ -321,11 +319,7 @@ def first_of(names: Sequence[str]) -> str:
 
 
 def read_predictions(folder: Path, names: Iterable[str]) -> dict[str, Float64Array]:
-    """Return the predictions of each image, ``(N, 5)``: x, y, width, height and score.
-
-    Args:
-        folder: with a folder an event.
-        names: the images, ``event/image`` without ``.jpg``.
+    """Return the predictions of the images, ``event/image``, below a folder: ``(N, 5)``, as :func:`read_prediction`.
 
     Raises:
         EvaluationError: an image has no file, or a file is not in the format; says which.

@@ -75,14 +75,9 @@ def to_image(found: Candidates, scores: FloatArray, seen: NetworkView, landmarks
 def filter_by_size(faces: Detections, view: View, strategy: Strategy) -> Detections:
     """Return those of a view's faces that count when views are merged: within its limits of size.
 
-    Where views vote, or a view leaves the larger faces to another, its own NMS comes first, as in
-    Tencent/FaceDetection-DSFD: a face beyond the limits still drops the boxes that overlap it, and these do not count
-    in its place.
-
-    Args:
-        faces: in pixels of the image, the highest score first.
-        view: where they were found.
-        strategy: how the views are merged.
+    Faces are in pixels of the image, the highest score first. Where views vote, or a view leaves the larger faces to
+    another, its own NMS comes first, as in Tencent/FaceDetection-DSFD: a face beyond the limits still drops the boxes
+    that overlap it, and these do not count in its place.
     """
     if strategy.merge == "vote" or view.smaller_than < math.inf:
         faces = faces[nms(faces.boxes, strategy.iou_threshold)]
@@ -92,12 +87,9 @@ def filter_by_size(faces: Detections, view: View, strategy: Strategy) -> Detecti
 
 
 def keep_confirmed(faces: Detections, view: View, coarser: Sequence[Detections]) -> Detections:
-    """Return the faces of a view but for those that a coarser view would have to see and does not.
+    """Return the faces that count of a view but for those that a coarser view would have to see and does not.
 
-    Args:
-        faces: what counts of a view, in pixels of the image.
-        view: where they were found.
-        coarser: all that the views of the next smaller scale show, down to ``CONFIRMS`` of the score threshold.
+    ``coarser`` is all that the views of the next smaller scale show, down to ``CONFIRMS`` of the score threshold.
     """
     sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0)
     boxes = np.concatenate([np.empty((0, 4), np.float32), *(found.boxes for found in coarser)])
@@ -110,12 +102,7 @@ def keep_confirmed(faces: Detections, view: View, coarser: Sequence[Detections])
 
 
 def drop_pieces(faces: Detections, larger: Detections) -> Detections:
-    """Return the faces of a view but for pieces of a face that a coarser view found, and that scores no less.
-
-    Args:
-        faces: what counts of a view, in pixels of the image.
-        larger: what counts of the views of smaller scales.
-    """
+    """Return the faces of a view but for pieces of those that count of coarser views, ``larger``, and score no less."""
     sides, lengths = (found.boxes[:, 2:] - found.boxes[:, :2] for found in (faces, larger))
     areas, lengths = sides.prod(axis=1), lengths.max(axis=1, initial=0)
     stays = np.ones(len(faces), bool)
@@ -181,11 +168,7 @@ def merge_faces(found: Sequence[Detections], strategy: Strategy) -> Detections:
     is at least the threshold become one face, with the best score, and with box and landmarks their means weighted by
     score (the box voting of Gidaris and Komodakis, https://arxiv.org/abs/1505.01749, as Tencent/FaceDetection-DSFD does
     it). It is truncated where there were more faces than the strategy's ``limit``, where a view was, or where the boxes
-    of all views were more than ``MOST_MERGED``.
-
-    Args:
-        found: by view, in pixels of the image; each the highest score first, as :func:`filter_by_size` left them.
-        strategy: how they are merged.
+    of all views were more than ``MOST_MERGED``. What was found is in pixels of the image.
     """
     together, iou_threshold, limit = _join(found), strategy.iou_threshold, strategy.limit
     if strategy.merge == "nms":

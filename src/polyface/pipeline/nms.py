@@ -31,13 +31,9 @@ def top_k(scores: FloatArray, k: int) -> IndexArray:
 def nms(boxes: FloatArray, iou_threshold: float, limit: int | None = None) -> IndexArray:
     """Return the indices of the boxes that greedy non-maximum suppression keeps.
 
-    From the first box on, each box kept drops every later one whose IoU with it is greater than the threshold. Areas
-    are those of continuous coordinates (width is x2 - x1); a box without area overlaps nothing.
-
-    Args:
-        boxes: ``(N, 4)`` float32, xyxy, the highest score first.
-        iou_threshold: in [0, 1].
-        limit: keep at most so many.
+    From the first of the boxes, ``(N, 4)`` float32 xyxy with the highest score first, each that is kept drops every
+    later one whose IoU with it is greater than the threshold, in [0, 1]. At most ``limit`` are kept. Areas are those of
+    continuous coordinates (width is x2 - x1); a box without area overlaps nothing.
     """
     corners, areas = _measure(boxes)
     remaining = np.arange(len(boxes))
@@ -55,14 +51,10 @@ def nms(boxes: FloatArray, iou_threshold: float, limit: int | None = None) -> In
 
 
 def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
-    """Yield the indices of boxes that belong together, each box once.
+    """Yield the indices of boxes that belong together, each box once; boxes and threshold are as of :func:`nms`.
 
     From the first box on, each one left takes with it every later one left whose IoU with it is at least the threshold.
     It comes first in its cluster.
-
-    Args:
-        boxes: ``(N, 4)`` float32, xyxy, the highest score first.
-        iou_threshold: in [0, 1].
     """
     corners, areas = _measure(boxes)
     remaining = np.arange(len(boxes))
@@ -76,11 +68,8 @@ def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
 def overlaps(boxes: FloatArray, others: FloatArray, reach: float = 0.0) -> Float64Array:
     """Return the IoU of each of ``boxes (N, 4)`` with each of ``others (M, 4)``, xyxy, as ``(N, M)`` float64.
 
-    Args:
-        boxes: ``(N, 4)``, in pixels.
-        others: ``(M, 4)``, in pixels.
-        reach: what the IoU could be if each edge lay this much further out, in pixels: sides that the two share grow by
-            twice this, and their own areas stay. An upper bound for edges that are uncertain by so much.
+    With a ``reach`` it is what the IoU could be if each edge lay so many pixels further out: sides that the two share
+    grow by twice this, and their own areas stay. An upper bound for edges that are uncertain by so much.
     """
     corners, areas = _measure(np.concatenate([boxes, others]))
     rows, columns = np.split(np.arange(len(areas)), [len(boxes)])
