@@ -65,15 +65,14 @@ def read_tables(path: Path, names: Set[str]) -> dict[str, Table]:
         raise ValueError("it does not begin as a MATLAB 5 file of a little-endian machine does")
     tables = {}
     left = MOST_BYTES
-    for kind, content in _elements(memoryview(data)[HEADER:]):
-        inner = [(kind, content)]
+    for stored, body in _elements(memoryview(data)[HEADER:]):
+        kind, content = stored, body
         if kind == COMPRESSED:
-            unpacked = _unpacked(content, left)
+            unpacked = _unpacked(body, left)
             left -= len(unpacked)
-            inner = list(itertools.islice(_elements(memoryview(unpacked)), 1))
-        for matrix in (_matrix(body) for kind, body in inner if kind == MATRIX):
-            if matrix.name in names:
-                tables[matrix.name] = _value(matrix, DEEPEST)
+            kind, content = next(_elements(memoryview(unpacked)), (0, body))
+        if kind == MATRIX and (matrix := _matrix(content)).name in names:
+            tables[matrix.name] = _value(matrix, DEEPEST)
     return tables
 
 
