@@ -187,12 +187,8 @@ def measure(
     """Time the contenders, and return what was found out, in their order, and whether Ctrl-C cut it short.
 
     One that cannot start, fails or dies is measured no further, and says why; the others go on. After Ctrl-C what was
-    measured until there comes back, without what is only looked at in the end.
-
-    Args:
-        contenders: all of them are in memory at once.
-        rounds: how many; every other one goes through the contenders backwards.
-        advance: called after each turn, ``len(contenders) * rounds`` times.
+    measured until there comes back, without what is only looked at in the end. All are in memory at once. Every other
+    round goes through them backwards. ``advance`` is called after each turn, ``len(contenders) * rounds`` times.
     """
     runners = [_Runner(contender) for contender in contenders]
     interrupted = False
@@ -266,30 +262,26 @@ def _work(contender: Contender, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that counts
     os.dup2(2, 1)  # a runtime that prints must not print between the lines of --json
     try:
-        _take_turns(contender, connection)
+        started = time.perf_counter()
+        call, facts = contender.make()
+        load = time.perf_counter() - started
+        images = contender.samples.images(0)
+        first_call = _seconds(call, images)
+        connection.send({"facts": dict(facts), "load": load, "first_call": first_call})
+        seen = {_shapes(images)}
+        while (number := connection.recv()) is not None:
+            images = contender.samples.images(number)
+            if _shapes(images) not in seen:  # what a new shape costs is a figure of its own
+                seen.add(_shapes(images))
+                call(images)
+            connection.send({"turn": _turn(call, images)})
+        # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
+        peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
+        new_shape = statistics.median(_extra(call, images, WIDENING * (1 + place)) for place in range(NEW_SHAPES))
+        connection.send({"peak_memory": int(peak[1]) * 1024 if peak else None, "new_shape": new_shape})
     except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is a row of the table
         why, fix = explain(error)
         connection.send({"why": "\n".join(why), "fix": fix, "seconds": ()})
-
-
-def _take_turns(contender: Contender, connection: Connection) -> None:
-    started = time.perf_counter()
-    call, facts = contender.make()
-    load = time.perf_counter() - started
-    images = contender.samples.images(0)
-    first_call = _seconds(call, images)
-    connection.send({"facts": dict(facts), "load": load, "first_call": first_call})
-    seen = {_shapes(images)}
-    while (number := connection.recv()) is not None:
-        images = contender.samples.images(number)
-        if _shapes(images) not in seen:  # what a new shape costs is a figure of its own
-            seen.add(_shapes(images))
-            call(images)
-        connection.send({"turn": _turn(call, images)})
-    # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
-    peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
-    new_shape = statistics.median(_extra(call, images, WIDENING * (1 + place)) for place in range(NEW_SHAPES))
-    connection.send({"peak_memory": int(peak[1]) * 1024 if peak else None, "new_shape": new_shape})
 
 
 def _seconds(call: Call, images: list[ImageArray]) -> float:
