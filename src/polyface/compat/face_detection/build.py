@@ -84,8 +84,7 @@ class Detector:
         scaled = [_scale(image, factor, self.face_detector.config.max_side) for image in images]
         faces = [found.to_array() for found in self.face_detector.detect_batch(scaled)]
         for boxes, before, after in zip(faces, images, scaled, strict=True):
-            (height, width), (scaled_height, scaled_width) = before.shape[:2], after.shape[:2]
-            boxes[:, :4] *= np.array([width / scaled_width, height / scaled_height] * 2)
+            boxes[:, :4] *= np.tile(np.divide(before.shape[1::-1], after.shape[1::-1]), 2)
         return faces
 
 
@@ -121,16 +120,17 @@ def build_detector(  # noqa: PLR0917 - the original's positions
             why=[f"available: {', '.join(NAMES)}"],
         )
     make = _half_on_cuda if fp16_inference else polyface.create_detector
-    face_detector = make(
-        NAMES[name],
-        score_threshold=confidence_threshold,
-        iou_threshold=nms_iou_threshold,
-        device=None if device is None else str(device),
-        max_side=max_resolution,
-        clip=clip_boxes,
-        **{"view": "plain", **settings},
+    return Detector(
+        make(
+            NAMES[name],
+            score_threshold=confidence_threshold,
+            iou_threshold=nms_iou_threshold,
+            device=None if device is None else str(device),
+            max_side=max_resolution,
+            clip=clip_boxes,
+            **{"view": "plain", **settings},
+        )
     )
-    return Detector(face_detector)
 
 
 def as_pixels(image: Any) -> Any:
@@ -154,9 +154,8 @@ def _half_on_cuda(name: str, *, device: str | None, **settings: Any) -> polyface
         if not device.startswith("cuda"):
             return face_detector
         face_detector.close()
-    if device.startswith("cuda"):
-        return polyface.create_detector(name, device=device, precision="fp16", **settings)
-    return polyface.create_detector(name, device=device, **settings)
+    half: dict[str, Any] = {"precision": "fp16"} if device.startswith("cuda") else {}
+    return polyface.create_detector(name, device=device, **half, **settings)
 
 
 def _scale(image: ImageArray, shrink: float, max_side: int | None) -> ImageArray:
