@@ -145,13 +145,9 @@ class _Found:
 
 
 def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixels: int | None = None) -> Opened:
-    """Read the header of an image.
+    """Read the header of an image, in a file that is open for reading and seekable, from its start.
 
-    Args:
-        file: open for reading and seekable; read from its start.
-        label: what an error calls it.
-        formats: Pillow's names of further formats to allow.
-        max_pixels: as of :class:`Source`.
+    ``formats`` are Pillow's names of further formats to allow; label and ``max_pixels`` are as of :class:`Source`.
 
     Raises:
         ImageError: it is in no format that is read, or damaged; says what it looks like.

@@ -106,13 +106,9 @@ def decode(
     """Return an image as :func:`read_image` does; a JPEG file as a draft, where that will do.
 
     A draft has 1/2, 1/4 or 1/8 of the width and height, rounded up: what the JPEG decoder gives for a part of the work.
-    They are never less than ``DRAFT`` times what is wanted.
-
-    Args:
-        source: as of :func:`read_image`.
-        scale: from the image's height and width to the factor on them at which it is wanted; ``None`` wants it whole.
-        formats: as of :func:`read_image`.
-        max_pixels: as of :func:`read_image`; a draft counts by its own pixels.
+    They are never less than ``DRAFT`` times what is wanted: ``scale`` gives from the image's height and width the
+    factor on them at which it is wanted, and without it, it is wanted whole. Up to ``max_pixels`` a draft counts by its
+    own pixels.
 
     Raises:
         ImageError: as :func:`read_image`.

@@ -115,11 +115,9 @@ def precision_recall(truth: Mapping[str, Truth], found: Mapping[str, npt.NDArray
     low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 0.0)
     thresholds = 1 - np.arange(1, THRESHOLDS + 1) / THRESHOLDS
     subsets = list(dict.fromkeys(subset for one in truth.values() for subset in one.counted))
-    faces = dict.fromkeys(subsets, 0)
+    faces = {subset: sum(int(one.counted[subset].sum()) for one in truth.values()) for subset in subsets}
     proposals, hits = (np.zeros((len(subsets), THRESHOLDS)) for _ in range(2))
     for name, one in truth.items():
-        for subset in subsets:
-            faces[subset] += int(one.counted[subset].sum())
         if not len(one.boxes) or not len(rows[name]):
             continue
         sorted_rows = rows[name][np.argsort(-rows[name][:, 4])]

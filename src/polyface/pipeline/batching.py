@@ -44,13 +44,8 @@ def read_windows(
 ) -> Iterator[Window[S]]:
     """Yield the items in windows: at most ``most``, and no more than memory is meant to hold.
 
-    A window lets go of its images when the next is asked for. Where ``items`` itself raises, what was read comes first.
-
-    Args:
-        items: they are taken when their window is asked for, and no earlier.
-        read: what it raises ends the windows.
-        most: items of a window.
-        timing: whether seconds are counted.
+    Items are taken when their window is asked for, and no earlier, and it lets go of them when the next is asked for.
+    What ``read`` raises ends the windows. Where ``items`` itself raises, what was read comes first.
     """
     remaining, more = iter(items), True
     while more:

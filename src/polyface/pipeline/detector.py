@@ -112,8 +112,7 @@ class FaceDetector:
 
         Raises:
             ImageError: one of them is not an image; says which.
-            ClosedError: the detector is closed.
-            BackendUnavailableError: the runtime failed: ``OutOfMemoryError``, ``NumericalError``, or another way.
+            PolyfaceError: whatever else :meth:`detect` raises.
         """
         _refuse_one_image(images, "detect_batch wants a sequence of images.")
         return self._detect(enumerate(images), lambda numbered: _read_numbered(self.read, *numbered))
@@ -160,8 +159,7 @@ class FaceDetector:
 
         Raises:
             ImageError: one of them is not an image, there is none, or their padded shapes differ.
-            ClosedError: the detector is closed.
-            BackendUnavailableError: as :meth:`detect`.
+            PolyfaceError: whatever else :meth:`detect` raises.
         """
         read = functools.partial(read_image, formats=self.config.formats, max_pixels=self.config.max_pixels)
         pixels = [_read_numbered(read, index, image) for index, image in enumerate(images)]

@@ -46,13 +46,8 @@ class ViewFaces(NamedTuple):
 def to_image(found: Candidates, scores: FloatArray, seen: NetworkView, landmarks: Sequence[str]) -> Detections:
     """Return what was found in a view, from network pixels to those of the image.
 
-    Boxes at an edge along which a tile was cut are left out: these are parts of faces that another view has whole.
-
-    Args:
-        found: boxes and landmarks in network pixels.
-        scores: of each box, ``(K,)``, the highest first.
-        seen: where they were found, and how it lay in the network's input.
-        landmarks: their names; mirroring swaps the places of left and right.
+    The scores are ``(K,)``, the highest first. Boxes at an edge along which a tile was cut are left out: these are
+    parts of faces that another view has whole. Mirroring swaps left and right by the names of the landmarks.
 
     Raises:
         ContractError: the view is mirrored and the landmarks are not as many as their names; or the arrays do not

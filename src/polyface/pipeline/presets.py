@@ -98,12 +98,8 @@ def _dsfd_multiscale(height: int, width: int) -> tuple[View, ...]:
     large = functools.partial(whole, larger_than=29)
     small = functools.partial(whole, smaller_than=99)
     views = [whole(scale=min(1.0, largest)), whole(scale=min(1.0, largest), flip=True), large(scale=smallest)]
-    if largest > 0.75:
-        views.append(large(scale=0.75))
-    if largest > 1:
-        views.append(small(scale=min(2.0, largest)))
-    else:
-        views.append(large(scale=(smallest + largest) / 2))
+    views += [large(scale=0.75)] if largest > 0.75 else []
+    views.append(small(scale=min(2.0, largest)) if largest > 1 else large(scale=(smallest + largest) / 2))
     views += [small(scale=1.5)] if largest > 1.5 else []
     views += [small(scale=largest)] if largest > 2 else []
     views.append(large(scale=0.25))

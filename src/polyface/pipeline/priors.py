@@ -14,14 +14,10 @@ run."""
 
 
 class PriorCache:
-    """Makes the priors of a shape once, and keeps those used last, up to ``most`` bytes of them.
+    """Makes the priors of a height and width of input once, and keeps those used last, up to ``most`` bytes of them.
 
     Threads may share it: two that ask for a new shape at once may both make it. There is no lock that a fork could
     leave held.
-
-    Args:
-        make: from the height and width of the network's input to its priors.
-        most: how many bytes are kept.
     """
 
     def __init__(self, make: Callable[[int, int], FloatArray], most: int = KEPT_PRIOR_BYTES) -> None:

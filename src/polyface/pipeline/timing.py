@@ -28,12 +28,9 @@ class Stopwatch:
         self._lock = threading.Lock()
 
     def stage(self, name: str, images: Sequence[int]) -> contextlib.AbstractContextManager[None]:
-        """Return a context whose seconds count for a stage.
+        """Return a context whose seconds count for one of :data:`STAGES`, of images by their indices.
 
-        Args:
-            name: one of :data:`STAGES`.
-            images: the indices of the images that it is for; an image with two views in a batch stands here twice, and
-                bears two shares.
+        An image with two views in a batch stands there twice, and bears two shares.
         """
         return self._span(name, images) if self._on else contextlib.nullcontext()
 
