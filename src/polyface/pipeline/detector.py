@@ -20,7 +20,7 @@ from polyface.pipeline.batching import group_by_shape, read_windows
 from polyface.pipeline.merging import ViewFaces, clip, merge_views
 from polyface.pipeline.stages import Network
 from polyface.pipeline.stream import stream
-from polyface.pipeline.views import NetworkView, check_pixels, crop, whole_view
+from polyface.pipeline.views import NetworkView, View, check_pixels, crop, whole_view
 from polyface.settings.values import count
 
 if TYPE_CHECKING:
@@ -163,10 +163,8 @@ class FaceDetector:
         """
         read = functools.partial(read_image, formats=self.config.formats, max_pixels=self.config.max_pixels)
         pixels = [_read_numbered(read, index, image) for index, image in enumerate(images)]
-        views = []
-        for index, image in enumerate(pixels):
-            view = whole_view(self.config, *image.shape[:2])
-            views.append(NetworkView(index, view.size, view, self._place(*view.size, view.scale)))
+        wholes = [whole_view(self.config, *image.shape[:2]) for image in pixels]
+        views = [self._see(index, view.size, view) for index, view in enumerate(wholes)]
         shapes = dict.fromkeys(f"{view.placement.net_width}x{view.placement.net_height}" for view in views)
         if len(shapes) != 1:
             raise ImageError(
@@ -207,13 +205,13 @@ class FaceDetector:
     def _detect_window(self, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int) -> dict[int, Detections]:
         """The faces of images that are in memory together, by their numbers."""
         views = [view for index, image in images.items() for view in self._views(index, image.shape)]
-        by_image: dict[int, list[tuple[int, ViewFaces]]] = {index: [] for index in images}
-        placements = [view.placement for view in views]
-        for group in group_by_shape(placements, batch_size, self.strategy.run_pixels):
-            shown = self._detect_views(images, [views[number] for number in group], watch)
-            for number, one in zip(group, shown, strict=True):
-                by_image[views[number].index].append((number, one))
-        return {index: self._merge(numbered, index, images[index], watch) for index, numbered in by_image.items()}
+        shown: dict[int, ViewFaces] = {}
+        for group in group_by_shape([view.placement for view in views], batch_size, self.strategy.run_pixels):
+            shown |= zip(group, self._detect_views(images, [views[number] for number in group], watch), strict=True)
+        by_image: dict[int, list[ViewFaces]] = {index: [] for index in images}
+        for number, view in enumerate(views):  # in their order, whatever groups they went through the network in
+            by_image[view.index].append(shown[number])
+        return {index: self._merge(found, index, images[index], watch) for index, found in by_image.items()}
 
     def _detect_views(
         self, images: Mapping[int, Decoded], views: Sequence[NetworkView], watch: Stopwatch
@@ -231,12 +229,9 @@ class FaceDetector:
                 memory.process.ran((self.spec.name, self.backend.name, len(views), *views[0].placement.shape))
         return stages.finish(self._network, batch, self.strategy, watch)
 
-    def _merge(
-        self, numbered: Sequence[tuple[int, ViewFaces]], index: int, image: Decoded, watch: Stopwatch
-    ) -> Detections:
+    def _merge(self, shown: Sequence[ViewFaces], index: int, image: Decoded, watch: Stopwatch) -> Detections:
         with watch.stage("nms", [index]):
-            # In the order of the views, whatever groups they went through the network in.
-            faces = merge_views([shown for _, shown in sorted(numbered, key=lambda pair: pair[0])], self.strategy)
+            faces = merge_views(shown, self.strategy)
             if self.config.clip:
                 faces = clip(faces, *image.shape)
         return attrs.evolve(faces, timing=watch.seconds(index)) if self.config.timing else faces
@@ -245,12 +240,12 @@ class FaceDetector:
         views = self.strategy.views(*shape)
         # A view that finer ones look to for confirmation is searched for less than faces.
         finest = max((view.scale for view in views if view.confirmed_over < math.inf), default=0.0)
-        seen = [
-            NetworkView(index, shape, view, self._place(*view.size, view.scale), confirms=view.scale < finest)
-            for view in views
-        ]
+        seen = [self._see(index, shape, view, confirms=view.scale < finest) for view in views]
         check_pixels(math.prod(view.placement.shape) for view in seen)
         return seen
+
+    def _see(self, index: int, shape: tuple[int, int], view: View, *, confirms: bool = False) -> NetworkView:
+        return NetworkView(index, shape, view, self._place(*view.size, view.scale), confirms=confirms)
 
     def _scale(self, height: int, width: int) -> float:
         """The largest factor at which an image of that size is seen; 1 where a view sees only a part of it."""
