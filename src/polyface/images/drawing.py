@@ -29,9 +29,8 @@ def draw_faces(image: ImageSource | Decoded, faces: Detections) -> Image.Image:
         faces: in pixels of that image; of a draft, in those of the whole image.
     """
     drawing = Image.fromarray(image.pixels if isinstance(image, Decoded) else read_image(image))
-    if isinstance(image, Decoded) and not image.whole:
-        height, width = image.shape
-        scale = np.array([drawing.width / width, drawing.height / height], np.float32)
+    if isinstance(image, Decoded):
+        scale = np.divide(drawing.size, image.shape[::-1], dtype=np.float32)
         marks = None if faces.landmarks is None else faces.landmarks * scale
         faces = attrs.evolve(faces, boxes=faces.boxes * np.tile(scale, 2), landmarks=marks)
     pen = ImageDraw.Draw(drawing)
