@@ -120,17 +120,16 @@ def build_detector(  # noqa: PLR0917 - the original's positions
             why=[f"available: {', '.join(NAMES)}"],
         )
     make = _half_on_cuda if fp16_inference else polyface.create_detector
-    return Detector(
-        make(
-            NAMES[name],
-            score_threshold=confidence_threshold,
-            iou_threshold=nms_iou_threshold,
-            device=None if device is None else str(device),
-            max_side=max_resolution,
-            clip=clip_boxes,
-            **{"view": "plain", **settings},
-        )
+    face_detector = make(
+        NAMES[name],
+        score_threshold=confidence_threshold,
+        iou_threshold=nms_iou_threshold,
+        device=None if device is None else str(device),
+        max_side=max_resolution,
+        clip=clip_boxes,
+        **{"view": "plain", **settings},
     )
+    return Detector(face_detector)
 
 
 def as_pixels(image: Any) -> Any:
