@@ -80,13 +80,9 @@ _LOOKS = (
 
 @frozen(kw_only=True)
 class Source:
-    """A file of an image.
+    """A file of an image, open for reading and seekable, its length in bytes, and what an error calls it.
 
-    Args:
-        file: open for reading and seekable.
-        length: in bytes.
-        label: what an error calls it.
-        max_pixels: the most pixels it may be decoded to; ``None`` takes :data:`MAX_PIXELS`, and less for short files.
+    ``max_pixels`` is the most it may be decoded to; ``None`` takes :data:`MAX_PIXELS`, and less for short files.
     """
 
     file: BinaryIO
@@ -315,11 +311,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 2
     while match := _SEGMENT.search(data, at):
         marker, start = match[0][-1], match.end() - 2
-        at = start
         if marker == 0xD9:
-            yield marker, data[at : at + 2]
+            yield marker, match[0]
             return
-        at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+        at = start + 2 + max(2, int.from_bytes(data[start + 2 : start + 4], "big"))
         if marker == 0xDA:
             match = _MARKER.search(data, at)
             at = match.start() if match else len(data)

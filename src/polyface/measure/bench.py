@@ -96,13 +96,9 @@ def make_rows(configs: Sequence[Config], measured: Sequence[Measurement]) -> lis
 
 @frozen(kw_only=True)
 class Benchmark:
-    """All that was measured, and with what.
+    """All that was measured, in the order of the contenders, and with what: ``source`` says what the images were.
 
-    Args:
-        rows: in the order of the contenders.
-        source: what the images were.
-        rounds: how many there were.
-        machine: what :func:`polyface.measure.rounds.machine` says.
+    The machine is what :func:`polyface.measure.rounds.machine` says.
     """
 
     rows: Sequence[Row]

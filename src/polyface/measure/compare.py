@@ -119,15 +119,9 @@ class Pair:
 
 @frozen(kw_only=True)
 class Comparison:
-    """All that was compared; ``label``, ``execution`` and ``average_precision`` are the reference's.
+    """All that was compared, over so many images: the reference, as a :class:`Pair` has it, and the other backends.
 
-    Args:
-        detector: its name.
-        label: the backend as it was named.
-        execution: what it ran on.
-        average_precision: ``None`` without ground truth.
-        pairs: every other backend, in the order given.
-        images: how many were looked at.
+    The pairs are in the order given; ``detector`` is the name of what ran on all of them.
     """
 
     detector: str

@@ -28,10 +28,7 @@ SIZING = ("max_side", "infer_size", "fit", "pad_to")
 class Calibration:
     """The network inputs of images, each read again whenever it is its turn: together they seldom fit into memory.
 
-    Args:
-        config: its ``max_side``, ``infer_size``, ``fit`` and ``pad_to`` say at which size the network sees them.
-        detector: whose preprocessing they go through.
-        images: their files.
+    The settings named in :data:`SIZING` say at which size the detector's network sees them.
     """
 
     config: Config

@@ -27,11 +27,7 @@ available_detectors = list(NAMES)
 
 
 class Detector:
-    """The original's methods on any detector of polyface; :func:`build_detector` makes one.
-
-    Args:
-        face_detector: what does the work.
-    """
+    """The original's methods; the ``face_detector`` of polyface does the work. :func:`build_detector` makes one."""
 
     def __init__(self, face_detector: polyface.FaceDetector) -> None:
         self.face_detector = face_detector
