@@ -1,18 +1,16 @@
-"""The keywords that editors and type checkers know are the settings of a detector, with their types and help."""
+"""The keywords that editors and type checkers know are the settings of a detector, with their types; each is described once."""
 
 from __future__ import annotations
 
-import inspect
-import re
 import typing
 
 import pytest
 
 import polyface
-from polyface.settings import keywords
 from polyface.settings.config import Config
 from polyface.settings.keywords import AllSettings, Settings
-from polyface.settings.record import settings
+from polyface.settings.loading import SETTINGS_RECORDS
+from polyface.settings.record import describe, settings
 
 
 def test_the_keywords_are_the_settings_in_their_order_and_each_may_be_left_open():
@@ -23,9 +21,13 @@ def test_the_keywords_are_the_settings_in_their_order_and_each_may_be_left_open(
     assert list(typing.get_type_hints(Settings).items()) == list(expected.items())
 
 
-def test_each_keyword_is_documented_by_the_help_of_its_option():
-    lines = re.findall(r"^    (\w+): .*?  #: (.*)$", inspect.getsource(keywords), flags=re.MULTILINE)
-    assert dict(lines) == {key.name: key.metadata["help"] for key in settings(Config)}
+@pytest.mark.parametrize("record", SETTINGS_RECORDS)
+def test_the_docstring_of_a_record_describes_each_setting(record):
+    assert all(describe(record).values())
+
+
+def test_a_description_of_several_lines_is_one_text():
+    assert describe(Config)["infer_size"].endswith("enlarged to it. Contradicts ``max_side`` and ``scales``.")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ import click
 
 from polyface.errors import Fix
 from polyface.settings.loading import SETTINGS_RECORDS
-from polyface.settings.record import as_text, settings
+from polyface.settings.record import as_text, describe, settings
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
@@ -52,6 +53,7 @@ def in_options(fix: Fix) -> str:
 def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
     """Add ``--config`` and an option for each setting named (by default all), in the order of the settings."""
     wanted = None if names is None else set(names)
+    help_of = {name: text for record in SETTINGS_RECORDS for name, text in describe(record).items()}
 
     def add(function: F) -> F:
         function = click.option("--config", "config_file", metavar="FILE", help="Configuration file to read.")(function)
@@ -61,8 +63,9 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
             if not about["wanted"]:
                 name, kind = f"{name}/{flag(f'no_{key.name}')}", {"is_flag": True, "default": None}
             if wanted is None or key.name in wanted:
-                option = click.option(name, key.name, help=about["help"], callback=_given, **kind)
-                function = option(function)
+                text = re.sub(r"``(\w+)``", lambda named: flag(named[1]), help_of[key.name])
+                kind |= {"help": text[:1].upper() + text[1:], "callback": _given}
+                function = click.option(name, key.name, **kind)(function)
         return function
 
     return add

@@ -38,49 +38,45 @@ class Config(SettingsRecord):
     """The settings of a detector, checked; ``None`` leaves a value to the detector.
 
     Args:
-        detector: the detector's name, or ``distribution/name``.
-        weights: a name in the detector's manifest, or a path; ``None`` is its default.
-        artifacts: a folder that ``polyface export --output`` filled, searched before the user's cache.
-        backend: the backend's name; ``"auto"`` takes the most preferred that can run the detector as asked.
-        device: such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` takes the first the backend has.
-        precision: such as ``"fp32"``.
-        score_threshold: a face must score at least this; in [0, 1].
-        iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
-        max_side: images with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
-        draft: a JPEG file that the network sees at a quarter of its sides or less is decoded at 1/2, 1/4 or 1/8 of
-            them, at least twice what the network sees: faster, and boxes and scores move a little.
-        formats: Pillow's names of formats to read beside the usual, which are
-            :data:`polyface.machine.formats.ENDINGS`; some of them run programs on what the file holds, as ``EPS`` runs
+        detector: detector to use, by its name or as distribution/name.
+        weights: a name of the detector's, or a checkpoint file; by default the detector's own choice.
+        artifacts: folder of exported graphs, searched before the user's cache.
+        backend: backend to run it on; auto takes the most preferred that can run it as asked.
+        device: device, such as cpu or cuda:1; auto takes the first the backend has.
+        precision: precision of the network, such as fp32.
+        score_threshold: least score of a face.
+        iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this.
+        max_side: shrink images whose longer side is longer than this; smaller ones are never enlarged.
+        draft: decode JPEG files smaller (1/2, 1/4 or 1/8), where the network sees a quarter of their sides or less:
+            faster, and boxes and scores move a little. The network sees at most half of what is decoded.
+        formats: read these formats, too, by Pillow's names; some run programs on what the file holds, as EPS runs
             Ghostscript.
-        max_pixels: the most pixels an image file may be decoded to; a draft counts by its own. ``None`` is
-            178,956,970, and for files that hold more than 250 pixels to a byte 16,000,000.
-        infer_size: height and width of the network's input, in pixels, whatever the image's size; small images are
-            enlarged to it. ``pad_to`` has no part in it; ``max_side`` contradicts it.
-        fit: how an image fills ``infer_size``: ``"letterbox"`` keeps its proportions and pads right and below,
-            ``"stretch"`` does not keep them.
-        pad_to: images are padded right and below to a multiple of this, in pixels; 1 is the exact size.
-        view: ``"auto"`` finds faces of every size in an image of any size: what the detector's network sees well
-            decides which shrunken views there are, and ``run_pixels`` which tiles. ``"plain"`` has the network see the
-            image once at each scale, whatever its size, and so do ``preset`` and ``infer_size``.
-        preset: a published protocol by its name, such as ``"widerface-1600"``: views, merging and thresholds; see
-            :data:`polyface.pipeline.presets.PRESETS`. Thresholds that are set are stronger.
-        scales: the network sees the image at each of these factors, after ``max_side``; more than 1 enlarges.
+        max_pixels: refuse image files that are decoded to more pixels than this; a draft counts by its own. By default
+            178,956,970, and 16,000,000 for files that hold more than 250 pixels to a byte.
+        infer_size: run the network at this size, height first, such as 480x640; small images are enlarged to it.
+            Contradicts ``max_side`` and ``scales``.
+        fit: how an image fills ``infer_size``: letterbox keeps its proportions and pads right and below, stretch does
+            not keep them.
+        pad_to: pad images right and below to a multiple of this, unless ``infer_size`` is set; 1 is the exact size.
+        view: find faces of every size in an image of any size, by shrunken views and tiles (auto), or see it once at
+            each scale (plain), as ``preset`` and ``infer_size`` do.
+        preset: test-time protocol of views, merging and thresholds: widerface-original, widerface-1600 or
+            dsfd-multiscale. Thresholds that are set are stronger.
+        scales: see images at these scales, such as 0.5,1,2, after ``max_side``; more than 1 enlarges.
         flip: see each view mirrored, too; left and right landmarks change places back.
-        tile: what is longer than this after scaling is seen in square tiles of this side, in pixels, and once as a
-            whole, shrunk to it.
-        tile_overlap: the part of their side that neighbouring tiles share; in [0, 0.9].
-        merge: how what the views show becomes one answer: ``"nms"``, or ``"vote"`` for the means of boxes that overlap,
-            weighted by score.
+        tile: see what is longer than this after scaling in square tiles of this side, and once as a whole, shrunk to
+            it.
+        tile_overlap: part of their side that neighbouring tiles share.
+        merge: merge what the views show by nms, or by vote: the means of boxes that overlap, weighted by score.
         clip: clip boxes and landmarks to the image.
-        batch_size: at most so many images go through the network at once.
-        run_pixels: a run of the network takes at most so many pixels of input, from 65,536 on; ``None`` is the
+        batch_size: most images in one run of the network.
+        run_pixels: most pixels in one run of the network, which bound its memory, from 65,536 on; by default the
             detector's. A larger view is seen in overlapping tiles, unless ``view`` is plain.
-        threads: how many threads of the processor the network runs on; ``None`` takes one for each core that this
-            process may use, as :func:`polyface.machine.cores.default_threads` counts them.
-        trim: give free memory back to the system after runs at new shapes, which keeps the process from growing over
-            images of ever new sizes and takes time; ``None`` leaves it to the backend, which knows whether it grows.
-        backend_options: the backend's own options.
-        timing: measure the seconds of each stage, for :attr:`polyface.Detections.timing` and ``polyface detect``.
+        threads: threads the network runs on; by default one for each core that this process may use.
+        trim: give free memory back to the system after runs at new shapes, which keeps the process from growing and
+            takes time; by default as the backend needs it.
+        backend_options: options of the backend's own; see `polyface backends`.
+        timing: show the seconds of each stage: read, prepare, network, trim, decode, NMS, write.
         sources: where each value that is not a default came from.
 
     Raises:
@@ -89,93 +85,39 @@ class Config(SettingsRecord):
 
     owner: ClassVar[str] = "a detector"
 
-    detector: str = setting("retinaface-mobilenet025", values.text, "NAME", "Detector to use.")
+    detector: str = setting("retinaface-mobilenet025", values.text, "NAME")
     weights: str | None = setting(
-        None,
-        values.text,
-        "NAME|FILE",
-        "Weights: a name of the detector's, or a checkpoint file.",
-        path_in=lambda choice: choice if is_path(choice) else "",
+        None, values.text, "NAME|FILE", path_in=lambda choice: choice if is_path(choice) else ""
     )
-    artifacts: str | None = setting(
-        None, values.text, "DIR", "Folder of exported graphs, searched before the user's cache.", path_in=str
-    )
-    backend: str = setting("auto", values.text, "NAME", "Backend to run it on, or auto.")
-    device: str = setting("auto", values.text, "DEVICE", "Device, such as cpu or cuda:1, or auto.")
-    precision: str = setting("fp32", values.text, "PRECISION", "Precision of the network, such as fp32.")
-    score_threshold: float | None = setting(None, values.fraction(), "0-1", "Least score of a face.")
-    iou_threshold: float | None = setting(None, values.fraction(), "0-1", "Overlap above which NMS drops a box.")
-    max_side: int | None = setting(None, values.count, "PIXELS", "Shrink images whose longer side is longer than this.")
-    draft: bool = setting(
-        False, values.flag, "", "Decode JPEG files smaller, where they are shrunk to a quarter or less."
-    )
-    formats: tuple[str, ...] = setting(
-        (),
-        values.formats,
-        "NAME,...",
-        "Read these formats, too, by Pillow's names.",
-        guard="some formats run a program",
-    )
+    artifacts: str | None = setting(None, values.text, "DIR", path_in=str)
+    backend: str = setting("auto", values.text, "NAME")
+    device: str = setting("auto", values.text, "DEVICE")
+    precision: str = setting("fp32", values.text, "PRECISION")
+    score_threshold: float | None = setting(None, values.fraction(), "0-1")
+    iou_threshold: float | None = setting(None, values.fraction(), "0-1")
+    max_side: int | None = setting(None, values.count, "PIXELS")
+    draft: bool = setting(False, values.flag)
+    formats: tuple[str, ...] = setting((), values.formats, "NAME,...", guard="some formats run a program")
     max_pixels: int | None = setting(
-        None,
-        values.whole(1, MOST_IMAGE),
-        "COUNT",
-        "Refuse image files of more pixels than this.",
-        guard="it keeps images from filling the memory",
+        None, values.whole(1, MOST_IMAGE), "COUNT", guard="it keeps images from filling the memory"
     )
-    infer_size: tuple[int, int] | None = setting(
-        None,
-        values.size,
-        "HEIGHTxWIDTH",
-        "Run the network at this size, height first, such as 480x640.",
-        costs=True,
-        between="x",
-    )
-    fit: str = setting(
-        "letterbox",
-        values.one_of("letterbox", "stretch"),
-        "HOW",
-        "Bring images to --infer-size by letterbox or stretch.",
-    )
-    pad_to: int = setting(32, values.count, "PIXELS", "Pad images to a multiple of this; 1 is the exact size.")
-    view: str = setting(
-        "auto",
-        values.one_of("auto", "plain"),
-        "HOW",
-        "Find faces of every size (auto), or see images once (plain).",
-        costs=True,
-    )
-    preset: str | None = setting(
-        None, values.text, "NAME", "Test-time protocol: widerface-original, widerface-1600 or dsfd-multiscale."
-    )
-    scales: tuple[float, ...] = setting(
-        (1.0,), values.scales, "FACTOR,...", "See images at these scales, such as 0.5,1,2."
-    )
-    flip: bool = setting(False, values.flag, "", "See images mirrored, too.")
-    tile: int | None = setting(None, values.count, "PIXELS", "See what is longer than this in tiles of this side.")
-    tile_overlap: float = setting(
-        0.25, values.fraction(0.9), "0-0.9", "Part of their side that neighbouring tiles share."
-    )
-    merge: str = setting("nms", values.one_of("nms", "vote"), "HOW", "Merge what is found by nms or by vote.")
-    clip: bool = setting(False, values.flag, "", "Clip boxes and landmarks to the image.")
-    batch_size: int = setting(8, values.count, "COUNT", "Most images in one run of the network.")
-    run_pixels: int | None = setting(
-        None,
-        values.whole(LEAST_RUN, MOST_RUN),
-        "COUNT",
-        "Most pixels in one run of the network, which bound its memory.",
-        costs=True,
-    )
-    threads: int | None = setting(
-        None, values.whole(1, MOST_THREADS), "COUNT", "Threads the network runs on; default: one a core."
-    )
-    trim: bool | None = setting(None, values.flag, "", "Give free memory back to the system after runs at new shapes.")
-    backend_options: Mapping[str, Any] = setting(
-        MappingProxyType({}), values.table, "NAME=VALUE,...", "Options of the backend's own; see `polyface backends`."
-    )
-    timing: bool = setting(
-        False, values.flag, "", "Show the seconds of each stage: read, prepare, network, trim, decode, NMS, write."
-    )
+    infer_size: tuple[int, int] | None = setting(None, values.size, "HEIGHTxWIDTH", costs=True, between="x")
+    fit: str = setting("letterbox", values.one_of("letterbox", "stretch"), "HOW")
+    pad_to: int = setting(32, values.count, "PIXELS")
+    view: str = setting("auto", values.one_of("auto", "plain"), "HOW", costs=True)
+    preset: str | None = setting(None, values.text, "NAME")
+    scales: tuple[float, ...] = setting((1.0,), values.scales, "FACTOR,...")
+    flip: bool = setting(False, values.flag)
+    tile: int | None = setting(None, values.count, "PIXELS")
+    tile_overlap: float = setting(0.25, values.fraction(0.9), "0-0.9")
+    merge: str = setting("nms", values.one_of("nms", "vote"), "HOW")
+    clip: bool = setting(False, values.flag)
+    batch_size: int = setting(8, values.count, "COUNT")
+    run_pixels: int | None = setting(None, values.whole(LEAST_RUN, MOST_RUN), "COUNT", costs=True)
+    threads: int | None = setting(None, values.whole(1, MOST_THREADS), "COUNT")
+    trim: bool | None = setting(None, values.flag)
+    backend_options: Mapping[str, Any] = setting(MappingProxyType({}), values.table, "NAME=VALUE,...")
+    timing: bool = setting(False, values.flag)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()

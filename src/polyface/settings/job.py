@@ -16,8 +16,8 @@ class Job(SettingsRecord):
     """The settings of a job, such as ``polyface detect``, checked.
 
     Args:
-        output: where it writes.
-        json: it prints JSON to standard output.
+        output: folder for the drawn images and faces.jsonl, or a file by its ending.
+        json: write JSON to standard output, and nothing else there.
         sources: where each value that is not a default came from.
 
     Raises:
@@ -27,11 +27,6 @@ class Job(SettingsRecord):
     owner: ClassVar[str] = "a job, such as polyface detect"
 
     output: tuple[str, ...] = setting(
-        (),
-        values.texts,
-        "DIR|FILE|WRITER:PATH",
-        "Folder for the drawn images and faces.jsonl, or a file by its ending.",
-        path_in=lambda output: split_output(output)[1],
-        repeat=True,
+        (), values.texts, "DIR|FILE|WRITER:PATH", path_in=lambda output: split_output(output)[1], repeat=True
     )
-    json: bool = setting(False, values.flag, "", "Write JSON to standard output, and nothing else there.")
+    json: bool = setting(False, values.flag)

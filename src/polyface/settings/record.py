@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -15,8 +17,7 @@ from polyface.errors import ConfigError, nearest, quoted
 def setting(
     default: Any,
     parse: Callable[[Any], Any],
-    wanted: str,
-    help_text: str,
+    wanted: str = "",
     *,
     path_in: Callable[[str], str] = lambda _: "",
     guard: str = "",
@@ -24,20 +25,19 @@ def setting(
     repeat: bool = False,
     between: str = ",",
 ) -> Any:
-    """Return a field that is a setting.
+    """Return a field that is a setting; the docstring of its record describes it, for options as well.
 
     Args:
         default: its value where nobody sets it; ``None`` is not parsed.
         parse: one of :mod:`polyface.settings.values`.
         wanted: what to write behind the option; empty for a flag.
-        help_text: the option's line of help.
         path_in: returns what of a text names a file or folder; in a file of settings it is meant from where that lies.
         guard: why no file that was merely found may set it.
         costs: a file that sets it may lift the bound on the memory of a run.
         repeat: the option may be given several times.
         between: what stands between several values in a text.
     """
-    about = {"parse": parse, "wanted": wanted, "help": help_text, "path_in": path_in}
+    about = {"parse": parse, "wanted": wanted, "path_in": path_in}
     return field(
         default=default, metadata={**about, "guard": guard, "costs": costs, "repeat": repeat, "between": between}
     )
@@ -80,6 +80,12 @@ class SettingsRecord:
 def settings(*records: type[SettingsRecord]) -> tuple[attrs.Attribute[Any], ...]:
     """Return the settings of records, as attrs describes them; ``metadata`` holds what :func:`setting` took."""
     return tuple(key for record in records for key in attrs.fields(record) if "parse" in key.metadata)
+
+
+def describe(record: type[SettingsRecord]) -> dict[str, str]:
+    """Return what the docstring of a record says of each setting; empty where Python runs without docstrings."""
+    texts = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(record) or "", re.MULTILINE))
+    return {key.name: " ".join(texts.get(key.name, "").split()) for key in settings(record)}
 
 
 def as_text(key: attrs.Attribute[Any] | None, value: Any) -> str:
