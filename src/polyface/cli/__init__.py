@@ -32,8 +32,8 @@ COMMANDS = {
     "plugins": "listings:list_plugins",
     "detectors": "listings:list_detectors",
     "backends": "listings:list_backends",
-    "matrix": "matrix:command",
-    "config": "config:command",
+    "matrix": "listings:show_matrix",
+    "config": "listings:show_config",
 }
 
 

@@ -1,4 +1,4 @@
-"""``polyface plugins``, ``detectors``, ``backends`` and ``weights``: what is installed."""
+"""The commands that list: what is installed, what can run here, and which settings count."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from polyface.cli.options import in_options, json_option, pass_plugins
+from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_fixes, print_json, print_notes, print_table, say
-from polyface.errors import NO_FIX, PolyfaceError, WeightsNotFoundError
+from polyface.errors import NO_FIX, PolyfaceError, WeightsNotFoundError, explain
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.kinds import KINDS, PREFIX
 from polyface.plugins.manager import missing
-from polyface.plugins.records import BackendSpec, DetectorSpec, WeightsFile
+from polyface.plugins.records import BackendSpec, DetectorSpec, WeightsFile, device_kind
 from polyface.plugins.records import as_json as record_as_json
+from polyface.settings.config import Config
+from polyface.settings.loading import SETTINGS_RECORDS, load, load_config
+from polyface.settings.record import settings
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginInfo, PluginManager
@@ -183,3 +186,129 @@ def _describe_weights(entry: Mapping[str, Any]) -> str:
             f"{where}{entry['path']}",
         ]
     )
+
+
+@click.command("matrix", cls=Command, short_help="Which detector runs on which backend here.")
+@config_options(["artifacts", "device", "precision"])
+@click.option("--probe", is_flag=True, help="Build each pair and run it once, rather than read what is installed.")
+@json_option
+@pass_plugins
+def show_matrix(config_file: str | None, probe: bool, as_json: bool, plugins: PluginManager, **overrides: Any) -> None:
+    """Show which detector runs on which backend here, or why not and the command that mends it.
+
+    Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand. What
+    --backend auto would pick for a detector is marked, with the reason.
+    """
+    config = load_config(config_file, source=SOURCE, **overrides).replace(weights=None, backend_options={})
+    print_notes(plugins)
+    cells = []
+    for detector in plugins.by_name(DetectorSpec):
+        picked, why = _pick(config.replace(detector=detector, backend="auto"), plugins, probe)
+        for backend in plugins.by_name(BackendSpec):
+            cell = _cell(config.replace(detector=detector, backend=backend), plugins, probe)
+            cells.append({**cell, "auto": why if backend == picked else ""})
+    if as_json:
+        print_json(cells)
+        return
+    columns = ("Detector", "Backend", "Status", "How, or why not")
+    print_table(
+        f"Detectors and backends, device {config.device}, precision {config.precision}"
+        + (", each built and run" if probe else ", by what is installed"),
+        columns,
+        [(*(cell[name] for name in ("detector", "backend", "status")), _detail(cell)) for cell in cells],
+    )
+    print_fixes((f"{cell['detector']} on {cell['backend']}", cell["fix"]) for cell in cells)
+
+
+def _detail(cell: dict[str, str]) -> str:
+    return cell["detail"] + (f"\nauto picks it: {cell['auto']}" if cell["auto"] else "")
+
+
+def _cell(config: Config, plugins: PluginManager, probe: bool) -> dict[str, str]:
+    """Whether a detector can run on a backend here, how, or why not and what mends it."""
+    try:
+        status, fix = "ready", NO_FIX
+        detail = [_run_once(config, plugins) if probe else _route(config, plugins)]
+    except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
+        status = "no"
+        detail, fix = explain(error)
+    # The backend's note on the device, or on every device it has where none is named.
+    kind = device_kind(config.device)
+    notes = {c.note for c in plugins.get(BackendSpec, config.backend).capabilities if kind in ("auto", c.device)}
+    detail += [] if "" in notes else sorted(notes)
+    name = {"detector": config.detector, "backend": config.backend}
+    return {**name, "status": status, "detail": "\n".join(detail), "fix": in_options(fix)}
+
+
+def _pick(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str]:
+    """The backend that ``auto`` takes, by the name it is listed under, and why; nothing twice where it takes none."""
+    from polyface.building import build, resolve
+    from polyface.graphs.plan import plan
+
+    try:
+        if probe:
+            with build(config, plugins) as detector:
+                spec, device = detector.backend, detector.execution.device
+        else:
+            selection = plan(resolve(config, plugins)).first
+            spec, device = selection.backend, selection.device
+    except Exception:  # noqa: BLE001 - the cells say of each backend why it cannot run, whatever it raised
+        return "", ""
+    name = next(name for name, other in plugins.by_name(BackendSpec).items() if other is spec)
+    kind = device_kind(device)
+    driven = kind in {claim.device for claim in spec.capabilities if claim.driver}
+    among = f"with {kind}, whose driver is here" if config.device == "auto" and driven else "that could run it"
+    return name, f"of the backends {among}, it has the highest preference ({spec.preference})"
+
+
+def _route(config: Config, plugins: PluginManager) -> str:
+    from polyface.building import resolve
+    from polyface.graphs.plan import plan
+
+    selection = plan(resolve(config, plugins)).first
+    if selection.route.needs_weights:
+        selection.weights.locate()
+    return selection.route.description
+
+
+def _run_once(config: Config, plugins: PluginManager) -> str:
+    import numpy as np
+
+    from polyface.building import build
+
+    with build(config, plugins) as detector:
+        detector.detect(np.zeros((64, 96, 3), np.uint8))
+        run = detector.execution
+        versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+        return f"{run.device}, {run.precision}; {detector.route}; {versions}"
+
+
+@click.command("config", cls=Command, short_help="Effective settings, and where each comes from.")
+@config_options([key.name for key in settings(*SETTINGS_RECORDS) if key.name != "json"])
+@json_option
+def show_config(config_file: str | None, as_json: bool, **overrides: Any) -> None:
+    """Show every setting's effective value and where it comes from.
+
+    From weakest to strongest: default, polyface.toml, [tool.polyface] in pyproject.toml, POLYFACE_* in the environment,
+    options.
+    """
+    shown = {
+        name: {"value": value, "source": record.sources.get(name, "default")}
+        for record in load(*SETTINGS_RECORDS, path=config_file, source=SOURCE, overrides=overrides)
+        for name, value in record.as_dict().items()
+    }
+    if as_json:
+        print_json(shown)
+        return
+    rows = [(name, _show_value(name, entry["value"]), entry["source"]) for name, entry in shown.items()]
+    print_table("Settings", ("Setting", "Value", "Source"), rows, wraps="Value")
+
+
+def _show_value(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        parts = (f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+        return ("x" if name == "infer_size" else ",").join(parts) or "none"
+    unset = "the detector's" if name in ("weights", "score_threshold", "iou_threshold") else "none"
+    return unset if value is None else str(value).lower() if isinstance(value, bool) else str(value)
