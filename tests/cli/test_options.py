@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from polyface.cli.options import config_options, in_options
 from polyface.cli.tables import say_error
 from polyface.errors import ConfigError, Fix
-from polyface.settings.config import Config
-from polyface.settings.job import Job
+from polyface.settings.config import Config, Job
 from polyface.settings.loading import load
 from polyface.settings.record import settings
 

@@ -9,8 +9,7 @@ import pytest
 
 import polyface
 from polyface.errors import ConfigError
-from polyface.settings.config import Config
-from polyface.settings.job import Job
+from polyface.settings.config import Config, Job
 from polyface.settings.loading import load, load_config
 
 

@@ -1,4 +1,4 @@
-"""The settings of a detector."""
+"""The settings of a detector, and those of a job: what becomes of the results. A detector has no part in these."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from attrs import frozen
 
 from polyface.errors import ConfigError
 from polyface.settings import values
-from polyface.settings.job import Job
 from polyface.settings.keywords import AllSettings
-from polyface.settings.paths import is_path
+from polyface.settings.paths import is_path, split_output
 from polyface.settings.record import SettingsRecord, check_names, setting
 
 LEAST_RUN, MOST_RUN = 256 * 256, 2**29
@@ -146,3 +145,24 @@ class Config(SettingsRecord):
 def one_view(config: Config) -> Config:
     """Return the settings with a plain view, unless they say which: a network is measured, not a plan of views."""
     return config if "view" in config.sources else config.replace(view="plain")
+
+
+@frozen(kw_only=True)
+class Job(SettingsRecord):
+    """The settings of a job, such as ``polyface detect``, checked.
+
+    Args:
+        output: folder for the drawn images and faces.jsonl, or a file by its ending.
+        json: write JSON to standard output, and nothing else there.
+        sources: where each value that is not a default came from.
+
+    Raises:
+        ConfigError: a value is of the wrong type.
+    """
+
+    owner: ClassVar[str] = "a job, such as polyface detect"
+
+    output: tuple[str, ...] = setting(
+        (), values.texts, "DIR|FILE|WRITER:PATH", path_in=lambda output: split_output(output)[1], repeat=True
+    )
+    json: bool = setting(False, values.flag)

@@ -18,10 +18,9 @@ from typing import Any, Unpack
 import attrs
 
 from polyface.errors import ConfigError, Fix, nearest, quoted, shortened
-from polyface.settings.config import Config
+from polyface.settings.config import Config, Job
 from polyface.settings.environment import is_foreign
 from polyface.settings.files import Source, find_sources, read_named
-from polyface.settings.job import Job
 from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import expand_user
 from polyface.settings.record import SettingsRecord, check_names, settings
