@@ -8,8 +8,8 @@ import pytest
 
 from polyface.errors import ConfigError
 from polyface.settings.config import Config
-from polyface.settings.environment import read_flag
 from polyface.settings.loading import load_config
+from polyface.settings.values import read_flag
 
 
 @pytest.fixture

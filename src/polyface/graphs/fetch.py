@@ -23,7 +23,7 @@ from polyface.errors import Fix, WeightsError, WeightsMismatchError, WeightsNotF
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.records import DetectorSpec, WeightsFile
-from polyface.settings.environment import read_flag
+from polyface.settings.values import read_flag
 from polyface.storage.files import atomic_write, remove_abandoned
 
 LOG = logging.getLogger(__name__)

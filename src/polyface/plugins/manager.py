@@ -39,7 +39,7 @@ from polyface.optional import install
 from polyface.plugins import hookspecs
 from polyface.plugins.kinds import KINDS, Record, kind_of
 from polyface.plugins.records import CommandSpec, Requirement, SourceSpec, WriterSpec
-from polyface.settings.environment import read_flag
+from polyface.settings.values import read_flag
 
 T = TypeVar("T", bound=Record)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ import attrs
 
 from polyface.errors import ConfigError, Fix, nearest, quoted, shortened
 from polyface.settings.config import Config, Job
-from polyface.settings.environment import is_foreign
 from polyface.settings.files import Source, find_sources, read_named
 from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import expand_user
@@ -37,6 +37,17 @@ forbids to fetch."""
 
 NEAR = 0.8
 """From this likeness on (of :mod:`difflib`), an unknown variable is taken for a slip in the name of a known one."""
+
+_FOREIGN = (
+    # Kubernetes' variables of a Service that is called polyface, and Docker's of a link to such a container:
+    # https://kubernetes.io/docs/concepts/services-networking
+    re.compile(r"(\w+_)?SERVICE_HOST=.*"),
+    re.compile(r"(\w+_)?SERVICE_PORT(_\w+)?=\d*"),
+    re.compile(r"(\w+_)?PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"),
+    re.compile(r"(\w+_)?PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*"),
+    re.compile(r"(\w+_)?NAME=/[^/]+/[^/]+"),
+    re.compile(r"(\w+_)?ENV_\w+=.*", re.DOTALL),
+)
 
 
 def load_config(
@@ -167,7 +178,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, st
             continue
         if name in ours:
             yield variable, name.lower(), text
-        elif is_foreign(name, text):
+        elif any(pattern.fullmatch(f"{name}={text}") for pattern in _FOREIGN):
             continue
         elif len(name) < 100 and difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR):
             raise ConfigError(

@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from polyface.errors import ConfigError, quoted
 from polyface.machine.formats import known
-from polyface.settings.environment import FALSE, TRUE
+
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 LARGEST_COUNT = 65_536
 """No setting that counts pixels of a side or images, or scales them, may be more: an input of that side fills any
@@ -40,12 +42,26 @@ def texts(value: object) -> tuple[str, ...]:
 
 
 def flag(value: object) -> bool:
-    """A flag; as text, ``"yes"`` and what else :mod:`polyface.settings.environment` has."""
+    """A flag; as text, one of :data:`TRUE` and :data:`FALSE`."""
     if isinstance(value, str) and value.lower() in (*TRUE, *FALSE):
         return value.lower() in TRUE
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
+
+
+def read_flag(variable: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Return whether a variable says yes; unset or empty it says no.
+
+    Raises:
+        ConfigError: it says neither yes nor no.
+    """
+    given = (os.environ if environ is None else environ).get(variable, "").strip()
+    try:
+        return bool(given) and flag(given)
+    except ValueError as error:
+        what = f"{variable} must be {error}, not {quoted(given)} (environment)."
+        raise ConfigError(what, fix=f"{variable}=1, or unset it") from None
 
 
 def whole(least: int, most: int) -> Callable[[Any], int]:
