@@ -46,45 +46,26 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.settings.config import Config as Config
     from polyface.settings.loading import load_config as load_config
 
-_HOME = {
-    "building": ("available_backends", "available_detectors", "create_detector"),
-    "errors": (
-        "AmbiguousNameError",
-        "ArtifactError",
-        "BackendUnavailableError",
-        "ClosedError",
-        "ConfigError",
-        "ContractError",
-        "EvaluationError",
-        "Fix",
-        "ImageError",
-        "NumericalError",
-        "OutOfMemoryError",
-        "PluginError",
-        "PolyfaceError",
-        "Reason",
-        "UnknownNameError",
-        "UnsupportedError",
-        "WeightsError",
-        "WeightsMismatchError",
-        "WeightsNotFoundError",
-    ),
-    "graphs.fetch": ("fetch_weights",),
-    "images.drawing": ("draw_faces",),
-    "images.reading": ("read_image",),
-    "pipeline.detector": ("FaceDetector",),
-    "plugins.hookspecs": ("hookimpl",),
-    "plugins.manager": ("PluginManager",),
-    "results": ("Detections", "Face", "Item", "Result"),
-    "settings.config": ("Config",),
-    "settings.loading": ("load_config",),
+_NAMES_IN = {
+    "building": "available_backends available_detectors create_detector",
+    "errors": """
+        AmbiguousNameError ArtifactError BackendUnavailableError ClosedError ConfigError ContractError EvaluationError
+        Fix ImageError NumericalError OutOfMemoryError PluginError PolyfaceError Reason UnknownNameError
+        UnsupportedError WeightsError WeightsMismatchError WeightsNotFoundError
+    """,
+    "graphs.fetch": "fetch_weights",
+    "images.drawing": "draw_faces",
+    "images.reading": "read_image",
+    "pipeline.detector": "FaceDetector",
+    "plugins.hookspecs": "hookimpl",
+    "plugins.manager": "PluginManager",
+    "results": "Detections Face Item Result",
+    "settings.config": "Config",
+    "settings.loading": "load_config",
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604, RUF100 - checked against the imports above by a test
-    "__version__",
-    *sorted(_MODULE_OF),
-]
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604, RUF100 - a test compares it with the imports above
 
 
 def __getattr__(name: str) -> Any:
