@@ -82,8 +82,7 @@ def create_detector(
     given = cast("AllSettings", settings)
     if detector is not None:
         given["detector"] = detector
-    whole = config.replace(**given) if isinstance(config, Config) else load_config(config, **given)
-    return build(whole, installed_plugins() if plugins is None else plugins)
+    return build(config.replace(**given) if isinstance(config, Config) else load_config(config, **given), plugins)
 
 
 def available_detectors() -> list[str]:
@@ -96,19 +95,16 @@ def available_backends() -> list[str]:
     return list(installed_plugins().by_name(BackendSpec))
 
 
-def build(config: Config, plugins: PluginManager) -> FaceDetector:
-    """Build the detector that ``config`` describes; raises as :func:`create_detector` does.
+def build(config: Config, plugins: PluginManager | None = None) -> FaceDetector:
+    """Build the detector that ``config`` describes, by default from the plugins installed here.
+
+    Raises as :func:`create_detector` does.
 
     With ``backend="auto"`` a backend that does not load here, or lacks the device or precision, is passed over. With
     ``device="auto"`` as well, a device with a driver of its own, such as a GPU, is looked for on every backend before
     the processor is taken; where there is no driver, that costs nothing.
     """
-    return open_detector(load(plan(resolve(config, plugins))))
-
-
-def rebuild(config: Config) -> FaceDetector:
-    """Build a detector that was pickled, from the plugins that are installed here."""
-    return build(config, installed_plugins())
+    return open_detector(load(plan(resolve(config, installed_plugins() if plugins is None else plugins))))
 
 
 def resolve(config: Config, plugins: PluginManager) -> Names:
@@ -187,7 +183,7 @@ def open_detector(loaded: Loaded) -> FaceDetector:
     route = selection.route.description
     LOG.info("'%s' runs on %s, %s, %s: %s", detector.name, backend.name, device, config.precision, route)
     network = Network(spec=detector, backend=backend, head=head, session=session)
-    return FaceDetector(config, network, strategy, route=route, rebuild=rebuild)
+    return FaceDetector(config, network, strategy, route=route, rebuild=build)
 
 
 def _load_backend(spec: BackendSpec) -> tuple[Backend, tuple[DeviceReport, ...]]:
@@ -204,11 +200,7 @@ def _load_backend(spec: BackendSpec) -> tuple[Backend, tuple[DeviceReport, ...]]
         raise
     except Exception as error:
         why = [error.what, *error.why] if isinstance(error, ContractError) else [described(error)]
-        raise PluginError(
-            f"The backend '{spec.name}' does not load.",
-            why=why,
-            fix=OTHER_BACKEND,
-        ) from error
+        raise PluginError(f"The backend '{spec.name}' does not load.", why=why, fix=OTHER_BACKEND) from error
 
 
 def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | None]:

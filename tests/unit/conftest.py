@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyface.building import rebuild
+from polyface.building import build
 from polyface.pipeline.detector import FaceDetector
 from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.stages import Network
@@ -99,6 +99,6 @@ def make(detector_spec, backend_spec):
         config, head = Config(**settings), head or Head(getattr(network, "anchors", 1))
         session = Session(network, *on)
         network = Network(spec=spec, backend=backend_spec, head=head, session=session)
-        return FaceDetector(config, network, select_strategy(config, spec), route="onnx", rebuild=rebuild)
+        return FaceDetector(config, network, select_strategy(config, spec), route="onnx", rebuild=build)
 
     return make
