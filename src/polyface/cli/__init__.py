@@ -88,32 +88,15 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what the user can mend is a message and exit status 2, not a traceback."""
-        from polyface.cli.tables import say_error
-        from polyface.errors import PolyfaceError
-
-        try:
-            with _notes(), _printable_usage():
-                set_verbosity(ctx)  # for commands of plugins, which have no -v of ours
-                return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click ends the program quietly
-        except (PolyfaceError, OSError) as error:
-            say_error(error)
-            ctx.exit(2)
+        """Run a command."""
+        with _messages(), _notes():
+            set_verbosity(ctx)  # for commands of plugins, which have no -v of ours
+            return super().invoke(ctx)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Read the options before the command."""
-        from polyface.errors import PolyfaceError
-
-        try:
-            with _printable_usage():
-                return super().make_context(*args, **extra)
-        except PolyfaceError as error:  # the help lists the commands of plugins
-            from polyface.cli.tables import say_error
-
-            say_error(error)
-            raise click.exceptions.Exit(2) from error
+        """Read the options before the command; the help lists the commands of plugins."""
+        with _messages():
+            return super().make_context(*args, **extra)
 
 
 def _plugin_commands(ctx: click.Context) -> dict[str, CommandSpec]:
@@ -124,16 +107,22 @@ def _plugin_commands(ctx: click.Context) -> dict[str, CommandSpec]:
 
 
 @contextlib.contextmanager
-def _printable_usage() -> Iterator[None]:
-    """Have click repeat no more of the user's text than a message bears, and nothing that steers a terminal."""
+def _messages() -> Iterator[None]:
+    """Turn what the user can mend into a message and exit status 2, not a traceback.
+
+    Of the user's text click repeats no more than a message bears, and nothing that steers a terminal.
+    """
+    from polyface.cli.tables import printable, say_error
+    from polyface.errors import PolyfaceError, shortened
+
     try:
         yield
-    except click.exceptions.NoArgsIsHelpError:
-        raise  # the help, and nothing of the user's
+    except (BrokenPipeError, click.exceptions.NoArgsIsHelpError):
+        raise  # click ends the program quietly; the help has nothing of the user's
+    except (PolyfaceError, OSError) as error:
+        say_error(error)
+        raise click.exceptions.Exit(2) from error
     except click.ClickException as error:
-        from polyface.cli.tables import printable
-        from polyface.errors import shortened
-
         text = printable(shortened(error.format_message(), 500))
         if isinstance(error, click.UsageError):
             raise click.UsageError(text, ctx=error.ctx) from error
