@@ -38,8 +38,7 @@ class Source:
 
     Args:
         origin: what to call it in a message.
-        path: where it lies.
-        folder: the folder that its relative paths are meant from.
+        path: where it lies, as an absolute path; its relative paths are meant from there.
         table: the settings by name.
         above: it was found above the folder where the search started.
         found: it was found, not named.
@@ -47,7 +46,6 @@ class Source:
 
     origin: str
     path: Path
-    folder: Path
     table: dict[str, Any]
     above: bool = False
     found: bool = False
@@ -62,13 +60,13 @@ def read_named(path: Path) -> list[Source]:
     try:
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
-        folder = path.absolute().parent
+        whole = path.absolute()
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     table = _section(path, _parse(path, content))
     if table is None:
         raise ConfigError(f"{_shown(path)} has no section [tool.polyface].")
-    return [Source(origin=_origin(path), path=path, folder=folder, table=table)]
+    return [Source(origin=_origin(path), path=whole, table=table)]
 
 
 def find_sources(start: Path | None, environ: Mapping[str, str], notice: Callable[[str], None]) -> list[Source]:
@@ -103,7 +101,7 @@ def find_sources(start: Path | None, environ: Mapping[str, str], notice: Callabl
             return []
         tables = {path: _found(path, owners, notice) for path in (folder / name for name in FILES)}
         sources = [
-            Source(origin=_origin(path), path=path, folder=folder, table=table, above=folder != start, found=True)
+            Source(origin=_origin(path), path=path, table=table, above=folder != start, found=True)
             for path, table in tables.items()
             if table is not None
         ]

@@ -119,7 +119,7 @@ def load(
 
 def _from_file(file: Source, keys: Mapping[str, attrs.Attribute[Any]]) -> dict[str, Any]:
     """The settings of a file, its paths anchored to its folder; those of a file that was found lead nowhere else."""
-    table = {name: _anchor(keys[name], value, file.folder) for name, value in file.table.items() if name in keys}
+    table = {name: _anchor(keys[name], value, file.path.parent) for name, value in file.table.items() if name in keys}
     if file.found:
         named = [(name, path) for name, value in table.items() for path in _paths(keys[name], value)]
         for name, path in named:
@@ -153,7 +153,7 @@ def _check_inside(name: str, path: str, file: Source) -> None:
     """Refuse what leads out of the folder of a file that was found: it may be a clone of a stranger's."""
     try:
         real = Path(path).resolve()
-        if real.is_relative_to(file.folder.resolve()):
+        if real.is_relative_to(file.path.parent.resolve()):
             return
         why = f"it leads to {real}"
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
