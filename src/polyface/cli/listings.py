@@ -19,7 +19,7 @@ from polyface.plugins.records import BackendSpec, DetectorSpec, WeightsFile, dev
 from polyface.plugins.records import as_json as record_as_json
 from polyface.settings.config import Config
 from polyface.settings.loading import SETTINGS_RECORDS, load, load_config
-from polyface.settings.record import settings
+from polyface.settings.record import as_text, settings
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginInfo, PluginManager
@@ -300,15 +300,11 @@ def show_config(config_file: str | None, as_json: bool, **overrides: Any) -> Non
     if as_json:
         print_json(shown)
         return
-    rows = [(name, _show_value(name, entry["value"]), entry["source"]) for name, entry in shown.items()]
+    entries = zip(settings(*SETTINGS_RECORDS), shown.values(), strict=True)
+    rows = [(key.name, _show_value(key, entry["value"]), entry["source"]) for key, entry in entries]
     print_table("Settings", ("Setting", "Value", "Source"), rows, wraps="Value")
 
 
-def _show_value(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} = {item}" for key, item in value.items()) or "none"
-    if isinstance(value, list):
-        parts = (f"{item:g}" if isinstance(item, float) else str(item) for item in value)
-        return ("x" if name == "infer_size" else ",").join(parts) or "none"
-    unset = "the detector's" if name in ("weights", "score_threshold", "iou_threshold") else "none"
-    return unset if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _show_value(key: attrs.Attribute[Any], value: Any) -> str:
+    unset = "the detector's" if key.name in ("weights", "score_threshold", "iou_threshold") else "none"
+    return unset if value is None else as_text(key, value) or "none"

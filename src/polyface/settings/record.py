@@ -91,10 +91,11 @@ def describe(record: type[SettingsRecord]) -> dict[str, str]:
 def as_text(key: attrs.Attribute[Any] | None, value: Any) -> str:
     """Return a setting's value as options and the environment write it; in a table no text may hold a comma."""
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in value.items())
+        return ",".join(f"{name}={as_text(None, part)}" for name, part in value.items())
     if isinstance(value, list | tuple):
-        return str("," if key is None else key.metadata["between"]).join(map(str, value))
-    return str(value)
+        return str("," if key is None else key.metadata["between"]).join(as_text(None, part) for part in value)
+    text = str(value)
+    return text.lower() if isinstance(value, bool) else text.removesuffix(".0") if isinstance(value, float) else text
 
 
 def check_names(
