@@ -93,12 +93,10 @@ def command(
         note(f"the machine is busy (load {load[0]} on {host['usable_cores']} cores)")
     with progress(len(contenders) * rounds, as_json=as_json) as advance:
         measured, interrupted = measure([contender for _, contender in contenders], rounds=rounds, advance=advance)
-    source = (
-        f"{len(paths)} image{'' if len(paths) == 1 else 's'} of {images}" if images else f"random noise (seed {seed})"
-    )
-    report = Benchmark(
-        rows=make_rows([config for config, _ in contenders], measured), source=source, rounds=rounds, machine=host
-    )
+    count = f"{len(paths)} image{'' if len(paths) == 1 else 's'}"
+    source = f"{count} of {images}" if images else f"random noise (seed {seed})"
+    rows = make_rows([config for config, _ in contenders], measured)
+    report = Benchmark(rows=rows, source=source, rounds=rounds, machine=host)
     if as_json:
         print_json(report.to_dict(in_options))
     else:
@@ -129,11 +127,9 @@ def _choices(
                 plugins.get(BackendSpec, choice.backend)
             found[f"{detector} on {label}"] = choice.replace(detector=detector)
     if config.backend_options and not any(choice.backend_options for choice in found.values()):
-        raise ConfigError(
-            f"backend_options are those of the setting backend, {quoted(config.backend)}, "
-            "which --backends does not name.",
-            fix="--backend NAME --backends NAME,...",
-        )
+        owner = quoted(config.backend)
+        what = f"backend_options are those of the setting backend, {owner}, which --backends does not name."
+        raise ConfigError(what, fix="--backend NAME --backends NAME,...")
     return found
 
 
@@ -168,32 +164,22 @@ def _images(
 
 def _print(report: Benchmark) -> None:
     if report.measured:
-        names = [name.capitalize() for name in report.columns]
         figures = ("Median", "Quartiles", "Images/s", "Ratio", "Load", "First call", "New shape", "Memory")
-        print_table(
-            report.title,
-            (*names, *figures),
-            [(*(row.axes[name] for name in report.columns), *_format_row(row)) for row in report.measured],
-            wraps=(*names, *figures)[0],
-        )
+        columns = (*map(str.capitalize, report.columns), *figures)
+        rows = [(*(row.axes[name] for name in report.columns), *_format_row(row)) for row in report.measured]
+        print_table(report.title, columns, rows, wraps=columns[0])
         say("Ratio: images per second over those of the first row of its size, median of the rounds.")
     if report.unmeasured:
-        print_table(
-            "Not measured",
-            ("Row", "Size", "Batch", "Why"),
-            [
-                (row.measured.contender.label, row.axes["size"], row.axes["batch"], row.measured.why)
-                for row in report.unmeasured
-            ],
-        )
-    print_fixes((row.measured.contender.label, in_options(row.measured.fix)) for row in report.unmeasured)
+        failed = [(row.measured, row.axes) for row in report.unmeasured]
+        whys = [(one.contender.label, axes["size"], axes["batch"], one.why) for one, axes in failed]
+        print_table("Not measured", ("Row", "Size", "Batch", "Why"), whys)
+        print_fixes((one.contender.label, in_options(one.fix)) for one, _ in failed)
 
 
 def _format_row(row: Row) -> tuple[str, ...]:
-    measured = row.measured
+    measured, memory = row.measured, row.measured.peak_memory
     low, median, high = measured.quartiles
     costs = (measured.load, measured.first_call, measured.new_shape)
-    memory = measured.peak_memory
     return (
         f"{median * 1000:.1f} ms",
         f"{low * 1000:.1f}-{high * 1000:.1f}",

@@ -35,18 +35,13 @@ RANDOM = "random"
 
 @click.command("compare", cls=Command, short_help="How far a detector's backends lie apart.")
 @click.argument("detector")
-@click.option(
-    "--backends",
-    required=True,
-    metavar=METAVAR,
-    help="Two or more, the first as reference.",
-)
+@click.option("--backends", required=True, metavar=METAVAR, help="Two or more, the first as reference.")
 @click.option(
     "--images",
     default=RANDOM,
     show_default=True,
     metavar=f"DIR|FILE|{RANDOM}",
-    help="Images to look at, or random noise of several sizes.",
+    help="Images, or noise of several sizes.",
 )
 @click.option(
     "--ground-truth", metavar="DIR|FILE", help="Of WIDER FACE, for average precision on --images, its folder of events."
@@ -174,18 +169,12 @@ def _print(report: Comparison, source: str) -> None:
             wraps="Backend",
         )
     names = [key.name for key in attrs.fields(type(report.pairs[0].need))]
-    print_table(
-        "Tolerance needed, of the one allowed",
-        ("Backend", *(name.capitalize() for name in names), "Verdict"),
-        [
-            (
-                pair.label,
-                *(f"{_short(getattr(pair.need, name))} of {getattr(pair.allowed, name):g}" for name in names),
-                f"over: {', '.join(pair.over)}" if pair.over else "ok",
-            )
-            for pair in report.pairs
-        ],
-    )
+    rows = []
+    for pair in report.pairs:
+        needs = (f"{_short(getattr(pair.need, name))} of {getattr(pair.allowed, name):g}" for name in names)
+        rows.append((pair.label, *needs, f"over: {', '.join(pair.over)}" if pair.over else "ok"))
+    columns = ("Backend", *map(str.capitalize, names), "Verdict")
+    print_table("Tolerance needed, of the one allowed", columns, rows)
 
 
 def _points(reference: Precisions, own: Precisions) -> list[str]:
@@ -194,14 +183,9 @@ def _points(reference: Precisions, own: Precisions) -> list[str]:
 
 
 def _faces(faces: FaceDifference) -> tuple[str, ...]:
-    counts = (faces.matched, faces.near, faces.unmatched)
-    return (
-        f"{faces.actual} for {faces.expected}",
-        *map(str, counts),
-        f"{faces.iou:.4f}",
-        *(f"{_short(pixels)} px" for pixels in (faces.box, faces.landmark)),
-        _short(faces.score),
-    )
+    counts = map(str, (faces.matched, faces.near, faces.unmatched))
+    pixels = (f"{_short(most)} px" for most in (faces.box, faces.landmark))
+    return (f"{faces.actual} for {faces.expected}", *counts, f"{faces.iou:.4f}", *pixels, _short(faces.score))
 
 
 def _short(value: float) -> str:

@@ -68,11 +68,8 @@ def command(
         def report(result: Result) -> None:
             progress(result)
             if result.faces.truncated:
-                count = len(result.faces)
-                say(
-                    f"{result.name}: note: a limit cut the faces at {count}; there were more over the threshold",
-                    err=True,
-                )
+                what = f"a limit cut the faces at {len(result.faces)}; there were more over the threshold"
+                say(f"{result.name}: note: {what}", err=True)
             if job.json:
                 echo(json_bytes(result.to_dict()))
             if len(rows) < ROWS:
