@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Unpack
 
-import attrs
 from attrs import frozen
 
 from polyface.errors import ConfigError
 from polyface.settings import values
 from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import is_path, split_output
-from polyface.settings.record import SettingsRecord, check_names, setting
+from polyface.settings.record import SettingsRecord, check_names, setting, settings
 
 LEAST_RUN, MOST_RUN = 256 * 256, 2**29
 """Pixels that one run of the network can be held to: less cuts images into tiles that show no face."""
@@ -120,16 +119,11 @@ class Config(SettingsRecord):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        for first, second in CONTRADICTIONS:
-            if self._given(first) and self._given(second):
-                raise ConfigError(
-                    f"{first} and {second} contradict each other.",
-                    why=[f"{name} is set ({self.sources.get(name, 'keyword')})" for name in (first, second)],
-                    fix="set one of them",
-                )
-
-    def _given(self, name: str) -> bool:
-        return bool(getattr(self, name) != getattr(attrs.fields(Config), name).default)
+        defaults = {key.name: key.default for key in settings(Config)}
+        for pair in CONTRADICTIONS:
+            if all(getattr(self, name) != defaults[name] for name in pair):
+                why = [f"{name} is set ({self.sources.get(name, 'keyword')})" for name in pair]
+                raise ConfigError(f"{' and '.join(pair)} contradict each other.", why=why, fix="set one of them")
 
     def replace(self, **changes: Unpack[AllSettings]) -> Config:
         """Return a copy with these settings changed.

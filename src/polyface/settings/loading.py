@@ -35,9 +35,6 @@ RESERVED = ("CONFIG", "DISABLE_PLUGINS", "HOME", "OFFLINE", "PLUGINS", "SHARED",
 """``POLYFACE_*`` names that are not settings: CONFIG names a file, HOME a folder, SHARED the tests' data; OFFLINE
 forbids to fetch."""
 
-NEAR = 0.8
-"""From this likeness on (of :mod:`difflib`), an unknown variable is taken for a slip in the name of a known one."""
-
 _FOREIGN = (
     # Kubernetes' variables of a Service that is called polyface, and Docker's of a link to such a container:
     # https://kubernetes.io/docs/concepts/services-networking
@@ -180,7 +177,8 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, st
             yield variable, name.lower(), text
         elif any(pattern.fullmatch(f"{name}={text}") for pattern in _FOREIGN):
             continue
-        elif len(name) < 100 and difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR):
+        # From this likeness on, an unknown variable is taken for a slip in the name of a known one.
+        elif len(name) < 100 and difflib.get_close_matches(name.upper(), names, n=1, cutoff=0.8):
             raise ConfigError(
                 f"There is no setting {variable} (environment){nearest(name.upper(), names, prefix='POLYFACE_')}",
                 why=["an unknown variable is passed over, but this is nearly one that is known"],
