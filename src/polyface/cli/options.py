@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -34,14 +34,12 @@ def as_options(table: Mapping[str, Any]) -> str:
     words: list[str] = []
     for name, value in table.items():
         key = keys.get(name)  # none for `config`, an option that is no setting
-        if value is None:
-            continue
+        several = key is not None and key.metadata["repeat"] and not isinstance(value, str)
         if isinstance(value, bool):
             words.append(flag(name if value else f"no_{name}"))
-            continue
-        several = key is not None and key.metadata["repeat"] and not isinstance(value, str)
-        for part in value if several else [value]:
-            words += [flag(name), as_text(key, part)]
+        elif value is not None:
+            for part in value if several else [value]:
+                words += [flag(name), as_text(key, part)]
     return shlex.join(words)
 
 
@@ -50,9 +48,8 @@ def in_options(fix: Fix) -> str:
     return fix.text(flag, as_options)
 
 
-def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
+def config_options(names: Collection[str] | None = None) -> Callable[[F], F]:
     """Add ``--config`` and an option for each setting named (by default all), in the order of the settings."""
-    wanted = None if names is None else set(names)
     help_of = {name: text for record in SETTINGS_RECORDS for name, text in describe(record).items()}
 
     def add(function: F) -> F:
@@ -62,7 +59,7 @@ def config_options(names: Iterable[str] | None = None) -> Callable[[F], F]:
             kind: dict[str, Any] = {"metavar": about["wanted"], "multiple": about["repeat"]}
             if not about["wanted"]:
                 name, kind = f"{name}/{flag(f'no_{key.name}')}", {"is_flag": True, "default": None}
-            if wanted is None or key.name in wanted:
+            if names is None or key.name in names:
                 text = re.sub(r"``(\w+)``", lambda named: flag(named[1]), help_of[key.name])
                 kind |= {"help": text[:1].upper() + text[1:], "callback": _given}
                 function = click.option(name, key.name, **kind)(function)
