@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,7 +11,7 @@ import click
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_fixes, print_json, print_notes, print_table, say
-from polyface.errors import NO_FIX, PolyfaceError, WeightsNotFoundError, explain
+from polyface.errors import NO_FIX, PolyfaceError, Reason, WeightsNotFoundError, explain
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.kinds import KINDS, PREFIX
 from polyface.plugins.manager import missing
@@ -77,23 +77,21 @@ def list_detectors(as_json: bool, plugins: PluginManager) -> None:
     if as_json:
         print_json([{**record_as_json(spec), "name": name} for name, spec in plugins.by_name(DetectorSpec).items()])
         return
-    rows = [(name, _describe_detector(spec)) for name, spec in plugins.by_name(DetectorSpec).items()]
+    rows = [(name, "\n".join(_describe_detector(spec))) for name, spec in plugins.by_name(DetectorSpec).items()]
     print_table("Detectors", ("Name", "Description"), rows)
 
 
-def _describe_detector(spec: DetectorSpec) -> str:
+def _describe_detector(spec: DetectorSpec) -> list[str]:
     weights = [
         f"weights: {file.name}, {megabytes(file.size)}, licence {file.license}{', packaged' if file.ref else ''}"
         for file in spec.weights
     ]
-    return "\n".join(
-        [
-            spec.summary,
-            f"landmarks: {', '.join(spec.landmarks) or 'none'}",
-            f"graphs: {', '.join(dict.fromkeys(graph.kind for graph in spec.graphs))}",
-            *(weights or ["weights: none needed"]),
-        ]
-    )
+    return [
+        spec.summary,
+        f"landmarks: {', '.join(spec.landmarks) or 'none'}",
+        f"graphs: {', '.join(dict.fromkeys(graph.kind for graph in spec.graphs))}",
+        *(weights or ["weights: none needed"]),
+    ]
 
 
 @click.command("backends", cls=Command, short_help="Installed backends, their devices and options.")
@@ -102,37 +100,28 @@ def _describe_detector(spec: DetectorSpec) -> str:
 def list_backends(as_json: bool, plugins: PluginManager) -> None:
     """List the installed backends: what each claims to run on, and its options for --backend-options."""
     print_notes(plugins)
+    found = [(name, spec, missing(name, spec.requires)) for name, spec in plugins.by_name(BackendSpec).items()]
     if as_json:
-        print_json(
-            [
-                {**record_as_json(spec), "name": name, "missing": [r.why for r in missing(name, spec.requires)]}
-                for name, spec in plugins.by_name(BackendSpec).items()
-            ]
-        )
+        print_json([{**record_as_json(spec), "name": name, "missing": [r.why for r in m]} for name, spec, m in found])
         return
-    rows = [(name, _describe_backend(name, spec)) for name, spec in plugins.by_name(BackendSpec).items()]
+    rows = [(name, "\n".join(_describe_backend(spec, reasons))) for name, spec, reasons in found]
     print_table("Backends", ("Name", "Description"), rows)
 
 
-def _describe_backend(name: str, spec: BackendSpec) -> str:
+def _describe_backend(spec: BackendSpec, reasons: Sequence[Reason]) -> list[str]:
     claims = [
         f"{capability.device} in {', '.join(capability.precisions)}"
         + (f", of {', '.join(capability.accepts)}" if capability.accepts else "")
         + (f" ({capability.note})" if capability.note else "")
         for capability in spec.capabilities
     ]
-    return "\n".join(
-        [
-            spec.summary,
-            *(
-                f"MISSING: {reason.why}; to have it: {in_options(reason.fix)}"
-                for reason in missing(name, spec.requires)
-            ),
-            f"accepts: {', '.join(spec.accepts)}",
-            f"claims: {'; '.join(claims)}",
-            *(f"option {option.name} ({option.type}): {option.help}" for option in spec.options),
-        ]
-    )
+    return [
+        spec.summary,
+        *(f"MISSING: {reason.why}; to have it: {in_options(reason.fix)}" for reason in reasons),
+        f"accepts: {', '.join(spec.accepts)}",
+        f"claims: {'; '.join(claims)}",
+        *(f"option {option.name} ({option.type}): {option.help}" for option in spec.options),
+    ]
 
 
 @click.command("weights", cls=Command, short_help="Weights of detectors: terms, and whether they are here and whole.")
@@ -154,7 +143,7 @@ def list_weights(detectors: tuple[str, ...], as_json: bool, plugins: PluginManag
     if as_json:
         print_json(entries)
         return
-    rows = [(entry["detector"], entry["status"], _describe_weights(entry)) for entry in entries]
+    rows = [(entry["detector"], entry["status"], "\n".join(_describe_weights(entry))) for entry in entries]
     print_table("Weights", ("Detector", "Status", "Weights"), rows)
     print_fixes((f"{entry['name']} of {entry['detector']}", entry["fix"]) for entry in entries)
     bare = [name for name, spec in chosen.items() if not spec.weights]
@@ -175,17 +164,15 @@ def _weights_entry(weights: Weights, file: WeightsFile) -> dict[str, Any]:
     return {**about, "status": status, "path": path, "fix": in_options(fix)}
 
 
-def _describe_weights(entry: Mapping[str, Any]) -> str:
+def _describe_weights(entry: Mapping[str, Any]) -> list[str]:
     missing = entry["status"] == "not fetched"
     where = "to be fetched to " if missing else "ships with the plugin, " if entry["ref"] else ""
-    return "\n".join(
-        [
-            f"{entry['name']}, {megabytes(entry['size'])}",
-            f"licence{', research only' if entry['research_only'] else ''}: {entry['license']}",
-            f"origin: {entry['origin'] or 'not stated'}",
-            f"{where}{entry['path']}",
-        ]
-    )
+    return [
+        f"{entry['name']}, {megabytes(entry['size'])}",
+        f"licence{', research only' if entry['research_only'] else ''}: {entry['license']}",
+        f"origin: {entry['origin'] or 'not stated'}",
+        f"{where}{entry['path']}",
+    ]
 
 
 @click.command("matrix", cls=Command, short_help="Which detector runs on which backend here.")
@@ -210,13 +197,10 @@ def show_matrix(config_file: str | None, probe: bool, as_json: bool, plugins: Pl
     if as_json:
         print_json(cells)
         return
-    columns = ("Detector", "Backend", "Status", "How, or why not")
-    print_table(
-        f"Detectors and backends, device {config.device}, precision {config.precision}"
-        + (", each built and run" if probe else ", by what is installed"),
-        columns,
-        [(*(cell[name] for name in ("detector", "backend", "status")), _detail(cell)) for cell in cells],
-    )
+    how = "each built and run" if probe else "by what is installed"
+    title = f"Detectors and backends, device {config.device}, precision {config.precision}, {how}"
+    rows = [(cell["detector"], cell["backend"], cell["status"], _detail(cell)) for cell in cells]
+    print_table(title, ("Detector", "Backend", "Status", "How, or why not"), rows)
     print_fixes((f"{cell['detector']} on {cell['backend']}", cell["fix"]) for cell in cells)
 
 
@@ -228,7 +212,7 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> dict[str, str]
     """Whether a detector can run on a backend here, how, or why not and what mends it."""
     try:
         status, fix = "ready", NO_FIX
-        detail = [_run_once(config, plugins) if probe else _route(config, plugins)]
+        detail = [(_run_once if probe else _route)(config, plugins)]
     except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
         status = "no"
         detail, fix = explain(error)
