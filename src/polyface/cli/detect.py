@@ -95,16 +95,13 @@ def _report(tally: Tally, listed: list[tuple[str, str]], seconds: float, detecto
     totals = (f"{count}{failed}, {seconds:.2f} s", str(tally.faces))
     title = f"{detector.spec.name} on {detector.backend.name}, {execution.device}, {execution.precision}"
     print_table(title, ("Image", "Faces"), rows, wraps="Image", totals=totals, err=err)
-    if tally.stages:
-        _report_stages(tally, err=err)
-
-
-def _report_stages(tally: Tally, *, err: bool) -> None:
+    if not tally.stages:
+        return
     whole = sum(tally.stages.values())
 
     def row(stage: str, seconds: float) -> tuple[str, ...]:
         return stage, f"{seconds:.3f} s", f"{seconds / tally.timed * 1000:.2f} ms", f"{seconds / whole:.1%}"
 
-    rows = [row("NMS" if stage == "nms" else stage, seconds) for stage, seconds in tally.stages.items()]
+    shares = [row("NMS" if stage == "nms" else stage, seconds) for stage, seconds in tally.stages.items()]
     columns = ("Stage", "Time", "An image", "Share")
-    print_table("Where the time went", columns, rows, wraps="Stage", totals=row("all", whole), err=err)
+    print_table("Where the time went", columns, shares, wraps="Stage", totals=row("all", whole), err=err)

@@ -212,7 +212,7 @@ def _cell(config: Config, plugins: PluginManager, probe: bool) -> dict[str, str]
     """Whether a detector can run on a backend here, how, or why not and what mends it."""
     try:
         status, fix = "ready", NO_FIX
-        detail = [(_run_once if probe else _route)(config, plugins)]
+        detail = [_how(config, plugins, probe)]
     except Exception as error:  # noqa: BLE001 - finding out how a stranger's code fails is what a probe is for
         status = "no"
         detail, fix = explain(error)
@@ -245,21 +245,18 @@ def _pick(config: Config, plugins: PluginManager, probe: bool) -> tuple[str, str
     return name, f"of the backends {among}, it has the highest preference ({spec.preference})"
 
 
-def _route(config: Config, plugins: PluginManager) -> str:
-    from polyface.building import resolve
-    from polyface.graphs.plan import plan
-
-    selection = plan(resolve(config, plugins)).first
-    if selection.route.needs_weights:
-        selection.weights.locate()
-    return selection.route.description
-
-
-def _run_once(config: Config, plugins: PluginManager) -> str:
+def _how(config: Config, plugins: PluginManager, probe: bool) -> str:
+    """How a detector is to run, by what is installed; for a probe, how it did run once."""
     import numpy as np
 
-    from polyface.building import build
+    from polyface.building import build, resolve
+    from polyface.graphs.plan import plan
 
+    if not probe:
+        selection = plan(resolve(config, plugins)).first
+        if selection.route.needs_weights:
+            selection.weights.locate()
+        return selection.route.description
     with build(config, plugins) as detector:
         detector.detect(np.zeros((64, 96, 3), np.uint8))
         run = detector.execution
