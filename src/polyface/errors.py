@@ -277,10 +277,7 @@ def fixes(reasons: Sequence[Reason]) -> Fix:
 def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Return ``"; did you mean 'x' or 'y'?"`` for the known names close to ``name``, or an empty string.
 
-    Args:
-        name: what was given.
-        known: what there is.
-        prefix: what both begin with when they are shown; it makes no two names alike.
+    All are shown with ``prefix`` before them; it makes no two names alike.
     """
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6) if len(name) <= LONGEST_PART else []
     return f"; did you mean {' or '.join(repr(prefix + name) for name in close)}?" if close else ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def progress(
     total: int | None, *, done: int = 0, as_json: bool = False, doing: str = "detecting"
 ) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, where somebody may see it; yields what counts one.
+    """A progress bar on standard error, where somebody may see it, from ``done`` on; yields what counts one.
 
     There is none where standard output is a terminal, too, and receives JSON: nothing else belongs there then.
     """
@@ -42,12 +42,7 @@ def report_progress(
 ) -> Iterator[Callable[[Result], None]]:
     """A progress bar that yields what is to be told of each result: it counts, and says an error at once.
 
-    Args:
-        total: how many results there will be, where that is known.
-        done: how many there were before.
-        as_json: as of :func:`progress`.
-        doing: what stands before the bar.
-        failed: what stands before the name of an image with an error.
+    ``failed`` stands before the name of an image with an error; all else is as of :func:`progress`.
     """
     with progress(total, done=done, as_json=as_json, doing=doing) as advance:
 

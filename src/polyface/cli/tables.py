@@ -72,13 +72,7 @@ def print_table(
 ) -> None:
     """Write a table to standard output, or to standard error; a cell that is a status gets its colour.
 
-    Args:
-        title: a line above the table.
-        columns: their headings.
-        rows: a text for each column.
-        wraps: the column that a narrow terminal folds, by default the last; the others stay whole.
-        totals: a last row, set apart.
-        err: write to standard error.
+    A narrow terminal folds the column ``wraps``, by default the last; the others stay whole. ``totals`` are a last row.
     """
     from rich import box
     from rich.console import Console
@@ -103,11 +97,7 @@ def print_table(
 
 
 def print_fixes(fixes: Iterable[tuple[str, str]]) -> None:
-    """Say below a table, where a terminal's width cuts no command in pieces, what mends which of its rows.
-
-    Args:
-        fixes: what a row is called, and its fix, which may be empty.
-    """
+    """Say below a table, where a terminal's width cuts no command in pieces, what mends which of its rows, by name."""
     rows: dict[str, list[str]] = {}
     for name, fix in fixes:
         rows.setdefault(fix, []).append(name)

@@ -73,11 +73,7 @@ def find_sources(start: Path | None, environ: Mapping[str, str], notice: Callabl
     """Return the settings of the nearest folder that has any, weakest first.
 
     The search goes from ``start``, by default the current folder, upwards; it ends at a folder that is not trusted.
-
-    Args:
-        start: where to begin.
-        environ: for ``SUDO_UID``.
-        notice: told of each file that is left out, why, and how to use it all the same.
+    ``notice`` is told of each file that is left out, why, and how to use it all the same; ``environ`` has ``SUDO_UID``.
 
     Raises:
         ConfigError: a trusted ``polyface.toml``, or our section of a trusted ``pyproject.toml``, cannot be read.
