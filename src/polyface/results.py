@@ -188,6 +188,8 @@ class Detections:
     def from_dicts(cls, faces: Iterable[Mapping[str, Any]], *, truncated: bool = False) -> Detections:
         """Return the faces that :meth:`to_dicts` wrote.
 
+        Where there are none, nothing tells which columns they would have: ``landmarks`` is ``None``, ``extra`` empty.
+
         Raises:
             ValueError: a face lacks a column that another has, or they are no faces.
         """
@@ -299,6 +301,8 @@ class Result:
     @classmethod
     def from_dict(cls, line: Mapping[str, Any]) -> Result:
         """Return the result that :meth:`to_dict` wrote, to the digits that it keeps.
+
+        A line without faces does not tell whether its detector gives landmarks: ``faces.landmarks`` is ``None`` then.
 
         Raises:
             ValueError: it is no such line; says what is missing or wrong.

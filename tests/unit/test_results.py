@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from polyface.results import Detections, Face
+from polyface.results import Detections, Face, Result
 
 TWO = {
     "boxes": [[1, 2, 3.00049, 4], [5, 6, 7, 8]],
@@ -175,3 +175,10 @@ def test_no_faces_have_no_first():
     assert len(none[:5]) == 0
     with pytest.raises(IndexError, match="no face 0 among 0"):
         none[0]
+
+
+def test_a_line_without_faces_tells_no_columns_and_goes_together_with_others():
+    none = Detections(boxes=np.zeros((0, 4)), scores=[], landmarks=np.zeros((0, 1, 2)))
+    read = Result.from_dict(Result(name="a", faces=none).to_dict()).faces
+    assert (len(read), read.landmarks, read.extra) == (0, None, {})
+    assert Detections.concatenate([read, Detections(**TWO)]) == Detections(**TWO)
