@@ -67,6 +67,22 @@ def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch)
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["detect", "in"], "building.create_detector"),
+        (["matrix"], "plugins.manager.PluginManager.by_name"),
+        (["--help"], "plugins.manager.PluginManager.by_name"),
+    ],
+)
+def test_while_it_starts(polyface, five, monkeypatch, arguments, place):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"polyface.{place}", interrupted)
+    assert polyface(*arguments).exit_code == 130
+
+
 def test_by_a_signal_to_a_real_process(image, folder):
     # The lines are more than a pipe holds, so the process cannot be done before the signal: nobody reads the rest.
     count = 400

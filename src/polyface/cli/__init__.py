@@ -122,6 +122,8 @@ def _messages() -> Iterator[None]:
     except (PolyfaceError, OSError) as error:
         say_error(error)
         raise click.exceptions.Exit(2) from error
+    except KeyboardInterrupt:  # click's own status is 1, which is that of an image that failed
+        raise click.exceptions.Exit(130) from None
     except click.ClickException as error:
         text = printable(shortened(error.format_message(), 500))
         if isinstance(error, click.UsageError):
@@ -179,7 +181,10 @@ def group() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 0, with 1 if a part could not be done, or with 2 for usage and settings."""
+    """Run the command line.
+
+    Exits with 0, with 1 if a part could not be done, with 2 for usage and settings, and with 130 after Ctrl-C.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A letter that the console's encoding lacks must not end a run: it is shown as its escape.

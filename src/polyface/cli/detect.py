@@ -45,7 +45,8 @@ def command(
     same lines to standard output. With --timing, each line has the image's seconds by stage, and a table at the
     end their sums. --batch-size is how many images are read, and go through the network together, at a time.
 
-    Exit status: 0 if every image was read, 1 if some could not be (the rest is done), 2 for usage and configuration.
+    Exit status: 0 if every image was read, 1 if some could not be (the rest is done), 2 for usage and configuration,
+    130 after Ctrl-C.
     """
     from polyface.building import create_detector
     from polyface.jobs.inputs import Inputs
