@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 
@@ -81,7 +82,15 @@ def test_that_cannot_be_used_say_why(polyface, name, words):
 
 
 def test_are_among_what_plugins_lists(polyface):
-    assert "commands: acme, lacking, nothing, gone, detect" in polyface("plugins").stdout
+    lines = " ".join(polyface("plugins").stdout.split())
+    assert (
+        "commands: acme, lacking, nothing, gone, detect command 'detect' is never reached: polyface has its own"
+        in lines
+    )
+    plugins = json.loads(polyface("plugins", "--json").stdout)
+    assert [plugin["clashes"] for plugin in plugins if plugin["name"] == "stranger"] == [
+        ["command 'detect' is never reached: polyface has its own"]
+    ]
 
 
 def test_of_two_plugins_are_refused_by_the_name_that_both_have(polyface):

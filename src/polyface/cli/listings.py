@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from polyface.cli import COMMANDS
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_fixes, print_json, print_notes, print_table, say
@@ -15,7 +16,7 @@ from polyface.errors import NO_FIX, PolyfaceError, Reason, WeightsNotFoundError,
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.kinds import KINDS, PREFIX
 from polyface.plugins.manager import missing
-from polyface.plugins.records import BackendSpec, DetectorSpec, WeightsFile, device_kind
+from polyface.plugins.records import BackendSpec, CommandSpec, DetectorSpec, WeightsFile, device_kind
 from polyface.plugins.records import as_json as record_as_json
 from polyface.settings.config import Config
 from polyface.settings.loading import SETTINGS_RECORDS, load, load_config
@@ -47,7 +48,15 @@ def _describe_plugin(info: PluginInfo) -> list[str]:
     if info.disabled:
         return ["by POLYFACE_PLUGINS or POLYFACE_DISABLE_PLUGINS"]
     lines = [f"{hook.removeprefix(PREFIX)}: {', '.join(_names(info, hook)) or 'none'}" for hook in info.hooks]
-    return [*lines, *info.clashes] or ["none: it provides nothing"]
+    return [*lines, *info.clashes, *_never_reached(info)] or ["none: it provides nothing"]
+
+
+def _never_reached(info: PluginInfo) -> list[str]:
+    return [
+        f"command '{record.name}' is never reached: polyface has its own"
+        for record in info.provided(CommandSpec)
+        if record.name in COMMANDS
+    ]
 
 
 def _names(info: PluginInfo, hook: str) -> list[str]:
@@ -64,7 +73,7 @@ def _plugin_as_json(info: PluginInfo) -> dict[str, object]:
         **{hook.removeprefix(PREFIX): _names(info, hook) for hook in KINDS},
         "status": info.status,
         "error": None if info.error is None else str(info.error),
-        "clashes": list(info.clashes),
+        "clashes": [*info.clashes, *_never_reached(info)],
     }
 
 
