@@ -194,6 +194,13 @@ class TestUnknown:
             "plugin 'broken' of acme, which may provide it: failed",
         )
 
+    def test_a_plugin_that_is_left_out_is_to_be_let_in_and_not_to_be_installed(self):
+        with pytest.raises(UnknownNameError) as caught:
+            PluginManager.discover({"POLYFACE_DISABLE_PLUGINS": "example"}).get(DetectorSpec, "example-redbox")
+        assert "plugin 'example' of polyface-example, which may provide it: disabled" in caught.value.why
+        assert "let POLYFACE_PLUGINS and POLYFACE_DISABLE_PLUGINS leave out none that has it" in str(caught.value.fix)
+        assert "pip install" not in str(caught.value.fix)
+
     def test_the_name_of_a_backend_is_no_detector(self, manager, toy):
         manager.register(toy, name="toy")
         with pytest.raises(UnknownNameError, match="There is no detector named 'fast'"):

@@ -245,13 +245,15 @@ class PluginManager:
             )
         known = list(self.by_name(kind))
         suspects: list[PluginInfo] = [info for info in self._infos if info.status != "ok"]
+        enable = Fix("let POLYFACE_PLUGINS and POLYFACE_DISABLE_PLUGINS leave out none that has it")
         raise UnknownNameError(
             f"There is no {what} named {quoted(name)}{nearest(name, known) or '.'}",
             why=[
                 f"available: {', '.join(known) or 'none'}",
                 *(f"plugin '{i.name}' of {i.distribution}, which may provide it: {i.status}" for i in suspects),
             ],
-            fix=Fix("see what is installed and what failed", command="polyface plugins") | install("PLUGIN"),
+            fix=Fix("see what is installed and what failed", command="polyface plugins")
+            | (enable if any(info.disabled for info in suspects) else install("PLUGIN")),
         )
 
     def _provided(self, kind: type[T]) -> list[tuple[str, T]]:
