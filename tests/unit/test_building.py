@@ -417,10 +417,8 @@ class TestBuild:
         build(Config(detector="toy", backend_options={"threads": 4}), world.plugins())
         assert dict(world.compiled[0][1].options) == {"threads": 4, "arena": None}
 
-    def test_a_pickled_detector_is_built_again_from_its_config(self, world, monkeypatch):
-        manager = world.plugins()
-        monkeypatch.setattr("polyface.building.installed_plugins", lambda: manager)
-        detector = build(Config(detector="toy", score_threshold=0.25), manager)
+    def test_a_pickled_detector_is_built_again_from_its_config_and_the_installed_plugins(self):
+        detector = create_detector("example-redbox", backend="numpy", score_threshold=0.25)
         again = pickle.loads(pickle.dumps(detector))  # noqa: S301
         assert again.config == detector.config
         assert again.detect(make_image(3)) == detector.detect(make_image(3))

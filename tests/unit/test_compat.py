@@ -116,7 +116,7 @@ def world(monkeypatch, detector_spec, backend_spec):
     fake.polyface_backends = hookimpl(lambda: [fast, attrs.evolve(fast, name="tensorrt", preference=-1)])
     manager = PluginManager()
     manager.register(fake, name="standin")
-    monkeypatch.setattr("polyface.building.installed_plugins", lambda: manager)
+    fake.plugins = manager
     return world
 
 
@@ -126,8 +126,13 @@ def finds(monkeypatch):
     return lambda *rows: monkeypatch.setattr(Session, "network", staticmethod(faces(*rows)))
 
 
-def build(**arguments):
-    return face_detection.build_detector("RetinaNetMobileNetV1", **arguments)
+def build(name="RetinaNetMobileNetV1", *arguments, make=face_detection.build_detector, **settings):
+    """Build a detector from the plugins of :func:`world`."""
+    return make(name, *arguments, plugins=sys.modules["standin_faces"].plugins, **settings)
+
+
+def build_fixed(*arguments, **settings):
+    return build(*arguments, make=face_detection.TensorRTRetinaFace, **settings)
 
 
 def config_of(detector):
@@ -149,7 +154,7 @@ class TestBuildDetector:
         ],
     )
     def test_each_name_is_a_detector_of_polyface(self, name, ours, world):
-        detector = face_detection.build_detector(name)
+        detector = build(name)
         assert detector.detect(make_image(3)).tolist() == [[3, 3, 13, 13, 1]]
         assert world.sessions[0].detector == ours
 
@@ -166,7 +171,7 @@ class TestBuildDetector:
         ]
 
     def test_each_argument_arrives_where_it_belongs(self):
-        detector = face_detection.build_detector("RetinaNetResNet50", 0.25, 0.75, "cuda:0", 50, True, True)
+        detector = build("RetinaNetResNet50", 0.25, 0.75, "cuda:0", 50, True, True)
         assert config_of(detector) == {
             "detector": "retinaface-resnet50",
             "score_threshold": 0.25,
@@ -179,7 +184,7 @@ class TestBuildDetector:
         }
 
     def test_nothing_else_is_set(self):
-        assert config_of(face_detection.build_detector()) == {
+        assert config_of(build("DSFDDetector")) == {
             "detector": "dsfd-resnet152",
             "score_threshold": 0.5,
             "iou_threshold": 0.3,
@@ -192,10 +197,9 @@ class TestBuildDetector:
         assert caught.value.what == "There is no detector named 'DSFDetector'; did you mean 'DSFDDetector'?"
         assert caught.value.why == ("available: DSFDDetector, RetinaNetResNet50, RetinaNetMobileNetV1",)
 
-    def test_a_detector_that_is_not_installed_is_named(self, monkeypatch):
-        monkeypatch.setattr("polyface.building.installed_plugins", PluginManager)
+    def test_a_detector_that_is_not_installed_is_named(self):
         with pytest.raises(UnknownNameError, match="no detector named 'dsfd-resnet152'"):
-            face_detection.build_detector()
+            face_detection.build_detector(plugins=PluginManager())
 
     def test_a_face_scores_the_confidence_threshold_at_least(self, finds):
         finds((0, 0, 5, 5, 0.5), (10, 0, 15, 5, 0.4375), (0, 10, 5, 15, 0.25))
@@ -373,7 +377,7 @@ class TestBatchedDetect:
 
     def test_a_detector_without_landmarks_says_so(self):
         with pytest.raises(UnsupportedError) as caught:
-            face_detection.build_detector("DSFDDetector").batched_detect_with_landmarks(make_image(5))
+            build("DSFDDetector").batched_detect_with_landmarks(make_image(5))
         assert caught.value.what == "'dsfd-resnet152' gives no landmarks."
         assert str(caught.value.fix) == "build_detector('RetinaNetResNet50')"
 
@@ -407,7 +411,7 @@ class TestTensorRT:
         assert module.TensorRTRetinaFace is face_detection.TensorRTRetinaFace
 
     def test_it_runs_resnet50_at_a_fixed_size_in_half_precision_on_tensorrt(self, world):
-        detector = face_detection.TensorRTRetinaFace((1080, 1920), (480, 640))
+        detector = build_fixed((1080, 1920), (480, 640))
         assert config_of(detector) == {
             "detector": "retinaface-resnet50",
             "infer_size": [480, 640],
@@ -422,9 +426,7 @@ class TestTensorRT:
         assert world.sessions[0].shapes == [(1, 3, 480, 640)]
 
     def test_a_bgr_image_gives_boxes_landmarks_and_scores_in_its_pixels(self):
-        detector = face_detection.TensorRTRetinaFace(
-            [100, 200], [32, 64], backend="fast", precision="fp32", device="cpu"
-        )
+        detector = build_fixed([100, 200], [32, 64], backend="fast", precision="fp32", device="cpu")
         assert detector.face_detector.execution == Execution(device="cpu", precision="fp32")
         bgr = make_image(8, score=204, height=100, width=200)[:, :, ::-1]
         boxes, landmarks, scores = detector.infer(bgr)
@@ -435,11 +437,11 @@ class TestTensorRT:
         np.testing.assert_array_equal(detector.infer(bgr.astype(np.float32))[0], boxes)
 
     def test_the_sides_are_stretched_each_by_its_own_factor(self):
-        detector = face_detection.TensorRTRetinaFace((64, 96), (32, 32))
+        detector = build_fixed((64, 96), (32, 32))
         assert detector.infer(make_image(8, height=64, width=96)[:, :, ::-1])[0].tolist() == [[24, 16, 54, 36]]
 
     def test_no_face_is_three_arrays_without_rows(self):
-        detector = face_detection.TensorRTRetinaFace((32, 32), (32, 32))
+        detector = build_fixed((32, 32), (32, 32))
         found = detector.infer(np.zeros((32, 32, 3), np.uint8))
         assert [array.shape for array in found] == [(0, 4), (0, 5, 2), (0,)]
         assert [array.dtype for array in found] == [np.float32] * 3
@@ -448,16 +450,16 @@ class TestTensorRT:
         finds((-4, 0, 16, 20, 0.875), (-4, 4, 16, 24, 0.75), (20, 20, 36, 36, 0.625), (0, 25, 5, 30, 0.375))
         black = np.zeros((32, 32, 3), np.uint8)
         # The first two: IoU 2/3.
-        detector = face_detection.TensorRTRetinaFace((32, 32), (32, 32))
+        detector = build_fixed((32, 32), (32, 32))
         boxes, _, scores = detector.infer(black)
         assert boxes.tolist() == [[0, 0, 16, 20], [20, 20, 32, 32]]
         assert scores.tolist() == [0.875, 0.625]
-        detector = face_detection.TensorRTRetinaFace((32, 32), (32, 32), 0.25, 0.75)
+        detector = build_fixed((32, 32), (32, 32), 0.25, 0.75)
         assert detector.infer(black)[2].tolist() == [0.875, 0.75, 0.625, 0.375]
 
     @pytest.mark.parametrize("shape", [(32, 31, 3), (32, 32), (1, 32, 32, 3), (3, 32, 32)])
     def test_an_image_of_another_size_is_refused(self, shape):
-        detector = face_detection.TensorRTRetinaFace((32, 32), (32, 32))
+        detector = build_fixed((32, 32), (32, 32))
         with pytest.raises(ImageError) as caught:
             detector.infer(np.zeros(shape, np.uint8))
         assert caught.value.what == f"Got an array of shape {shape}; wanted: BGR pixels of shape (32, 32, 3)."

@@ -104,7 +104,7 @@ def build_detector(  # noqa: PLR0917 - the original's positions
         max_resolution: images with a longer side are shrunk to it, in pixels; smaller ones are never enlarged.
         fp16_inference: half precision on CUDA; without effect on the CPU.
         clip_boxes: clip boxes and landmarks to the image.
-        **settings: other settings of :func:`polyface.create_detector`, such as ``backend`` or ``weights``.
+        **settings: what else :func:`polyface.create_detector` takes, such as ``backend``, ``weights`` or ``plugins``.
 
     Raises:
         UnknownNameError: there is no detector of that name, or the plugin that has it is not installed.

@@ -25,7 +25,7 @@ class TensorRTRetinaFace:
         nms_threshold: NMS drops a box that overlaps a higher-scoring one by more than this; in [0, 1].
         backend: what runs it.
         precision: of the network; ``"fp32"`` on a backend without half precision.
-        **settings: any other setting of :func:`polyface.create_detector`, such as ``weights``.
+        **settings: what else :func:`polyface.create_detector` takes, such as ``weights`` or ``plugins``.
 
     Attributes:
         face_detector: what does the work.
