@@ -277,7 +277,8 @@ def fixes(reasons: Sequence[Reason]) -> Fix:
 def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Return ``"; did you mean 'x' or 'y'?"`` for the known names close to ``name``, or an empty string.
 
-    All are shown with ``prefix`` before them; it makes no two names alike.
+    All are shown with ``prefix`` before them; it makes no two names alike, and neither does case.
     """
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6) if len(name) <= LONGEST_PART else []
-    return f"; did you mean {' or '.join(repr(prefix + name) for name in close)}?" if close else ""
+    folded = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6) if len(name) <= LONGEST_PART else []
+    return f"; did you mean {' or '.join(repr(prefix + folded[name]) for name in close)}?" if close else ""

@@ -236,9 +236,9 @@ class TestLinksInIt:
 class TestAFullDisk:
     """A limit on the size of a file fails as a full disk does: it takes a part, and then refuses."""
 
-    def run(self, limit):
+    def run(self, limit, output="out"):
         return subprocess.run(
-            [sys.executable, "-m", "polyface", "detect", "in", "--output", "out"],
+            [sys.executable, "-m", "polyface", "detect", "in", "--output", output],
             capture_output=True,
             text=True,
             check=False,
@@ -251,22 +251,31 @@ class TestAFullDisk:
             Path("in").mkdir(exist_ok=True)
             Image.effect_noise((300, 200), 80).convert("RGB").save(f"in/{index}.png")
 
-    def test_leaves_no_half_of_a_drawing(self):
+    def test_leaves_no_half_of_a_drawing_and_ends_the_run(self):
         result = self.run(4096)
-        assert result.returncode == 1, result.stderr
-        assert files() == ["faces.jsonl"]
-        assert [line["error"].partition(":")[0] for line in lines()] == ["its faces cannot be drawn"] * 4
+        assert result.returncode == 2, result.stderr
+        assert "error: Cannot write to out." in result.stderr
+        assert "0 of 4 images were done; what was written is whole" in result.stderr
+        assert (files(), lines()) == (["faces.jsonl"], [])
 
     def test_leaves_no_half_of_a_line_and_says_what_was_done(self):
-        assert self.run(4096).returncode == 1
+        assert self.run(4096, str(LINES)).returncode == 0
         whole = LINES.read_bytes().splitlines(keepends=True)
         LINES.unlink()
-        result = self.run(len(whole[0]) + len(whole[1]) // 2)
+        result = self.run(len(whole[0]) + len(whole[1]) // 2, str(LINES))
         assert result.returncode == 2
         assert LINES.read_bytes() == whole[0]
-        assert "error: Cannot write to out." in result.stderr
+        assert f"error: Cannot write to {LINES}." in result.stderr
         assert "1 of 4 images were done; what was written is whole" in result.stderr
         assert files() == ["faces.jsonl"]
+
+
+def test_a_drawing_whose_name_is_too_long_is_named_in_its_error(polyface, image):
+    detect(polyface, image(f"{'a' * 251}.png"), status=1)
+    [line] = lines()
+    assert "File name too long" in line["error"]
+    assert f"{'a' * 251}_out.jpg" in line["error"]
+    assert ".part" not in line["error"]
 
 
 def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(polyface, image, monkeypatch):

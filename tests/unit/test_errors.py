@@ -163,6 +163,7 @@ def test_nearest_offers_close_names_and_is_silent_about_far_ones():
         "; did you mean 'abc3' or 'abc2'?",
     )
     assert errors.nearest("zzz", ["device"]) == ""
+    assert errors.nearest("DEVICE", ["Device"]) == "; did you mean 'Device'?"
 
 
 class TestQuoting:

@@ -21,6 +21,7 @@ from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Search
 from polyface.plugins.records import Ref, Requirement, SourceSpec, WriterSpec
 from polyface.results import Detections, Item, Result
+from polyface.storage.places import OTHER_OUTPUT
 
 
 @pytest.fixture
@@ -207,9 +208,10 @@ class TestOutputs:
             parse_outputs(outputs, plugins)
         assert caught.value.what.startswith(what)
 
-    def test_of_a_writer_that_nobody_provides_are_refused_and_the_nearest_offered(self, plugins):
-        with pytest.raises(UnknownNameError, match="There is no writer named 'jsnl'; did you mean 'jsonl'"):
-            parse_outputs(["jsnl:faces.txt"], plugins)
+    @pytest.mark.parametrize("name", ["jsnl", "JSONL"])
+    def test_of_a_writer_that_nobody_provides_are_refused_and_the_nearest_offered(self, plugins, name):
+        with pytest.raises(UnknownNameError, match=f"There is no writer named '{name}'; did you mean 'jsonl'"):
+            parse_outputs([f"{name}:faces.txt"], plugins)
 
     def test_that_require_what_is_not_installed_say_what_to_install(self, plugins):
         [output] = parse_outputs(["a.parquet"], plugins)
@@ -278,6 +280,13 @@ class TestRun:
         run([result("a", 2)], [("1", Recorder(error=ImageError("too wide"))), ("2", second)], tally=tally)
         [written] = second.results
         assert (written.reason, len(written.faces), tally.failed) == ("too wide", 2, 1)
+
+    def test_without_memory_for_a_writer_other_settings_of_the_network_are_no_help(self):
+        second = Recorder()
+        run([result("a", 2)], [("out", Recorder(error=MemoryError())), ("2", second)], tally=Tally())
+        [written] = second.results
+        assert (written.reason, len(written.faces)) == ("there is too little memory to write it to out", 2)
+        assert written.error.fix == OTHER_OUTPUT
 
     def test_that_writer_gets_it_once_more_as_the_error_that_it_is_now(self):
         class Picky(Recorder):

@@ -9,8 +9,17 @@ from typing import Any, TypeVar
 import attrs
 from attrs import field, mutable
 
-from polyface.errors import ConfigError, ContractError, Fix, PluginError, PolyfaceError, plugin_errors, quoted
-from polyface.pipeline.stream import failure_of, read_item
+from polyface.errors import (
+    ConfigError,
+    ContractError,
+    Fix,
+    ImageError,
+    PluginError,
+    PolyfaceError,
+    plugin_errors,
+    quoted,
+)
+from polyface.pipeline.stream import read_item
 from polyface.plugins.protocols import Writer
 from polyface.results import Item, Result
 from polyface.storage.places import OTHER_OUTPUT
@@ -125,7 +134,9 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
     except (PolyfaceError, MemoryError) as error:
         if result.error is not None:
             return result
-        return _write(attrs.evolve(result, error=failure_of(error)), place, writer, tally)
+        short = ImageError(f"there is too little memory to write it to {place}", fix=OTHER_OUTPUT)
+        failure = error if isinstance(error, PolyfaceError) else short
+        return _write(attrs.evolve(result, error=failure), place, writer, tally)
     if written.timing is None:
         return written
     spent = written.timing.get(WRITE, 0.0) + time.perf_counter() - started

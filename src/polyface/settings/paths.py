@@ -62,7 +62,7 @@ def split_output(output: str) -> tuple[str, str]:
 
     A name has at least two letters, so that a drive of Windows is none.
     """
-    named = re.fullmatch(r"((?:[a-z0-9][\w.-]*/)?[a-z0-9][a-z0-9._-]+):(.*)", output, re.DOTALL)
+    named = re.fullmatch(r"((?:[a-z0-9][\w.-]*/)?[a-z0-9][a-z0-9._-]+):(.*)", output, re.DOTALL | re.IGNORECASE)
     return (named[1], named[2]) if named else ("", output)
 
 

@@ -52,6 +52,11 @@ def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
         os.replace(aside, path, src_dir_fd=within, dst_dir_fd=within)
+    except OSError as error:
+        if str(error.filename) != str(aside):
+            raise
+        # The name aside means nothing to the user.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside, dir_fd=within)

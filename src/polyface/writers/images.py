@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polyface.results import Result
     from polyface.storage.places import Place
 
-FATAL = {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
+FATAL = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
 """Errors that keep every drawing from being written, not only one."""
 
 JPEG_QUALITY = 90
