@@ -1,7 +1,11 @@
-"""The table of the kinds of record, of which their hooks are made."""
+"""The table of the kinds of record, and the hooks that yield them: a kind stands in both, or it is half a kind."""
 
 from __future__ import annotations
 
+import collections.abc
+import typing
+
+from polyface.plugins import hookspecs
 from polyface.plugins.kinds import KINDS, PREFIX, kind_of
 from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, SourceSpec, WriterSpec
 
@@ -15,6 +19,13 @@ def test_every_kind_is_in_the_table():
         ("polyface_sources", SourceSpec, "source"),
         ("polyface_commands", CommandSpec, "command"),
     ]
+
+
+def test_every_hook_is_in_the_table_and_yields_its_record():
+    hooks = {name: value for name, value in vars(hookspecs).items() if name.startswith("polyface_")}
+    assert hooks.keys() == KINDS.keys()
+    for name, hook in hooks.items():
+        assert typing.get_type_hints(hook)["return"] == collections.abc.Iterable[KINDS[name].record]
 
 
 def test_a_hook_is_called_by_what_several_are_called():

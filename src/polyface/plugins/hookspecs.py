@@ -1,7 +1,7 @@
 """The hooks of a polyface plugin; the author's guide, ``plugins/README.md``, has a complete example of each.
 
-A plugin is a light module (it imports ``polyface`` and nothing heavy) with functions of the names in ``KINDS``, each
-marked ``@polyface.hookimpl``, and named by an entry point in the group ``polyface``:
+A plugin is a light module (it imports ``polyface`` and nothing heavy) with any of these functions, each marked
+``@polyface.hookimpl``, and named by an entry point in the group ``polyface``:
 
 .. code-block:: toml
 
@@ -11,9 +11,11 @@ marked ``@polyface.hookimpl``, and named by an entry point in the group ``polyfa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pluggy
 
-from polyface.plugins.kinds import KINDS
+from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, SourceSpec, WriterSpec
 
 GROUP = "polyface"
 """The entry-point group, and pluggy's project name."""
@@ -21,5 +23,38 @@ GROUP = "polyface"
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
-SPECS = type("SPECS", (), {hook: hookspec(lambda: ()) for hook in KINDS})
-"""Every hook: it takes nothing, and yields the records of its kind."""
+
+@hookspec
+def polyface_detectors() -> Iterable[DetectorSpec]:
+    """Yield the detectors a plugin provides."""
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_backends() -> Iterable[BackendSpec]:
+    """Yield the backends a plugin provides."""
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_converters() -> Iterable[ConverterSpec]:
+    """Yield the converters a plugin provides."""
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_writers() -> Iterable[WriterSpec]:
+    """Yield the writers a plugin provides."""
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_sources() -> Iterable[SourceSpec]:
+    """Yield the sources a plugin provides."""
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_commands() -> Iterable[CommandSpec]:
+    """Yield the commands a plugin adds to ``polyface``."""
+    raise NotImplementedError

@@ -1,7 +1,7 @@
 """Every kind of record that a plugin can provide.
 
-A new kind is a record in :mod:`polyface.plugins.records` and a row here: its hook, the manager, ``polyface plugins``
-and the conformance kit are made from this table.
+A new kind is a record in :mod:`polyface.plugins.records`, a hook in :mod:`polyface.plugins.hookspecs` and a row here:
+the manager, ``polyface plugins`` and the conformance kit are made from this table.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class PluginManager:
 
     def __init__(self) -> None:
         self._pluggy = pluggy.PluginManager(hookspecs.GROUP)
-        self._pluggy.add_hookspecs(hookspecs.SPECS)
+        self._pluggy.add_hookspecs(hookspecs)
         self._infos: list[PluginInfo] = []
 
     @classmethod
