@@ -132,15 +132,19 @@ class PluginManager:
 
     def _add(self, info: PluginInfo, load: Callable[[], object], *, strict: bool) -> None:
         """Load one plugin and take its records; whatever goes wrong is kept, and raised if it is to be strict."""
+        label = f"{info.distribution}:{info.name}"
+        plugin = None
         try:
             plugin = load()
             hooks = self._hooks_of(plugin)
+            self._pluggy.register(plugin, name=label)
             records = tuple(record for hook in hooks for record in _records_of(plugin, hook))
             self._check_names(info, records)
-            self._pluggy.register(plugin, name=f"{info.distribution}:{info.name}")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a stranger's code may raise anything: SystemExit, a Rust panic
+            if plugin is not None and self._pluggy.get_plugin(label) is plugin:
+                self._pluggy.unregister(name=label)
             failure = _failure(info, error)
             self._infos.append(attrs.evolve(info, error=failure))
             if strict:
