@@ -11,7 +11,7 @@ import numpy as np
 
 from polyface.errors import ContractError
 from polyface.images.geometry import restore
-from polyface.pipeline.nms import clusters, nms, overlaps, top_k
+from polyface.pipeline.nms import clusters, iou, nms, top_k
 from polyface.pipeline.views import EDGE, NetworkView, View
 from polyface.results import Detections
 
@@ -90,7 +90,7 @@ def keep_confirmed(faces: Detections, view: View, coarser: Sequence[Detections])
     boxes = np.concatenate([np.empty((0, 4), np.float32), *(found.boxes for found in coarser)])
     scores = np.concatenate([np.empty(0, np.float32), *(found.scores for found in coarser)])
     stays = [
-        side <= view.confirmed_over or scores[overlaps(box[None], boxes)[0] >= SAME].max(initial=-1) >= CONFIRMS * score
+        side <= view.confirmed_over or scores[iou(box, boxes) >= SAME].max(initial=-1) >= CONFIRMS * score
         for box, score, side in zip(faces.boxes, faces.scores, sides, strict=True)
     ]
     return faces[stays]

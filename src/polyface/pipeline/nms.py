@@ -65,6 +65,12 @@ def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
         remaining = rest[~joins]
 
 
+def iou(box: FloatArray, boxes: FloatArray) -> Float64Array:
+    """Return the IoU ``(N,)`` of a box ``(4,)`` with each of ``boxes (N, 4)``, all xyxy."""
+    corners, areas = _measure(np.concatenate([box[None], boxes]))
+    return _iou(corners, areas, np.intp(0), np.arange(1, len(areas)))
+
+
 def overlaps(boxes: FloatArray, others: FloatArray, reach: float = 0.0) -> Float64Array:
     """Return the IoU of each of ``boxes (N, 4)`` with each of ``others (M, 4)``, xyxy, as ``(N, M)`` float64.
 
