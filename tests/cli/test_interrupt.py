@@ -80,7 +80,8 @@ def test_while_it_starts(polyface, five, monkeypatch, arguments, place):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"polyface.{place}", interrupted)
-    assert polyface(*arguments).exit_code == 130
+    result = polyface(*arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
 
 
 def test_by_a_signal_to_a_real_process(image, folder):

@@ -48,6 +48,7 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
         "status": "ok",
         "error": None,
         "clashes": [],
+        "unreached": [],
     }
     table = rows("plugins")
     assert table[0] == "Plugins"

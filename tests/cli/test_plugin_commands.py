@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import types
 
@@ -88,9 +90,7 @@ def test_are_among_what_plugins_lists(polyface):
         in lines
     )
     plugins = json.loads(polyface("plugins", "--json").stdout)
-    assert [plugin["clashes"] for plugin in plugins if plugin["name"] == "stranger"] == [
-        ["command 'detect' is never reached: polyface has its own"]
-    ]
+    assert [plugin["unreached"] for plugin in plugins if plugin["name"] == "stranger"] == [["detect"]]
 
 
 def test_of_two_plugins_are_refused_by_the_name_that_both_have(polyface):
@@ -105,9 +105,19 @@ def test_of_two_plugins_are_refused_by_the_name_that_both_have(polyface):
     assert polyface("another/acme", "hello").stdout == "hello\n"
 
 
-def test_a_mistake_in_the_environment_is_a_message_in_the_help_too(polyface, monkeypatch):
-    monkeypatch.setattr("polyface.plugins.manager.installed_plugins", PluginManager.discover)
-    polyface.plugins = None
-    result = polyface("--help", POLYFACE_PLUGINS="no-such-plugin")
-    assert (result.exit_code, result.stdout) == (2, "")
+def test_named_as_ours_are_reached_where_two_plugins_have_the_name(polyface):
+    plugin = types.ModuleType("plugin")
+    plugin.polyface_commands = hookimpl(
+        lambda: [CommandSpec(name="detect", summary="Another", command=Ref("stranger:acme"))]
+    )
+    polyface.plugins.register(plugin, name="another", distribution="another")
+    assert polyface("another/detect", "hello").stdout == "hello\n"
+    assert all(plugin["unreached"] == [] for plugin in json.loads(polyface("plugins", "--json").stdout))
+
+
+def test_a_mistake_in_the_environment_is_a_message_in_the_help_too():
+    environ = {**os.environ, "POLYFACE_PLUGINS": "no-such-plugin"}
+    command = [sys.executable, "-m", "polyface", "--help"]
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: POLYFACE_PLUGINS names 'no-such-plugin', which is not installed")

@@ -38,6 +38,7 @@ class TestFound:
             "status": "ok",
             "error": None,
             "clashes": [],
+            "unreached": [],
         }
         assert (entries["acme-backend"]["status"], entries["acme-backend"]["backends"]) == ("ok", ["acme-runtime"])
         assert entries["example"]["status"] == "ok"

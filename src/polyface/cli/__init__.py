@@ -33,7 +33,7 @@ COMMANDS = {
     "detectors": "listings:list_detectors",
     "backends": "listings:list_backends",
     "matrix": "listings:show_matrix",
-    "config": "listings:show_config",
+    "config": "config:command",
 }
 
 
@@ -112,19 +112,23 @@ def _messages() -> Iterator[None]:
 
     Of the user's text click repeats no more than a message bears, and nothing that steers a terminal.
     """
-    from polyface.cli.tables import printable, say_error
-    from polyface.errors import PolyfaceError, shortened
-
     try:
+        from polyface.errors import PolyfaceError, shortened
+
         yield
+    except KeyboardInterrupt:  # click's own status is 1, which is that of an image that failed
+        click.echo("interrupted", err=True)
+        raise click.exceptions.Exit(130) from None
     except (BrokenPipeError, click.exceptions.NoArgsIsHelpError):
         raise  # click ends the program quietly; the help has nothing of the user's
     except (PolyfaceError, OSError) as error:
+        from polyface.cli.tables import say_error
+
         say_error(error)
         raise click.exceptions.Exit(2) from error
-    except KeyboardInterrupt:  # click's own status is 1, which is that of an image that failed
-        raise click.exceptions.Exit(130) from None
     except click.ClickException as error:
+        from polyface.cli.tables import printable
+
         text = printable(shortened(error.format_message(), 500))
         if isinstance(error, click.UsageError):
             raise click.UsageError(text, ctx=error.ctx) from error

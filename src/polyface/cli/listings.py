@@ -19,8 +19,7 @@ from polyface.plugins.manager import missing
 from polyface.plugins.records import BackendSpec, CommandSpec, DetectorSpec, WeightsFile, device_kind
 from polyface.plugins.records import as_json as record_as_json
 from polyface.settings.config import Config
-from polyface.settings.loading import SETTINGS_RECORDS, load, load_config
-from polyface.settings.record import as_text, settings
+from polyface.settings.loading import load_config
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginInfo, PluginManager
@@ -32,38 +31,42 @@ if TYPE_CHECKING:
 def list_plugins(as_json: bool, plugins: PluginManager) -> None:
     """List the installed plugins: what each provides, and why a broken one does not."""
     if as_json:
-        print_json([_plugin_as_json(info) for info in plugins.plugins])
+        print_json([_plugin_as_json(info, plugins) for info in plugins.plugins])
         return
     print_notes(plugins)
     rows = [
-        (info.name, f"{info.distribution} {info.version}".rstrip(), info.status, "\n".join(_describe_plugin(info)))
+        (
+            info.name,
+            f"{info.distribution} {info.version}".rstrip(),
+            info.status,
+            "\n".join(_describe_plugin(info, plugins)),
+        )
         for info in plugins.plugins
     ]
     print_table("Plugins", ("Name", "Distribution", "Status", "Hooks, or why not"), rows)
 
 
-def _describe_plugin(info: PluginInfo) -> list[str]:
+def _describe_plugin(info: PluginInfo, plugins: PluginManager) -> list[str]:
     if info.error is not None:
         return [*info.error.why, f"To fix it: {in_options(info.error.fix)}"]
     if info.disabled:
         return ["by POLYFACE_PLUGINS or POLYFACE_DISABLE_PLUGINS"]
     lines = [f"{hook.removeprefix(PREFIX)}: {', '.join(_names(info, hook)) or 'none'}" for hook in info.hooks]
-    return [*lines, *info.clashes, *_never_reached(info)] or ["none: it provides nothing"]
+    unreached = [f"command '{name}' is never reached: polyface has its own" for name in _unreached(info, plugins)]
+    return [*lines, *info.clashes, *unreached] or ["none: it provides nothing"]
 
 
-def _never_reached(info: PluginInfo) -> list[str]:
-    return [
-        f"command '{record.name}' is never reached: polyface has its own"
-        for record in info.provided(CommandSpec)
-        if record.name in COMMANDS
-    ]
+def _unreached(info: PluginInfo, plugins: PluginManager) -> list[str]:
+    """The plugin's commands in whose place polyface runs its own; by ``distribution/name`` there is always a way."""
+    commands = plugins.by_name(CommandSpec)
+    return [record.name for record in info.provided(CommandSpec) if {record.name} & commands.keys() & COMMANDS.keys()]
 
 
 def _names(info: PluginInfo, hook: str) -> list[str]:
     return [record.name for record in info.provided(KINDS[hook].record)]
 
 
-def _plugin_as_json(info: PluginInfo) -> dict[str, object]:
+def _plugin_as_json(info: PluginInfo, plugins: PluginManager) -> dict[str, object]:
     return {
         "name": info.name,
         "distribution": info.distribution,
@@ -73,7 +76,8 @@ def _plugin_as_json(info: PluginInfo) -> dict[str, object]:
         **{hook.removeprefix(PREFIX): _names(info, hook) for hook in KINDS},
         "status": info.status,
         "error": None if info.error is None else str(info.error),
-        "clashes": [*info.clashes, *_never_reached(info)],
+        "clashes": list(info.clashes),
+        "unreached": _unreached(info, plugins),
     }
 
 
@@ -271,30 +275,3 @@ def _how(config: Config, plugins: PluginManager, probe: bool) -> str:
         run = detector.execution
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
         return f"{run.device}, {run.precision}; {detector.route}; {versions}"
-
-
-@click.command("config", cls=Command, short_help="Effective settings, and where each comes from.")
-@config_options([key.name for key in settings(*SETTINGS_RECORDS) if key.name != "json"])
-@json_option
-def show_config(config_file: str | None, as_json: bool, **overrides: Any) -> None:
-    """Show every setting's effective value and where it comes from.
-
-    From weakest to strongest: default, polyface.toml, [tool.polyface] in pyproject.toml, POLYFACE_* in the environment,
-    options.
-    """
-    shown = {
-        name: {"value": value, "source": record.sources.get(name, "default")}
-        for record in load(*SETTINGS_RECORDS, path=config_file, source=SOURCE, overrides=overrides)
-        for name, value in record.as_dict().items()
-    }
-    if as_json:
-        print_json(shown)
-        return
-    entries = zip(settings(*SETTINGS_RECORDS), shown.values(), strict=True)
-    rows = [(key.name, _show_value(key, entry["value"]), entry["source"]) for key, entry in entries]
-    print_table("Settings", ("Setting", "Value", "Source"), rows, wraps="Value")
-
-
-def _show_value(key: attrs.Attribute[Any], value: Any) -> str:
-    unset = "the detector's" if key.name in ("weights", "score_threshold", "iou_threshold") else "none"
-    return unset if value is None else as_text(key, value) or "none"
