@@ -41,7 +41,10 @@ VALUES = {
     "run_pixels": (2_000_000, "2000000"),
     "threads": (2, "2"),
     "trim": (False, "false"),
-    "backend_options": ({"threads": 2, "spin": False, "mode": "fast"}, "threads=2,spin=false,mode=fast"),
+    "backend_options": (
+        {"threads": 2, "spin": False, "mode": "fast", "x": 1.0},
+        "threads=2,spin=false,mode=fast,x=1.0",
+    ),
     "timing": (True, "true"),
     "output": (["faces"], "faces"),
     "json": (True, "true"),

@@ -1,4 +1,4 @@
-"""The keywords that editors and type checkers know are the settings of a detector, with their types; each is described once."""
+"""The keywords that editors know are the settings of a detector, with their types; each is described once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_docstring_of_a_record_describes_each_setting(record):
 
 
 def test_a_description_of_several_lines_is_one_text():
-    assert describe(Config)["infer_size"].endswith("enlarged to it. Contradicts ``max_side`` and ``scales``.")
+    assert describe(Config)["trim"].endswith("from growing and takes time; by default as the backend needs it.")
 
 
 @pytest.mark.parametrize(

@@ -42,29 +42,29 @@ class Config(SettingsRecord):
         backend: backend to run it on; auto takes the most preferred that can run it as asked.
         device: device, such as cpu or cuda:1; auto takes the first the backend has.
         precision: precision of the network, such as fp32.
-        score_threshold: least score of a face.
-        iou_threshold: NMS drops a box that overlaps a higher-scoring one by more than this.
-        max_side: shrink images whose longer side is longer than this; smaller ones are never enlarged.
+        score_threshold: least score of a face, from 0 to 1.
+        iou_threshold: NMS drops a box whose IoU with a higher-scoring one is more than this, from 0 to 1.
+        max_side: shrink images whose longer side is longer than this, in pixels; smaller ones are never enlarged.
         draft: decode JPEG files smaller (1/2, 1/4 or 1/8), where the network sees a quarter of their sides or less:
             faster, and boxes and scores move a little. The network sees at most half of what is decoded.
         formats: read these formats, too, by Pillow's names; some run programs on what the file holds, as EPS runs
             Ghostscript.
         max_pixels: refuse image files that are decoded to more pixels than this; a draft counts by its own. By default
             178,956,970, and 16,000,000 for files that hold more than 250 pixels to a byte.
-        infer_size: run the network at this size, height first, such as 480x640; small images are enlarged to it.
-            Contradicts ``max_side`` and ``scales``.
+        infer_size: run the network at this size, height first, in pixels, such as 480x640; small images are enlarged.
         fit: how an image fills ``infer_size``: letterbox keeps its proportions and pads right and below, stretch does
             not keep them.
-        pad_to: pad images right and below to a multiple of this, unless ``infer_size`` is set; 1 is the exact size.
+        pad_to: pad images right and below to a multiple of this, in pixels, unless ``infer_size`` is set; 1 is the
+            exact size.
         view: find faces of every size in an image of any size, by shrunken views and tiles (auto), or see it once at
             each scale (plain), as ``preset`` and ``infer_size`` do.
         preset: test-time protocol of views, merging and thresholds: widerface-original, widerface-1600 or
             dsfd-multiscale. Thresholds that are set are stronger.
         scales: see images at these scales, such as 0.5,1,2, after ``max_side``; more than 1 enlarges.
         flip: see each view mirrored, too; left and right landmarks change places back.
-        tile: see what is longer than this after scaling in square tiles of this side, and once as a whole, shrunk to
-            it.
-        tile_overlap: part of their side that neighbouring tiles share.
+        tile: see what is longer than this, in pixels, after scaling in square tiles of this side, and once as a whole,
+            shrunk to it.
+        tile_overlap: part of their side that neighbouring tiles share, from 0 to 0.9.
         merge: merge what the views show by nms, or by vote: the means of boxes that overlap, weighted by score.
         clip: clip boxes and landmarks to the image.
         batch_size: most images in one run of the network.
@@ -74,7 +74,8 @@ class Config(SettingsRecord):
         trim: give free memory back to the system after runs at new shapes, which keeps the process from growing and
             takes time; by default as the backend needs it.
         backend_options: options of the backend's own; see `polyface backends`.
-        timing: show the seconds of each stage: read, prepare, network, trim, decode, NMS, write.
+        timing: measure the seconds of each stage: read, prepare, network, trim, decode, NMS, write. Commands show
+            them; in Python they are in ``Detections.timing``.
         sources: where each value that is not a default came from.
 
     Raises:

@@ -91,7 +91,9 @@ def describe(record: type[SettingsRecord]) -> dict[str, str]:
 def as_text(key: attrs.Attribute[Any] | None, value: Any) -> str:
     """Return a setting's value as options and the environment write it; in a table no text may hold a comma."""
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={as_text(None, part)}" for name, part in value.items())
+        # A float stays one: what reads it tells the types of a table by how they are written.
+        parts = {name: str(part).lower() if isinstance(part, bool) else part for name, part in value.items()}
+        return ",".join(f"{name}={part}" for name, part in parts.items())
     if isinstance(value, list | tuple):
         return str("," if key is None else key.metadata["between"]).join(as_text(None, part) for part in value)
     text = str(value)

@@ -58,7 +58,7 @@ def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]
         # The name aside means nothing to the user.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(aside, dir_fd=within)
 
 

@@ -8,6 +8,7 @@ those that are expected to fail, and says why one that fails is made.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Generator
 
 import pytest
@@ -65,7 +66,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to start in an environment that is not what it claims to be."""
     for option, wanted in (("require", True), ("absent", False)):
         for module in _read_list(session.config, option):
-            if is_installed(module) is not wanted:
+            if (importlib.util.find_spec(module) is not None) is not wanted:
                 is_so = "is not" if wanted else "is"
                 raise pytest.UsageError(f"--polyface-{option}: {module} {is_so} installed")
 
