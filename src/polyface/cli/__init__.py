@@ -113,7 +113,7 @@ def _messages() -> Iterator[None]:
     Of the user's text click repeats no more than a message bears, and nothing that steers a terminal.
     """
     try:
-        from polyface.errors import PolyfaceError, shortened
+        from polyface.errors import PolyfaceError, shortened  # within, since Ctrl-C may come here
 
         yield
     except KeyboardInterrupt:  # click's own status is 1, which is that of an image that failed

@@ -1,4 +1,4 @@
-"""The commands that list: what is installed, what can run here, and which settings count."""
+"""The commands that list what is installed and what can run here."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def _describe_plugin(info: PluginInfo, plugins: PluginManager) -> list[str]:
 
 def _unreached(info: PluginInfo, plugins: PluginManager) -> list[str]:
     """The plugin's commands in whose place polyface runs its own; by ``distribution/name`` there is always a way."""
-    commands = plugins.by_name(CommandSpec)
-    return [record.name for record in info.provided(CommandSpec) if {record.name} & commands.keys() & COMMANDS.keys()]
+    taken = COMMANDS.keys() & plugins.by_name(CommandSpec).keys()
+    return [record.name for record in info.provided(CommandSpec) if record.name in taken]
 
 
 def _names(info: PluginInfo, hook: str) -> list[str]:
