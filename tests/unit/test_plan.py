@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from polyface.errors import BackendUnavailableError, Fix, Reason, UnsupportedError
+from polyface.errors import BackendUnavailableError, ContractError, Fix, Reason, UnsupportedError
 from polyface.graphs.plan import Planner, Route, refusals, select_device
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
@@ -292,6 +292,87 @@ class TestPrecisionsOfAKindOfTheirOwn:
             with pytest.raises(UnsupportedError) as caught:
                 planned(converters=[converter_spec])
             assert str(caught.value.fix) == "pip install 'polyface-onnxruntime[quantize]'"
+
+
+class TestGraphsThatAreWeights:
+    """A torch module for the checkpoint 'wider', and the weights 'ready', whose file is an ONNX graph."""
+
+    OWN = Weights(detector="toy", own=Path("/b.ONNX"), sha256="cd" * 32)
+
+    @pytest.fixture
+    def detector(self, detector_spec, weights_file):
+        files = [weights_file, attrs.evolve(weights_file, name="ready", filename="ready.onnx")]
+        itself = GraphSource(kind="onnx", weights="ready")
+        return attrs.evolve(detector_spec, weights=files, graphs=[*detector_spec.graphs, itself])
+
+    @pytest.fixture
+    def ready(self, detector):
+        return Weights(detector="toy", file=detector.weights[1], sha256=detector.weights[1].sha256)
+
+    @pytest.mark.parametrize("own", [False, True])
+    def test_they_are_run_as_they_are(self, attempt, detector, ready, own):
+        route = attempt(weights=self.OWN if own else ready, without={"torch", "exporter"})
+        assert (route.source, route.converter) == (detector.graphs[1], None)
+        assert (route.needs_weights, route.description) == (True, "onnx, the file of weights itself")
+
+    @pytest.mark.parametrize(
+        ("weights", "why"),
+        [
+            (OTHER, "holds the weights 'ready', not '/b.pth', which does not end in .onnx"),
+            (None, "holds the weights 'ready', not 'wider'"),
+        ],
+    )
+    def test_a_checkpoint_is_never_taken_for_one(self, attempt, wider, weights, why):
+        assert attempt(weights=weights or wider).description == "torch-module, converted to onnx"
+        reasons = reasons_of(attempt, weights=weights or wider, converters=[])
+        fix = Fix(settings={"weights": "ready"})
+        assert Reason(subject="onnx graph", why=why, fix=fix) in reasons
+
+    @pytest.mark.parametrize("own", [False, True])
+    def test_a_builder_is_never_given_one(self, attempt, backend_spec, ready, own):
+        torch = attrs.evolve(backend_spec, accepts=["torch-module"])
+        chosen = self.OWN if own else ready
+        reasons = reasons_of(attempt, backend=torch, weights=chosen)
+        assert reasons[1] == Reason(
+            subject="torch-module builder",
+            why=f"loads checkpoints, and the weights '{chosen.label}' are a graph",
+            fix=Fix(settings={"weights": "wider"}),
+        )
+
+    def test_nor_one_that_it_does_not_know(self, attempt, detector_spec, backend_spec):
+        torch = attrs.evolve(backend_spec, accepts=["torch-module"])
+        [_, refused, _] = reasons_of(attempt, detector=detector_spec, backend=torch, weights=self.OWN)
+        assert refused.why == "loads checkpoints, and the weights '/b.ONNX' are a graph"
+        assert not refused.fix
+
+    def test_no_exporter_is_named_for_what_it_cannot_load(self, attempt, detector_spec):
+        reasons = reasons_of(attempt, detector=detector_spec, weights=self.OWN, converters=[])
+        assert [str(reason.fix) for reason in reasons] == ["", ""]
+
+    def test_each_file_may_be_one(self, attempt, detector, ready, wider):
+        second = GraphSource(kind="onnx", weights="wider")
+        both = attrs.evolve(detector, graphs=[detector.graphs[1], second])
+        assert attempt(detector=both, weights=ready).source is detector.graphs[1]
+        assert attempt(detector=both, weights=wider).source is second
+
+    @pytest.mark.parametrize("own", [False, True])
+    def test_a_graph_of_another_kind_is_converted(self, attempt, detector, converter_spec, ready, own):
+        fixed = attrs.evolve(detector, graphs=[GraphSource(kind="onnx-file", weights="ready")])
+        frees = attrs.evolve(converter_spec, source="onnx-file")
+        route = attempt(detector=fixed, converters=[frees], weights=self.OWN if own else ready)
+        assert (route.converter, route.needs_weights) == (frees, True)
+        assert route.description == "onnx-file, converted to onnx"
+
+    def test_there_is_nothing_to_export(self, planner, ready):
+        with pytest.raises(UnsupportedError) as caught:
+            planner(weights=ready).conversion("onnx")
+        assert caught.value.reasons[0] == Reason(
+            subject="weights 'ready'", why="are a graph of the kind onnx themselves: there is nothing to export"
+        )
+
+    def test_they_are_listed_by_the_detector(self, detector):
+        with pytest.raises(ContractError, match="has a graph made from weights it does not list"):
+            attrs.evolve(detector, graphs=[GraphSource(kind="onnx", weights="redy")])
 
 
 class TestConversion:

@@ -92,10 +92,17 @@ def package(tmp_path, monkeypatch):
             lambda: GraphSource(kind="Onnx", ref=Ref("a:b")),
             f"GraphSource.kind must be {NAME_RULE}, not 'Onnx'.",
         ),
-        (lambda: GraphSource(kind="onnx", ref="a:b"), "GraphSource.ref must be a Ref or a FileRef, not 'a:b'."),
+        (lambda: GraphSource(kind="onnx", ref="a:b"), "GraphSource.ref must be a Ref or a FileRef or None, not 'a:b'."),
         (
             lambda: GraphSource(kind="onnx", ref=FileRef("a:b.onnx")),
             "GraphSource 'onnx' names the file 'a:b.onnx' without its sha256.",
+        ),
+        *(
+            (
+                lambda known=known: GraphSource(kind="onnx", **known),
+                "GraphSource 'onnx' has no ref: it must name the weights that are the graph, and no sha256.",
+            )
+            for known in ({}, {"weights": "wider", "sha256": "ab" * 32})
         ),
         (
             lambda: DetectDefaults(score_threshold=1.5),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import types
@@ -19,6 +20,7 @@ from polyface.graphs.resolve import export, load_graph
 from polyface.graphs.weights import path_of
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.records import DetectorSpec, GraphSource
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
 
@@ -178,3 +180,53 @@ def test_a_graph_from_a_named_folder_is_a_strangers(plugins, home, tmp_path, che
     export("toy", "onnx", mine, plugins, folder)
     settings = {} if folder is None else {"artifacts": str(folder)}
     assert routed(plugins, weights=mine, **settings).trusted is trusted
+
+
+class TestGraphsThatAreWeights:
+    """The weights 'wider' are an ONNX graph, or a file that a converter makes one of."""
+
+    @pytest.fixture(params=["onnx", "onnx-file"])
+    def plugins(self, request, converter, monkeypatch, detector_spec, backend_spec, converter_spec, weights_file):
+        def convert(self, graph, directory):
+            assert graph.weights is None
+            (directory / "toy.onnx").write_bytes(graph.source.read_bytes())
+            return directory / "toy.onnx"
+
+        monkeypatch.setattr(converter, "convert", convert)
+        file = attrs.evolve(weights_file, filename="wider.onnx", sha256=hashlib.sha256(b"graph").hexdigest())
+        graphs = [GraphSource(kind=request.param, weights="wider")]
+        plugin = types.ModuleType("plugin")
+        plugin.polyface_detectors = hookimpl(lambda: [attrs.evolve(detector_spec, graphs=graphs, weights=[file])])
+        plugin.polyface_backends = hookimpl(lambda: [attrs.evolve(backend_spec, requires=())])
+        made = attrs.evolve(converter_spec, source="onnx-file", requires=())
+        plugin.polyface_converters = hookimpl(lambda: [made] if request.param == "onnx-file" else [])
+        manager = PluginManager()
+        manager.register(plugin, name="toy")
+        return manager
+
+    @pytest.fixture
+    def fetched(self, plugins):
+        path = path_of(plugins.get(DetectorSpec, "toy").weights[0])
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"graph")
+        return path
+
+    def test_what_was_fetched_is_the_graph(self, plugins, fetched):  # noqa: ARG002
+        graph = routed(plugins)
+        assert (graph.kind, graph.source.read_bytes(), graph.weights, graph.trusted) == ("onnx", b"graph", None, True)
+
+    def test_the_users_own_is_the_graph_and_a_strangers(self, plugins, checkpoint):
+        for _ in range(2):  # converted, and then stored
+            graph = routed(plugins, weights=checkpoint("mine.onnx", b"my graph"))
+            assert (graph.source.read_bytes(), graph.weights, graph.trusted) == (b"my graph", None, False)
+
+    def test_what_is_not_here_is_fetched_first(self, plugins):
+        with pytest.raises(WeightsNotFoundError) as caught:
+            routed(plugins)
+        assert str(caught.value.fix) == "polyface fetch toy"
+
+    def test_a_damaged_file_is_refused_and_nothing_is_stored(self, plugins, fetched, home):
+        fetched.write_bytes(b"grap")
+        with pytest.raises(WeightsMismatchError, match="is not the file it should be"):
+            routed(plugins)
+        assert list((home / "artifacts").glob("*")) == []

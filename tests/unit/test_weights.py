@@ -69,7 +69,7 @@ class TestChoose:
             weights.select_weights(detector, "widr")
         assert caught.value.what == "'toy' has no weights named 'widr'; did you mean 'wider'?"
         assert caught.value.why == ("it has: wider, crowd",)
-        assert str(caught.value.fix) == "name one of these, or a file that ends in .pth, .pt, .safetensors"
+        assert str(caught.value.fix) == "name one of these, or a file that ends in .pth, .pt, .safetensors, .onnx"
 
     def test_a_path_to_nothing_is_not_found(self, detector, tmp_path):
         with pytest.raises(WeightsNotFoundError) as caught:

@@ -22,8 +22,9 @@ from polyface.machine.drivers import has_driver, is_installed
 from polyface.optional import install
 from polyface.plugins.manager import missing
 from polyface.plugins.protocols import DeviceReport
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, FileRef, GraphSource, device_kind
+from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, FileRef, GraphSource, Ref, device_kind
 from polyface.settings.config import Config
+from polyface.settings.paths import GRAPH_SUFFIXES
 
 LOG = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class Route:
             return f"{self.kind}, from the artifact folder"
         if self.converter is not None:
             return f"{self.source.kind}, converted to {self.kind}"
-        return f"{self.kind}, packaged" if isinstance(self.source.ref, FileRef) else self.kind
+        where = {FileRef: ", packaged", type(None): ", the file of weights itself"}
+        return self.kind + where.get(type(self.source.ref), "")
 
 
 def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
@@ -161,7 +163,10 @@ class Planner:
         """
         made = sorted({converter.target for converter in self.converters})
         reasons = []
-        if made and kind not in made:
+        if any(own.kind == kind and own.ref is None and not self._misfit(own) for own in self.detector.graphs):
+            why = f"are a graph of the kind {kind} themselves: there is nothing to export"
+            reasons.append(Reason(subject=f"weights '{self.weights.label}'", why=why))
+        elif made and kind not in made:
             why = f"the converters installed make {', '.join(made)}{nearest(kind, made)}"
             fix = Fix(command=self._command_to_make(made[0]))
             reasons.append(Reason(subject=f"kind {quoted(kind)}", why=why, fix=fix))
@@ -212,17 +217,31 @@ class Planner:
         return found or [self._no_converter(kind)]
 
     def _from(self, source: GraphSource, kind: str, converter: ConverterSpec | None = None) -> Route | Reason:
-        if source.weights in (None, self.weights.name):
-            return Route(kind=kind, source=source, converter=converter)
+        return self._misfit(source) or Route(kind=kind, source=source, converter=converter)
+
+    def _misfit(self, source: GraphSource) -> Reason | None:
+        """Why a form in which the network is published is not that of the weights selected."""
+        weights, label = self.weights, self.weights.label
+        graphs = {other.weights for other in self.detector.graphs if other.ref is None}
+        if isinstance(source.ref, Ref) and (weights.own_graph or weights.name in graphs):
+            checkpoint = next((file.name for file in self.detector.weights if file.name not in graphs), None)
+            return Reason(
+                subject=f"{source.kind} builder",
+                why=f"loads checkpoints, and the weights '{label}' are a graph",
+                fix=NO_FIX if checkpoint is None else Fix(settings={"weights": checkpoint}),
+            )
+        if source.weights == weights.name or (weights.own_graph if source.ref is None else source.weights is None):
+            return None
+        unlike = f", which does not end in {' or '.join(GRAPH_SUFFIXES)}" if source.ref is None and weights.own else ""
         return Reason(
-            subject=f"packaged {source.kind} graph",
-            why=f"holds the weights '{source.weights}', not '{self.weights.label}'",
+            subject=f"{'packaged ' if isinstance(source.ref, FileRef) else ''}{source.kind} graph",
+            why=f"holds the weights '{source.weights}', not '{label}'{unlike}",
             fix=Fix(settings={"weights": source.weights}),
         )
 
     def _no_converter(self, kind: str) -> Reason:
         published = dict.fromkeys(source.kind for source in self.detector.graphs)
-        reached = set(published)
+        reached = {source.kind for source in self.detector.graphs if not self._misfit(source)}
         wanted: list[str] = []
         for helper in HELPFUL:
             if helper.source in reached:

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
@@ -138,13 +138,16 @@ def load_graph(route: Route, detector: DetectorSpec, weights: Weights) -> Graph:
         return _published(route.source, detector, weights)
     store = ArtifactStore()
     path = route.artifact or _converted(route, detector, weights, store)
-    return Graph(kind=route.kind, source=path, detector=detector, trusted=store.holds(path))
+    return Graph(kind=route.kind, source=path, detector=detector, trusted=store.holds(path) and not weights.own_graph)
 
 
 def _published(source: GraphSource, detector: DetectorSpec, weights: Weights) -> Graph:
     if isinstance(source.ref, FileRef):
         return Graph(kind=source.kind, source=verify(source.ref.path(), source.sha256 or ""), detector=detector)
-    return Graph(kind=source.kind, source=source.ref, weights=weights.locate(), detector=detector)
+    file = weights.locate()
+    if source.ref is None:  # which a plan has only for weights that are a file
+        return Graph(kind=source.kind, source=cast("Path", file), detector=detector, trusted=not weights.own_graph)
+    return Graph(kind=source.kind, source=source.ref, weights=file, detector=detector)
 
 
 def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: ArtifactStore) -> Path:

@@ -53,16 +53,17 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
         raise ArtifactError(
             "A graph that anybody may have made cannot be tried in a process of its own.",
             why=[str(error)],
-            fix=Fix("run it once with the same artifacts and POLYFACE_HOME, where what stood its trial is remembered")
-            | Fix("leave out", names=("artifacts",)),
+            fix=Fix("run it once with the same graph and POLYFACE_HOME, where what stood its trial is remembered")
+            | Fix("leave out", names=("artifacts", "weights")),
         ) from error
     except NotDoneError as error:
         raise ArtifactError(
             f"The graph {path} is not used: in a trial, {error}.",
-            why=["a graph from a folder that was named is tried in a process of its own: anybody may have made it"],
+            why=["a graph that was named, by itself or by its folder, is tried: anybody may have made it"],
             fix=Fix(
                 "make the graph here by `polyface export` or `polyface quantize`, and leave out", names=("artifacts",)
-            ),
+            )
+            | Fix("choose other", names=("weights",)),
         ) from error
     except Exception as error:  # noqa: BLE001 - a runtime that says what is wrong will say it here as well
         LOG.debug("the trial of %s raised %s", path, described(error))

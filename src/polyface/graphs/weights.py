@@ -18,7 +18,7 @@ from polyface.errors import (
     shortened,
 )
 from polyface.plugins.records import DetectorSpec, WeightsFile
-from polyface.settings.paths import CHECKPOINT_SUFFIXES, expand_user, home, is_path
+from polyface.settings.paths import GRAPH_SUFFIXES, WEIGHTS_SUFFIXES, expand_user, home, is_path
 from polyface.storage.files import sha256_of
 
 
@@ -41,6 +41,11 @@ class Weights:
     def label(self) -> str:
         """What to call it in a message."""
         return self.name or (str(self.own) if self.own else "none")
+
+    @property
+    def own_graph(self) -> bool:
+        """Whether it is the user's own file, and a graph: anybody may have made it."""
+        return self.own is not None and self.own.suffix.lower() in GRAPH_SUFFIXES
 
     @property
     def options(self) -> list[str]:
@@ -111,7 +116,7 @@ def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
     raise UnknownNameError(
         f"'{detector.name}' has no weights named {quoted(choice)}{nearest(choice, names) or '.'}",
         why=[f"it has: {', '.join(names) or 'none'}"],
-        fix=f"name one of these, or a file that ends in {', '.join(CHECKPOINT_SUFFIXES)}",
+        fix=f"name one of these, or a file that ends in {', '.join(WEIGHTS_SUFFIXES)}",
     )
 
 

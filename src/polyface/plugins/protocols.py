@@ -65,8 +65,8 @@ class Graph:
         source: the builder's ``Ref``, or the graph's file.
         weights: the checkpoint for the builder; ``None`` for a file, or for a builder that needs none.
         detector: whose network it is; names the input and outputs.
-        trusted: whether a plugin brought it or this machine made it. Anybody may have made one from a folder that the
-            user named: a backend whose parser may hang or crash on it tries it first, by
+        trusted: whether a plugin brought it or this machine made it. Anybody may have made one that the user named, or
+            that lies in a folder that they named, or what was made of it: a backend whose parser may hang or crash on it tries it first, by
             :func:`polyface.graphs.trial.try_first`.
     """
 

@@ -174,14 +174,16 @@ class GraphSource:
     Args:
         kind: the graph kind, such as ``"torch-module"`` or ``"onnx"``; backends say which kinds they accept.
         ref: a ``Ref`` to the builder (what it takes is the kind's own convention; ``torch-module`` is
-            ``build(weights: Path | None, *, seed: int | None = None) -> torch.nn.Module``), or a ``FileRef``.
-        weights: the ``WeightsFile.name`` baked into the file; ``None`` when the builder takes any checkpoint.
+            ``build(weights: Path | None, *, seed: int | None = None) -> torch.nn.Module``), or a ``FileRef``; ``None``
+            where the graph is the file of weights itself.
+        weights: the ``WeightsFile.name`` baked into the file, or that is the graph; ``None`` when the builder takes any
+            checkpoint.
         sha256: of the file; required with a ``FileRef``.
         requires: what the builder imports.
     """
 
     kind: str = field(validator=rules.name)
-    ref: Ref | FileRef = field(validator=rules.is_a(Ref, FileRef))
+    ref: Ref | FileRef | None = field(default=None, validator=rules.is_a(Ref, FileRef, type(None)))
     weights: str | None = field(default=None, validator=rules.is_a(str, type(None)))
     sha256: str | None = field(default=None, validator=attrs.validators.optional(rules.sha256))
     requires: tuple[Requirement, ...] = rules.tuples(Requirement)
@@ -189,6 +191,10 @@ class GraphSource:
     def __attrs_post_init__(self) -> None:
         if isinstance(self.ref, FileRef) and self.sha256 is None:
             raise ContractError(f"GraphSource '{self.kind}' names the file '{self.ref.target}' without its sha256.")
+        if self.ref is None and (self.weights is None or self.sha256 is not None):
+            raise ContractError(
+                f"GraphSource '{self.kind}' has no ref: it must name the weights that are the graph, and no sha256."
+            )
 
 
 def least_run(face_sizes: tuple[float, float] | None, multiple: int = 1) -> int:

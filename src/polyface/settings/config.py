@@ -37,7 +37,7 @@ class Config(SettingsRecord):
 
     Args:
         detector: detector to use, by its name or as distribution/name.
-        weights: a name of the detector's, or a checkpoint file; by default the detector's own choice.
+        weights: a name of the detector's, a checkpoint file, or an ONNX file; by default the detector's own choice.
         artifacts: folder of exported graphs, searched before the user's cache.
         backend: backend to run it on; auto takes the most preferred that can run it as asked.
         device: device, such as cpu or cuda:1; auto takes the first the backend has.

@@ -48,11 +48,17 @@ def expand_user(path: str | Path) -> Path:
 
 def is_path(choice: str) -> bool:
     """Return whether a choice of weights is a path, not a name in a manifest."""
-    return Path(choice).suffix.lower() in CHECKPOINT_SUFFIXES or "/" in choice or os.sep in choice
+    return Path(choice).suffix.lower() in WEIGHTS_SUFFIXES or "/" in choice or os.sep in choice
 
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
-"""What a user's own checkpoint ends in; a choice without such an ending and without a slash is a manifest name."""
+"""What a user's own checkpoint ends in."""
+
+GRAPH_SUFFIXES = (".onnx",)
+"""What a user's own graph ends in, which holds its weights."""
+
+WEIGHTS_SUFFIXES = CHECKPOINT_SUFFIXES + GRAPH_SUFFIXES
+"""A choice of weights without such an ending and without a slash is a manifest name."""
 
 
 def split_output(output: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from polyface.measure.tolerances import TOLERANCES, Tolerance
 from polyface.pipeline.detector import FaceDetector
 from polyface.plugins.manager import PluginManager, missing
 from polyface.plugins.protocols import Candidates, Graph, Head, Session
-from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, GraphSource, Ref, device_kind
+from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, Ref, device_kind
 from polyface.results import Detections
 from polyface.testing.conformance.base import fail, fail_where_raised
 from polyface.testing.conformance.networks import (
@@ -134,7 +134,7 @@ class DetectorConformance(NetworkConformance):
     def test_graphs_load(self, spec: DetectorSpec) -> None:
         """A builder or file that is misnamed is found out by the one user who needs it."""
         for source in spec.graphs:
-            if not missing(spec.name, source.requires):
+            if source.ref is not None and not missing(spec.name, source.requires):
                 with fail_where_raised(f"The graph of kind '{source.kind}' does not load."):
                     found = source.ref.path() if isinstance(source.ref, FileRef) else source.ref.load()
                 if not isinstance(found, Path) and not callable(found):
@@ -155,8 +155,8 @@ class DetectorConformance(NetworkConformance):
 
     def test_a_seed_fixes_the_network(self, plugins: PluginManager, spec: DetectorSpec) -> None:
         """Tests run networks without their weights, whose numbers must then be the same everywhere, and bounded."""
-        source, backend = self._buildable(plugins, spec)
-        graph = Graph(kind=source.kind, source=Seeded(source.ref.target), detector=spec)
+        kind, builder, backend = self._buildable(plugins, spec)
+        graph = Graph(kind=kind, source=Seeded(builder.target), detector=spec)
         image = network_input(spec, noise(1, *sizes(spec)[1]))
         found = backend.factory.load()().probe()
         device = select_device(backend, found, self.device, "fp32")
@@ -164,21 +164,21 @@ class DetectorConformance(NetworkConformance):
         for _ in range(2):
             with closing(open_session(graph, backend, device, "fp32")) as session:
                 runs.append(run(session, spec, image))
-        what = f"'{source.ref.target}' gives other numbers for the same seed"
+        what = f"'{builder.target}' gives other numbers for the same seed"
         allowed = 0.0 if self.device == "cpu" else TOLERANCES["fp32"].heads
         check_same(what, runs[1], runs[0], allowed, heads=True)
         largest = max(float(np.abs(output).max(initial=0)) for output in runs[0].values())
         if not largest <= BOUND:
             fail(f"A seeded network's raw heads reach {largest:g}; they must stay within {BOUND:g}.")
 
-    def _buildable(self, plugins: PluginManager, spec: DetectorSpec) -> tuple[GraphSource, BackendSpec]:
-        """A graph that is built here, and a backend on this machine that takes it as it is."""
+    def _buildable(self, plugins: PluginManager, spec: DetectorSpec) -> tuple[str, Ref, BackendSpec]:
+        """The kind and the builder of a graph that is built here, and a backend on this machine that takes it as it is."""
         for backend in sorted(plugins.by_name(BackendSpec).values(), key=lambda backend: -backend.preference):
             for source in spec.graphs:
                 needs = missing(backend.name, (*backend.requires, *source.requires))
                 claimed = device_kind(self.device) in {c.device for c in backend.capabilities}
                 if isinstance(source.ref, Ref) and source.kind in backend.accepts and claimed and not needs:
-                    return source, backend
+                    return source.kind, source.ref, backend
         pytest.skip("no backend that is installed runs what a builder of this detector builds")
 
     def test_there_is_a_prior_for_each_anchor(self, session: Session, spec: DetectorSpec, head: Head) -> None:

@@ -161,7 +161,7 @@ def _refs(record: Any) -> Iterator[tuple[Ref | FileRef, tuple[Requirement, ...]]
     yield kind_of(type(record)).ref(record), getattr(record, "requires", ())
     if isinstance(record, DetectorSpec):
         for graph in record.graphs:
-            yield graph.ref, graph.requires
+            yield graph.ref or kind_of(type(record)).ref(record), graph.requires
 
 
 def _project(requirement: str) -> tuple[str, str]:
