@@ -7,7 +7,6 @@ the next choice come.
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
 
@@ -28,8 +27,10 @@ from polyface.errors import (
 from polyface.graphs.artifacts import open_store
 from polyface.graphs.plan import Names, Plan, Refusal, Selection, plan, refusal, select_device
 from polyface.graphs.resolve import load_graph, open_planner
+from polyface.images.geometry import settle_size
 from polyface.machine import gate
 from polyface.machine.cores import default_threads
+from polyface.pipeline.batching import in_batches
 from polyface.pipeline.detector import FaceDetector
 from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.stages import OTHER_BACKEND, Network
@@ -149,11 +150,11 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         BackendUnavailableError: the backend cannot run it so.
         PluginError: the plugin of the detector or the backend fails.
     """
-    config, selection, device = loaded.config, loaded.selection, loaded.device
+    selection, device = loaded.selection, loaded.device
     detector, backend = selection.detector, selection.backend
     # What is wrong with the settings is said before anything is compiled.
+    config = settle_size(loaded.config, detector)
     strategy = select_strategy(config, detector)
-    check_infer_size(config, detector)
     request = CompileRequest(
         device=device,
         precision=config.precision,
@@ -182,7 +183,7 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         )
     route = selection.route.description
     LOG.info("'%s' runs on %s, %s, %s: %s", detector.name, backend.name, device, config.precision, route)
-    network = Network(spec=detector, backend=backend, head=head, session=session)
+    network = Network(spec=detector, backend=backend, head=head, session=in_batches(session, detector.fixed_batch))
     return FaceDetector(config, network, strategy, route=route, rebuild=build)
 
 
@@ -222,27 +223,6 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
         if problem:
             raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
     return {name: given.get(name, option.default) for name, option in options.items()}
-
-
-def check_infer_size(config: Config, detector: DetectorSpec) -> None:
-    """Refuse an ``infer_size`` that the detector's network cannot take.
-
-    Raises:
-        ConfigError: a side is no multiple of the stride, or under ``min_side``; names the nearest legal size.
-    """
-    if config.infer_size is None:
-        return
-    stride, least = detector.preprocess.stride, detector.min_side
-    smallest = math.ceil(least / stride) * stride
-    height, width = config.infer_size
-    # Of two multiples equally near, the larger.
-    legal = tuple(max(smallest, (side + stride // 2) // stride * stride) for side in (height, width))
-    if legal != (height, width):
-        raise ConfigError(
-            f"'{detector.name}' cannot run at infer_size {height}x{width}.",
-            why=[f"its sides must be multiples of {stride} and at least {least}"],
-            fix=Fix(settings={"infer_size": legal}),
-        )
 
 
 def _instantiate(ref: Any, protocol: type[Any]) -> Any:

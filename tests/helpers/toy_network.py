@@ -75,4 +75,5 @@ class Session:
 
 
 def shapes(detector):
-    return detector._network.session.shapes
+    session = detector._network.session
+    return getattr(session, "_session", session).shapes

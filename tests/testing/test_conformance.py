@@ -114,6 +114,18 @@ def test_a_right_plugin_passes_every_check(toy):
     assert set(passed) == set(kit)
 
 
+def test_a_plugin_of_a_fixed_batch_height_and_width_passes_as_well(toy, pytester):
+    toy.change("plugin.py", '("n", 3, "h", "w")', "(2, 3, 16, 24)")
+    for last in ("4", "2"):
+        toy.change("plugin.py", f'("n", "p", {last})', f'(2, "p", {last})')
+    shape = "n, channels, height, width = image.shape\n"
+    toy.change("graph.py", shape, shape + "        assert image.shape == (2, 3, 16, 24)\n")
+    pytester.makepyfile(test_toy=TESTS.replace('    backend = "toy', '    detector = "toy-redbox"\n    backend = "toy'))
+    passed, _, failed = toy.run()
+    assert not failed
+    assert {*BackendConformance.checks(), *DetectorConformance.checks()} <= passed.keys()
+
+
 COPY = 'return {name: np.array(outputs[name], dtype=np.float32, order="C") for name in self._outputs}'
 RUN = "outputs = network(inputs)"
 DEVICE = '(request.device, request.precision) != ("cpu", "fp32")'

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 import threading
 import types
 
 import attrs
+import numpy as np
 import pytest
 
-from polyface.building import build, check_infer_size, check_options, create_detector, resolve
+from polyface.building import build, check_options, create_detector, resolve
 from polyface.errors import (
     ArtifactError,
     BackendUnavailableError,
@@ -24,6 +26,7 @@ from polyface.errors import (
 from polyface.graphs.artifacts import ArtifactKey
 from polyface.graphs.plan import plan
 from polyface.graphs.resolve import load_graph
+from polyface.images.geometry import settle_size
 from polyface.machine import gate
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
@@ -31,15 +34,17 @@ from polyface.plugins.protocols import CompileRequest, DeviceReport
 from polyface.plugins.records import (
     Capability,
     ConverterSpec,
+    DetectDefaults,
     FileRef,
     GraphSource,
     OptionSpec,
     Preprocess,
     Ref,
+    TensorSpec,
 )
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
-from toy_network import Head, Session, make_image
+from toy_network import Head, Session, make_image, shapes
 
 
 def select(config, plugins):
@@ -88,9 +93,9 @@ class TestBuild:
             compiled=compiled,
             converted=converted,
             detector=attrs.evolve(
-                detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], kind="onnx", requires=())]
+                detector_spec, graphs=[attrs.evolve(detector_spec.graphs[0], kind="numpy", requires=())]
             ),
-            backends=[attrs.evolve(backend_spec, requires=())],
+            backends=[attrs.evolve(backend_spec, requires=(), accepts=["onnx", "numpy"])],
             converters=[],
         )
 
@@ -113,7 +118,7 @@ class TestBuild:
             assert detector.detect(make_image(7)).boxes.tolist() == [[7, 7, 17, 17]]
         [(graph, request)] = world.compiled
         assert (graph.kind, graph.source, graph.weights, graph.detector) == (
-            "onnx",
+            "numpy",
             world.detector.graphs[0].ref,
             None,
             world.detector,
@@ -423,6 +428,52 @@ class TestBuild:
         assert again.config == detector.config
         assert again.detect(make_image(3)) == detector.detect(make_image(3))
 
+    class TestWhatTheInputFixes:
+        """A network of fixed height, width or batch, from its name to its faces."""
+
+        @pytest.fixture
+        def fixed(self, world):
+            def fixed(n="n", h="h", w="w"):
+                world.detector = attrs.evolve(
+                    world.detector,
+                    input=TensorSpec(name="image", dims=(n, 3, h, w)),
+                    outputs=[TensorSpec(name="heads", dims=(n, "p", 5))],
+                )
+                return world.plugins()
+
+            return fixed
+
+        def test_images_of_every_size_are_brought_to_it(self, world, fixed):
+            with build(Config(detector="toy"), fixed(h=40, w=80)) as detector:
+                found = detector.detect_batch(
+                    [make_image(8, height=20, width=20), make_image(8, height=400, width=400)]
+                )
+                assert detector.config.infer_size == (40, 80)
+                assert detector.__reduce__()[1] == (detector.config,)
+            assert shapes(detector) == [(2, 3, 40, 80)]
+            assert [faces.boxes.tolist() for faces in found] == [[[4, 4, 9, 9]], [[80, 80, 180, 180]]]
+            assert [request.infer_size for _, request in world.compiled] == [(40, 80)]
+
+        @pytest.mark.parametrize(
+            ("images", "batch_size", "runs"), [(1, 8, 1), (3, 8, 1), (4, 8, 2), (7, 8, 3), (7, 2, 3), (7, 100, 3)]
+        )
+        def test_each_run_is_of_the_batch_it_takes(self, fixed, images, batch_size, runs):
+            with build(Config(detector="toy", batch_size=batch_size), fixed(n=3)) as detector:
+                found = detector.detect_batch([make_image(red) for red in range(images)])
+                heads = detector.raw_heads([make_image(red) for red in range(images)])["heads"]
+            assert set(shapes(detector)) == {(3, 3, 32, 32)}
+            assert len(shapes(detector)) == runs + math.ceil(images / 3)
+            assert [faces.boxes[0, 0] for faces in found] == list(range(images))
+            assert heads[:, 0, 0].tolist() == list(range(images))
+
+        def test_a_run_of_another_number_of_rows_breaks_the_contract(self, fixed, monkeypatch):
+            monkeypatch.setattr(Session, "run", lambda *_: {"heads": np.zeros((5, 1, 5), np.float32)})
+            with (
+                build(Config(detector="toy"), fixed(n=3)) as detector,
+                pytest.raises(ContractError, match="Of 3 images, the outputs heads have another number of rows"),
+            ):
+                detector.detect(make_image(1))
+
 
 class TestInferSize:
     @pytest.mark.parametrize(
@@ -438,12 +489,12 @@ class TestInferSize:
             detector_spec, preprocess=Preprocess(channels="rgb", mean=(0, 0, 0), stride=16), min_side=40
         )
         with pytest.raises(ConfigError) as caught:
-            check_infer_size(Config(infer_size=size), spec)
+            settle_size(Config(infer_size=size), spec)
         assert caught.value.what == f"'toy' cannot run at infer_size {size[0]}x{size[1]}."
         assert caught.value.why == ("its sides must be multiples of 16 and at least 40",)
         assert caught.value.fix.settings == {"infer_size": tuple(map(int, legal.split("x")))}
-        check_infer_size(Config(infer_size=legal), spec)
-        check_infer_size(Config(), spec)
+        assert settle_size(Config(infer_size=legal), spec).infer_size == tuple(map(int, legal.split("x")))
+        assert settle_size(Config(), spec) == Config()
 
 
 class TestOptions:
@@ -488,3 +539,43 @@ class TestOptions:
         with pytest.raises(ConfigError) as caught:
             check_options(backend, options)
         assert (caught.value.what, caught.value.why) == (message, (why,))
+
+    FIXED = TensorSpec(name="image", dims=("n", 3, 64, 96))
+
+    @pytest.mark.parametrize("given", [{}, {"infer_size": (64, 96)}, {"pad_to": 64}, {"view": "auto"}, {"tile": 500}])
+    def test_what_the_input_fixes_is_the_size(self, detector_spec, given):
+        settled = settle_size(Config(**given), attrs.evolve(detector_spec, input=self.FIXED))
+        assert (settled.infer_size, settled.fit) == ((64, 96), "letterbox")
+        assert settle_size(settled, attrs.evolve(detector_spec, input=self.FIXED)) == settled
+
+    def test_another_than_the_input_fixes_is_refused(self, detector_spec):
+        with pytest.raises(ConfigError) as caught:
+            settle_size(Config(infer_size=(96, 64)), attrs.evolve(detector_spec, input=self.FIXED))
+        assert caught.value.what == "'toy' cannot run at infer_size 96x64."
+        assert caught.value.why == ("its network takes 64x96 and nothing else",)
+        assert caught.value.fix.settings == {"infer_size": (64, 96)}
+
+    @pytest.mark.parametrize("given", [{"max_side": 50}, {"scales": (1, 2)}, {"preset": "widerface-original"}])
+    def test_nor_may_any_setting_contradict_it(self, detector_spec, given):
+        with pytest.raises(ConfigError, match="contradict each other") as caught:
+            settle_size(Config(**given), attrs.evolve(detector_spec, input=self.FIXED))
+        assert "infer_size is set (by 'toy')" in caught.value.why
+
+    @pytest.mark.parametrize(
+        ("given", "size", "fit"),
+        [
+            ({}, (64, 96), "stretch"),
+            ({"view": "plain", "pad_to": 1}, (64, 96), "stretch"),
+            ({"fit": "letterbox"}, (64, 96), "letterbox"),
+            ({"infer_size": (32, 32)}, (32, 32), "stretch"),
+            *(
+                (more, None, "letterbox")
+                for more in ({"max_side": 9}, {"scales": (1,)}, {"tile": 99}, {"preset": "dsfd-multiscale"})
+            ),
+        ],
+    )
+    def test_a_default_gives_way_to_the_user(self, detector_spec, given, size, fit):
+        spec = attrs.evolve(detector_spec, defaults=DetectDefaults(infer_size=(64, 96), fit="stretch"))
+        settled = settle_size(Config().replace(**given), spec)
+        assert (settled.infer_size, settled.fit) == (size, fit)
+        assert settle_size(settled, spec) == settled

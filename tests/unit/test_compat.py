@@ -98,7 +98,7 @@ def world(monkeypatch, detector_spec, backend_spec):
     spec = attrs.evolve(
         detector_spec,
         head=Ref("standin_faces:Head"),
-        graphs=[GraphSource(kind="onnx", ref=Ref("standin_faces:Head"))],
+        graphs=[GraphSource(kind="numpy", ref=Ref("standin_faces:Head"))],
         landmarks=("left_eye", "right_eye", "nose", "mouth_left", "mouth_right"),
     )
     detectors = [
@@ -108,6 +108,7 @@ def world(monkeypatch, detector_spec, backend_spec):
     ]
     fast = attrs.evolve(
         backend_spec,
+        accepts=["numpy"],
         requires=(),
         factory=Ref("standin_faces:Backend"),
         capabilities=[Capability(device=device, precisions=("fp32", "fp16")) for device in ("cuda", "cpu")],

@@ -483,9 +483,10 @@ class TestChooseDevice:
             select_device(backend_spec, found, "auto", "fp32")
 
 
-def test_a_graph_without_baked_weights_fits_any(attempt, detector):
-    free = GraphSource(kind="onnx", ref=Ref("toy_faces.net:onnx"))
-    route = attempt(detector=attrs.evolve(detector, graphs=[free]), weights=OTHER)
+def test_a_graph_without_baked_weights_fits_any(attempt, detector, backend_spec):
+    free = GraphSource(kind="numpy", ref=Ref("toy_faces.net:onnx"))
+    numpy = attrs.evolve(backend_spec, accepts=["numpy"])
+    route = attempt(backend=numpy, detector=attrs.evolve(detector, graphs=[free]), weights=OTHER)
     assert (route.source, route.needs_weights) == (free, True)
 
 

@@ -123,6 +123,20 @@ def test_it_is_made_of_the_graph_a_backend_would_get_and_of_prepared_images(conf
     assert provenance["source"] == hashlib.sha256(b"mine").hexdigest()
 
 
+def test_what_the_input_fixes_is_what_it_is_calibrated_with(config, plugins, images):
+    detector = plugins.get(DetectorSpec, "toy")
+    fixed = attrs.evolve(
+        detector,
+        input=attrs.evolve(detector.input, dims=(2, 3, 48, 64)),
+        outputs=[attrs.evolve(detector.outputs[0], dims=(2, "p", 5))],
+    )
+    calibration = Calibration(config, fixed, images)
+    assert [image.shape for image in calibration] == [(2, 3, 48, 64)] * 2
+    assert all((first == second).all() for first, second in calibration)
+    said = "2 images, max_side=None, infer_size=[48, 64], fit=letterbox, pad_to=32"
+    assert calibration.provenance()["calibration"] == said
+
+
 def test_a_backend_finds_it_by_the_precision(config, plugins, images):
     with pytest.raises(UnsupportedError, match="needs images to calibrate with"):
         routed(config, plugins)

@@ -99,6 +99,25 @@ def package(tmp_path, monkeypatch):
         ),
         *(
             (
+                lambda kind=kind: GraphSource(kind=kind, ref=Ref("a:b")),
+                f"A GraphSource of the kind '{kind}' is a file: its ref is a FileRef, or none.",
+            )
+            for kind in ("onnx", "onnx-int8")
+        ),
+        *(
+            (
+                lambda known=known: GraphSource(kind="torch-module", weights="wider", **known),
+                "A GraphSource of the kind 'torch-module' is built: its ref is a Ref.",
+            )
+            for known in ({}, {"ref": FileRef("a:b.pt"), "sha256": "ab" * 32})
+        ),
+        (
+            lambda: DetectDefaults(infer_size=(640, 0)),
+            "DetectDefaults.infer_size must be None, or a height and a width of at least 1, not (640, 0).",
+        ),
+        (lambda: DetectDefaults(fit="fill"), "DetectDefaults.fit must be 'letterbox' or 'stretch', not 'fill'."),
+        *(
+            (
                 lambda known=known: GraphSource(kind="onnx", **known),
                 "GraphSource 'onnx' has no ref: it must name the weights that are the graph, and no sha256.",
             )
@@ -188,9 +207,54 @@ def test_a_wrong_value_is_refused_in_one_sentence(make, message):
         ),
         ({"run_pixels": 65535}, "DetectorSpec 'toy' has run_pixels for tiles that share no face of its sizes."),
         ({"graphs": ()}, "DetectorSpec 'toy' publishes no graph."),
+        (
+            {"graphs": [GraphSource(kind="onnx", weights="gone")]},
+            "DetectorSpec 'toy' has a graph made from weights it does not list.",
+        ),
+        *(
+            (
+                {"input": TensorSpec(name="image", dims=dims)},
+                "DetectorSpec.input must be a TensorSpec of dims (n, 3, height, width), height and width both fixed or "
+                "both free (a converter can turn around what takes channels last), "
+                f"not TensorSpec(name='image', dims={dims}, dtype='float32').",
+            )
+            for dims in (("n", "h", "w", 3), ("n", 1, "h", "w"), ("n", 3, "p"), (), ("n", 3, 480, "w"))
+        ),
+        *(
+            (
+                {"outputs": [TensorSpec(name="heads", dims=dims)]},
+                "DetectorSpec 'toy' has an output without the batch axis, 'n', first.",
+            )
+            for dims in (("p", 5), (1, "p", 5), ())
+        ),
+        (
+            {"input": TensorSpec(name="image", dims=(2, 3, "h", "w"))},
+            "DetectorSpec 'toy' has an output without the batch axis, 2, first.",
+        ),
+        *(
+            (
+                changes,
+                "DetectorSpec 'toy' has a fixed or default size under min_side, or that is no multiple of the stride.",
+            )
+            for changes in (
+                {"input": TensorSpec(name="image", dims=("n", 3, 16, 32))},
+                {"defaults": DetectDefaults(infer_size=(31, 32))},
+                {
+                    "defaults": DetectDefaults(infer_size=(40, 48)),
+                    "preprocess": Preprocess(channels="rgb", mean=(0, 0, 0), stride=16),
+                },
+            )
+        ),
+        (
+            {
+                "input": TensorSpec(name="image", dims=("n", 3, 64, 64)),
+                "defaults": DetectDefaults(infer_size=(64, 32)),
+            },
+            "DetectorSpec 'toy' has an infer_size among its defaults that is not that of its input.",
+        ),
         ({"outputs": [TensorSpec(name="a", dims=())] * 2}, "DetectorSpec 'toy' has two outputs of one name."),
         (
-            {"graphs": [GraphSource(kind="onnx", ref=Ref("a:b"), weights="gone")]},
+            {"graphs": [GraphSource(kind="numpy", ref=Ref("a:b"), weights="gone")]},
             "DetectorSpec 'toy' has a graph made from weights it does not list.",
         ),
         ({"landmarks": "left"}, "DetectorSpec.landmarks must be a sequence of str, not 'left'."),

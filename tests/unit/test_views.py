@@ -101,7 +101,7 @@ RANGED = DetectorSpec(
     outputs=[TensorSpec(name="heads", dims=("n", "p", 5))],
     preprocess=Preprocess(channels="rgb", mean=(0, 0, 0)),
     head=Ref("toy_faces:Head"),
-    graphs=[GraphSource(kind="onnx", ref=Ref("toy_faces.net:build"))],
+    graphs=[GraphSource(kind="numpy", ref=Ref("toy_faces.net:build"))],
     face_sizes=(32, 512),
     run_pixels=4096 * 2048,
 )

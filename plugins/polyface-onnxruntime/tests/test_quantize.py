@@ -37,7 +37,7 @@ DETECTOR = DetectorSpec(
     outputs=(TensorSpec(name="maps", dims=("n", 2, "h", "w")),),
     preprocess=Preprocess(channels="rgb", mean=(0, 0, 0)),
     head=Ref("tiny:Head"),
-    graphs=(GraphSource(kind="onnx", ref=Ref("tiny:build")),),
+    graphs=(GraphSource(kind="numpy", ref=Ref("tiny:build")),),
 )
 
 

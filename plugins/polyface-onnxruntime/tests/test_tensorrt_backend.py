@@ -42,7 +42,7 @@ SPEC = DetectorSpec(
     outputs=(TensorSpec(name="negative", dims=("n", 3, "h", "w")),),
     preprocess=Preprocess(channels="rgb", mean=(0, 0, 0), stride=8),
     head=Ref("tiny:Head"),
-    graphs=(GraphSource(kind="onnx", ref=Ref("tiny:build")),),
+    graphs=(GraphSource(kind="numpy", ref=Ref("tiny:build")),),
     min_side=20,
 )
 

@@ -46,7 +46,7 @@ def detector(outputs=("loc", "logits")):
         outputs=(TensorSpec(name=loc, dims=("n", "p", 4)), TensorSpec(name=logits, dims=("n", "p", 2))),
         preprocess=Preprocess(channels="rgb", mean=(0, 0, 0)),
         head=Ref("tiny:Head"),
-        graphs=(GraphSource(kind="onnx", ref=Ref("tiny:build")),),
+        graphs=(GraphSource(kind="numpy", ref=Ref("tiny:build")),),
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 from attrs import frozen
 
-from polyface.errors import Fix, ImageError
+from polyface.errors import ConfigError, Fix, ImageError
 from polyface.plugins.records import DetectorSpec
 from polyface.settings.config import Config
 
@@ -44,13 +45,44 @@ class Placement:
         return self.net_height, self.net_width
 
 
+def settle_size(config: Config, detector: DetectorSpec) -> Config:
+    """Return the settings with the height and width at which a detector's network runs, and how images fill them.
+
+    What its input fixes decides; its defaults give way to a setting that says how large images are seen.
+
+    Raises:
+        ConfigError: a setting contradicts what its input fixes; or a side of ``infer_size`` is no multiple of the
+            stride, or under ``min_side``: names the nearest legal size.
+    """
+    fixed, usual, size = detector.fixed_size, detector.defaults, config.infer_size
+    if size is None:
+        given = any(config.is_given(name) for name in ("max_side", "scales", "tile", "preset"))
+        size = fixed or (None if given else usual.infer_size)
+    if size is None:
+        return config
+    legal = fixed or detector.legal_size(size)
+    if size != legal:
+        stride = detector.preprocess.stride
+        only = f"its network takes {legal[0]}x{legal[1]} and nothing else"
+        raise ConfigError(
+            f"'{detector.name}' cannot run at infer_size {size[0]}x{size[1]}.",
+            why=[only if fixed else f"its sides must be multiples of {stride} and at least {detector.min_side}"],
+            fix=Fix(settings={"infer_size": legal}),
+        )
+    fit = config.fit if config.is_given("fit") else usual.fit
+    return attrs.evolve(
+        config, infer_size=size, fit=fit, sources={"infer_size": f"by '{detector.name}'", **config.sources}
+    )
+
+
 def place_image(
     config: Config, detector: DetectorSpec, image_height: int, image_width: int, scale: float = 1.0
 ) -> Placement:
     """Return how an image of that size in pixels, times ``scale``, goes into a detector's network by the settings.
 
-    An ``infer_size`` decides alone, filled as ``fit`` says, and enlarges small images; else height and width are padded
-    to a multiple of ``pad_to``, and of the detector's ``stride``, and are no less than its ``min_side``.
+    Of settings that :func:`settle_size` returned, ``infer_size`` decides alone, filled as ``fit`` says, and enlarges
+    small images; else height and width are padded to a multiple of ``pad_to``, and of the detector's ``stride``, and
+    are no less than its ``min_side``.
 
     Raises:
         ImageError: padding would add more than the image's own pixels and ``PADDING`` more.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from polyface.images.geometry import place_image
+from polyface.images.geometry import place_image, settle_size
 from polyface.images.preparing import prepare
 from polyface.images.reading import read_image
 from polyface.pipeline.views import whole_view
@@ -36,20 +36,23 @@ class Calibration:
     images: Sequence[Path]
 
     def __iter__(self) -> Iterator[FloatArray]:
-        """Yield each image as ``(1, 3, h, w)`` float32, whole and not mirrored.
+        """Yield each image as ``(1, 3, h, w)`` float32, whole and not mirrored; as often as a fixed batch wants it.
 
         Raises:
             ImageError: one cannot be read.
+            ConfigError: as :func:`polyface.images.geometry.settle_size`.
         """
+        config = settle_size(self.config, self.detector)
         for path in self.images:
             image = read_image(path, formats=self.config.formats, max_pixels=self.config.max_pixels)
-            view = whole_view(self.config, *image.shape[:2])
-            placement = place_image(self.config, self.detector, *view.size, view.scale)
-            yield prepare([image], [placement], self.detector.preprocess)
+            view = whole_view(config, *image.shape[:2])
+            placement = place_image(config, self.detector, *view.size, view.scale)
+            batch = self.detector.fixed_batch or 1
+            yield prepare([image] * batch, [placement] * batch, self.detector.preprocess)
 
     def provenance(self) -> dict[str, str]:
         """Return how many images there are, what tells them from others, and the settings, for the manifest."""
         digest = hashlib.sha256("".join(sha256_of(path) for path in self.images).encode())
-        settings = self.config.as_dict()
+        settings = settle_size(self.config, self.detector).as_dict()
         sizing = ", ".join(f"{name}={settings[name]}" for name in SIZING)
         return {"calibration": f"{len(self.images)} images, {sizing}", "calibration_sha256": digest.hexdigest()}

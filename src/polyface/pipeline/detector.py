@@ -206,7 +206,8 @@ class FaceDetector:
         """The faces of images that are in memory together, by their numbers."""
         views = [view for index, image in images.items() for view in self._views(index, image.shape)]
         shown: dict[int, ViewFaces] = {}
-        for group in group_by_shape([view.placement for view in views], batch_size, self.strategy.run_pixels):
+        placements, exactly = [view.placement for view in views], self.spec.fixed_batch or 1
+        for group in group_by_shape(placements, batch_size, self.strategy.run_pixels, exactly):
             shown |= zip(group, self._detect_views(images, [views[number] for number in group], watch), strict=True)
         by_image: dict[int, list[ViewFaces]] = {index: [] for index in images}
         for number, view in enumerate(views):  # in their order, whatever groups they went through the network in

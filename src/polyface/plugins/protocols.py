@@ -65,9 +65,9 @@ class Graph:
         source: the builder's ``Ref``, or the graph's file.
         weights: the checkpoint for the builder; ``None`` for a file, or for a builder that needs none.
         detector: whose network it is; names the input and outputs.
-        trusted: whether a plugin brought it or this machine made it. Anybody may have made one that the user named, or
-            that lies in a folder that they named, or what was made of it: a backend whose parser may hang or crash on it tries it first, by
-            :func:`polyface.graphs.trial.try_first`.
+        trusted: whether a plugin brought it or this machine made it. Anybody may have made one that the user named,
+            or whose folder they named, and so what was made of it: a backend whose parser may hang or crash on it
+            tries it first, by :func:`polyface.graphs.trial.try_first`.
     """
 
     kind: str
@@ -190,8 +190,9 @@ class Converter(Protocol):
     def convert(self, graph: Graph, directory: Path) -> Path:
         """Write the converted graph into ``directory``, which is empty, and return its path.
 
-        Batch, height and width must stay free in what is written. A library that prints, or switches what all threads
-        share, is called by :func:`polyface.machine.processes.call_noisy`; the graph pickles.
+        Batch, height and width must stay free in what is written, but for those that ``graph.detector.input`` fixes. A
+        library that prints, or switches what all threads share, is called by
+        :func:`polyface.machine.processes.call_noisy`; the graph pickles.
         """
 
     def provenance(self) -> dict[str, str]:
@@ -211,7 +212,7 @@ class Quantizer(Protocol):
         Args:
             graph: what to quantize: a file.
             images: what to calibrate with, which may be gone through more than once, and pickles: network inputs
-                ``(1, 3, h, w)`` float32, of any sizes.
+                ``(1, 3, h, w)`` float32, of any sizes; of the batch and the size that the detector's input fixes.
             directory: where to write.
         """
 

@@ -20,6 +20,9 @@ from polyface.plugins import rules
 
 OptionValue: TypeAlias = "bool | int | float | str"
 
+_BUILT = {"torch-module": True, "onnx": False, "onnx-int8": False}
+"""Whether graphs of a kind come from builders; other kinds are their plugins' own affair."""
+
 _OPTION_TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
@@ -191,6 +194,10 @@ class GraphSource:
     def __attrs_post_init__(self) -> None:
         if isinstance(self.ref, FileRef) and self.sha256 is None:
             raise ContractError(f"GraphSource '{self.kind}' names the file '{self.ref.target}' without its sha256.")
+        built = isinstance(self.ref, Ref)
+        if _BUILT.get(self.kind, built) != built:
+            wanted = "is a file: its ref is a FileRef, or none" if built else "is built: its ref is a Ref"
+            raise ContractError(f"A GraphSource of the kind '{self.kind}' {wanted}.")
         if self.ref is None and (self.weights is None or self.sha256 is not None):
             raise ContractError(
                 f"GraphSource '{self.kind}' has no ref: it must name the weights that are the graph, and no sha256."
@@ -211,6 +218,12 @@ def least_run(face_sizes: tuple[float, float] | None, multiple: int = 1) -> int:
     return padded**2
 
 
+def _is_size(value: object) -> bool:
+    return value is None or (
+        isinstance(value, tuple) and len(value) == 2 and all(type(side) is int and side >= 1 for side in value)
+    )
+
+
 @frozen(kw_only=True)
 class DetectDefaults:
     """What a detector uses where the user says nothing.
@@ -221,12 +234,26 @@ class DetectDefaults:
         pre_nms_top_k: at most so many boxes of a view go into NMS, the highest-scoring. Where there were more, the
             result says that it is ``truncated``.
         post_nms_top_k: at most so many faces come back; ``None``, the default, is all of them. Likewise.
+        infer_size: height and width of the network's input, in pixels, unless the user sets it, or ``max_side``,
+            ``scales``, ``tile`` or ``preset``; ``None`` leaves each image its size.
+        fit: how an image fills ``infer_size``: ``"letterbox"`` or ``"stretch"``.
     """
 
     score_threshold: float = field(default=0.5, validator=rules.between(0, 1))
     iou_threshold: float = field(default=0.4, validator=rules.between(0, 1))
     pre_nms_top_k: int = field(default=5000, validator=rules.count)
     post_nms_top_k: int | None = field(default=None, validator=attrs.validators.optional(rules.count))
+    infer_size: tuple[int, int] | None = field(
+        default=None,
+        converter=rules.as_tuple,
+        validator=rules.rule("None, or a height and a width of at least 1", _is_size),
+    )
+    fit: str = field(default="letterbox", validator=rules.one_of("letterbox", "stretch"))
+
+
+def _is_input(value: object) -> bool:
+    dims = value.dims if isinstance(value, TensorSpec) else ()
+    return len(dims) == 4 and dims[1] == 3 and type(dims[2]) is type(dims[3])
 
 
 def _is_range_of_sizes(value: object) -> bool:
@@ -248,8 +275,10 @@ class DetectorSpec:
         name: how users select it.
         summary: one line for the tables.
         graph_version: raised whenever the network's outputs change for the same weights; part of an artifact's key.
-        input: the network's one input, ``(n, 3, h, w)``.
-        outputs: the network's raw heads, in order.
+        input: the network's one input, ``(n, 3, h, w)``. With a number in the place of ``"h"`` and ``"w"`` every image
+            is brought to that size, as ``fit`` of the defaults says; with one in the place of ``"n"`` each run is of so
+            many images.
+        outputs: the network's raw heads, in order; their first axis is that of the input.
         preprocess: how an image becomes the input.
         head: a class or function without arguments that returns a :class:`polyface.plugins.protocols.Head`.
         graphs: the forms in which the network is published, preferred first.
@@ -271,7 +300,13 @@ class DetectorSpec:
     name: str = field(validator=rules.name)
     summary: str = field(validator=rules.text)
     graph_version: int = field(validator=rules.count)
-    input: TensorSpec = field(validator=rules.is_a(TensorSpec))
+    input: TensorSpec = field(
+        validator=rules.rule(
+            "a TensorSpec of dims (n, 3, height, width), height and width both fixed or both free (a converter can "
+            "turn around what takes channels last)",
+            _is_input,
+        )
+    )
     outputs: tuple[TensorSpec, ...] = field(converter=rules.as_tuple, validator=rules.tuple_of(TensorSpec))
     preprocess: Preprocess = field(validator=rules.is_a(Preprocess))
     head: Ref = field(validator=rules.is_a(Ref))
@@ -302,10 +337,46 @@ class DetectorSpec:
                 any(g.weights is not None and g.weights not in known for g in self.graphs),
                 "has a graph made from weights it does not list",
             ),
+            (
+                any(output.dims[:1] != self.input.dims[:1] for output in self.outputs),
+                f"has an output without the batch axis, {self.input.dims[0]!r}, first",
+            ),
+            (
+                any(size and self.legal_size(size) != size for size in (self.fixed_size, self.defaults.infer_size)),
+                "has a fixed or default size under min_side, or that is no multiple of the stride",
+            ),
+            (
+                self.fixed_size and self.defaults.infer_size not in (None, self.fixed_size),
+                "has an infer_size among its defaults that is not that of its input",
+            ),
             (self.run_pixels < least_run(self.face_sizes), "has run_pixels for tiles that share no face of its sizes"),
         ):
             if wrong:
                 raise ContractError(f"DetectorSpec '{self.name}' {what}.")
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """How many images each run takes, where that is fixed."""
+        batch = self.input.dims[0]
+        return batch if isinstance(batch, int) else None
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Height and width of each input, in pixels, where they are fixed."""
+        height, width = self.input.dims[2:]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+    @property
+    def least_input(self) -> tuple[int, int, int, int]:
+        """The shape of the smallest input that the network takes."""
+        return (self.fixed_batch or 1, 3, *(self.fixed_size or self.legal_size((1, 1))))
+
+    def legal_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width by stride and ``min_side`` that are nearest; of two equally near, the larger."""
+        stride = self.preprocess.stride
+        smallest = math.ceil(self.min_side / stride) * stride
+        height, width = (max(smallest, (side + stride // 2) // stride * stride) for side in size)
+        return height, width
 
 
 def device_kind(device: str) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Unpack
 
+import attrs
 from attrs import frozen
 
 from polyface.errors import ConfigError
 from polyface.settings import values
 from polyface.settings.keywords import AllSettings
 from polyface.settings.paths import is_path, split_output
-from polyface.settings.record import SettingsRecord, check_names, setting, settings
+from polyface.settings.record import SettingsRecord, check_names, setting
 
 LEAST_RUN, MOST_RUN = 256 * 256, 2**29
 """Pixels that one run of the network can be held to: less cuts images into tiles that show no face."""
@@ -52,6 +53,7 @@ class Config(SettingsRecord):
         max_pixels: refuse image files that are decoded to more pixels than this; a draft counts by its own. By default
             178,956,970, and 16,000,000 for files that hold more than 250 pixels to a byte.
         infer_size: run the network at this size, height first, in pixels, such as 480x640; small images are enlarged.
+            By default the detector's, if it has one.
         fit: how an image fills ``infer_size``: letterbox keeps its proportions and pads right and below, stretch does
             not keep them.
         pad_to: pad images right and below to a multiple of this, in pixels, unless ``infer_size`` is set; 1 is the
@@ -67,7 +69,8 @@ class Config(SettingsRecord):
         tile_overlap: part of their side that neighbouring tiles share, from 0 to 0.9.
         merge: merge what the views show by nms, or by vote: the means of boxes that overlap, weighted by score.
         clip: clip boxes and landmarks to the image.
-        batch_size: most images in one run of the network.
+        batch_size: most images in one run of the network; one that takes a fixed number gets that, filled up with
+            zeros.
         run_pixels: most pixels in one run of the network, which bound its memory, from 65,536 on; by default the
             detector's. A larger view is seen in overlapping tiles, unless ``view`` is plain.
         threads: threads the network runs on; by default one for each core that this process may use.
@@ -120,11 +123,17 @@ class Config(SettingsRecord):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        defaults = {key.name: key.default for key in settings(Config)}
         for pair in CONTRADICTIONS:
-            if all(getattr(self, name) != defaults[name] for name in pair):
+            if all(self._differs(name) for name in pair):
                 why = [f"{name} is set ({self.sources.get(name, 'keyword')})" for name in pair]
-                raise ConfigError(f"{' and '.join(pair)} contradict each other.", why=why, fix="set one of them")
+                raise ConfigError(f"{' and '.join(pair)} contradict each other.", why=why, fix="leave one of them out")
+
+    def is_given(self, name: str) -> bool:
+        """Return whether a setting was given, be it with the value that it has by default."""
+        return name in self.sources or self._differs(name)
+
+    def _differs(self, name: str) -> bool:
+        return bool(getattr(self, name) != getattr(attrs.fields(Config), name).default)
 
     def replace(self, **changes: Unpack[AllSettings]) -> Config:
         """Return a copy with these settings changed.

@@ -72,6 +72,7 @@ class Profile:
     best: Size
     most: Size
     max_batch: int
+    min_batch: int = 1
 
     @classmethod
     def of(cls, detector: DetectorSpec, request: CompileRequest) -> Profile:
@@ -81,7 +82,8 @@ class Profile:
             ConfigError: the sides are not in order, the network takes no such side, or the size is fixed twice.
         """
         options = request.options
-        max_batch = int(options.get("max_batch") or 1)
+        min_batch = detector.fixed_batch or 1
+        max_batch = detector.fixed_batch or int(options.get("max_batch") or 1)
         if request.infer_size is not None:
             given = [name for name in SIDES if options.get(name) is not None]
             if given:
@@ -91,7 +93,7 @@ class Profile:
                     fix=f"leave out {', '.join(given)}",
                 )
             size = request.infer_size
-            return cls(least=size, best=size, most=size, max_batch=max_batch)
+            return cls(least=size, best=size, most=size, max_batch=max_batch, min_batch=min_batch)
         stride = detector.preprocess.stride
         least = int(options.get("min_side") or -(-detector.min_side // stride) * stride)
         most = int(options.get("max_side") or 1600)
@@ -102,7 +104,8 @@ class Profile:
                 f"backend_options: {', '.join(SIDES)} must ascend in multiples of the detector's stride.",
                 why=[f"they are {least}, {best} and {most} pixels", f"the stride of '{detector.name}' is {stride}"],
             )
-        return cls(least=(least, least), best=(best, best), most=(most, most), max_batch=max_batch)
+        sides = {"least": (least, least), "best": (best, best), "most": (most, most)}
+        return cls(**sides, max_batch=max_batch, min_batch=min_batch)
 
     def shapes(self, name: str) -> dict[str, str]:
         """Return the provider's options for the input ``name``, each of the form ``name:NxCxHxW``."""
@@ -111,7 +114,7 @@ class Profile:
             return f"{name}:{batch}x3x{size[0]}x{size[1]}"
 
         return {
-            "trt_profile_min_shapes": shape(1, self.least),
+            "trt_profile_min_shapes": shape(self.min_batch, self.least),
             "trt_profile_opt_shapes": shape(self.max_batch, self.best),
             "trt_profile_max_shapes": shape(self.max_batch, self.most),
         }

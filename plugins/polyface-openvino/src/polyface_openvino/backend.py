@@ -67,9 +67,8 @@ class OpenVINOBackend:
         """
         self._check(graph, request)
         if not graph.trusted:
-            side = max(graph.detector.min_side, graph.detector.preprocess.stride)
             version = f"{ov.get_version()} on {self._core.get_property(DEVICE, 'FULL_DEVICE_NAME')}"
-            try_first(graph, TRIAL, request.precision, [1, 3, side, side], version=version)
+            try_first(graph, TRIAL, request.precision, list(graph.detector.least_input), version=version)
         compiled = self._kept(graph, request) if request.options.get("cache") else self._compiled(graph, request)
         check_ports(graph, compiled)
         check_in_use(properties(request), compiled)

@@ -200,7 +200,7 @@ class BackendConformance(NetworkConformance):
                 fix="name a detector that does, or none, or declare this check in expected_failures",
             )
         for height, width in sizes(spec):
-            image = network_input(spec, noise(1, height, width))
+            image = network_input(spec, noise(spec.fixed_batch or 1, height, width))
             expected = builder.load()(None)({spec.input.name: image.copy()})
             what = f"The raw heads of {width}x{height} pixels are others"
             check_same(what, run(session, spec, image), expected, TOLERANCES[self.precision].heads, heads=True)

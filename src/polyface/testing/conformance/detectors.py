@@ -172,7 +172,7 @@ class DetectorConformance(NetworkConformance):
             fail(f"A seeded network's raw heads reach {largest:g}; they must stay within {BOUND:g}.")
 
     def _buildable(self, plugins: PluginManager, spec: DetectorSpec) -> tuple[str, Ref, BackendSpec]:
-        """The kind and the builder of a graph that is built here, and a backend on this machine that takes it as it is."""
+        """The kind and builder of a graph that is built here, and a backend on this machine that takes it as it is."""
         for backend in sorted(plugins.by_name(BackendSpec).values(), key=lambda backend: -backend.preference):
             for source in spec.graphs:
                 needs = missing(backend.name, (*backend.requires, *source.requires))

@@ -20,6 +20,7 @@ from polyface.images.geometry import place_image
 from polyface.images.preparing import prepare
 from polyface.machine.cores import default_threads
 from polyface.machine.memory import resident_memory
+from polyface.pipeline.batching import in_batches
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import CompileRequest, Graph, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
@@ -97,18 +98,22 @@ def open_session(
     request = CompileRequest(
         device=device,
         precision=precision,
+        infer_size=graph.detector.fixed_size,
         threads=threads or default_threads(),
         options=check_options(backend, options or {}),
     )
     session: Session = backend.factory.load()().compile(graph, request)
-    return session
+    return in_batches(session, graph.detector.fixed_batch)
 
 
 def sizes(spec: DetectorSpec) -> list[tuple[int, int]]:
     """Return legal heights and widths of the network's input: the least, even, odd and square, and one of each.
 
-    They are even or odd in units of the stride, so that halving one leaves a remainder.
+    They are even or odd in units of the stride, so that halving one leaves a remainder. Where the size is fixed, all
+    are that one.
     """
+    if spec.fixed_size is not None:
+        return [spec.fixed_size] * 4
     even = [_side(spec, side, parity=0) for side in (64, 48)]
     odd = [_side(spec, side, parity=1) for side in (47, 33)]
     return [(_side(spec, 1), _side(spec, 1)), (even[0], even[1]), (odd[0], odd[0]), (odd[1], even[0])]
@@ -166,7 +171,7 @@ def check_growth(what: str, spec: DetectorSpec, visit: Callable[[int, int], obje
     """
     count = math.isqrt(2 * SHAPES) + 1
     steps = [_side(spec, 1) + index * spec.preprocess.stride for index in range(count)]
-    shapes = list(itertools.combinations(steps, 2))
+    shapes = list(itertools.combinations(steps, 2)) if spec.fixed_size is None else []
     tracemalloc.start()
     try:
         marks = []
@@ -201,7 +206,8 @@ def check_outputs(spec: DetectorSpec, outputs: Mapping[str, Any], n: int, height
             what = getattr(output, "dtype", type(output).__name__)
             fail(f"The output '{declared.name}' is no C-contiguous float32 array on the host, but {what}.")
         fits = len(output.shape) == len(declared.dims)
-        for dim, size in zip(declared.dims, output.shape, strict=False):
+        # The first axis is the batch, of which any number runs even where a run takes a fixed one.
+        for dim, size in zip((n, *declared.dims[1:]), output.shape, strict=False):
             fits &= size == (known.setdefault(dim, size) if isinstance(dim, str) else dim)
         if not fits:
             sizes_ = ", ".join(f"{name} = {size}" for name, size in known.items() if isinstance(name, str))
