@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from polyface.cli import group
-from polyface.errors import PluginError
+from polyface.errors import NumericalError, PluginError
 from polyface.pipeline.detector import FaceDetector
 from polyface.settings.config import Config
 from polyface.settings.record import settings
@@ -230,6 +230,21 @@ def test_a_fault_of_a_plugin_ends_the_run_and_keeps_what_was_done(polyface, repo
         result = polyface(*RUN, "--batch-size", 1)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "error: The plugin is broken.\n")
     assert report(*RUN, stderr="note: 2 of 3 images were done before\n")["subsets"] == SUBSETS
+
+
+def test_a_failure_of_the_network_ends_the_run_at_the_first_image(polyface, report, monkeypatch):
+    with monkeypatch.context() as patch:
+        asked = []
+
+        def fail(self, images, *_):
+            asked.append(len(images))
+            raise NumericalError("The network gave numbers that are not finite.")
+
+        patch.setattr(FaceDetector, "_detect_window", fail)
+        result = polyface(*RUN, "--batch-size", 1)
+    assert (result.exit_code, asked) == (2, [1])
+    assert result.stderr.splitlines()[-1] == "error: The network gave numbers that are not finite."
+    assert report(*RUN)["subsets"] == SUBSETS
 
 
 class TestImagesThatCannotBeRead:

@@ -81,7 +81,7 @@ class Plugin:
 
     def run(self, inputs):
         self.watch()
-        return {"heads": np.zeros((len(inputs["image"]), 1, 6), np.float32)}
+        return {"heads": np.zeros((len(inputs["image"]), 1, 5), np.float32)}
 
     def close(self):
         pass
@@ -109,7 +109,7 @@ def watch(monkeypatch):
 def plugins(detector_spec):
     ref = Ref("watching_faces:Plugin")
     graph = attrs.evolve(detector_spec.graphs[0], requires=())
-    detector = attrs.evolve(detector_spec, graphs=[graph], head=ref)
+    detector = attrs.evolve(detector_spec, graphs=[graph], head=ref, landmarks=())
     backend = BackendSpec(
         name="watching", summary="Watches", accepts=("onnx",), capabilities=[Capability(device="cpu")], factory=ref
     )

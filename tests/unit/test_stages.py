@@ -5,6 +5,7 @@ The network here reads its answer off the image: see toy_network.py.
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from polyface.errors import (
     NumericalError,
     PluginError,
 )
+from polyface.plugins.protocols import Candidates
 from toy_network import Head, faces, make_image, shapes
 
 
@@ -149,6 +151,8 @@ class TestBadOutputs:
             ({"heads": np.zeros((1, 1, 5), np.float16)}, "float16 (1, 1, 5)"),
             ({"heads": np.zeros((2, 1, 5), np.float32)}, "float32 (2, 1, 5)"),
             ({"heads": np.zeros((), np.float32)}, "float32 ()"),
+            ({"heads": np.zeros((1, 5), np.float32)}, "float32 (1, 5)"),
+            ({"heads": np.zeros((1, 1, 6), np.float32)}, "float32 (1, 1, 6)"),
             ({"heads": [[[0.0] * 5]]}, "a list"),
         ],
     )
@@ -156,7 +160,7 @@ class TestBadOutputs:
         with pytest.raises(ContractError) as caught:
             make(lambda _: outputs).detect(make_image(0))
         assert caught.value.what == (
-            f"The backend 'fast' gave {got} for the output 'heads' of 'toy'; wanted: float32 with 1 rows."
+            f"The backend 'fast' gave {got} for the output 'heads' of 'toy'; wanted: float32 (1, p, 5)."
         )
 
     def test_an_error_that_a_backend_does_not_make_its_own_is_named_as_its(self, make):
@@ -168,6 +172,48 @@ class TestBadOutputs:
         assert caught.value.what == "The backend 'fast' failed while it ran 'toy'."
         assert caught.value.why == ("KeyError: 'conv1'",)
         assert isinstance(caught.value.__cause__, KeyError)
+
+    @pytest.mark.parametrize(
+        ("method", "gives", "said"),
+        [
+            ("priors", None, "gave nothing for the priors of 32x32 pixels."),
+            ("priors", [[0, 0, 5, 5]], "gave a list for the priors of 32x32 pixels."),
+            (
+                "priors",
+                np.zeros((2, 4), np.float32),
+                "gave float32 (1, 1) as scores for 1 images and 2 anchors of a network input of 32x32.",
+            ),
+            ("scores", None, "gave nothing as scores for 1 images and 1 anchors of a network input of 32x32."),
+            *(
+                ("scores", np.float32([[score]]), f"gave scores from {least} to {most}; wanted: from 0 to 1.")
+                for score, least, most in ((1.5, "0", "1.5"), (-4, "-4", "1"), (np.nan, "nan", "nan"))
+            ),
+            *(
+                (
+                    "decode",
+                    Candidates(np.zeros(boxes, np.float32), None if marks is None else np.zeros(marks, np.float32)),
+                    f"decoded 1 anchors into boxes {boxes} and landmarks {marks}; wanted: (1, 4) and (1, 2, 2).",
+                )
+                for boxes, marks in (
+                    ((1, 5), (1, 2, 2)),
+                    ((2, 4), (1, 2, 2)),
+                    ((1, 4), (1, 5, 2)),
+                    ((1, 4), (1, 4)),
+                    ((1, 4), None),
+                )
+            ),
+        ],
+    )
+    def test_what_no_head_may_give_names_the_detector(self, make, method, gives, said):
+        wrong = type("Wrong", (Head,), {method: lambda *_: gives})
+        with pytest.raises(ContractError) as caught:
+            make(head=wrong()).detect(make_image(0))
+        assert caught.value.what == f"'toy' {said}"
+
+    def test_nor_landmarks_that_the_record_does_not_declare(self, make, detector_spec):
+        bare = attrs.evolve(detector_spec, landmarks=())
+        with pytest.raises(ContractError, match=r"landmarks \(1, 2, 2\); wanted: \(1, 4\) and None"):
+            make(spec=bare).detect(make_image(0))
 
     @pytest.mark.parametrize("method", ["priors", "scores", "decode"])
     def test_so_is_one_of_a_head(self, make, method):

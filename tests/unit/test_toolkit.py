@@ -90,12 +90,31 @@ class TestErrors:
         assert len(line) <= 300
         assert line.endswith(" ...")
 
+    @pytest.mark.parametrize(
+        "why",
+        [
+            "InvalidArgument: Got invalid dimensions for input: image for the following indices index: 3 Got: 96",
+            "Fail: The input tensor cannot be reshaped to the requested shape",
+            "Fail: Attempting to broadcast an axis by a dimension other than 1. 96 by 97",
+            "Fail: Input channels C is not equal to kernel channels * group.",
+            "RuntimeError: the model input (shape=[1,3,64,64]) and the tensor (shape=(2.3.64.96)) are incompatible",
+        ],
+    )
+    def test_an_error_of_shapes_says_so_and_nothing_of_memory(self, why):
+        error = failed_run("Acme", (2, 3, 64, 96), "cpu", why, memory=False)
+        assert (
+            error.what == "Acme failed on a batch of shape (2, 3, 64, 96) on cpu: the network does not take that shape."
+        )
+        assert (error.why, error.fix.names) == ((why,), ("infer_size",))
+        assert "memory" not in str(error)
+
     @pytest.mark.parametrize(("memory", "kind"), [(False, BackendUnavailableError), (True, OutOfMemoryError)])
     def test_a_failed_run_says_on_what_and_why(self, memory, kind):
         error = failed_run("Acme", (1, 3, 8, 16), "cuda:0", "no room", memory=memory)
         assert type(error) is kind
         assert error.summary == "Acme failed on a batch of shape (1, 3, 8, 16) on cuda:0: no room"
         assert error.fix.names == ("max_side",)
+        assert ("if memory ran out" in str(error.fix)) is not memory
 
     def test_what_the_system_refuses_is_said_of_what_was_to_be_kept(self):
         with pytest.raises(BackendUnavailableError) as caught, keeping("Acme's cache", Path("home/acme")):

@@ -12,7 +12,7 @@ from polyface.cli.options import SOURCE, config_options, flag, json_option, pass
 from polyface.cli.output import Command
 from polyface.cli.progress import one_line, report_progress
 from polyface.cli.tables import note, print_json, print_table, say
-from polyface.errors import ConfigError
+from polyface.errors import BackendUnavailableError, ConfigError
 from polyface.graphs.weights import select_weights
 from polyface.settings.config import Config
 from polyface.settings.loading import load_config
@@ -179,6 +179,8 @@ def _predict(detector: FaceDetector, images: Path, writer: WiderText, names: lis
 
         def report(result: Result) -> None:
             progress(result)
+            if isinstance(result.error, BackendUnavailableError) and not isinstance(result.error, MemoryError):
+                raise result.error  # the network's, which the next image would meet as well
             if result.error is not None:
                 failed[result.name] = one_line(result)
 

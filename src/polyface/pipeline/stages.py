@@ -48,7 +48,13 @@ class Network:
     session: Session
     execution: Execution = field(default=Factory(lambda self: self.session.execution, takes_self=True), init=False)
     buffers: Buffers = field(factory=Buffers, init=False)
-    priors: PriorCache = field(default=Factory(lambda self: PriorCache(self.head.priors), takes_self=True), init=False)
+    priors: PriorCache = field(default=Factory(lambda self: PriorCache(self._make_priors), takes_self=True), init=False)
+
+    def _make_priors(self, height: int, width: int) -> FloatArray:
+        priors: object = self.head.priors(height, width)
+        if not isinstance(priors, np.ndarray):
+            raise ContractError(f"'{self.spec.name}' gave {_named(priors)} for the priors of {width}x{height} pixels.")
+        return priors
 
     def close(self) -> None:
         """Release the session and the memory of its inputs; twice is fine."""
@@ -121,11 +127,11 @@ def run(network: Network, batch: Batch) -> None:
             outputs = network.session.run({spec.input.name: image})
         for declared in spec.outputs:
             output: object = outputs.get(declared.name)
-            rows = output.shape[:1] if isinstance(output, np.ndarray) and output.dtype == np.float32 else ()
-            if rows != image.shape[:1]:
+            wanted = (len(image), *declared.dims[1:])
+            if not isinstance(output, np.ndarray) or output.dtype != np.float32 or not _fits(output.shape, wanted):
                 raise ContractError(
                     f"The backend '{backend.name}' gave {_named(output)} for the output '{declared.name}' of "
-                    f"'{spec.name}'; wanted: float32 with {len(image)} rows."
+                    f"'{spec.name}'; wanted: float32 ({', '.join(map(str, wanted))})."
                 )
             if np.may_share_memory(output, image):
                 raise ContractError(
@@ -159,15 +165,18 @@ def _score(network: Network, batch: Batch) -> tuple[FloatArray, FloatArray]:
     """The scores ``(N, P)`` of a batch, and its anchors."""
     placement = batch.views[0].placement
     with _head_errors(network):
-        scores = network.head.scores(batch.outputs)
+        scores: object = network.head.scores(batch.outputs)
         priors = network.priors(*placement.shape)
-    if scores.shape != (len(batch.views), len(priors)):
+    if not isinstance(scores, np.ndarray) or scores.shape != (len(batch.views), len(priors)):
         raise ContractError(
-            f"'{network.spec.name}' gave scores {scores.shape} for {len(batch.views)} images and {len(priors)} "
+            f"'{network.spec.name}' gave {_named(scores)} as scores for {len(batch.views)} images and {len(priors)} "
             f"anchors of a network input of {placement.net_width}x{placement.net_height}."
         )
-    if not np.isfinite(scores).all():
-        raise network.not_finite()
+    least, most = scores.min(initial=0), scores.max(initial=1)  # a NaN is both, where there is one
+    if not (least >= 0 and most <= 1):
+        if not all(np.isfinite(output).all() for output in batch.outputs.values()):
+            raise network.not_finite()
+        raise ContractError(f"'{network.spec.name}' gave scores from {least:g} to {most:g}; wanted: from 0 to 1.")
     return scores, priors
 
 
@@ -181,6 +190,13 @@ def _decode(
     keep = above[top_k(scores[above], most)]
     with _head_errors(network):
         found = network.head.decode(batch.outputs, priors, row, keep)
+        boxes, landmarks = (getattr(array, "shape", None) for array in found)
+    wanted = (len(keep), 4), (len(keep), len(network.spec.landmarks), 2) if network.spec.landmarks else None
+    if (boxes, landmarks) != wanted:
+        raise ContractError(
+            f"'{network.spec.name}' decoded {len(keep)} anchors into boxes {boxes} and landmarks {landmarks}; wanted: "
+            f"{wanted[0]} and {wanted[1]}."
+        )
     if not all((np.abs(array) <= FARTHEST).all() for array in found if array is not None):
         raise network.not_finite()
     truncated = int(np.count_nonzero(scores[above] >= threshold)) > most
@@ -191,6 +207,12 @@ def _decode(
 def _head_errors(network: Network) -> contextlib.AbstractContextManager[None]:
     fix = Fix("mend its plugin") | Fix("choose another", names=("detector",))
     return plugin_errors(f"The head of '{network.spec.name}' failed.", fix)
+
+
+def _fits(shape: tuple[int, ...], dims: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(dims) and all(
+        isinstance(dim, str) or dim == size for dim, size in zip(dims, shape, strict=True)
+    )
 
 
 def _named(output: object) -> str:

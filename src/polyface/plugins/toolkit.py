@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -103,6 +104,9 @@ def one_line(error: BaseException, *places: str) -> str:
 def failed_run(runtime: str, shape: tuple[int, ...], device: str, why: str, *, memory: bool) -> BackendUnavailableError:
     """Return what to raise for a run on a batch that failed in the runtime's own code.
 
+    Where its words are of shapes, so is the error: runtimes have no class of their own for a network that does not take
+    an input of that shape.
+
     Args:
         runtime: what it is called.
         shape: of the batch.
@@ -110,11 +114,14 @@ def failed_run(runtime: str, shape: tuple[int, ...], device: str, why: str, *, m
         why: what the runtime says, in one line.
         memory: it says that it ran out of memory.
     """
-    return (OutOfMemoryError if memory else BackendUnavailableError)(
-        f"{runtime} failed on a batch of shape {shape} on {device}.",
-        why=[why],
-        fix=Fix("if memory ran out, pass fewer images at a time, or lower", names=("max_side",)),
-    )
+    what = f"{runtime} failed on a batch of shape {shape} on {device}"
+    if not memory and re.search("shape|dimension|broadcast|channels", why, re.IGNORECASE):
+        own = "correct dims, stride or min_side in the detector's record"
+        fix = Fix("run it at a size that it takes, by", names=("infer_size",)) | own
+        return BackendUnavailableError(f"{what}: the network does not take that shape.", why=[why], fix=fix)
+    doubt = "" if memory else "if memory ran out, "
+    fix = Fix(f"{doubt}pass fewer images at a time, or lower", names=("max_side",))
+    return (OutOfMemoryError if memory else BackendUnavailableError)(f"{what}.", why=[why], fix=fix)
 
 
 @contextlib.contextmanager
