@@ -51,6 +51,15 @@ def test_each_entry_of_a_function_is_an_argument(pytestconfig):
     assert strange == {}
 
 
+def test_no_argument_has_the_environment_for_its_default(pytestconfig):
+    """``help`` and generated pages would print it, with whatever secrets it holds."""
+    for path in (*pytestconfig.rootpath.glob("src/**/*.py"), *pytestconfig.rootpath.glob("plugins/*/src/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.arguments):
+                defaults = [ast.unparse(default) for default in (*node.defaults, *filter(None, node.kw_defaults))]
+                assert not [default for default in defaults if "environ" in default], path
+
+
 @pytest.mark.parametrize(
     ("docstring", "found"),
     [("What.\n\nArgs:\n    a: one.\n        b: more of it.\n    **c: rest.\n\nRaises:\n    D: never.", ["a", "c"])],

@@ -70,11 +70,32 @@ class Endless(Pyramid):
         loc, logits = super().forward(image)
         return loc * float("inf"), logits
 
+class Cells(torch.nn.Module):
+    def forward(self, image):
+        n, c, h, w = image.shape
+        if h % 16 or w % 16:
+            raise ValueError("no multiples of 16")
+        cells = image.reshape(n, c, h // 16, 16, w // 16, 16).mean((3, 5)).flatten(2).permute(0, 2, 1)
+        return torch.cat([cells, cells[..., :1]], 2), cells[..., :2]
+
+class Pools(torch.nn.Module):
+    def forward(self, image):
+        levels = [torch.nn.functional.max_pool2d(image, 8)]
+        for _ in range(2):
+            levels.append(torch.nn.functional.max_pool2d(levels[-1], 2))
+        merged = levels.pop()
+        while levels:
+            merged = levels.pop() + interpolate(merged, scale_factor=2.0, mode="nearest")
+        heads = merged.flatten(2).permute(0, 2, 1)
+        return torch.cat([heads, heads[..., :1]], 2), heads[..., :2]
+
 def make(kind):
     torch.manual_seed(0)
     return kind()
 
 def build(weights, *, seed=None): return make(Pyramid)
+def cells(weights, *, seed=None): return make(Cells)
+def pools(weights, *, seed=None): return make(Pools)
 def frozen(weights, *, seed=None): return make(Frozen)
 def branching(weights, *, seed=None): return make(Branching)
 def looking(weights, *, seed=None): return make(Looking)
@@ -89,14 +110,14 @@ def graph(tmp_path_factory, monkeypatch):
     (folder / "polyface_export_test_nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(folder)
 
-    def of(builder="build", stride=1, min_side=32):
+    def of(builder="build", stride=1, min_side=32, dims=("n", 3, "h", "w")):
         ref = Ref(f"polyface_export_test_nets:{builder}")
         detector = DetectorSpec(
             name="pyramid",
             summary="two levels",
             graph_version=1,
-            input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
-            outputs=(TensorSpec(name="loc", dims=("n", "p", 4)), TensorSpec(name="logits", dims=("n", "p", 2))),
+            input=TensorSpec(name="image", dims=dims),
+            outputs=tuple(TensorSpec(name=name, dims=(dims[0], "p", k)) for name, k in (("loc", 4), ("logits", 2))),
             preprocess=Preprocess(channels="bgr", mean=(104, 117, 123), std=(58, 57, 57), stride=stride),
             head=Ref("tiny:Head"),
             graphs=(GraphSource(kind="torch-module", ref=ref),),
@@ -199,6 +220,31 @@ def test_only_sizes_that_the_detector_allows_are_traced_and_checked(graph, tmp_p
     write(graph(stride=stride, min_side=min_side), tmp_path)
     assert len({image.shape for image in seen}) == 3
     assert all(side % stride == 0 and side >= min_side for image in seen for side in image.shape[2:])
+
+
+@pytest.mark.parametrize(("builder", "stride"), [("cells", 16), ("cells", 32), ("pools", 32)])
+def test_a_network_that_takes_multiples_of_its_stride_alone_is_exported(graph, tmp_path, builder, stride):
+    model = onnx.load(write(graph(builder, stride=stride), tmp_path))
+    assert [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == ["n", 3, "h", "w"]
+    image = np.random.default_rng(1).standard_normal((1, 3, 5 * stride, 2 * stride), dtype=np.float32)
+    with torch.inference_mode():
+        wanted = graph(builder).source.load()(None).eval()(torch.tensor(image))
+    got = ReferenceEvaluator(model).run(["loc", "logits"], {"image": image})
+    for actual, expected in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
+
+
+def test_a_record_of_a_smaller_stride_than_the_network_needs_is_refused(graph, tmp_path):
+    with pytest.raises(ContractError, match="'pyramid' cannot be exported"):
+        write(graph("pools", stride=16), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dims", [(2, 3, 64, 96), ("n", 3, 64, 96), (2, 3, "h", "w")])
+def test_what_the_record_fixes_is_fixed_in_the_file(graph, tmp_path, dims):
+    model = onnx.load(write(graph("frozen" if 64 in dims else "build", dims=dims), tmp_path))
+    got = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    assert got == list(dims)
 
 
 def test_sizes_are_odd_where_the_detector_allows_it(graph):

@@ -98,7 +98,7 @@ class PluginManager:
         self._infos: list[PluginInfo] = []
 
     @classmethod
-    def discover(cls, environ: Mapping[str, str] = os.environ) -> PluginManager:
+    def discover(cls, environ: Mapping[str, str] | None = None) -> PluginManager:
         """Load every plugin installed with an entry point in the group ``polyface``.
 
         ``POLYFACE_PLUGINS=a,b`` loads only these, ``POLYFACE_DISABLE_PLUGINS=a,b`` all but these (each an entry point's
@@ -108,6 +108,7 @@ class PluginManager:
             ConfigError: one of these names a plugin that is not installed, or the last says neither yes nor no.
             PluginError: a plugin failed, in strict mode.
         """
+        environ = os.environ if environ is None else environ
         manager = cls()
         strict = read_flag("POLYFACE_STRICT_PLUGINS", environ)
         found = sorted(_found(), key=lambda pair: (pair[0].distribution, pair[0].name))

@@ -79,7 +79,6 @@ def provenance() -> dict[str, str]:
 
 
 def _exported(module: torch.nn.Module, detector: DetectorSpec) -> onnx.ModelProto:
-    free = torch.export.Dim.DYNAMIC
     image = torch.from_numpy(_images(detector, *_TRACED))
     try:
         program = torch.onnx.export(
@@ -88,7 +87,7 @@ def _exported(module: torch.nn.Module, detector: DetectorSpec) -> onnx.ModelProt
             dynamo=True,
             input_names=[detector.input.name],
             output_names=[tensor.name for tensor in detector.outputs],
-            dynamic_shapes=({0: free, 2: free, 3: free},),
+            dynamic_shapes=(_free(detector),),
             opset_version=OPSET,
             verbose=False,
         )
@@ -103,16 +102,26 @@ def _exported(module: torch.nn.Module, detector: DetectorSpec) -> onnx.ModelProt
     return program.model_proto
 
 
+def _free(detector: DetectorSpec) -> dict[int, Any]:
+    """Return the axes of the input that are not fixed; height and width in units of the stride, which they are."""
+    stride = detector.preprocess.stride
+    sides = dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)
+    if stride > 1:
+        sides = {2: stride * torch.export.Dim("rows"), 3: stride * torch.export.Dim("columns")}
+    axes = {0: torch.export.Dim.DYNAMIC, **sides}
+    return {axis: free for axis, free in axes.items() if isinstance(detector.input.dims[axis], str)}
+
+
 def _images(detector: DetectorSpec, n: int, rows: int, columns: int) -> FloatArray:
-    """Return random pixels as the detector takes them, ``(n, 3, h, w)`` float32.
+    """Return random pixels as the detector takes them, ``(n, 3, h, w)`` float32; what its input fixes is that.
 
     ``rows`` and ``columns`` count the least legal side from 64 pixels up; one stride is added to the height and three
     to the width, so that they are odd wherever the detector allows it.
     """
     stride = detector.preprocess.stride
     side = -(-max(detector.min_side, 64) // stride) * stride
-    shape = (n, rows * side + stride, columns * side + 3 * stride, 3)
-    pixels = np.random.default_rng(0).uniform(0, 255, shape)
+    size = detector.fixed_size or (rows * side + stride, columns * side + 3 * stride)
+    pixels = np.random.default_rng(0).uniform(0, 255, (detector.fixed_batch or n, *size, 3))
     normalised = (pixels - detector.preprocess.mean) / detector.preprocess.std
     return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), dtype=np.float32)
 
@@ -124,6 +133,17 @@ def _check_interface(model: onnx.ModelProto, detector: DetectorSpec) -> None:
     ):
         wanted = [(tensor.name, tuple(d if isinstance(d, int) else None for d in tensor.dims)) for tensor in declared]
         got = [(value.name, tuple(d.dim_value or None for d in value.type.tensor_type.shape.dim)) for value in there]
+        if detector.fixed_size and len(wanted) == len(
+            got
+        ):  # what depends on the size is fixed with it, such as anchors
+            known = dict(got)
+            wanted = [
+                (
+                    name,
+                    dims[:1] + tuple(dim or size for dim, size in zip(dims, known.get(name, dims), strict=False))[1:],
+                )
+                for name, dims in wanted
+            ]
         if wanted != got:
             raise ContractError(
                 f"The {side} of the exported graph are not those of the detector '{detector.name}'.",
