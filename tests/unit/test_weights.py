@@ -56,6 +56,13 @@ class TestChoose:
         assert (chosen.own, chosen.file, chosen.name, chosen.label) == (own, None, None, str(own))
         assert chosen.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
+    def test_a_graph_of_the_users_is_weights_too(self, detector, own, monkeypatch):
+        monkeypatch.chdir(own.parent)
+        graph = own.rename("mine.ONNX")
+        assert weights.select_weights(detector, "mine.ONNX").own_graph
+        assert not weights.select_weights(detector, str(graph.rename("mine.pt").absolute())).own_graph
+        assert not weights.select_weights(detector, "crowd").own_graph
+
     def test_a_relative_path_is_made_absolute(self, detector, own, monkeypatch):
         monkeypatch.chdir(own.parent)
         assert weights.select_weights(detector, "mine.pth").own == own
