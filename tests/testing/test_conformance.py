@@ -52,6 +52,7 @@ class TestDetector(DetectorConformance):
     @classmethod
     def goldens(cls):
         image = np.random.default_rng(5).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+        image[:8, 8:16] = 0, 0, 255  # a face
         faces = []
         for row, column in [(0, 0), (0, 8), (0, 16), (8, 0), (8, 8), (8, 16)]:
             sums = [0.0, 0.0, 0.0]
@@ -398,6 +399,18 @@ DETECTORS = [
         ("a_spawned_process_rebuilds_it", "'toy-redbox' finds other faces in a spawned process: 64, not 0."),
     ),
 ]
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_landmarks_that_do_not_change_places_as_declared_are_named(toy, right):
+    pairs = "()" if not right else "(('west', 'east'),)"
+    toy.change("plugin.py", "min_side=8,", f"min_side=8, landmarks=('west', 'east'), mirrored={pairs},")
+    toy.change("head.py", "landmarks=None", "landmarks=centre[:, None] + half[:, None] * np.float32([[-1, 0], [1, 0]])")
+    _, _, failed = toy.run("-k", "TestDetector and landmarks")
+    assert list(failed) == ([] if right else ["landmarks_change_places_in_a_mirror"])
+    if not right:
+        [report] = failed.values()
+        assert "In a mirror 'east' takes the place of 'west', not 'west'." in report.longreprtext
 
 
 @pytest.mark.parametrize(("change", "expected"), DETECTORS)

@@ -18,7 +18,6 @@ from polyface.pipeline.merging import (
     clip,
     filter_by_size,
     merge_faces,
-    mirrored_order,
     to_image,
 )
 from polyface.pipeline.presets import Strategy
@@ -26,7 +25,7 @@ from polyface.pipeline.views import EDGE, NetworkView, View
 from polyface.plugins.protocols import Candidates
 from polyface.results import Detections
 
-NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+PLACES = (1, 0, 2, 4, 3)  # of the eyes, the nose, and the corners of the mouth
 
 
 def by(**settings):
@@ -57,7 +56,7 @@ class TestInImage:
         found = to_image(
             *shown((20, 10, 60, 50, 0.5), marks=[[[30, 20]] * 5]),
             NetworkView(0, (80, 110), view, place(60, 100, 2)),
-            NAMES,
+            PLACES,
         )
         assert found == faces((20, 25, 40, 45, 0.5), marks=[[[25, 30]] * 5])
 
@@ -66,7 +65,7 @@ class TestInImage:
         marks = [[[30, 20], [50, 20], [40, 30], [32, 40], [48, 40]]]
         view = View(crop=(10, 20, 110, 80), scale=2, flip=True)
         found = to_image(
-            *shown((20, 10, 60, 50, 0.5), marks=marks), NetworkView(0, (80, 110), view, place(60, 100, 2)), NAMES
+            *shown((20, 10, 60, 50, 0.5), marks=marks), NetworkView(0, (80, 110), view, place(60, 100, 2)), PLACES
         )
         # Mirrored back, the box is at 70 to 90 of the crop, the eyes at 85 and 75: the left one is now the other.
         expected = [[[85, 30], [95, 30], [90, 35], [86, 40], [94, 40]]]
@@ -98,14 +97,16 @@ class TestInImage:
             (50, 70, 80, 100 - far): True,
         }
         found = to_image(
-            *shown(*[(*row, 0.5) for row in rows]), NetworkView(0, (200, 300), view, place(100, 100)), NAMES
+            *shown(*[(*row, 0.5) for row in rows]), NetworkView(0, (200, 300), view, place(100, 100)), PLACES
         )
         expected = [[row[0] + 100, row[1], row[2] + 100, row[3]] for row, whole in rows.items() if whole]
         assert found.boxes.tolist() == expected
 
     def test_a_box_beyond_the_image_stays_in_a_view_of_all_of_it(self):
         found = to_image(
-            *shown((-5, -5, 130, 90, 0.5)), NetworkView(0, (60, 100), View(crop=(0, 0, 100, 60)), place(60, 100)), NAMES
+            *shown((-5, -5, 130, 90, 0.5)),
+            NetworkView(0, (60, 100), View(crop=(0, 0, 100, 60)), place(60, 100)),
+            PLACES,
         )
         assert found == faces((-5, -5, 130, 90, 0.5))
 
@@ -144,21 +145,6 @@ class TestCounting:
         found = faces((100, 100, 210, 210, 0.875), (100, 100, 195, 195, 0.75), (0, 0, 50, 50, 0.5))
         view = View(crop=(0, 0, 400, 400), smaller_than=99)
         assert filter_by_size(found, view, by(merge="vote", iou_threshold=0.3)) == faces((0, 0, 50, 50, 0.5))
-
-
-@pytest.mark.parametrize(
-    ("names", "order"),
-    [
-        (NAMES, (1, 0, 2, 4, 3)),
-        (("left", "right"), (1, 0)),
-        (("left_eye_left_corner", "right_eye_right_corner", "chin"), (1, 0, 2)),
-        (("left_eye", "nose"), (0, 1)),
-        (("cleft", "bright"), (0, 1)),
-        ((), ()),
-    ],
-)
-def test_left_and_right_are_told_by_the_words_of_the_names(names, order):
-    assert mirrored_order(names) == order
 
 
 class TestMerging:

@@ -302,8 +302,54 @@ def test_every_record_is_frozen(records):
             setattr(record, attrs.fields(type(record))[0].name, None)
 
 
+EYES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+CORNERS = tuple(f"{eye}_eye_{corner}_corner" for eye in ("left", "right") for corner in ("left", "right"))
+
+
+class TestMirror:
+    @pytest.mark.parametrize(
+        ("names", "pairs", "places"),
+        [
+            (EYES, None, (1, 0, 2, 4, 3)),
+            (("left", "right"), None, (1, 0)),
+            ((*CORNERS, "chin"), None, (3, 2, 1, 0, 4)),
+            (("nose_tip", "upper_lip"), None, (0, 1)),
+            ((), None, ()),
+            (("p0", "p1", "p2"), [["p2", "p0"]], (2, 1, 0)),
+            (("leftEye", "rightEye"), (), (0, 1)),
+            (EYES, [("left_eye", "mouth_left")], (3, 1, 2, 0, 4)),
+        ],
+    )
+    def test_landmarks_are_paired_by_the_words_of_their_names_or_as_declared(self, detector_spec, names, pairs, places):
+        assert attrs.evolve(detector_spec, landmarks=names, mirrored=pairs).mirrored_places == places
+
+    @pytest.mark.parametrize(
+        ("names", "pairs"),
+        [
+            (("leftEye", "rightEye", "nose"), None),
+            (("left_eye", "nose"), None),
+            (("eye_l", "eye_r"), None),
+            (("p0", "p1"), None),
+            (("cleft", "bright"), None),
+            (("a", "b"), [("a", "c")]),
+            (("a", "b", "c"), [("a", "b"), ("b", "c")]),
+            (("a", "b"), [("a", "a")]),
+            (("a", "b"), [("a", "b"), ("b", "a")]),
+        ],
+    )
+    def test_landmarks_that_cannot_be_paired_for_certain_are_refused(self, detector_spec, names, pairs):
+        with pytest.raises(ContractError, match="does not tell which landmarks change places in a mirror") as caught:
+            attrs.evolve(detector_spec, landmarks=names, mirrored=pairs)
+        assert "declare each pair" in str(caught.value.fix)
+
+    @pytest.mark.parametrize("pairs", [5, "ab", ["ab"], [("a", "b", "c")], [("a", 1)]])
+    def test_what_are_no_pairs_are_refused(self, detector_spec, pairs):
+        with pytest.raises(ContractError, match=r"DetectorSpec\.mirrored must be None, or pairs of names, not"):
+            attrs.evolve(detector_spec, mirrored=pairs)
+
+
 def test_lists_become_tuples(detector_spec):
-    assert attrs.evolve(detector_spec, landmarks=["nose"]).landmarks == ("nose",)
+    assert attrs.evolve(detector_spec, landmarks=["nose", "chin"]).landmarks == ("nose", "chin")
 
 
 def test_every_record_is_plain_json(records):

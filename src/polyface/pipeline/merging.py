@@ -43,11 +43,12 @@ class ViewFaces(NamedTuple):
     everything: Detections
 
 
-def to_image(found: Candidates, scores: FloatArray, seen: NetworkView, landmarks: Sequence[str]) -> Detections:
+def to_image(found: Candidates, scores: FloatArray, seen: NetworkView, places: Sequence[int]) -> Detections:
     """Return what was found in a view, from network pixels to those of the image.
 
     The scores are ``(K,)``, the highest first. Boxes at an edge along which a tile was cut are left out: these are
-    parts of faces that another view has whole. Mirroring swaps left and right by the names of the landmarks.
+    parts of faces that another view has whole. ``places`` says what takes the place of each landmark in a mirror, as
+    :attr:`polyface.plugins.records.DetectorSpec.mirrored_places` does.
 
     Raises:
         ContractError: the view is mirrored and the landmarks are not as many as their names; or the arrays do not
@@ -60,7 +61,7 @@ def to_image(found: Candidates, scores: FloatArray, seen: NetworkView, landmarks
         width = np.float32(placement.image_width)
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
         if marks is not None:
-            marks = _mirror(marks, width, landmarks)
+            marks = _mirror(marks, width, places)
     offset = np.array(view.crop[:2], np.float32)
     boxes = boxes + np.tile(offset, 2)
     marks = None if marks is None else marks + offset
@@ -117,27 +118,15 @@ def _whole(boxes: FloatArray, view: View, shape: tuple[int, int]) -> Mask:
     return np.asarray(inside.all(axis=1), bool)
 
 
-def _mirror(marks: FloatArray, width: np.float32, names: Sequence[str]) -> FloatArray:
-    if marks.shape[1] != len(names):
+def _mirror(marks: FloatArray, width: np.float32, places: Sequence[int]) -> FloatArray:
+    if marks.shape[1] != len(places):
         raise ContractError(
-            f"A detector gave {marks.shape[1]} landmarks and names {len(names)}.",
+            f"A detector gave {marks.shape[1]} landmarks and names {len(places)}.",
             why=["a mirrored view needs the names, to tell left from right"],
         )
-    marks = marks[:, list(mirrored_order(names))]
+    marks = marks[:, list(places)]
     marks[..., 0] = width - marks[..., 0]
     return marks
-
-
-def mirrored_order(names: Sequence[str]) -> tuple[int, ...]:
-    """Return for each landmark the index of the one whose place it takes in a mirror: left for right.
-
-    ``left_eye`` goes with ``right_eye``, ``mouth_left`` with ``mouth_right``; a name without a partner with itself.
-    """
-    other = {"left": "right", "right": "left"}
-    partners = ["_".join(other.get(word, word) for word in name.split("_")) for name in names]
-    return tuple(
-        names.index(partner if partner in names else name) for name, partner in zip(names, partners, strict=True)
-    )
 
 
 def merge_views(shown: Sequence[ViewFaces], strategy: Strategy) -> Detections:

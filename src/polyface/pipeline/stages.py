@@ -200,7 +200,7 @@ def _decode(
     if not all((np.abs(array) <= FARTHEST).all() for array in found if array is not None):
         raise network.not_finite()
     truncated = int(np.count_nonzero(scores[above] >= threshold)) > most
-    faces = to_image(found, scores[keep], view, network.spec.landmarks)
+    faces = to_image(found, scores[keep], view, network.spec.mirrored_places)
     return attrs.evolve(faces, truncated=truncated)
 
 

@@ -204,6 +204,10 @@ class GraphSource:
             )
 
 
+MIDDLE = frozenset({"bottom", "center", "chin", "lip", "lower", "mouth", "nose", "tip", "top", "upper"})
+"""Words for what lies in the middle of a face, and is its own counterpart in a mirror."""
+
+
 def least_run(face_sizes: tuple[float, float] | None, multiple: int = 1) -> int:
     """Return the pixels of the smallest run of the network that tiles can be cut for.
 
@@ -284,6 +288,9 @@ class DetectorSpec:
         graphs: the forms in which the network is published, preferred first.
         weights: the files of weights, the default first; empty when the builder needs none.
         landmarks: the names of the landmarks, in order; empty when it gives none.
+        mirrored: the pairs of landmarks that change places in a mirror, such as ``("eye_l", "eye_r")``. May be left out
+            where the names tell: words joined by ``_``, where ``left_eye`` goes with ``right_eye``, and ``mouth_left``
+            with ``mouth_right``, and all others are made of ``MIDDLE``.
         keep_float: which layers a quantiser must leave in float, as patterns for the names of their weights, such as
             ``"body.stage1.*"``; found by measuring what each costs in accuracy.
         defaults: thresholds and limits where the user says nothing.
@@ -313,6 +320,7 @@ class DetectorSpec:
     graphs: tuple[GraphSource, ...] = field(converter=rules.as_tuple, validator=rules.tuple_of(GraphSource))
     weights: tuple[WeightsFile, ...] = rules.tuples(WeightsFile)
     landmarks: tuple[str, ...] = rules.tuples(str)
+    mirrored: tuple[tuple[str, str], ...] | None = field(default=None, converter=rules.as_pairs, validator=rules.pairs)
     keep_float: tuple[str, ...] = rules.tuples(str)
     defaults: DetectDefaults = field(factory=DetectDefaults, validator=rules.is_a(DetectDefaults))
     min_side: int = field(default=32, validator=rules.count)
@@ -350,9 +358,33 @@ class DetectorSpec:
                 "has an infer_size among its defaults that is not that of its input",
             ),
             (self.run_pixels < least_run(self.face_sizes), "has run_pixels for tiles that share no face of its sizes"),
+            (len(set(self.landmarks)) < len(self.landmarks), "has two landmarks of one name"),
         ):
             if wrong:
                 raise ContractError(f"DetectorSpec '{self.name}' {what}.")
+        self.mirrored_places  # noqa: B018 - raises where the landmarks cannot be paired
+
+    @property
+    def mirrored_places(self) -> tuple[int, ...]:
+        """For each landmark the index of the one that takes its place in a mirror: left for right.
+
+        Raises:
+            ContractError: ``mirrored`` does not fit the landmarks, or is left out though their names do not tell.
+        """
+        if self.mirrored is None:
+            pairs = [(name, _in_mirror(name)) for name in self.landmarks]
+        else:
+            declared = [*self.mirrored, *((right, left) for left, right in self.mirrored)]
+            pairs = [*declared, *((name, name) for name in self.landmarks if name not in dict(declared))]
+        names, others = [name for name, _ in pairs], {other for _, other in pairs}
+        if sorted(names) != sorted(self.landmarks) or others != {*names}:
+            raise ContractError(
+                f"DetectorSpec '{self.name}' does not tell which landmarks change places in a mirror.",
+                why=[f"landmarks: {', '.join(self.landmarks)}", f"mirrored: {self.mirrored}"],
+                fix='declare each pair, once, as mirrored=(("left_eye", "right_eye"),); () where none do',
+            )
+        partners = dict(pairs)
+        return tuple(self.landmarks.index(partners[name] or name) for name in self.landmarks)
 
     @property
     def fixed_batch(self) -> int | None:
@@ -377,6 +409,13 @@ class DetectorSpec:
         smallest = math.ceil(self.min_side / stride) * stride
         height, width = (max(smallest, (side + stride // 2) // stride * stride) for side in size)
         return height, width
+
+
+def _in_mirror(name: str) -> str | None:
+    """The landmark that takes the place of this one in a mirror, as the words of its name tell, if they do."""
+    words = name.split("_")
+    other = "_".join({"left": "right", "right": "left"}.get(word, word) for word in words)
+    return other if other != name or MIDDLE.issuperset(words) else None
 
 
 def device_kind(device: str) -> str:

@@ -67,6 +67,16 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else value
 
 
+def as_pairs(value: Any) -> Any:
+    """Return a tuple of tuples of what was given, likewise."""
+    pairs = as_tuple(value)
+    return tuple(map(as_tuple, pairs)) if isinstance(pairs, tuple) else pairs
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and [*map(type, value)] == [str, str]
+
+
 def tuples(*types: type, rule: Validator | None = None) -> Any:
     """Return the field of a sequence of these types, empty where nothing is said; of ``rule``, where it has its own."""
     return attrs.field(default=(), converter=as_tuple, validator=rule or tuple_of(*types))
@@ -84,6 +94,10 @@ endings = rule(
     lambda value: isinstance(value, tuple) and all(isinstance(end, str) and ENDING.fullmatch(end) for end in value),
 )
 sha256 = matches("64 lower-case hexadecimal digits", r"[0-9a-f]{64}")
+pairs = rule(
+    "None, or pairs of names",
+    lambda value: value is None or (isinstance(value, tuple) and all(map(_is_pair, value))),
+)
 count = rule("a whole number of at least 1", lambda value: type(value) is int and value >= 1)
 number = rule("a finite number", is_number)
 three_numbers = rule(

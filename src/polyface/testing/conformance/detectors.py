@@ -304,6 +304,31 @@ class DetectorConformance(NetworkConformance):
                     fix="check channels, mean and std in Preprocess, each in the order of channels",
                 )
 
+    def test_landmarks_change_places_in_a_mirror(
+        self, plugins: PluginManager, spec: DetectorSpec, weights: str | None, goldens: Sequence[Golden]
+    ) -> None:
+        """A left eye that is merged with the right one of a mirrored view comes to lie between the two."""
+        places = spec.mirrored_places
+        # Seen in the faces of goldens, by the detector's own weights: others may be random numbers.
+        own = [golden for golden in goldens if places and golden.weights is None is weights]
+        for golden in own:
+            with build(self._config(self.detector, None).replace(view="plain"), plugins) as detector:
+                plain, mirrored = detector.detect_batch([golden.image, golden.image[:, ::-1]])
+            back = [face * (-1, 1) + (golden.image.shape[1], 0) for face in np.asarray(mirrored.landmarks)]
+            for face, size in zip(np.asarray(plain.landmarks), np.ptp(plain.boxes[:, ::2], axis=1), strict=True):
+                for other in back:
+                    if np.abs(other.mean(axis=0) - face.mean(axis=0)).max() > size / 4:
+                        continue  # another face
+                    off = np.linalg.norm(face[:, None] - other, axis=2)
+                    for index, place in enumerate(places):
+                        nearest = int(off[index].argmin())
+                        if 2 * off[index, nearest] < off[index, place]:
+                            fail(
+                                f"In a mirror '{spec.landmarks[nearest]}' takes the place of "
+                                f"'{spec.landmarks[index]}', not '{spec.landmarks[place]}'.",
+                                fix="declare the pairs of landmarks that change places, in DetectorSpec.mirrored",
+                            )
+
     def test_a_spawned_process_rebuilds_it(
         self, plugins: PluginManager, spec: DetectorSpec, weights: str | None
     ) -> None:
