@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -58,7 +59,7 @@ def conv(source, weight, target):
 def write(tmp_path):
     """Write a graph of these nodes, from ``image`` to ``maps``."""
 
-    def write(*nodes, keep_float=()):
+    def write(*nodes, keep_float=(), opset=18):
         graph = helper.make_graph(
             nodes,
             "tiny",
@@ -66,7 +67,7 @@ def write(tmp_path):
             [helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["n", 2, "h", "w"])],
             [numpy_helper.from_array(value[:, :, None, None], name) for name, value in WEIGHTS.items()],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
         (tmp_path / "tiny.onnx").write_bytes(model.SerializeToString())
         detector = attrs.evolve(DETECTOR, keep_float=keep_float)
         return Graph(kind="onnx", source=tmp_path / "tiny.onnx", detector=detector)
@@ -86,9 +87,10 @@ def quantized(tmp_path):
     return quantized
 
 
-def run(graph, image):
-    request = CompileRequest(device="cpu", precision="int8")
-    return OnnxRuntimeBackend().compile(graph, request).run({"image": image})["maps"]
+def run(graph, image, precision="int8"):
+    session = OnnxRuntimeBackend().compile(graph, CompileRequest(device="cpu", precision=precision))
+    outputs = session.run({graph.detector.input.name: image})
+    return outputs["maps"] if set(outputs) == {"maps"} else outputs
 
 
 def allowed(weight, image, outputs):
@@ -122,6 +124,54 @@ def test_each_channel_is_as_near_to_float_as_its_own_steps_allow(write, quantize
     assert off[0] > bound[0] / 100
 
 
+@pytest.mark.parametrize("opset", [9, 11, 12, 13])
+def test_an_old_graph_is_upgraded_and_gives_the_same(write, quantized, opset):
+    image = images(seed=1, count=1)[0]
+    nodes = conv("image", "body.0.weight", "a"), helper.make_node("Relu", ["a"], ["maps"], name="relu")
+    old = quantized(write(*nodes, opset=opset))
+    assert onnx.load(old.source).opset_import[0].version >= 13
+    wanted = np.maximum(np.einsum("nchw,oc->nohw", image, FIRST), 0)
+    whole = np.float32([[[[175]], [[2.25]]], [[[-175]], [[-2.25]]]])
+    off = np.abs(run(old, image) - wanted).max(axis=(0, 2, 3))
+    assert (off <= allowed(FIRST, np.float32([[[[-1, 1]]] * 3]), whole)).all()
+
+
+def test_an_old_graph_that_cannot_be_upgraded_is_refused(write, tmp_path):
+    graph = write(conv("image", "body.0.weight", "maps"), opset=11)
+    model = onnx.load(graph.source)
+    model.graph.node.append(helper.make_node("Nonesuch", ["maps"], ["more"]))
+    with pytest.raises(ContractError, match="its opset is 11, and it cannot be converted to 13") as caught:
+        quantize.upgrade(model, graph)
+    assert "Nonesuch" in caught.value.why[0]
+    assert "opset 13" in str(caught.value.fix)
+
+
+def test_what_cannot_be_loaded_is_refused_before_it_is_kept(write, tmp_path, monkeypatch):
+    def write_junk(_model, path, *_, **__):
+        Path(path).write_bytes(b"junk")
+
+    monkeypatch.setattr(quantize.quantization, "quantize_static", write_junk)
+    with pytest.raises(ContractError, match="ONNX Runtime does not load what comes of it"):
+        quantize.write(write(conv("image", "body.0.weight", "maps")), images(), tmp_path)
+
+
+@pytest.mark.shared
+def test_a_published_graph_of_opset_11_gives_faces_of_nearly_the_same_scores(quantized, shared):
+    path = shared / "weights/yunet_n_dynamic.onnx"
+    names = [output.name for output in onnx.load(path, load_external_data=False).graph.output]
+    detector = attrs.evolve(
+        DETECTOR,
+        input=TensorSpec(name="input", dims=("n", 3, "h", "w")),
+        outputs=[TensorSpec(name=name, dims=("n", "p", "c")) for name in names],
+    )
+    graph = Graph(kind="onnx", source=path, detector=detector)
+    noise = [np.random.default_rng(n).uniform(0, 255, (1, 3, 64, 96)).astype(np.float32) for n in range(3)]
+    wanted, got = run(graph, noise[0], "fp32"), run(quantized(graph, noise), noise[0])
+    for name in names:
+        if name.startswith(("cls", "obj")):
+            assert np.abs(got[name] - wanted[name]).max() < 0.1
+
+
 def test_weights_have_seven_bits_with_a_scale_for_each_output_channel(write, quantized):
     model = onnx.load(quantized(write(conv("image", "body.0.weight", "maps"))).source)
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -151,6 +201,16 @@ def test_layers_to_keep_stay_as_they_are(write, quantized):
     kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for name in ("body.1.weight", "head.weight"):
         np.testing.assert_array_equal(kept[name][:, :, 0, 0], WEIGHTS[name])
+    assert "body.0.weight" not in kept
+
+
+def test_layers_without_names_are_told_apart(write, quantized):
+    nodes = [conv("image", "body.0.weight", "a"), conv("a", "body.1.weight", "maps")]
+    for node in nodes:
+        node.name = ""
+    model = onnx.load(quantized(write(*nodes, keep_float=["body.1.weight"])).source)
+    kept = {tensor.name for tensor in model.graph.initializer}
+    assert "body.1.weight" in kept
     assert "body.0.weight" not in kept
 
 

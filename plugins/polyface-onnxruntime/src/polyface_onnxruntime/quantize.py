@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnx.version_converter
 
 from polyface.errors import ContractError
 from polyface.machine.processes import call_noisy
 from polyface.plugins.protocols import Graph
-from polyface.plugins.toolkit import graph_file
+from polyface.plugins.toolkit import graph_file, one_line
 from polyface_onnxruntime.runtime import onnxruntime
 
 # isort: split
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 LAYER = "Conv"
 PASSING = ("Add", "Concat", "LeakyRelu", "MaxPool", "Relu", "Resize")
 """What may stay in 8 bits between two layers; worth it only where all that goes in is in 8 bits already."""
+
+OLDEST = 13
+"""The first opset whose QuantizeLinear takes a scale for each output channel."""
 
 QUANTIZER_ARGUMENTS = {
     "quant_format": quantization.QuantFormat.QDQ,
@@ -62,23 +66,51 @@ class Int8Quantizer:
 
 
 def write(graph: Graph, images: Iterable[FloatArray], directory: Path) -> Path:
-    """Write ``<detector>.int8.onnx`` into ``directory`` and return its path.
+    """Write ``<detector>.int8.onnx`` into ``directory`` and return its path; ONNX Runtime has loaded it.
 
     Raises:
-        ContractError: nothing is left to quantize, or a pattern of ``keep_float`` matches no layer.
+        ContractError: nothing is left to quantize, a pattern of ``keep_float`` matches no layer, or the graph is too
+            old, or what comes of it cannot be loaded.
     """
-    source = graph_file(graph)
-    nodes = quantized_nodes(onnx.load(source), graph)
+    model = upgrade(onnx.load(graph_file(graph)), graph)
+    for number, node in enumerate(model.graph.node):  # nodes are chosen by their names, and may have none
+        node.name = node.name or f"node {number}"
+    nodes = quantized_nodes(model, graph)
     path = directory / f"{graph.detector.name}.int8.onnx"
     quantization.quantize_static(
-        source,
+        model,
         str(path),
         _Reader(graph.detector.input.name, images),
         nodes_to_quantize=nodes,
         op_types_to_quantize=[LAYER, *PASSING],
         **QUANTIZER_ARGUMENTS,
     )
+    try:
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # what its own errors are depends on what is wrong
+        raise ContractError(
+            f"{graph.source} cannot be quantized: ONNX Runtime does not load what comes of it.", why=[one_line(error)]
+        ) from error
     return path
+
+
+def upgrade(model: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
+    """Return a graph with operators that can be quantized: older ones are converted.
+
+    Raises:
+        ContractError: they cannot be.
+    """
+    version = max((each.version for each in model.opset_import if not each.domain), default=OLDEST)
+    if version >= OLDEST:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OLDEST)
+    except Exception as error:  # C++'s, whatever it met
+        raise ContractError(
+            f"{graph.source} cannot be quantized: its opset is {version}, and it cannot be converted to {OLDEST}.",
+            why=[one_line(error)],
+            fix=f"export it with opset {OLDEST} or a later one",
+        ) from error
 
 
 def quantized_nodes(model: onnx.ModelProto, graph: Graph) -> list[str]:
