@@ -47,7 +47,7 @@ VALUES = {
     "flip": FLAGS,
     "tile": SIDES,
     "tile_overlap": st.floats(0, 0.9),
-    "merge": st.sampled_from(["nms", "vote"]),
+    "merge": st.sampled_from(["nms", "vote", "blend"]),
     "clip": FLAGS,
     "batch_size": SIDES,
     "run_pixels": st.integers(256 * 256, 2**29),

@@ -112,7 +112,7 @@ class TestInImage:
 
 
 class TestCounting:
-    @pytest.mark.parametrize("merge", ["nms", "vote"])
+    @pytest.mark.parametrize("merge", ["nms", "vote", "blend"])
     @pytest.mark.parametrize(
         ("limits", "kept"),
         [
@@ -156,7 +156,7 @@ class TestMerging:
         assert len(merge_faces(found, by(merge="nms", iou_threshold=0.7, limit=9))) == 3
         assert len(merge_faces(found, by(merge="nms", iou_threshold=0.5, limit=1))) == 1
 
-    @pytest.mark.parametrize("merge", ["nms", "vote"])
+    @pytest.mark.parametrize("merge", ["nms", "vote", "blend"])
     def test_what_a_limit_cut_off_is_said(self, merge):
         found = [faces((0, 0, 10, 10, 0.75)), faces((40, 0, 50, 10, 0.25))]
         assert not merge_faces(found, by(merge=merge, iou_threshold=0.5, limit=2)).truncated
@@ -205,12 +205,69 @@ class TestMerging:
         found = [faces((3, 3, 3, 3, 0.5)), faces((3, 3, 3, 3, 0.25))]
         assert merge_faces(found, by(merge="vote", iou_threshold=0.5, limit=9)).scores.tolist() == [0.5, 0.25]
 
-    @pytest.mark.parametrize("merge", ["nms", "vote"])
+    @pytest.mark.parametrize("merge", ["nms", "vote", "blend"])
     def test_nothing_found_keeps_the_shape_of_landmarks(self, merge):
         nothing = faces(marks=np.empty((0, 5, 2)))
         result = merge_faces([nothing, nothing], by(merge=merge, iou_threshold=0.5, limit=9))
         assert (result.boxes.shape, result.scores.shape, result.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
         assert merge_faces([faces()], by(merge=merge, iou_threshold=0.5, limit=9)).landmarks is None
+
+
+class TestBlending:
+    """BlazeFace's weighted NMS."""
+
+    def test_all_that_nms_drops_goes_into_the_mean_of_one_view_too(self):
+        # The best shares 80 of 120 with the second, 60 of 140 with the third; weights 4, 2 and 1 of 8.
+        found = faces(
+            (0, 0, 10, 10, 0.5),
+            (2, 0, 12, 10, 0.25),
+            (0, 4, 10, 14, 0.125),
+            marks=[[[1, 1], [7, 7]], [[8, 1], [7, 0]], [[1, 8], [0, 7]]],
+        )
+        blended = merge_faces([found], by(merge="blend", iou_threshold=0.4))
+        assert blended.boxes[0] == pytest.approx([4 / 7, 4 / 7, 74 / 7, 74 / 7])
+        assert blended.landmarks[0] == pytest.approx(np.array([[3, 2], [6, 5]]))
+        assert blended.scores.tolist() == [0.5]
+        # At 0.5 the third is a face of its own; (4 * 0 + 2 * 2) / 6 = 2 / 3.
+        two = merge_faces([found], by(merge="blend", iou_threshold=0.5))
+        assert two.boxes == pytest.approx(np.array([[2 / 3, 0, 32 / 3, 10], [0, 4, 10, 14]]))
+        assert two.scores.tolist() == [0.5, 0.125]
+        assert merge_faces([found], by(merge="nms", iou_threshold=0.4)) == found[:1]
+        whole = View(crop=(0, 0, 50, 50))
+        voted = by(merge="vote", iou_threshold=0.4)
+        assert merge_faces([filter_by_size(found, whole, voted)], voted) == found[:1]
+
+    def test_an_iou_of_exactly_the_threshold_stays_apart_as_in_nms(self):
+        found = faces((0, 0, 10, 10, 0.5), (0, 0, 5, 10, 0.5))
+        assert len(merge_faces([found], by(merge="blend", iou_threshold=0.5))) == 2
+        assert len(merge_faces([found], by(merge="blend", iou_threshold=0.49))) == 1
+        assert len(merge_faces([found, found], by(merge="blend", iou_threshold=1.0))) == 4
+
+    def test_views_are_blended_together(self):
+        found = [faces((0, 0, 10, 10, 0.75)), faces((0, 0, 14, 10, 0.25))]
+        assert merge_faces(found, by(merge="blend", iou_threshold=0.5)) == faces((0, 0, 11, 10, 0.75))
+
+    def test_boxes_count_for_a_view_where_the_best_of_them_does(self):
+        found = faces(
+            (0, 0, 110, 110, 0.875),  # too large, and takes the next with it: 9025 of 12100 shared
+            (0, 0, 95, 95, 0.75),
+            (200, 0, 295, 95, 0.625),  # the next is too large, and goes with it
+            (200, 0, 310, 110, 0.5),
+        )
+        view = View(crop=(0, 0, 400, 400), smaller_than=99)
+        assert filter_by_size(found, view, by(merge="blend", iou_threshold=0.3)) == found[2:]
+
+
+def blended_by_hand(views, threshold, limit):
+    """BlazeFace's weighted NMS as its definition reads, in exact arithmetic."""
+    rest = sorted([row for rows in views for row in rows], key=lambda row: -row[4])
+    results = []
+    while rest:
+        group = [rest[0], *(row for row in rest[1:] if exact_iou(rest[0], row) > threshold)]
+        rest = [row for row in rest[1:] if exact_iou(group[0], row) <= threshold]
+        total = sum(row[4] for row in group)
+        results.append([sum(row[axis] * row[4] for row in group) / total for axis in range(4)] + [group[0][4]])
+    return results[:limit]
 
 
 def voted_by_hand(views, threshold, limit, min_votes):
@@ -260,6 +317,21 @@ def test_voting_equals_brute_force_in_exact_arithmetic(views, threshold, limit, 
     assert len(result) == len(expected)
     wanted = np.array([[float(value) for value in row] for row in expected]).reshape(-1, 5)
     np.testing.assert_allclose(result.to_array(), wanted, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.lists(seen, min_size=1, max_size=4), st.sampled_from([0.0, 0.25, 0.5, 0.75]), sides)
+def test_blending_equals_brute_force_in_exact_arithmetic(views, threshold, limit):
+    expected = blended_by_hand(views, Fraction(threshold), limit)
+    found = [faces(*[[float(value) for value in row] for row in view]) for view in views]
+    strategy = by(merge="blend", iou_threshold=threshold, limit=limit)
+    result = merge_faces([filter_by_size(view, View(crop=(0, 0, 24, 24)), strategy) for view in found], strategy)
+    assert len(result) == len(expected)
+    wanted = np.array([[float(value) for value in row] for row in expected]).reshape(-1, 5)
+    np.testing.assert_allclose(result.to_array(), wanted, atol=1e-5)
+    # What is kept, and how many, is as in NMS.
+    kept = merge_faces(found, by(merge="nms", iou_threshold=threshold, limit=limit))
+    assert result.scores.tolist() == kept.scores.tolist()
 
 
 def test_clipping_moves_what_lies_outside_to_the_edge_and_leaves_the_input_alone():

@@ -10,6 +10,7 @@ import pytest
 from polyface.errors import ConfigError
 from polyface.pipeline.presets import PRESETS, select_strategy
 from polyface.pipeline.views import make_views
+from polyface.plugins.records import DetectDefaults
 from polyface.settings.config import Config
 from polyface.settings.loading import load_config
 
@@ -73,7 +74,6 @@ class TestPresets:
     @pytest.mark.parametrize(
         ("preset", "setting", "value"),
         [
-            ("dsfd-multiscale", "merge", "nms"),
             ("dsfd-multiscale", "flip", False),
             ("dsfd-multiscale", "scales", (1.0,)),
             ("widerface-1600", "scales", (1.0,)),
@@ -89,8 +89,15 @@ class TestPresets:
         assert caught.value.why == (f"the preset '{preset}' sets {setting} by itself", f"{setting} is set (option)")
 
     def test_a_default_that_was_asked_for_is_no_matter_where_the_preset_does_the_same(self, detector_spec):
-        config = load_config(environ={}, preset="widerface-original", merge="nms", flip=False, scales=(1.0,))
+        config = load_config(environ={}, preset="widerface-original", flip=False, scales=(1.0,))
         assert select_strategy(config, detector_spec).views is PRESETS["widerface-original"].views
+
+    def test_merging_is_the_setting_s_the_detector_s_or_the_preset_s(self, detector_spec):
+        assert select_strategy(Config(), detector_spec).merge == "nms"
+        blazing = attrs.evolve(detector_spec, defaults=DetectDefaults(merge="blend"))
+        assert select_strategy(Config(), blazing).merge == "blend"
+        assert select_strategy(Config(merge="nms"), blazing).merge == "nms"
+        assert select_strategy(Config(preset="widerface-original"), blazing).merge == "nms"
 
     def test_the_settings_are_the_strategy_where_there_is_no_preset(self, detector_spec):
         config = Config(scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50, merge="vote", view="plain")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -73,12 +73,15 @@ def filter_by_size(faces: Detections, view: View, strategy: Strategy) -> Detecti
 
     Faces are in pixels of the image, the highest score first. Where views vote, or a view leaves the larger faces to
     another, its own NMS comes first, as in Tencent/FaceDetection-DSFD: a face beyond the limits still drops the boxes
-    that overlap it, and these do not count in its place.
+    that overlap it, and these do not count in its place. Of boxes to be blended, those count whose best does.
     """
-    if strategy.merge == "vote" or view.smaller_than < math.inf:
+    if strategy.merge == "vote" or (strategy.merge == "nms" and view.smaller_than < math.inf):
         faces = faces[nms(faces.boxes, strategy.iou_threshold)]
     sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
     counts: Mask = (sides.max(axis=1) > view.larger_than) & (sides.min(axis=1) < view.smaller_than)
+    if strategy.merge == "blend" and not counts.all():
+        for group in _groups(faces, strategy):
+            counts[group] = counts[group[0]]
     return faces[counts]
 
 
@@ -148,17 +151,22 @@ def merge_views(shown: Sequence[ViewFaces], strategy: Strategy) -> Detections:
 def merge_faces(found: Sequence[Detections], strategy: Strategy) -> Detections:
     """Return one answer from what was found in the views of an image, the highest score first.
 
-    ``"nms"`` puts all boxes through one NMS. With ``"vote"``, from the highest score on, those whose IoU with the best
-    is at least the threshold become one face, with the best score, and with box and landmarks their means weighted by
-    score (the box voting of Gidaris and Komodakis, https://arxiv.org/abs/1505.01749, as Tencent/FaceDetection-DSFD does
-    it). It is truncated where there were more faces than the strategy's ``limit``, where a view was, or where the boxes
-    of all views were more than ``MOST_MERGED``. What was found is in pixels of the image.
+    ``"nms"`` puts all boxes through one NMS. With the other two, from the highest score on, the boxes that overlap the
+    best become one face, with the best score, and with box and landmarks their means weighted by score.
+
+    ``"vote"`` takes a box of each view, which its own NMS left, where its IoU is at least the threshold (the box voting
+    of Gidaris and Komodakis, https://arxiv.org/abs/1505.01749, as Tencent/FaceDetection-DSFD does it); so of one view
+    it is NMS. ``"blend"`` takes every box that NMS would drop for the best one, and the best, of one view, too (as
+    BlazeFace's authors do against jitter in video, https://arxiv.org/abs/1907.05047).
+
+    It is truncated where there were more faces than the strategy's ``limit``, where a view was, or where the boxes of
+    all views were more than ``MOST_MERGED``. What was found is in pixels of the image.
     """
-    together, iou_threshold, limit = _join(found), strategy.iou_threshold, strategy.limit
+    together, limit = _join(found), strategy.limit
     if strategy.merge == "nms":
-        kept = nms(together.boxes, iou_threshold, None if limit is None else limit + 1)
+        kept = nms(together.boxes, strategy.iou_threshold, None if limit is None else limit + 1)
         return _cut_to(limit, together[kept])
-    groups = [group for group in clusters(together.boxes, iou_threshold) if len(group) >= strategy.min_votes]
+    groups = [group for group in _groups(together, strategy) if len(group) >= strategy.min_votes]
     boxes = np.array([_mean(together.boxes, together.scores, group) for group in groups], np.float32).reshape(-1, 4)
     marks = together.landmarks
     if marks is not None:
@@ -166,6 +174,12 @@ def merge_faces(found: Sequence[Detections], strategy: Strategy) -> Detections:
         marks = np.array(means, np.float32).reshape(len(groups), *marks.shape[1:])
     scores = np.array([together.scores[group[0]] for group in groups], np.float32)
     return _cut_to(limit, attrs.evolve(together, boxes=boxes, scores=scores, landmarks=marks))
+
+
+def _groups(faces: Detections, strategy: Strategy) -> Iterator[IndexArray]:
+    threshold = strategy.iou_threshold
+    # What NMS drops has a greater IoU, what votes an equal one, too.
+    return clusters(faces.boxes, float(np.nextafter(threshold, 2)) if strategy.merge == "blend" else threshold)
 
 
 def _cut_to(limit: int | None, faces: Detections) -> Detections:

@@ -20,7 +20,7 @@ class Strategy:
 
     Args:
         views: from the image's height and width, in pixels, to its views.
-        merge: ``"nms"`` or ``"vote"``; see :func:`polyface.pipeline.merging.merge_faces`.
+        merge: ``"nms"``, ``"vote"`` or ``"blend"``; see :func:`polyface.pipeline.merging.merge_faces`.
         min_votes: a face needs so many boxes to be voted for.
         score_threshold: a face scores at least this.
         iou_threshold: of two boxes that overlap more than this, one goes.
@@ -54,7 +54,7 @@ def select_strategy(config: Config, detector: DetectorSpec) -> Strategy:
             views = functools.partial(plan_views, config, detector, budget)
         usual = Strategy(
             views=views,
-            merge=config.merge,
+            merge=config.merge or defaults.merge,
             score_threshold=defaults.score_threshold,
             iou_threshold=defaults.iou_threshold,
             limit=defaults.post_nms_top_k,
@@ -118,7 +118,7 @@ PRESETS = {
     # There, a box that no other view confirms is dropped.
     "dsfd-multiscale": Strategy(
         views=_dsfd_multiscale,
-        decides=("merge", "flip", "scales"),
+        decides=("flip", "scales"),
         merge="vote",
         min_votes=2,
         score_threshold=0.01,

@@ -235,6 +235,8 @@ class DetectDefaults:
     Args:
         score_threshold: a face must score at least this; in [0, 1].
         iou_threshold: of two boxes that overlap more than this, NMS drops the lower-scoring; in [0, 1].
+        merge: what becomes of boxes that overlap: ``"nms"``, ``"vote"``, or ``"blend"`` for a network that was made for
+            their mean, as BlazeFace; see :func:`polyface.pipeline.merging.merge_faces`.
         pre_nms_top_k: at most so many boxes of a view go into NMS, the highest-scoring. Where there were more, the
             result says that it is ``truncated``.
         post_nms_top_k: at most so many faces come back; ``None``, the default, is all of them. Likewise.
@@ -245,6 +247,7 @@ class DetectDefaults:
 
     score_threshold: float = field(default=0.5, validator=rules.between(0, 1))
     iou_threshold: float = field(default=0.4, validator=rules.between(0, 1))
+    merge: str = field(default="nms", validator=rules.one_of("nms", "vote", "blend"))
     pre_nms_top_k: int = field(default=5000, validator=rules.count)
     post_nms_top_k: int | None = field(default=None, validator=attrs.validators.optional(rules.count))
     infer_size: tuple[int, int] | None = field(

@@ -67,7 +67,8 @@ class Config(SettingsRecord):
         tile: see what is longer than this, in pixels, after scaling in square tiles of this side, and once as a whole,
             shrunk to it.
         tile_overlap: part of their side that neighbouring tiles share, from 0 to 0.9.
-        merge: merge what the views show by nms, or by vote: the means of boxes that overlap, weighted by score.
+        merge: how boxes that overlap become one face: nms keeps the best, vote takes the mean of the best of each view,
+            blend that of all, both weighted by score; by default as the detector does.
         clip: clip boxes and landmarks to the image.
         batch_size: most images in one run of the network; one that takes a fixed number gets that, filled up with
             zeros.
@@ -112,7 +113,7 @@ class Config(SettingsRecord):
     flip: bool = setting(False, values.flag)
     tile: int | None = setting(None, values.count, "PIXELS")
     tile_overlap: float = setting(0.25, values.fraction(0.9), "0-0.9")
-    merge: str = setting("nms", values.one_of("nms", "vote"), "HOW")
+    merge: str | None = setting(None, values.one_of("nms", "vote", "blend"), "HOW")
     clip: bool = setting(False, values.flag)
     batch_size: int = setting(8, values.count, "COUNT")
     run_pixels: int | None = setting(None, values.whole(LEAST_RUN, MOST_RUN), "COUNT", costs=True)
