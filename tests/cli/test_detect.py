@@ -9,8 +9,8 @@ import pty
 import subprocess
 import sys
 import types
+from pathlib import Path
 
-import attrs
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
@@ -343,16 +343,15 @@ def test_a_draft_is_looked_at_and_drawn_and_the_whole_image_is_described(polyfac
             assert drawn.getpixel((round(face["box"][0] / 4), round(face["box"][3] / 4) - 4))[1] > 150
 
 
-def test_faces_that_a_limit_cut_are_told(polyface, image, monkeypatch):
-    detect = FaceDetector._detect_window
-
-    def cut(*args):
-        return {number: attrs.evolve(faces, truncated=True) for number, faces in detect(*args).items()}
-
-    monkeypatch.setattr(FaceDetector, "_detect_window", cut)
-    result = polyface("detect", image("a.png"), "--json")
-    assert lines(result.stdout)[0]["truncated"] is True
-    assert "a.png: note: a limit cut the faces at 1; there were more over the threshold" in result.stderr
+@pytest.mark.parametrize(("preset", "count"), [((), 1000), (("--preset", "widerface-original"), 750)])
+def test_a_thousand_faces_come_back_and_a_limit_that_cuts_them_is_told(polyface, preset, count):
+    Image.new("RGB", (320, 200), (255, 0, 0)).save("crowd.png")  # 40 x 25 cells, a face each
+    result = polyface("detect", "crowd.png", "--output", "faces.jsonl", *preset)
+    [line] = lines(Path("faces.jsonl").read_text())
+    cut = count < 1000
+    assert (len(line["faces"]), line["truncated"]) == (count, cut)
+    said = f"crowd.png: note: a limit cut the faces at {count}; there were more over the threshold"
+    assert (said in result.stderr) is cut
 
 
 def test_without_memory_for_one_image_the_rest_is_done(polyface, image, monkeypatch):

@@ -130,9 +130,9 @@ class TestOneImage:
         assert (detector.score_threshold, detector.iou_threshold) == (0.0, 0.0)
 
     def test_every_face_of_a_crowd_comes_back(self, make):
-        apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(800)]
+        apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(1000)]
         found = make(faces(*apart)).detect(make_image(0))
-        assert (len(found), found.truncated) == (800, False)
+        assert (len(found), found.truncated) == (1000, False)
 
     def test_a_preset_limits_the_faces_and_says_that_there_were_more(self, make):
         apart = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(751)]
