@@ -1,14 +1,17 @@
 """From which size of a face to which a detector finds it: the heads of the examples, pasted at every size.
 
 A face counts as found where one box has an IoU of over 0.6 with it and no other box scores over 0.5. Sizes grow by a
-fifth. Run from here: ``python sizes.py``, with ``--view plain`` for one view of the network. What a plain view finds
-is what a detector's record says under ``face_sizes``.
+fifth. Run from here: ``python sizes.py``, for every installed detector whose weights are on this machine, or
+``python sizes.py --detector NAME``; with ``--view plain`` for one view of the network. What a plain view finds is what
+a detector's record says under ``face_sizes``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby, product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +20,17 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 import polyface
+from polyface.graphs.weights import select_weights
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import DetectorSpec
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BACKGROUNDS = ("plain", "noise", "photograph")
 BOXES = {"astronaut": (178.0, 56.7, 273.2, 177.1), "grace_hopper": (177.7, 106.5, 353.9, 327.7)}
 """The faces: x1, y1, x2, y2 in pixels of the examples, as RetinaFace MobileNet0.25 finds them at their own size."""
+
+CASES = tuple(product(BOXES, BACKGROUNDS))
+SMALLEST, LARGEST = 12, 4000
 
 MARGIN = 0.15
 """What is pasted of a head beyond its face, as a part of the face's longer side; a hat's emblem looks like a face."""
@@ -100,26 +109,65 @@ def sizes(smallest: float, largest: float) -> Iterator[float]:
         size *= 1.2
 
 
+def is_here(spec: DetectorSpec) -> bool:
+    """Return whether the detector has weights, and the default ones are on this machine."""
+    try:
+        select_weights(spec, None).locate()
+    except polyface.WeightsError:
+        return False
+    return bool(spec.weights)
+
+
+def smallest_of(spec: DetectorSpec) -> float:
+    """Return the smallest face that the detector's record promises, in pixels."""
+    return SMALLEST if spec.face_sizes is None else max(SMALLEST, spec.face_sizes[0])
+
+
+def longest_run(once: Sequence[tuple[float, bool]]) -> list[float]:
+    """Return the longest run of sizes at which all faces were found, from sizes in order."""
+    runs = [[size for size, _ in run] for found, run in groupby(once, key=itemgetter(1)) if found]
+    return max(runs, key=len, default=[])
+
+
+def print_table(detector: polyface.FaceDetector, smallest: float, largest: float) -> list[tuple[float, bool]]:
+    """Print what a detector finds at each size, and return whether that was every face, once."""
+    print(f"\n| face | {' | '.join(f'{head}, {background}' for head, background in CASES)} |")
+    print(f"|---|{'---|' * len(CASES)}", flush=True)
+    rows = []
+    for size in sizes(smallest, largest):
+        found = [found_once(detector, paste(head, size, background)) for head, background in CASES]
+        cells = [
+            f"{best:.2f}" if once else f"**{count} boxes, {best:.2f}**" if count else "**none**"
+            for once, count, best in found
+        ]
+        print(f"| {size:.0f} px | {' | '.join(cells)} |", flush=True)
+        rows.append((size, all(once for once, _, _ in found)))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--detector", default="retinaface-mobilenet025")
+    parser.add_argument("--detector", action="append", help="may be given several times; all whose weights are here")
     parser.add_argument("--weights", default=None)
     parser.add_argument("--view", default="auto")
-    parser.add_argument("--smallest", type=float, default=12)
-    parser.add_argument("--largest", type=float, default=4000)
+    parser.add_argument("--smallest", type=float, default=SMALLEST)
+    parser.add_argument("--largest", type=float, default=LARGEST)
     options = parser.parse_args()
-    rows = [(head, background) for head in BOXES for background in BACKGROUNDS]
-    print(f"| face | {' | '.join(f'{head}, {background}' for head, background in rows)} |")
-    print(f"|---|{'---|' * len(rows)}", flush=True)
-    with polyface.create_detector(
-        options.detector, weights=options.weights, view=options.view, score_threshold=0.5
-    ) as detector:
-        for size in sizes(options.smallest, options.largest):
-            cells = []
-            for head, background in rows:
-                once, count, best = found_once(detector, paste(head, size, background))
-                cells.append(f"{best:.2f}" if once else f"**{count} boxes, {best:.2f}**" if count else "**none**")
-            print(f"| {size:.0f} px | {' | '.join(cells)} |", flush=True)
+    summary = []
+    for name in options.detector or [
+        name for name, spec in installed_plugins().by_name(DetectorSpec).items() if is_here(spec)
+    ]:
+        print(f"\n{name}, view {options.view}")
+        with polyface.create_detector(
+            name, weights=options.weights, view=options.view, score_threshold=0.5
+        ) as detector:
+            rows = print_table(detector, options.smallest, options.largest)
+            run = longest_run(rows)
+            seen = "all" if detector.spec.face_sizes is None else "{:g} to {:g} px".format(*detector.spec.face_sizes)
+            ends = f"{run[0]:.0f} px | {run[-1]:.0f} px" if run else "- | -"
+            summary.append(f"| `{name}` | {seen} | {ends} |")
+    print("\n| detector | its network sees | every face is found once from | to |\n|---|---|---|---|")
+    print("\n".join(summary))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,21 @@
-"""Faces of every size by default: ``benchmarks/sizes.py`` in a short form, with the packaged weights."""
+"""Faces of every size by default, as ``benchmarks/sizes.py`` tells them, with the weights that are at hand.
+
+By default each size up to 1,500 pixels is tried in one case of six, a quarter of a minute for a small network.
+``pytest -m slow tests/cross_backend/test_sizes.py`` tries each in all six, up to 4,000 pixels, for many minutes.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from polyface.graphs.weights import path_of
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import DetectorSpec
+from polyface.storage.files import sha256_of
+
+TRAINED = [spec for spec in installed_plugins().by_name(DetectorSpec).values() if spec.weights]
+"""Detectors of networks that were trained, which only those with weights can be."""
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +35,53 @@ def packaged(make_detector, require):
     return packaged
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """polyface's home, which keeps weights and what is made of them from test to test."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def trained(request, sizes, make_detector, require, home, monkeypatch):
+    """A detector with its default weights: packaged, or from the shared folder."""
+    require("onnxruntime", "polyface_onnxruntime")
+    spec = request.param
+    monkeypatch.setenv("POLYFACE_HOME", str(home))
+    if not sizes.is_here(spec):
+        shared = request.getfixturevalue("shared") / "weights"
+        same = [path for path in shared.iterdir() if sha256_of(path) == spec.weights[0].sha256]
+        if not same:
+            pytest.skip(f"the weights of {spec.name} are not at hand")
+        path_of(spec.weights[0]).parent.mkdir(parents=True)
+        path_of(spec.weights[0]).symlink_to(same[0])
+    return make_detector(spec.name, backend="onnxruntime", device="cpu", score_threshold=0.5)
+
+
 @pytest.mark.parametrize(
-    ("size", "background"),
-    [(40, "noise"), (140, "plain"), (350, "photograph"), (550, "noise"), (900, "plain"), (1500, "photograph")],
+    ("every", "largest"), [pytest.param(6, 1500, id="some"), pytest.param(1, 4000, id="all", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("head", ["astronaut", "grace_hopper"])
-def test_a_face_is_found_once_whatever_its_size(head, size, background, sizes, packaged):
-    once, count, best = sizes.found_once(packaged(), sizes.paste(head, size, background))
-    assert once, (count, best)
+@pytest.mark.parametrize("case", range(6))
+@pytest.mark.parametrize("trained", TRAINED, ids=lambda spec: spec.name, indirect=True)
+def test_a_face_is_found_once_whatever_its_size(case, every, largest, trained, sizes):
+    head, background = sizes.CASES[case]
+    wanted = [size for size in sizes.sizes(sizes.SMALLEST, largest) if size >= sizes.smallest_of(trained.spec)]
+    missed = {}
+    for size in wanted[case % every :: every]:
+        once, count, best = sizes.found_once(trained, sizes.paste(head, size, background))
+        if not once:
+            missed[round(size)] = count, round(best, 2)
+    assert not missed
+
+
+@pytest.mark.parametrize("trained", TRAINED, ids=lambda spec: spec.name, indirect=True)
+def test_landmarks_of_a_face_and_of_its_mirror_image_are_the_same_points(trained, sizes):
+    if not trained.spec.landmarks:
+        pytest.skip("it gives no landmarks")
+    size = 150
+    pixels = sizes.paste("astronaut", size, "plain").pixels
+    [face], [mirrored] = trained.detect(pixels), trained.detect(pixels[:, ::-1])
+    back = mirrored.landmarks[list(trained.spec.mirrored_places)] * (-1, 1) + (pixels.shape[1], 0)
+    np.testing.assert_allclose(back, face.landmarks, atol=size / 20)
 
 
 def test_a_face_is_found_once_where_tiles_cut_it(sizes, packaged):
