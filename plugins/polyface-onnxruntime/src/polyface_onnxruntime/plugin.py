@@ -79,3 +79,12 @@ def polyface_converters() -> Iterator[ConverterSpec]:
         ),
         factory=Ref("polyface_onnxruntime.quantize:Int8Quantizer"),
     )
+    yield ConverterSpec(
+        source="onnx-file",
+        target="onnx",
+        requires=(
+            Requirement(module="onnxruntime", install="onnxruntime"),
+            Requirement(module="onnx", install="polyface-onnxruntime[onnx]"),
+        ),
+        factory=Ref("polyface_onnxruntime.onnx_file:OnnxFileConverter"),
+    )

@@ -1,0 +1,251 @@
+"""``onnx-file`` to ``onnx``: a file as somebody published it becomes the graph that a detector's record declares.
+
+Published files are often made for one image of one size, have names of their own, and leave out the batch axis. What is
+written here has the record's names, takes any batch, height and width, and equals the original where that runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from attrs import frozen
+from onnx import version_converter
+
+from polyface.errors import ContractError
+from polyface.machine.processes import NotBegunError, NotDoneError, call
+from polyface.plugins.protocols import Graph
+from polyface.plugins.records import DetectorSpec, TensorSpec
+from polyface.plugins.toolkit import graph_file, one_line
+from polyface_onnxruntime.freeing import FixedError, Freeing, run, tidy
+from polyface_onnxruntime.runtime import onnxruntime
+
+if TYPE_CHECKING:
+    from polyface.arrays import FloatArray
+
+OPSET = 13
+"""The least version of ONNX's operators that is written: quantizers and the rules of ``freeing`` go by it."""
+
+IR_VERSION = 8
+TOLERANCE = 1e-4
+"""How far the numbers may be from the original's, relative to its largest."""
+
+UNIT = 32
+"""Sides to try a graph at are multiples of this, too: what a network of many levels halves often."""
+
+SECONDS = 120.0
+"""How long it may take, and a second more for each megabyte; a stranger's file may never come to an end."""
+
+
+class OnnxFileConverter:
+    """Makes published ONNX files free of their batch and size, and gives them the names of a detector's record."""
+
+    def convert(self, graph: Graph, directory: Path) -> Path:
+        """Write ``<detector>.onnx`` into ``directory`` and return its path; see :func:`write`.
+
+        Anybody may have made the file, and parsers crash on some: a process of its own reads it.
+
+        Raises:
+            ContractError: the file hangs or crashes that process, or as :func:`write` raises it.
+        """
+        source = graph_file(graph)
+        seconds = SECONDS + source.stat().st_size / 1e6
+        try:
+            path: Path = call("polyface_onnxruntime.onnx_file:write", graph, directory, seconds=seconds)
+        except NotBegunError as error:
+            if graph.trusted:
+                return write(graph, directory)
+            raise _refusal(graph, f"no process of its own can be started to read a stranger's file: {error}") from error
+        except NotDoneError as error:
+            raise _refusal(graph, f"in a process of its own, {error}") from error
+        return path
+
+    def provenance(self) -> dict[str, str]:
+        """Return the versions that shape the file."""
+        return {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+
+
+@frozen(kw_only=True, eq=False)
+class Published:
+    """A file as it was published.
+
+    Args:
+        content: the file's.
+        model: the same, of a version not too old, tidy, and with the names of the record.
+        input: its own name of the input.
+        outputs: its own names of the outputs, in the order of the record.
+        sides: batch, channels, height and width of its input; 0 for those that are free.
+    """
+
+    content: bytes
+    model: onnx.ModelProto
+    input: str
+    outputs: list[str]
+    sides: list[int]
+
+
+def write(graph: Graph, directory: Path) -> Path:
+    """Write ``<detector>.onnx`` into ``directory`` and return its path.
+
+    Raises:
+        ContractError: it is no ONNX file, not the network that the detector declares, cannot be made free of its batch
+            or size, or gives other numbers then.
+    """
+    detector = graph.detector
+    try:
+        published = _read(graph_file(graph).read_bytes(), detector)
+        own, other = _images(published, detector)
+        content = _declared(Freeing(published.model, own, other).free(), detector)
+        _check(published, content, detector, own, other)
+    except FixedError as error:
+        raise _refusal(graph, str(error)) from error
+    path = directory / f"{detector.name}.onnx"
+    path.write_bytes(content)
+    return path
+
+
+def _refusal(graph: Graph, why: str) -> ContractError:
+    return ContractError(
+        f"{graph.source} cannot become a graph of '{graph.detector.name}' for any batch and size.",
+        why=[why],
+        fix="take a file of this network that was exported with free batch, height and width",
+    )
+
+
+def _read(content: bytes, detector: DetectorSpec) -> Published:
+    try:
+        model = onnx.load_model_from_string(content)
+        if any(tensor.data_location == tensor.EXTERNAL for tensor in model.graph.initializer):
+            raise FixedError("it keeps its weights in another file")
+        if any(one.domain in ("", "ai.onnx") and one.version < OPSET for one in model.opset_import):
+            model = version_converter.convert_version(model, OPSET)
+        model.ir_version = max(model.ir_version, IR_VERSION)
+        model = tidy(model)
+    except FixedError:
+        raise
+    except Exception as error:  # protobuf's and ONNX's errors have no base of their own
+        raise FixedError(f"it cannot be read: {one_line(error)}") from error
+    sides = _sides(model)
+    outputs, declared = [value.name for value in model.graph.output], [tensor.name for tensor in detector.outputs]
+    if set(declared) <= set(outputs):
+        outputs = declared
+    if len(outputs) != len(declared):
+        raise FixedError(f"it gives {len(outputs)} outputs, {', '.join(outputs)}; declared are {', '.join(declared)}")
+    names = [model.graph.input[0].name, *outputs]
+    _rename(model, dict(zip(names, [detector.input.name, *declared], strict=True)))
+    return Published(content=content, model=model, input=names[0], outputs=outputs, sides=sides)
+
+
+def _sides(model: onnx.ModelProto) -> list[int]:
+    """The sides of its input, which must be one ``(n, 3, h, w)`` float32; 0 for those that are free."""
+    kinds = [value.type.tensor_type for value in model.graph.input]
+    sides = [[max(0, side.dim_value) for side in kind.shape.dim] for kind in kinds]
+    types = [onnx.TensorProto.DataType.Name(kind.elem_type) for kind in kinds]
+    if types == ["FLOAT"] and len(sides[0]) == 4 and sides[0][1] in (0, 3):
+        return sides[0]
+    there = ", ".join(f"{kind} {shape}" for kind, shape in zip(types, sides, strict=True))
+    raise FixedError(f"it takes {there or 'nothing'}, and one input FLOAT [n, 3, h, w] is wanted")
+
+
+def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give input and outputs other names, and tensors within that have these by chance others again."""
+    taken = set(names.values())
+
+    def renamed(name: str) -> str:
+        return names.get(name, f"{name}:inner" if name in taken else name)
+
+    for node in model.graph.node:
+        node.input[:], node.output[:] = map(renamed, [*node.input]), map(renamed, [*node.output])
+    for value in (*model.graph.initializer, *model.graph.input):
+        value.name = renamed(value.name)
+    del model.graph.output[:]
+    outputs = list(names.values())[1:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
+
+
+def _images(published: Published, detector: DetectorSpec) -> tuple[FloatArray, FloatArray]:
+    """An input of the file's own batch and size, and one of another batch, height and width.
+
+    Where the file's own are free, it is one of a moderate size.
+    """
+    unit = math.lcm(detector.preprocess.stride, UNIT)
+    least = math.ceil(max(detector.min_side, 3 * unit) / unit)
+    batch, _, *sides = published.sides
+    own = [side or unit * max(least, 320 // unit) for side in sides]
+    others = [unit * step for step in range(least, least + 4) if unit * step not in own]
+    return (
+        _image(detector, (batch or 1, own[0], own[1]), seed=0),
+        _image(detector, (2 if batch != 2 else 3, others[0], others[1]), seed=1),
+    )
+
+
+def _image(detector: DetectorSpec, shape: tuple[int, int, int], *, seed: int) -> FloatArray:
+    """Noise ``(n, 3, h, w)`` float32, as far as images of the detector reach."""
+    mean, std = (np.array(part).reshape(3, 1, 1) for part in (detector.preprocess.mean, detector.preprocess.std))
+    batch, height, width = shape
+    pixels = np.random.default_rng(seed).integers(0, 256, (batch, 3, height, width))
+    image: FloatArray = ((pixels - mean) / std).astype(np.float32)
+    return image
+
+
+def _declared(model: onnx.ModelProto, detector: DetectorSpec) -> bytes:
+    """The graph with input and outputs of the shapes that the record declares, as a file holds it."""
+    for values, specs in ((model.graph.input, (detector.input,)), (model.graph.output, detector.outputs)):
+        del values[:]
+        values.extend(
+            onnx.helper.make_tensor_value_info(spec.name, onnx.TensorProto.FLOAT, spec.dims) for spec in specs
+        )
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _check(published: Published, content: bytes, detector: DetectorSpec, own: FloatArray, other: FloatArray) -> None:
+    """Raise ``FixedError`` unless the graph equals the original, and images do not depend on their batch."""
+    try:
+        onnx.checker.check_model(content)
+    except onnx.checker.ValidationError as error:
+        raise FixedError(f"the free graph is not valid: {one_line(error)}") from error
+
+    def free(image: FloatArray) -> list[FloatArray]:
+        got = _tried(content, {detector.input.name: image}, [spec.name for spec in detector.outputs], "the free graph")
+        for spec, array in zip(detector.outputs, got, strict=True):
+            _check_shape(spec, array, image)
+        return got
+
+    # A file that is free in size can be compared at another one as well.
+    compared = [own] if any(published.sides[2:]) else [own, np.resize(other, (len(own), *other.shape[1:]))]
+    for image in compared:
+        wanted = _tried(published.content, {published.input: image}, published.outputs, "the file itself")
+        _check_equal(detector, free(image), wanted, "the original")
+    _check_equal(detector, [array[-1:] for array in free(other)], free(other[-1:]), "the same image by itself")
+
+
+def _tried(content: bytes, feeds: dict[str, FloatArray], names: list[str], what: str) -> list[FloatArray]:
+    try:
+        return run(content, feeds, names)
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        shape = "x".join(str(side) for image in feeds.values() for side in image.shape)
+        raise FixedError(f"{what} does not run on an input of {shape}: {one_line(error)}") from error
+
+
+def _check_shape(spec: TensorSpec, array: FloatArray, image: FloatArray) -> None:
+    fits = len(array.shape) == len(spec.dims) and all(
+        side == wanted for side, wanted in zip(array.shape, spec.dims, strict=True) if isinstance(wanted, int)
+    )
+    if not fits or array.shape[0] != len(image) or array.dtype != np.float32:
+        shape = "x".join(map(str, image.shape))
+        dims = ", ".join(map(str, spec.dims))
+        raise FixedError(f"'{spec.name}' is {array.dtype} {array.shape} for an input of {shape}; declared: ({dims})")
+
+
+def _check_equal(detector: DetectorSpec, got: list[FloatArray], wanted: list[FloatArray], what: str) -> None:
+    for spec, mine, theirs in zip(detector.outputs, got, wanted, strict=True):
+        if mine.size != theirs.size:
+            raise FixedError(f"'{spec.name}' has {mine.size} numbers, and {what} gives {theirs.size}")
+        off = float(np.abs(mine.ravel() - theirs.ravel()).max(initial=0))
+        if not off <= TOLERANCE * float(np.abs(theirs).max(initial=0)):
+            raise FixedError(f"'{spec.name}' is off by {off:.2g} from what {what} gives")

@@ -1,0 +1,430 @@
+"""Files as they are published: made free, each must equal the file that was exported for another size."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+
+from polyface.errors import ContractError
+from polyface.machine.processes import NotBegunError, NotDoneError
+from polyface.plugins.protocols import Converter, Graph
+from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
+from polyface_onnxruntime.plugin import polyface_converters
+
+onnx = pytest.importorskip("onnx", reason="graphs are written with onnx: pip install 'polyface-onnxruntime[onnx]'")
+runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'polyface-onnxruntime[cpu]'")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - only once onnx is known to be there
+
+from polyface_onnxruntime import onnx_file  # noqa: E402
+from polyface_onnxruntime.onnx_file import OnnxFileConverter, write  # noqa: E402
+
+DETECTOR = DetectorSpec(
+    name="tiny",
+    summary="one convolution and what exporters put around it",
+    graph_version=1,
+    input=TensorSpec(name="image", dims=("n", 3, "h", "w")),
+    outputs=(TensorSpec(name="scores", dims=("n", "p", 2)),),
+    preprocess=Preprocess(channels="rgb", mean=(127.5, 127.5, 127.5), std=(128, 128, 128), stride=16),
+    head=Ref("tiny:Head"),
+    graphs=(GraphSource(kind="numpy", ref=Ref("tiny:build")),),
+)
+OWN, OTHERS = (64, 96), [(32, 32), (80, 48), (64, 96)]
+
+
+class File:
+    """The nodes and constants of a file of one size: a convolution of stride 8 to four channels, ``maps``, and more."""
+
+    def __init__(self, height, width, batch=1):
+        self.batch, self.height, self.width = batch, height, width
+        self.rows, self.columns = height // 8, width // 8
+        self.cells = self.rows * self.columns
+        weight = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
+        self.constants = {"weight": weight}
+        self.nodes = [helper.make_node("Conv", ["input.1", "weight"], ["maps"], strides=[8, 8])]
+
+    def add(self, kind, inputs, output, **attributes):
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+
+    def constant(self, name, numbers, dtype=np.int64):
+        self.constants[name] = np.array(numbers, dtype)
+        return name
+
+    def reshape(self, source, shape, output):
+        self.add("Reshape", [source, self.constant(f"{output} shape", shape)], output)
+
+    def as_rows(self, source, output="out"):
+        """The ending that leaves no doubt: ``(n, p, 2)``."""
+        self.add("Transpose", [source], f"{output} last", perm=[0, 2, 3, 1])
+        self.reshape(f"{output} last", [0, -1, 2], output)
+
+    def bytes(self, *, opset=13, outputs=("out",), sides=None):
+        graph = helper.make_graph(
+            self.nodes,
+            "published",
+            [
+                helper.make_tensor_value_info(
+                    "input.1", TensorProto.FLOAT, sides or [self.batch, 3, self.height, self.width]
+                )
+            ],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+            [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        return model.SerializeToString()
+
+
+def batch_moved_and_left_out(file):
+    """As InsightFace publishes it."""
+    file.add("Transpose", ["maps"], "a", perm=[2, 3, 0, 1])
+    file.reshape("a", [-1, 2], "b")
+    file.add("Sigmoid", ["b"], "out")
+
+
+def sizes_in_a_reshape(file):
+    file.add("Transpose", ["maps"], "a", perm=[0, 2, 3, 1])
+    file.reshape("a", [1, 2 * file.cells, 2], "out")
+
+
+def the_batch_left_to_be_computed(file):
+    file.add("Transpose", ["maps"], "a", perm=[0, 2, 3, 1])
+    file.reshape("a", [-1, 2 * file.cells, 2], "out")
+
+
+def the_batch_alone_is_constant(file):
+    file.add("Transpose", ["maps"], "a", perm=[0, 2, 3, 1])
+    file.add("Shape", ["a"], "shape")
+    file.add("Slice", ["shape", file.constant("1", [1]), file.constant("3", [3])], "sides")
+    file.add("Concat", [file.constant("one image", [1]), "sides", file.constant("rest", [2, 2])], "target", axis=0)
+    file.add("Reshape", ["a", "target"], "b")
+    file.reshape("b", [1, -1, 2], "out")
+
+
+def channels_shuffled(file):
+    file.reshape("maps", [1, 2, 2, file.rows, file.columns], "a")
+    file.add("Transpose", ["a"], "b", perm=[0, 2, 1, 3, 4])
+    file.reshape("b", [1, 4, file.rows, file.columns], "c")
+    file.as_rows("c")
+
+
+def sides_change_places(file):
+    file.add("Transpose", ["maps"], "a", perm=[0, 3, 2, 1])
+    file.reshape("a", [1, file.columns, 1, file.rows, 4], "b")
+    file.reshape("b", [1, 2 * file.cells, 2], "out")
+
+
+def resized_to_a_size(file):
+    file.add("MaxPool", ["maps"], "a", kernel_shape=[2, 2], strides=[2, 2])
+    file.add("Resize", ["a", "", "", file.constant("sizes", [1, 4, file.rows, file.columns])], "b", mode="nearest")
+    file.add("Add", ["maps", "b"], "c")
+    file.as_rows("c")
+
+
+def sliced_to_its_end(file):
+    ends = file.constant("ends", [file.rows, 2**31 - 1])
+    inputs = [
+        "maps",
+        file.constant("starts", [0, 1]),
+        ends,
+        file.constant("axes", [2, 3]),
+        file.constant("steps", [1, 2]),
+    ]
+    file.add("Slice", inputs, "a")
+    file.as_rows("a")
+
+
+def expanded_to_its_size(file):
+    file.add("Expand", ["maps", file.constant("size", [1, 4, file.rows, file.columns])], "a")
+    file.as_rows("a")
+
+
+def the_batch_squeezed_out(file):
+    file.as_rows("maps", "a")
+    file.add("Squeeze", ["a", file.constant("axes", [0])], "out")
+
+
+def the_first_image_taken(file):
+    file.as_rows("maps", "a")
+    file.add("Gather", ["a", file.constant("index", 0)], "out", axis=0)
+
+
+def squeezed_and_back(file):
+    file.as_rows("maps", "a")
+    file.add("Squeeze", ["a"], "b")
+    file.add("Softmax", ["b"], "c", axis=1)
+    file.add("Unsqueeze", ["c", file.constant("axes", [0])], "out")
+
+
+def two_levels_joined_without_a_batch(file):
+    file.add("AveragePool", ["maps"], "small", kernel_shape=[2, 2], strides=[2, 2])
+    for source in ("maps", "small"):
+        file.add("Transpose", [source], f"{source} last", perm=[2, 3, 0, 1])
+        file.reshape(f"{source} last", [-1, 2], f"{source} rows")
+    file.add("Concat", ["maps rows", "small rows"], "a", axis=0)
+    file.add("Mul", ["a", file.constant("scale", [2, 3], np.float32)], "b")
+    file.add("Softmax", ["b"], "out", axis=-1)
+
+
+def constants_computed_by_nodes(file):
+    """As PyTorch writes them: each number a node, joined by another."""
+    file.add("Transpose", ["maps"], "a", perm=[0, 2, 3, 1])
+    for name, number in (("n", 1), ("p", 2 * file.cells), ("k", 2)):
+        file.add("Constant", [], name, value=numpy_helper.from_array(np.array(number)))
+        file.add("Unsqueeze", [name, file.constant("zero", [0])], f"{name} axis")
+    file.add("Concat", ["n axis", "p axis", "k axis"], "shape", axis=0)
+    file.add("Reshape", ["a", "shape"], "out")
+
+
+ENDINGS = [
+    batch_moved_and_left_out,
+    sizes_in_a_reshape,
+    the_batch_left_to_be_computed,
+    the_batch_alone_is_constant,
+    channels_shuffled,
+    sides_change_places,
+    resized_to_a_size,
+    sliced_to_its_end,
+    expanded_to_its_size,
+    the_batch_squeezed_out,
+    the_first_image_taken,
+    squeezed_and_back,
+    two_levels_joined_without_a_batch,
+    constants_computed_by_nodes,
+]
+
+
+def made(ending, height, width, **options):
+    file = File(height, width)
+    ending(file)
+    return file.bytes(**options)
+
+
+@pytest.fixture
+def freed(tmp_path):
+    """Free a file, and return the path of what is written."""
+
+    def freed(content, detector=DETECTOR):
+        (tmp_path / "published.onnx").write_bytes(content)
+        folder = tmp_path / "written"
+        folder.mkdir(exist_ok=True)
+        return write(Graph(kind="onnx-file", source=tmp_path / "published.onnx", detector=detector), folder)
+
+    return freed
+
+
+def run(model, image):
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: image})
+
+
+def noise(batch, height, width):
+    return np.random.default_rng(height).uniform(-1, 1, (batch, 3, height, width)).astype(np.float32)
+
+
+def test_the_record_names_a_converter():
+    spec = next(spec for spec in polyface_converters() if spec.source == "onnx-file")
+    assert (spec.target, spec.calibrated) == ("onnx", False)
+    assert isinstance(spec.factory.load()(), Converter)
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.__name__)
+def test_a_free_graph_equals_the_file_exported_for_another_size(freed, ending):
+    free = freed(made(ending, *OWN))
+
+    for height, width in OTHERS:
+        image = noise(3, height, width)
+        wanted = [run(made(ending, height, width), image[index : index + 1])[0] for index in range(3)]
+        (found,) = run(free, image)
+        np.testing.assert_allclose(found, np.stack([one.reshape(-1, 2) for one in wanted]), rtol=0, atol=1e-6)
+
+
+def test_input_and_outputs_are_those_of_the_record(freed):
+    model = onnx.load(freed(made(batch_moved_and_left_out, *OWN)))
+
+    named = {
+        value.name: [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert named == {"image": ["n", 3, "h", "w"], "scores": ["n", "p", 2]}
+
+
+def test_old_operators_are_upgraded(freed):
+    def upsampled(file):
+        file.add("MaxPool", ["maps"], "a", kernel_shape=[2, 2], strides=[2, 2])
+        file.add("Upsample", ["a", file.constant("scales", [1, 1, 2, 2], np.float32)], "b", mode="nearest")
+        file.as_rows("b")
+
+    path = freed(made(upsampled, *OWN, opset=9))
+
+    assert [one.version for one in onnx.load(path).opset_import] == [13]
+    np.testing.assert_allclose(
+        run(path, noise(1, 80, 48))[0], run(made(upsampled, 80, 48, opset=9), noise(1, 80, 48))[0], atol=1e-6
+    )
+
+
+def test_a_fixed_batch_of_several_is_made_free(freed):
+    file = File(*OWN, batch=10)
+    file.add("Transpose", ["maps"], "a", perm=[0, 2, 3, 1])
+    file.reshape("a", [10, -1, 2], "out")
+
+    (found,) = run(freed(file.bytes()), noise(3, 48, 32))
+
+    np.testing.assert_allclose(
+        found, [run(made(sizes_in_a_reshape, 48, 32), one[None])[0][0] for one in noise(3, 48, 32)], atol=1e-6
+    )
+
+
+def test_what_is_free_already_keeps_its_nodes(freed):
+    file = File(*OWN)
+    file.as_rows("maps")
+
+    model = onnx.load(freed(file.bytes(sides=["n", 3, "h", "w"])))
+
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Transpose", "Reshape"]
+
+
+def two_outputs(names):
+    file = File(*OWN)
+    file.as_rows("maps", names[0])
+    file.add("Transpose", ["maps"], "last", perm=[0, 2, 3, 1])
+    file.reshape("last", [0, -1, 4], names[1])
+    return file
+
+
+BOTH = attrs.evolve(
+    DETECTOR,
+    outputs=(TensorSpec(name="scores", dims=("n", "p", 2)), TensorSpec(name="maps", dims=("n", "q", 4))),
+)
+
+
+def test_outputs_are_found_by_their_names_in_whatever_order(freed):
+    named = two_outputs(["scores", "boxes"])
+    detector = attrs.evolve(
+        DETECTOR,
+        outputs=(TensorSpec(name="boxes", dims=("n", "q", 4)), TensorSpec(name="scores", dims=("n", "p", 2))),
+    )
+
+    boxes, scores = run(freed(named.bytes(outputs=["scores", "boxes"]), detector), noise(1, 32, 32))
+
+    assert (boxes.shape, scores.shape) == ((1, 16, 4), (1, 32, 2))
+
+
+def test_outputs_of_other_names_are_taken_in_their_order_whatever_else_is_called_so(freed):
+    # "maps" is a tensor within the file, and what the record calls its second output.
+    scores, maps = run(freed(two_outputs(["443", "446"]).bytes(outputs=["443", "446"]), BOTH), noise(1, 32, 32))
+
+    assert (scores.shape, maps.shape) == ((1, 32, 2), (1, 16, 4))
+
+
+def test_the_same_file_gives_the_same_small_bytes(freed):
+    content = made(channels_shuffled, *OWN)
+
+    assert (first := freed(content).read_bytes()) == freed(content).read_bytes()
+    assert len(first) < len(content) + 1000
+
+
+def branches(file):
+    part = helper.make_graph([], "part", [], [helper.make_tensor_value_info("maps", TensorProto.FLOAT, None)])
+    file.add("If", [file.constant("yes", True, np.bool_)], "out", then_branch=part, else_branch=part)
+
+
+def adds_anchors(file):
+    sizes_in_a_reshape(file)
+    file.nodes[-1].output[0] = "b"
+    file.add("Add", ["b", file.constant("anchors", np.ones((1, 2 * file.cells, 2)), np.float32)], "out")
+
+
+def takes_the_upper_half(file):
+    half = file.rows // 2
+    file.add("Slice", ["maps", file.constant("0", [0]), file.constant("half", [half]), file.constant("2", [2])], "a")
+    file.as_rows("a")
+
+
+def resizes_to_odd_sides(file):
+    file.add("Resize", ["maps", "", "", file.constant("sizes", [1, 4, 7, 7])], "a")
+    file.as_rows("a")
+
+
+def averages_the_batch(file):
+    file.add("ReduceMean", ["maps"], "a", axes=[0], keepdims=1)
+    file.as_rows("a")
+
+
+def gives_other_widths(file):
+    file.add("Transpose", ["maps"], "a", perm=[0, 2, 3, 1])
+    file.reshape("a", [1, -1, 4], "out")
+
+
+@pytest.mark.parametrize(
+    ("ending", "why"),
+    [
+        (branches, "the If 'out' branches or repeats a part of the graph"),
+        (adds_anchors, r"the free graph does not run on an input of 2x3x128x160: .*Add"),
+        (takes_the_upper_half, "the Slice 'a' takes 0 to 4 of 8, which depends on the image's size"),
+        (resizes_to_odd_sides, "the Resize 'a' makes 7 of 8, which is no whole multiple or part"),
+        (averages_the_batch, r"'scores' is float32 \(1, 640, 2\) for an input of 2x3x128x160; declared: \(n, p, 2\)"),
+        (gives_other_widths, r"'scores' is float32 \(1, 96, 4\) for an input of 1x3x64x96; declared: \(n, p, 2\)"),
+    ],
+)
+def test_what_cannot_be_made_free_is_refused_with_the_reason(freed, ending, why):
+    with pytest.raises(ContractError, match=why) as caught:
+        freed(made(ending, *OWN))
+    assert "published.onnx cannot become a graph of 'tiny' for any batch and size." in caught.value.what
+    assert "free batch, height and width" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\x08\x08 no graph", "it cannot be read"),
+        (made(sizes_in_a_reshape, *OWN, sides=[1, 64, 96, 3]), r"it takes FLOAT \[1, 64, 96, 3\], and one input"),
+        (made(sizes_in_a_reshape, *OWN, outputs=["out", "a"]), "it gives 2 outputs, out, a; declared are scores"),
+    ],
+    ids=["damaged", "channels last", "another number of outputs"],
+)
+def test_what_is_no_network_of_the_record_is_refused(freed, content, why):
+    with pytest.raises(ContractError, match=why):
+        freed(content)
+
+
+@pytest.fixture
+def graph(tmp_path):
+    path = tmp_path / "published.onnx"
+    path.write_bytes(made(batch_moved_and_left_out, *OWN))
+    return Graph(kind="onnx-file", source=path, detector=DETECTOR)
+
+
+def test_a_process_of_its_own_reads_it_and_nothing_of_it_shows_here(graph, freed, tmp_path, capfd):
+    path = OnnxFileConverter().convert(graph, tmp_path)
+
+    assert path == tmp_path / "tiny.onnx"
+    assert path.read_bytes() == freed(graph.source.read_bytes()).read_bytes()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_refusal_crosses_from_that_process(graph, tmp_path):
+    graph.source.write_bytes(b"")
+    with pytest.raises(ContractError, match="it takes nothing, and one input FLOAT"):
+        OnnxFileConverter().convert(graph, tmp_path)
+
+
+def test_a_file_that_crashes_or_hangs_its_process_is_refused(graph, tmp_path, monkeypatch):
+    def crash(*_, **__):
+        raise NotDoneError("its process ended with signal 11, SIGSEGV")
+
+    monkeypatch.setattr(onnx_file, "call", crash)
+    with pytest.raises(ContractError, match="in a process of its own, its process ended with signal 11"):
+        OnnxFileConverter().convert(graph, tmp_path)
+
+
+def test_without_such_a_process_only_a_file_of_the_record_is_read(graph, tmp_path, monkeypatch):
+    def nowhere(*_, **__):
+        raise NotBegunError("this program is no Python interpreter")
+
+    monkeypatch.setattr(onnx_file, "call", nowhere)
+    assert OnnxFileConverter().convert(graph, tmp_path).is_file()
+    with pytest.raises(ContractError, match="no process of its own can be started to read a stranger's file"):
+        OnnxFileConverter().convert(attrs.evolve(graph, trusted=False), tmp_path)
