@@ -11,6 +11,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from polyface.storage.files import sha256_of
+
 pytest_plugins = ["matrix_report", "pytester"]
 
 # The tests tell ONNX Runtime's maker nothing, whoever imports it first; test_telemetry.py takes it out again.
@@ -50,6 +52,14 @@ def shared():
     if "POLYFACE_SHARED" not in os.environ:
         pytest.skip("POLYFACE_SHARED does not point to the reference data")
     return Path(os.environ["POLYFACE_SHARED"])
+
+
+@pytest.fixture(scope="session")
+def weights_at_hand():
+    """Return the file among the reference data that is a record's, whatever it is called there; ``None`` without one."""
+    folder = Path(os.environ.get("POLYFACE_SHARED", os.devnull)) / "weights"
+    files = {sha256_of(path): path for path in folder.iterdir()} if folder.is_dir() else {}
+    return lambda file: files.get(file.sha256)
 
 
 @pytest.fixture(scope="session")
