@@ -30,15 +30,20 @@ def make_detector():
 
 
 @pytest.fixture(scope="session")
-def weights_of(tmp_path_factory):
+def weights_of(weights_at_hand, tmp_path_factory):
     """Return the weights to test a detector with: its own where they are at hand, else seeded random ones in a file."""
     made = {}
 
     def weights(name):
         spec = installed_plugins().get(DetectorSpec, name)
+        if not spec.weights or spec.weights[0].ref is not None:
+            return None
+        if at_hand := weights_at_hand(spec.weights[0]):
+            return at_hand
         builder = next((graph.ref for graph in spec.graphs if graph.kind == "torch-module"), None)
-        at_hand = not spec.weights or spec.weights[0].ref is not None
-        if at_hand or builder is None or not is_installed("torch"):
+        if builder is None:
+            pytest.skip(f"{spec.weights[0].filename} is not among the reference data")
+        if not is_installed("torch"):
             return None
         if name not in made:
             from safetensors.torch import save_file
@@ -51,8 +56,22 @@ def weights_of(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def calibrate(weights_of, tmp_path_factory):
-    """Return what quantizes a cell's network, on noise and once, where the cell needs that and nobody published one."""
+def is_trained(weights_of, weights_at_hand):
+    """Return whether what ``weights_of`` gives for a detector was trained, so that it finds the faces of real images."""
+
+    def is_trained(name):
+        own = weights_of(name)
+        return own is None or own == weights_at_hand(installed_plugins().get(DetectorSpec, name).weights[0])
+
+    return is_trained
+
+
+@pytest.fixture(scope="session")
+def calibrate(weights_of, is_trained, examples, tmp_path_factory):
+    """Return what quantizes a cell's network, once, where the cell needs that and nobody published one.
+
+    A trained network is calibrated on the examples, of which it must find the faces, another on noise.
+    """
     made = set()
 
     def calibrate(cell):
@@ -62,20 +81,22 @@ def calibrate(weights_of, tmp_path_factory):
         calibrated = {converter.target for converter in plugins.all(ConverterSpec) if converter.calibrated}
         if kind not in calibrated - published or (cell.detector.name, kind) in made:
             return
-        folder = tmp_path_factory.mktemp("calibration")
-        for seed in range(2):
-            Image.fromarray(noise(96, 128, seed)).save(folder / f"{seed}.png")
+        images = examples
+        if not is_trained(cell.detector.name):
+            images = [tmp_path_factory.mktemp("calibration") / f"{seed}.png" for seed in range(2)]
+            for seed, path in enumerate(images):
+                Image.fromarray(noise(96, 128, seed)).save(path)
         weights = weights_of(cell.detector.name)
         with contextlib.suppress(polyface.UnsupportedError):  # then the cell is refused, and says why
             config = Config(detector=cell.detector.name, weights=weights and str(weights))
-            calibration = Calibration(config, plugins.get(DetectorSpec, config.detector), sorted(folder.iterdir()))
+            calibration = Calibration(config, plugins.get(DetectorSpec, config.detector), images)
             quantize(config, plugins, calibration, kind)
         made.add((cell.detector.name, kind))
 
     return calibrate
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def examples(pytestconfig):
     """The repository's example images, of three sizes."""
     return sorted((pytestconfig.rootpath / "examples").glob("*.jpg"))

@@ -249,7 +249,7 @@ def compare_examples(finder, detector, examples):
 
 
 @pytest.fixture
-def measure(cell, make_detector, original, weights_of, calibrate, reference, examples, noise):
+def measure(cell, make_detector, original, weights_of, is_trained, calibrate, reference, examples, noise):
     """Return what measures the cell."""
     run = {"backend": cell.backend.name, "device": cell.device, "precision": cell.precision}
 
@@ -268,9 +268,9 @@ def measure(cell, make_detector, original, weights_of, calibrate, reference, exa
             return Measured(record, execution=detector.execution)
 
         need, gaps = compare_raw(detector, of_original(golden, cell.detector) if golden else of_backend(other, noise))
-        finder = reference(score_threshold=0.3) if own is None else None
+        finder = reference(weights=own, score_threshold=0.3) if is_trained(cell.detector.name) else None
         if finder is not None:
-            trained = make_detector(cell.detector.name, **run, score_threshold=0.3)
+            trained = make_detector(cell.detector.name, **run, weights=own, score_threshold=0.3)
             gaps = gaps.join(compare_examples(finder, trained, examples))
         record = CellRecord(
             id=cell.id,
