@@ -70,6 +70,11 @@ def test_the_retinaface_wheel_ships_its_weights_with_their_licence(wheel):
         assert f"polyface_retinaface/weights/{file}" in names
 
 
+def test_the_centerface_wheel_ships_its_weights_with_their_licence(wheel):
+    names = wheel("plugins/polyface-centerface").namelist()
+    assert {f"polyface_centerface/weights/{file}" for file in ("centerface.onnx", "NOTICE.md")} <= {*names}
+
+
 def closure(*names):
     """The installed distributions that ``names`` need, extras left out."""
     found, waiting = {}, list(names)

@@ -1,0 +1,1 @@
+"""CenterFace for polyface: the record in ``plugin``, NumPy arithmetic in ``head``, the network in ``weights``."""
