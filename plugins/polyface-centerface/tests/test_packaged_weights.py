@@ -15,7 +15,7 @@ GRAPH = DETECTOR.weights[0].ref.path()
 
 @pytest.fixture(scope="module")
 def script():
-    for module in ("onnx", "onnxruntime"):
+    for module in ("onnx", "onnxruntime", "polyface_onnxruntime"):
         pytest.importorskip(module, reason=f"the script needs {module}")
     path = Path(__file__).parents[1] / "scripts/package_weights.py"
     spec = importlib.util.spec_from_file_location("package_centerface", path)
