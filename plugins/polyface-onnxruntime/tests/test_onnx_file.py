@@ -326,6 +326,15 @@ def test_the_same_file_gives_the_same_small_bytes(freed):
     assert len(first) < len(content) + 1000
 
 
+def test_what_the_record_fixes_need_not_be_free(freed):
+    fixed = attrs.evolve(DETECTOR, input=TensorSpec(name="image", dims=("n", 3, *OWN)))
+
+    (found,) = run(freed(made(takes_the_upper_half, *OWN), fixed), noise(3, *OWN))
+
+    wanted = [run(made(takes_the_upper_half, *OWN), one[None])[0][0] for one in noise(3, *OWN)]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
 def branches(file):
     part = helper.make_graph([], "part", [], [helper.make_tensor_value_info("maps", TensorProto.FLOAT, None)])
     file.add("If", [file.constant("yes", True, np.bool_)], "out", then_branch=part, else_branch=part)
