@@ -36,7 +36,7 @@ from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.stages import OTHER_BACKEND, Network
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
-from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
+from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue, Ref
 from polyface.settings.config import Config
 from polyface.settings.keywords import AllSettings, Settings
 from polyface.settings.loading import load_config
@@ -162,7 +162,7 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         threads=default_threads() if config.threads is None else config.threads,
         options=check_options(backend, config.backend_options),
     )
-    head = _instantiate(detector.head, Head)
+    head = _check(detector.make_head(), Head, detector.head)
     graph = load_graph(selection.route, detector, selection.weights)
     what = f"The backend '{backend.name}' failed to load '{detector.name}'."
     with plugin_errors(what, OTHER_BACKEND), gate.runs:
@@ -195,7 +195,7 @@ def _load_backend(spec: BackendSpec) -> tuple[Backend, tuple[DeviceReport, ...]]
     """
     try:
         with gate.loading():
-            backend: Backend = _instantiate(spec.factory, Backend)
+            backend: Backend = _check(spec.factory.load()(), Backend, spec.factory)
             return backend, tuple(backend.probe())
     except BackendUnavailableError:
         raise
@@ -225,8 +225,7 @@ def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | N
     return {name: given.get(name, option.default) for name, option in options.items()}
 
 
-def _instantiate(ref: Any, protocol: type[Any]) -> Any:
-    made = ref.load()()
+def _check(made: Any, protocol: type[Any], ref: Ref) -> Any:
     if not isinstance(made, protocol):
         methods = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(made, name)]
         raise ContractError(f"'{ref.target}' gives no {protocol.__name__}: it lacks {', '.join(methods)}.")

@@ -41,6 +41,7 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
         "hooks": ["polyface_backends", "polyface_detectors"],
         "detectors": ["example-redbox"],
         "backends": ["numpy"],
+        "families": [],
         "converters": [],
         "writers": [],
         "sources": [],
@@ -52,8 +53,8 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
     }
     table = rows("plugins")
     assert table[0] == "Plugins"
-    at = table.index("example polyface-example 0.2.0 ok backends: numpy")
-    assert table[at + 1] == "detectors: example-redbox"
+    at = table.index("example polyface-example 0.2.0 ok detectors: example-redbox")
+    assert table[at + 1] == "backends: numpy"
 
 
 def test_detectors_gives_the_whole_record(polyface, rows):

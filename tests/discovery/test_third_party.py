@@ -89,7 +89,7 @@ REASONS = {
     "misspells-a-hook": "'polyface_detector' is no hook of polyface; did you mean 'polyface_detectors'",
     "raises-at-import": "RuntimeError: this plugin raises at import (raises_at_import.py, line 3)",
     "wants-an-argument": "Argument(s) {'settings'}",
-    "wrong-record": "polyface_detectors must yield DetectorSpec records, not {'name': 'wrong-record'}.",
+    "wrong-record": "polyface_detectors must yield DetectorSpec or FamilySpec records, not {'name': 'wrong-record'}.",
 }
 
 

@@ -134,11 +134,13 @@ class TestBroken:
 
     def test_a_hook_that_returns_no_iterable_is_refused(self, manager):
         error = register_failing(manager, plugin(polyface_detectors=lambda: None), ContractError)
-        assert error.why == ("polyface_detectors must yield DetectorSpec records, not return None.",)
+        assert error.why == ("polyface_detectors must yield DetectorSpec or FamilySpec records, not return None.",)
 
     def test_a_hook_that_yields_another_record_is_refused(self, manager, backend_spec):
         error = register_failing(manager, plugin(polyface_detectors=[backend_spec]), ContractError)
-        assert error.why[0].startswith("polyface_detectors must yield DetectorSpec records, not BackendSpec(")
+        assert error.why[0].startswith(
+            "polyface_detectors must yield DetectorSpec or FamilySpec records, not BackendSpec("
+        )
 
     def test_one_name_twice_from_one_distribution_is_refused(self, manager, detector_spec):
         twice = plugin(polyface_detectors=[attrs.evolve(detector_spec, name="twin")] * 2)

@@ -15,6 +15,7 @@ from polyface.plugins.records import (
     Capability,
     ConverterSpec,
     DetectDefaults,
+    FamilySpec,
     FileRef,
     GraphSource,
     OptionSpec,
@@ -30,7 +31,10 @@ NAME_RULE = "lower-case letters, digits, '.', '_' or '-', starting with a letter
 
 @pytest.fixture
 def records(detector_spec, backend_spec, converter_spec, weights_file):
-    return [detector_spec, backend_spec, converter_spec, weights_file, DetectDefaults()]
+    strides = OptionSpec(name="strides", type="numbers", help="Strides.", default=[8, 16])
+    family = FamilySpec(name="toys", summary="Toys", parameters=[strides], describe=Ref("toy_faces:describe"))
+    tuned = attrs.evolve(detector_spec, head_options={"anchors": [[16, 32], [64]], "names": ("loc",), "clip": True})
+    return [detector_spec, tuned, backend_spec, converter_spec, family, weights_file, DetectDefaults()]
 
 
 @pytest.fixture
@@ -141,8 +145,14 @@ def package(tmp_path, monkeypatch):
         ),
         (lambda: Capability(device="cpu", precisions=()), "Capability.precisions must be not empty, not ()."),
         (
+            lambda: FamilySpec(
+                name="f", summary="s", describe=Ref("a:b"), parameters=[OptionSpec(name="a-b", type="int", help="h")]
+            ),
+            "FamilySpec 'f': no argument can be called 'a-b'.",
+        ),
+        (
             lambda: OptionSpec(name="threads", type="integer", help="h"),
-            "OptionSpec.type must be 'bool' or 'int' or 'float' or 'str', not 'integer'.",
+            "OptionSpec.type must be 'bool' or 'int' or 'float' or 'str' or 'numbers' or 'lists of numbers', not 'integer'.",
         ),
         (
             lambda: TensorSpec(name="x", dims=(True, -5)),
@@ -352,6 +362,21 @@ def test_lists_become_tuples(detector_spec):
     assert attrs.evolve(detector_spec, landmarks=["nose", "chin"]).landmarks == ("nose", "chin")
 
 
+@pytest.mark.parametrize("options", [{"a-b": 1}, {1: 2}, {"a": None}, {"a": {"b": 1}}, {"a": float("nan")}, "ab", 3])
+def test_options_of_a_head_are_a_table_of_plain_values(detector_spec, options):
+    with pytest.raises(ContractError, match=r"^DetectorSpec.head_options must be a table of names and plain values"):
+        attrs.evolve(detector_spec, head_options=options)
+
+
+def test_a_head_is_made_with_its_options(detector_spec, package):
+    (package / "__init__.py").write_text(
+        "class Head:\n    def __init__(self, strides=()):\n        self.it = strides\n"
+    )
+    spec = attrs.evolve(detector_spec, head=Ref("spare_parts:Head"))
+    assert spec.make_head().it == ()
+    assert attrs.evolve(spec, head_options={"strides": [8, 16]}).make_head().it == (8, 16)
+
+
 def test_every_record_is_plain_json(records):
     for record in records:
         assert set(json.loads(json.dumps(as_json(record)))) == {field.name for field in attrs.fields(type(record))}
@@ -415,6 +440,14 @@ def test_a_file_ref_to_no_package_is_a_contract_error():
         ({"type": "float", "minimum": 0.5}, float("nan"), "must be at least 0.5, not nan"),
         ({"type": "str", "choices": ("a", "b")}, "c", "must be one of 'a', 'b', not 'c'"),
         ({"type": "str", "choices": ("a", "b")}, "b", None),
+        ({"type": "numbers"}, (8, 16.5), None),
+        ({"type": "numbers"}, (), "must be numbers, not ()"),
+        ({"type": "numbers"}, 8, "must be numbers, not 8"),
+        ({"type": "numbers"}, (8, "x"), "must be numbers, not (8, 'x')"),
+        ({"type": "numbers"}, ((8,),), "must be numbers, not ((8,),)"),
+        ({"type": "lists of numbers"}, ((8, 16), (32,)), None),
+        ({"type": "lists of numbers"}, (8, 16), "must be lists of numbers, not (8, 16)"),
+        ({"type": "lists of numbers"}, ((8,), ()), "must be lists of numbers, not ((8,), ())"),
     ],
 )
 def test_an_option_says_what_is_wrong_with_a_value(option, value, problem):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,7 +16,15 @@ from polyface.errors import NO_FIX, PolyfaceError, Reason, WeightsNotFoundError,
 from polyface.graphs.weights import Weights, path_of, select_weights
 from polyface.plugins.kinds import KINDS, PREFIX
 from polyface.plugins.manager import missing
-from polyface.plugins.records import BackendSpec, CommandSpec, DetectorSpec, WeightsFile, device_kind
+from polyface.plugins.records import (
+    BackendSpec,
+    CommandSpec,
+    DetectorSpec,
+    FamilySpec,
+    OptionSpec,
+    WeightsFile,
+    device_kind,
+)
 from polyface.plugins.records import as_json as record_as_json
 from polyface.settings.config import Config
 from polyface.settings.loading import load_config
@@ -51,7 +59,11 @@ def _describe_plugin(info: PluginInfo, plugins: PluginManager) -> list[str]:
         return [*info.error.why, f"To fix it: {in_options(info.error.fix)}"]
     if info.disabled:
         return ["by POLYFACE_PLUGINS or POLYFACE_DISABLE_PLUGINS"]
-    lines = [f"{hook.removeprefix(PREFIX)}: {', '.join(_names(info, hook)) or 'none'}" for hook in info.hooks]
+    lines = [
+        f"{several}: {', '.join(names) or 'none'}"
+        for several, names in _names(info).items()
+        if names or f"{PREFIX}{several}" in info.hooks
+    ]
     unreached = [f"command '{name}' is never reached: polyface has its own" for name in _unreached(info, plugins)]
     return [*lines, *info.clashes, *unreached] or ["none: it provides nothing"]
 
@@ -62,8 +74,8 @@ def _unreached(info: PluginInfo, plugins: PluginManager) -> list[str]:
     return [record.name for record in info.provided(CommandSpec) if record.name in taken]
 
 
-def _names(info: PluginInfo, hook: str) -> list[str]:
-    return [record.name for record in info.provided(KINDS[hook].record)]
+def _names(info: PluginInfo) -> dict[str, list[str]]:
+    return {several: [record.name for record in info.provided(kind.record)] for several, kind in KINDS.items()}
 
 
 def _plugin_as_json(info: PluginInfo, plugins: PluginManager) -> dict[str, object]:
@@ -73,7 +85,7 @@ def _plugin_as_json(info: PluginInfo, plugins: PluginManager) -> dict[str, objec
         "version": info.version,
         "target": info.target,
         "hooks": list(info.hooks),
-        **{hook.removeprefix(PREFIX): _names(info, hook) for hook in KINDS},
+        **_names(info),
         "status": info.status,
         "error": None if info.error is None else str(info.error),
         "clashes": list(info.clashes),
@@ -85,13 +97,22 @@ def _plugin_as_json(info: PluginInfo, plugins: PluginManager) -> dict[str, objec
 @json_option
 @pass_plugins
 def list_detectors(as_json: bool, plugins: PluginManager) -> None:
-    """List the installed detectors, with their landmarks, graph kinds and weights."""
+    """List the installed detectors, with their landmarks, graph kinds and weights.
+
+    Below them, the families that an ONNX file of your own may be of: --detector FILE --family NAME runs it.
+    """
     print_notes(plugins)
     if as_json:
         print_json([{**record_as_json(spec), "name": name} for name, spec in plugins.by_name(DetectorSpec).items()])
         return
     rows = [(name, "\n".join(_describe_detector(spec))) for name, spec in plugins.by_name(DetectorSpec).items()]
     print_table("Detectors", ("Name", "Description"), rows)
+    rows = [
+        (name, "\n".join([spec.summary, *_describe_options(spec.parameters)]))
+        for name, spec in plugins.by_name(FamilySpec).items()
+    ]
+    if rows:
+        print_table("Families of ONNX files", ("Name", "Description"), rows)
 
 
 def _describe_detector(spec: DetectorSpec) -> list[str]:
@@ -133,8 +154,12 @@ def _describe_backend(spec: BackendSpec, reasons: Sequence[Reason]) -> list[str]
         *(f"MISSING: {reason.why}; to have it: {in_options(reason.fix)}" for reason in reasons),
         f"accepts: {', '.join(spec.accepts)}",
         f"claims: {'; '.join(claims)}",
-        *(f"option {option.name} ({option.type}): {option.help}" for option in spec.options),
+        *_describe_options(spec.options),
     ]
+
+
+def _describe_options(options: Iterable[OptionSpec]) -> Iterator[str]:
+    return (f"option {option.name} ({option.type}): {option.help}" for option in options)
 
 
 @click.command("weights", cls=Command, short_help="Weights of detectors: terms, and whether they are here and whole.")

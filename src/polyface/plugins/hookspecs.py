@@ -15,7 +15,15 @@ from collections.abc import Iterable
 
 import pluggy
 
-from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, SourceSpec, WriterSpec
+from polyface.plugins.records import (
+    BackendSpec,
+    CommandSpec,
+    ConverterSpec,
+    DetectorSpec,
+    FamilySpec,
+    SourceSpec,
+    WriterSpec,
+)
 
 GROUP = "polyface"
 """The entry-point group, and pluggy's project name."""
@@ -25,8 +33,8 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 @hookspec
-def polyface_detectors() -> Iterable[DetectorSpec]:
-    """Yield the detectors a plugin provides."""
+def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
+    """Yield the detectors a plugin provides, and the families of which a user's own files are."""
     raise NotImplementedError
 
 

@@ -12,7 +12,16 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from polyface.plugins.protocols import Backend, Converter, Head, Quantizer
-from polyface.plugins.records import BackendSpec, CommandSpec, ConverterSpec, DetectorSpec, Ref, SourceSpec, WriterSpec
+from polyface.plugins.records import (
+    BackendSpec,
+    CommandSpec,
+    ConverterSpec,
+    DetectorSpec,
+    FamilySpec,
+    Ref,
+    SourceSpec,
+    WriterSpec,
+)
 
 
 class Record(Protocol):
@@ -32,9 +41,10 @@ class Kind:
         label: what one is called in messages; see :data:`PREFIX` for what several are.
         selected: a user selects one by its name, so that two distributions that provide the same clash.
         ref: the field that names its code.
-        gives: for a record, the class or protocol of what that code gives when it is called without arguments; ``None``
-            for code that wants some.
-        called: whether that code is called for it; what is named is it otherwise.
+        gives: for a record, the class or protocol of what that code makes; ``None`` for code that must be given more
+            than the record says.
+        make: makes it.
+        beside: the kind whose hook yields it as well; empty for one that has a hook of its own.
     """
 
     record: type[Any]
@@ -42,7 +52,8 @@ class Kind:
     selected: bool = True
     ref: Callable[[Any], Ref] = lambda record: record.factory
     gives: Callable[[Any], type[Any]] | None = None
-    called: bool = True
+    make: Callable[[Any], Any] = lambda record: record.factory.load()()
+    beside: str = ""
 
 
 def _command_class(_: CommandSpec) -> type[Any]:
@@ -55,27 +66,39 @@ PREFIX = "polyface_"
 """What the name of a hook begins with; the rest says what several of its records are, such as ``detectors``."""
 
 KINDS = {
-    "polyface_detectors": Kind(
-        record=DetectorSpec, label="detector", ref=lambda record: record.head, gives=lambda _: Head
+    "detectors": Kind(
+        record=DetectorSpec,
+        label="detector",
+        ref=lambda record: record.head,
+        gives=lambda _: Head,
+        make=lambda record: record.make_head(),
     ),
-    "polyface_backends": Kind(record=BackendSpec, label="backend", gives=lambda _: Backend),
-    "polyface_converters": Kind(
+    "families": Kind(record=FamilySpec, label="family", ref=lambda record: record.describe, beside="detectors"),
+    "backends": Kind(record=BackendSpec, label="backend", gives=lambda _: Backend),
+    "converters": Kind(
         record=ConverterSpec,
         label="converter",
         selected=False,
         gives=lambda record: Quantizer if record.calibrated else Converter,
     ),
-    "polyface_writers": Kind(record=WriterSpec, label="writer"),
-    "polyface_sources": Kind(record=SourceSpec, label="source"),
-    "polyface_commands": Kind(
+    "writers": Kind(record=WriterSpec, label="writer"),
+    "sources": Kind(record=SourceSpec, label="source"),
+    "commands": Kind(
         record=CommandSpec,
         label="command",
         ref=lambda record: record.command,
         gives=_command_class,
-        called=False,
+        make=lambda record: record.command.load(),
     ),
 }
-"""Each kind by the hook that yields it."""
+"""Each kind by what several of its records are called."""
+
+HOOKS = {
+    f"{PREFIX}{several}": tuple(kind.record for name, kind in KINDS.items() if several in (name, kind.beside))
+    for several, kind in KINDS.items()
+    if not kind.beside
+}
+"""The classes of records that each hook yields."""
 
 
 def kind_of(record: type[Any]) -> Kind:

@@ -37,7 +37,7 @@ from polyface.errors import (
 from polyface.machine.drivers import is_installed
 from polyface.optional import install
 from polyface.plugins import hookspecs
-from polyface.plugins.kinds import KINDS, Record, kind_of
+from polyface.plugins.kinds import HOOKS, Record, kind_of
 from polyface.plugins.records import CommandSpec, Requirement, SourceSpec, WriterSpec
 from polyface.settings.values import read_flag
 
@@ -158,12 +158,12 @@ class PluginManager:
         hooks = []
         for name in dir(plugin):
             marked = self._pluggy.parse_hookimpl_opts(plugin, name) is not None
-            if marked and name not in KINDS:
+            if marked and name not in HOOKS:
                 raise ContractError(
-                    f"{quoted(name)} is no hook of polyface{nearest(name, KINDS) or '.'}",
-                    why=[f"the hooks: {', '.join(KINDS)}"],
+                    f"{quoted(name)} is no hook of polyface{nearest(name, HOOKS) or '.'}",
+                    why=[f"the hooks: {', '.join(HOOKS)}"],
                 )
-            if name in KINDS and not marked:
+            if name in HOOKS and not marked:
                 raise ContractError(
                     f"'{name}' is not marked as a hook implementation.", fix=f"put @polyface.hookimpl above def {name}"
                 )
@@ -327,14 +327,14 @@ def _owner(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
 
 def _records_of(plugin: object, hook: str) -> tuple[Any, ...]:
     """Call one plugin's implementation of one hook, to the end, and check what it gives."""
-    kind = KINDS[hook].record
+    wanted = f"{hook} must yield {' or '.join(kind.__name__ for kind in HOOKS[hook])} records"
     given = getattr(plugin, hook)()
     if not isinstance(given, Iterable):
-        raise ContractError(f"{hook} must yield {kind.__name__} records, not return {quoted(given)}.")
+        raise ContractError(f"{wanted}, not return {quoted(given)}.")
     records = tuple(given)
     for record in records:
-        if not isinstance(record, kind):
-            raise ContractError(f"{hook} must yield {kind.__name__} records, not {quoted(record)}.")
+        if not isinstance(record, HOOKS[hook]):
+            raise ContractError(f"{wanted}, not {quoted(record)}.")
     return records
 
 

@@ -18,12 +18,14 @@ from attrs import field, frozen
 from polyface.errors import ContractError, quoted
 from polyface.plugins import rules
 
-OptionValue: TypeAlias = "bool | int | float | str"
+Numbers: TypeAlias = "tuple[float, ...] | tuple[tuple[float, ...], ...]"
+OptionValue: TypeAlias = "bool | int | float | str | Numbers"
 
 _BUILT = {"torch-module": True, "onnx": False, "onnx-int8": False}
 """Whether graphs of a kind come from builders; other kinds are their plugins' own affair."""
 
 _OPTION_TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+_LISTS = ("numbers", "lists of numbers")
 
 
 @frozen
@@ -287,7 +289,8 @@ class DetectorSpec:
             many images.
         outputs: the network's raw heads, in order; their first axis is that of the input.
         preprocess: how an image becomes the input.
-        head: a class or function without arguments that returns a :class:`polyface.plugins.protocols.Head`.
+        head: a class or function that returns a :class:`polyface.plugins.protocols.Head`.
+        head_options: what ``head`` is called with, by name: values of options, or tuples of such.
         graphs: the forms in which the network is published, preferred first.
         weights: the files of weights, the default first; empty when the builder needs none.
         landmarks: the names of the landmarks, in order; empty when it gives none.
@@ -320,6 +323,9 @@ class DetectorSpec:
     outputs: tuple[TensorSpec, ...] = field(converter=rules.as_tuple, validator=rules.tuple_of(TensorSpec))
     preprocess: Preprocess = field(validator=rules.is_a(Preprocess))
     head: Ref = field(validator=rules.is_a(Ref))
+    head_options: tuple[tuple[str, Any], ...] = field(
+        default=(), converter=rules.as_table, validator=rules.rule("a table of names and plain values", rules.is_table)
+    )
     graphs: tuple[GraphSource, ...] = field(converter=rules.as_tuple, validator=rules.tuple_of(GraphSource))
     weights: tuple[WeightsFile, ...] = rules.tuples(WeightsFile)
     landmarks: tuple[str, ...] = rules.tuples(str)
@@ -413,6 +419,10 @@ class DetectorSpec:
         height, width = (max(smallest, (side + stride // 2) // stride * stride) for side in size)
         return height, width
 
+    def make_head(self) -> Any:
+        """Return what its ``head`` gives, called with its ``head_options``."""
+        return self.head.load()(**dict(self.head_options))
+
 
 def _in_mirror(name: str) -> str | None:
     """The landmark that takes the place of this one in a mirror, as the words of its name tell, if they do."""
@@ -452,11 +462,12 @@ class Capability:
 
 @frozen(kw_only=True)
 class OptionSpec:
-    """An option of a backend, which core checks before the backend sees it.
+    """An option of a backend or a family, which core checks before the plugin sees it.
 
     Args:
-        name: the key under ``backend_options``.
-        type: ``"bool"``, ``"int"``, ``"float"`` or ``"str"``.
+        name: the key under ``backend_options`` or ``family_options``.
+        type: ``"bool"``, ``"int"``, ``"float"``, ``"str"``, ``"numbers"`` for a tuple of numbers, or ``"lists of
+            numbers"`` for a tuple of such tuples.
         help: one line.
         default: the value where the user says nothing.
         minimum: the least value of a number.
@@ -465,9 +476,9 @@ class OptionSpec:
     """
 
     name: str = field(validator=rules.name)
-    type: str = field(validator=rules.one_of(*_OPTION_TYPES))
+    type: str = field(validator=rules.one_of(*_OPTION_TYPES, *_LISTS))
     help: str = field(validator=rules.text)
-    default: OptionValue | None = None
+    default: OptionValue | None = field(default=None, converter=rules.freeze)
     minimum: float | None = field(default=None, validator=attrs.validators.optional(rules.number))
     maximum: float | None = field(default=None, validator=attrs.validators.optional(rules.number))
     choices: tuple[OptionValue, ...] = rules.tuples(bool, int, float, str)
@@ -479,6 +490,11 @@ class OptionSpec:
 
     def problem(self, value: object) -> str | None:
         """Return what is wrong with ``value``, as the end of a sentence, or ``None``."""
+        if self.type in _LISTS:
+            parts = value if isinstance(value, tuple) else ()
+            lists = parts if self.type != "numbers" else (parts,)
+            plain = all(isinstance(part, tuple) and part and all(map(rules.is_number, part)) for part in lists)
+            return None if parts and plain else f"must be {self.type}, not {quoted(value)}"
         wanted = _OPTION_TYPES[self.type]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if type(value) is not wanted and not (wanted is float and number):
@@ -490,6 +506,30 @@ class OptionSpec:
         if self.maximum is not None and isinstance(value, int | float) and not value <= self.maximum:
             return f"must be at most {self.maximum:g}, not {quoted(value)}"
         return None
+
+
+@frozen(kw_only=True)
+class FamilySpec:
+    """A kind of network that a user's own ONNX file may hold: how the raw heads of every such file are read.
+
+    Args:
+        name: how users select it.
+        summary: one line for the tables.
+        parameters: what the file does not say, as ``family_options`` hold it.
+        describe: a function that is called with the :class:`polyface.plugins.protocols.Interface` of a file, and with
+            the parameters by name; returns the file's :class:`DetectorSpec`. Raises the interface's ``misfit`` where
+            the file holds no such network, and :class:`polyface.ConfigError` where a parameter is wrong.
+    """
+
+    name: str = field(validator=rules.name)
+    summary: str = field(validator=rules.text)
+    parameters: tuple[OptionSpec, ...] = rules.tuples(OptionSpec)
+    describe: Ref = field(validator=rules.is_a(Ref))
+
+    def __attrs_post_init__(self) -> None:
+        for parameter in self.parameters:
+            if not parameter.name.isidentifier():
+                raise ContractError(f"FamilySpec '{self.name}': no argument can be called {quoted(parameter.name)}.")
 
 
 @frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -75,6 +75,29 @@ def as_pairs(value: Any) -> Any:
 
 def _is_pair(value: object) -> bool:
     return isinstance(value, tuple) and [*map(type, value)] == [str, str]
+
+
+def freeze(value: Any) -> Any:
+    """Return a value with tuples in the place of lists, at every depth, so that it hashes."""
+    return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
+
+
+def as_table(table: Any) -> Any:
+    """Return a table as a tuple of pairs."""
+    return freeze(list(table.items()) if isinstance(table, Mapping) else table)
+
+
+def is_table(pairs: Any) -> bool:
+    """Whether these are pairs of an identifier and a plain value."""
+    try:
+        return is_plain(pairs) and all(name.isidentifier() for name, _ in pairs)
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a bool, a finite number, a text, or a tuple of such."""
+    return all(map(is_plain, value)) if isinstance(value, tuple) else isinstance(value, bool | str) or is_number(value)
 
 
 def tuples(*types: type, rule: Validator | None = None) -> Any:

@@ -111,7 +111,7 @@ class DetectorConformance(NetworkConformance):
     @pytest.fixture
     def head(self, spec: DetectorSpec) -> Head:
         """A head of its own for each check."""
-        head: Head = spec.head.load()()
+        head: Head = spec.make_head()
         return head
 
     @pytest.fixture(scope="class")
@@ -120,14 +120,14 @@ class DetectorConformance(NetworkConformance):
         """The raw heads of two images of noise, of even height and width."""
         height, width = sizes(spec)[1]
         outputs = run(session, spec, network_input(spec, noise(2, height, width)))
-        priors = spec.head.load()().priors(height, width)
+        priors = spec.make_head().priors(height, width)
         # Out of order, with both ends and a gap.
         keep = np.unique(np.linspace(0, len(priors) - 1, 7).astype(np.intp))[::-1].copy()
         return Sample(height=height, width=width, outputs=outputs, priors=priors, keep=keep)
 
     def test_head_is_a_head(self, spec: DetectorSpec) -> None:
         """What it gives is called by the names of the protocol, and by no other."""
-        made = spec.head.load()()
+        made = spec.make_head()
         if not isinstance(made, Head):
             fail(f"'{spec.head.target}' gives a {type(made).__name__}, which has no priors, scores and decode.")
 

@@ -17,7 +17,7 @@ import pytest
 
 from polyface.cli import COMMANDS
 from polyface.errors import nearest
-from polyface.plugins.kinds import KINDS, PREFIX, Record, kind_of
+from polyface.plugins.kinds import HOOKS, PREFIX, Record, kind_of
 from polyface.plugins.manager import PluginInfo, PluginManager, missing
 from polyface.plugins.records import CommandSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
@@ -81,10 +81,10 @@ class PluginConformance(Conformance):
                 continue
             module = importlib.import_module(info.target.partition(":")[0])
             for name, value in vars(module).items():
-                if name.startswith(PREFIX) and callable(value) and name not in KINDS:
+                if name.startswith(PREFIX) and callable(value) and name not in HOOKS:
                     fail(
-                        f"'{name}' in {module.__name__} is no hook of polyface{nearest(name, KINDS) or '.'}",
-                        why=[f"the hooks: {', '.join(KINDS)}"],
+                        f"'{name}' in {module.__name__} is no hook of polyface{nearest(name, HOOKS) or '.'}",
+                        why=[f"the hooks: {', '.join(HOOKS)}"],
                     )
 
     def test_discovery_imports_nothing_heavy(self, infos: list[PluginInfo]) -> None:
@@ -134,8 +134,7 @@ class PluginConformance(Conformance):
                         ref.path() if isinstance(ref, FileRef) else ref.load()
             kind = kind_of(type(record))
             if kind.gives is not None and not missing(record.name, getattr(record, "requires", ())):
-                wanted, made = kind.gives(record), kind.ref(record).load()
-                made = made() if kind.called else made
+                wanted, made = kind.gives(record), kind.make(record)
                 if not isinstance(made, wanted):
                     name = f"'{kind.ref(record).target}' of '{record.name}'"
                     fail(f"{name} gives a {type(made).__name__}, and no {wanted.__name__}.")
