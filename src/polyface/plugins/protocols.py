@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import attrs
 from attrs import field, frozen
 
-from polyface.errors import NO_FIX, Fix, as_fix
-from polyface.plugins.records import DetectorSpec, OptionValue, Ref
+from polyface.errors import NO_FIX, ConfigError, Fix, as_fix, quoted, shortened
+from polyface.plugins.records import DetectorSpec, OptionValue, Ref, TensorSpec, WeightsFile
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -54,6 +54,77 @@ class Head(Protocol):
 
     def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
         """Decode the anchors ``keep`` (K indices) of the image ``index`` of the batch, and no others."""
+
+
+@frozen(kw_only=True)
+class GraphTensor:
+    """An input or output of a graph's file.
+
+    Args:
+        name: as the file has it.
+        dims: a number where a size is fixed, a name where it is free (``"?"`` without one); empty where the file states
+            no shape.
+        dtype: such as ``"float32"``.
+        operation: the one that computes it, past those that only arrange numbers, such as ``"Softmax"``; empty where
+            that is not known.
+    """
+
+    name: str
+    dims: tuple[int | str, ...]
+    dtype: str = "float32"
+    operation: str = ""
+
+    def __str__(self) -> str:
+        dims = ", ".join(map(str, self.dims)) if self.dims else "no shape stated"
+        shown = shortened(f"{self.name} ({dims})", 200)
+        return f"{shown if shown.isprintable() else quoted(shown)}{'' if self.dtype == 'float32' else f' {self.dtype}'}"
+
+
+@frozen(kw_only=True)
+class Interface:
+    """What a user's own graph file says of itself: what a family makes a detector's record from.
+
+    Args:
+        family: that which is asked.
+        name: what to call the detector: the file's, as records write names.
+        weights: the file, which is to be the one file of weights of the record.
+        inputs: of the network, in the file's order.
+        outputs: likewise.
+        opset: the version of ONNX's operations.
+    """
+
+    family: str
+    name: str
+    weights: WeightsFile
+    inputs: tuple[GraphTensor, ...]
+    outputs: tuple[GraphTensor, ...]
+    opset: int
+
+    @property
+    def lines(self) -> list[str]:
+        """What the file has, in words: a line for the inputs, and one for the outputs."""
+        sides = (("inputs", self.inputs), ("outputs", self.outputs))
+        return [f"{self.weights.filename} has the {side} {', '.join(map(str, tensors))}" for side, tensors in sides]
+
+    def misfit(self, wanted: str) -> ConfigError:
+        """Return the error for a file that holds no network of the family; ``wanted`` is what it must have."""
+        return ConfigError(
+            f"{self.weights.filename} is not of the family '{self.family}'.",
+            why=[f"the family wants {wanted}", *self.lines],
+            fix=Fix("choose another", names=("family",)),
+        )
+
+    def image(self) -> TensorSpec:
+        """Return the one input, which must be ``(n, 3, h, w)`` float32.
+
+        Raises:
+            ConfigError: it is another, or there are several.
+        """
+        shapes = [tensor.dims for tensor in self.inputs if tensor.dtype == "float32"]
+        if len(self.inputs) != 1 or not shapes or len(shapes[0]) != 4 or shapes[0][1] not in (3, "?"):
+            raise self.misfit("one input of the shape (n, 3, h, w), float32")
+        batch, _, height, width = shapes[0]
+        return TensorSpec(name=self.inputs[0].name, dims=(batch, 3, height, width))
 
 
 @frozen(kw_only=True)
