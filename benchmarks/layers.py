@@ -28,7 +28,6 @@ from onnx import numpy_helper
 from PIL import Image
 
 import polyface
-from polyface.building import check_options
 from polyface.graphs.artifacts import open_store
 from polyface.graphs.resolve import export, load_graph, open_planner, quantize
 from polyface.images.geometry import place_image
@@ -37,6 +36,7 @@ from polyface.images.reading import read_image
 from polyface.machine.cores import default_threads
 from polyface.pipeline.calibration import Calibration
 from polyface.plugins.manager import installed_plugins
+from polyface.plugins.options import check_options
 from polyface.plugins.protocols import CompileRequest, Graph
 from polyface.plugins.records import BackendSpec, DetectorSpec, TensorSpec
 from polyface.settings.config import Config
@@ -174,7 +174,9 @@ def runner(detector: DetectorSpec, kind: str, backend: str, precision: str | Non
     if chosen is None:
         raise SystemExit(f"{backend} takes no graph of the kind {kind}")
     made: Any = spec.factory.load()()
-    request = CompileRequest(device="cpu", precision=chosen, threads=default_threads(), options=check_options(spec, {}))
+    request = CompileRequest(
+        device="cpu", precision=chosen, threads=default_threads(), options=check_options(spec.name, spec.options, {})
+    )
 
     def run(model: onnx.ModelProto, names: Sequence[str], image: Array) -> dict[str, Array]:
         # The detector's record with what else comes out, of whatever shape: a backend checks names alone.
@@ -201,7 +203,9 @@ def seeded(detector: DetectorSpec, kind: str, folder: Path) -> Path:
     weights = folder / f"{detector.name}.safetensors"
     save_file(builder.load()(None, seed=1).state_dict(), weights)
     if kind == "onnx":
-        return export(detector.name, kind, str(weights), installed_plugins(), folder / "graphs").path
+        return export(
+            Config(detector=detector.name, weights=str(weights)), installed_plugins(), kind, folder / "graphs"
+        ).path
     for seed in range(2):
         noise(96, 128, seed).save(folder / f"{seed}.png")
     config = Config(detector=detector.name, weights=str(weights))
@@ -217,7 +221,7 @@ def noise(height: int, width: int, seed: int) -> Image.Image:
 def found(config: Config, kind: str, backend: str, precision: str | None) -> Path:
     """Return the graph that the backend would run: published by the detector, stored, or exported now."""
     plugins = installed_plugins()
-    planner = open_planner(plugins, config.detector, config.weights, open_store(config))
+    planner = open_planner(plugins, config, open_store(config))
     spec = plugins.get(BackendSpec, backend)
     # The backend, as one that takes this kind and nothing else.
     only = attrs.evolve(spec, capabilities=[attrs.evolve(c, accepts=(kind,)) for c in spec.capabilities])

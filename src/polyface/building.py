@@ -13,18 +13,15 @@ from typing import Any, TypeVar, Unpack, cast
 from attrs import frozen
 
 from polyface.errors import (
-    NO_FIX,
     BackendUnavailableError,
-    ConfigError,
     ContractError,
     Fix,
     PluginError,
     described,
-    nearest,
     plugin_errors,
-    quoted,
 )
 from polyface.graphs.artifacts import open_store
+from polyface.graphs.families import settle
 from polyface.graphs.plan import Names, Plan, Refusal, Selection, plan, refusal, select_device
 from polyface.graphs.resolve import load_graph, open_planner
 from polyface.images.geometry import settle_size
@@ -35,12 +32,12 @@ from polyface.pipeline.detector import FaceDetector
 from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.stages import OTHER_BACKEND, Network
 from polyface.plugins.manager import PluginManager, installed_plugins
+from polyface.plugins.options import check_options
 from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
-from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue, Ref
+from polyface.plugins.records import BackendSpec, DetectorSpec, Ref
 from polyface.settings.config import Config
 from polyface.settings.keywords import AllSettings, Settings
 from polyface.settings.loading import load_config
-from polyface.settings.record import settings
 
 LOG = logging.getLogger(__name__)
 
@@ -64,10 +61,11 @@ def create_detector(
     plugins: PluginManager | None = None,
     **settings: Unpack[Settings],
 ) -> FaceDetector:
-    """Build a detector by name.
+    """Build a detector by name, or from an ONNX file.
 
     Args:
-        detector: such as ``"retinaface-mobilenet025"``; see :func:`available_detectors`.
+        detector: such as ``"retinaface-mobilenet025"``; see :func:`available_detectors`. Or the path of an ONNX file,
+            whose ``family`` says how its raw heads are read.
         config: a configuration file to read instead of the one found from the current folder upwards, or a
             :class:`Config`, which is then used as it stands.
         plugins: where names are looked up; the installed plugins by default.
@@ -114,7 +112,8 @@ def resolve(config: Config, plugins: PluginManager) -> Names:
     Raises:
         PolyfaceError: as :func:`open_planner` and :func:`open_store`.
     """
-    planner = open_planner(plugins, config.detector, config.weights, open_store(config))
+    config = settle(config)
+    planner = open_planner(plugins, config, open_store(config))
     preferred = sorted(plugins.by_name(BackendSpec).values(), key=lambda spec: (-spec.preference, spec.name))
     backends = preferred if config.backend == "auto" else [plugins.get(BackendSpec, config.backend)]
     return Names(config=config, planner=planner, backends=tuple(backends))
@@ -160,7 +159,7 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         precision=config.precision,
         infer_size=config.infer_size,
         threads=default_threads() if config.threads is None else config.threads,
-        options=check_options(backend, config.backend_options),
+        options=check_options(f"backend '{backend.name}'", backend.options, config.backend_options),
     )
     head = _check(detector.make_head(), Head, detector.head)
     graph = load_graph(selection.route, detector, selection.weights)
@@ -202,27 +201,6 @@ def _load_backend(spec: BackendSpec) -> tuple[Backend, tuple[DeviceReport, ...]]
     except Exception as error:
         why = [error.what, *error.why] if isinstance(error, ContractError) else [described(error)]
         raise PluginError(f"The backend '{spec.name}' does not load.", why=why, fix=OTHER_BACKEND) from error
-
-
-def check_options(backend: BackendSpec, given: Any) -> dict[str, OptionValue | None]:
-    """Return every option of the backend with its value or default.
-
-    Raises:
-        ConfigError: the backend has no such option, or the value is wrong.
-    """
-    options = {option.name: option for option in backend.options}
-    known = {key.name for key in settings(Config)}
-    for name, value in given.items():
-        if name not in options:
-            raise ConfigError(
-                f"The backend '{backend.name}' has no option {quoted(name)}{nearest(name, options) or '.'}",
-                why=[f"its options: {', '.join(options) or 'none'}"],
-                fix=Fix("set it by itself, for every backend, as", names=(name,)) if name in known else NO_FIX,
-            )
-        problem = options[name].problem(value)
-        if problem:
-            raise ConfigError(f"backend_options: {name} {problem}.", why=[options[name].help])
-    return {name: given.get(name, option.default) for name, option in options.items()}
 
 
 def _check(made: Any, protocol: type[Any], ref: Ref) -> Any:

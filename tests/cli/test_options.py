@@ -19,14 +19,21 @@ from polyface.settings.loading import load
 from polyface.settings.record import settings
 
 TEXT = st.text(st.characters(exclude_characters=",\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
-BARE = TEXT.filter(lambda text: text == text.strip() and not isinstance(read_scalar(text), bool | int | float))
+BARE = TEXT.filter(
+    lambda text: (
+        text == text.strip() and not {"[", "]"} & {*text} and not isinstance(read_scalar(text), bool | int | float)
+    )
+)
 """An option has no other text in a table."""
 NAMES = st.from_regex("[a-z][a-z_]{0,9}", fullmatch=True)
 SIDES = st.integers(1, 65_536)
 FRACTIONS = st.floats(0, 1)
 FLAGS = st.booleans()
+NUMBERS = st.lists(st.integers(0, 999) | st.floats(0, 9), min_size=1, max_size=3).map(tuple)
 VALUES = {
     "detector": TEXT,
+    "family": TEXT,
+    "family_options": st.dictionaries(NAMES, NUMBERS | st.lists(NUMBERS, min_size=1).map(tuple), min_size=1),
     "weights": TEXT,
     "artifacts": TEXT,
     "backend": TEXT,

@@ -15,6 +15,11 @@ from polyface.settings.record import settings
 # Another value than the default, as Python has it and as it is typed.
 VALUES = {
     "detector": ("acme", "acme"),
+    "family": ("ssd", "ssd"),
+    "family_options": (
+        {"mean": [104, 117.5, 123], "anchors": [[16, 32], [64]]},
+        "mean=[104,117.5,123],anchors=[[16,32],[64]]",
+    ),
     "weights": ("wider", "wider"),
     "artifacts": ("graphs", "graphs"),
     "backend": ("onnxruntime", "onnxruntime"),

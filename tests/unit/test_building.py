@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface.building import build, check_options, create_detector, resolve
+from polyface.building import build, create_detector, resolve
 from polyface.errors import (
     ArtifactError,
     BackendUnavailableError,
@@ -30,6 +30,7 @@ from polyface.images.geometry import settle_size
 from polyface.machine import gate
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.options import check_options
 from polyface.plugins.protocols import CompileRequest, DeviceReport
 from polyface.plugins.records import (
     Capability,
@@ -509,22 +510,22 @@ class TestOptions:
         )
 
     def test_defaults_fill_in_what_is_not_given(self, backend):
-        assert check_options(backend, {"mode": "fast"}) == {"threads": 2, "mode": "fast"}
-        assert check_options(backend, {}) == {"threads": 2, "mode": None}
+        assert check_options("backend 'fast'", backend.options, {"mode": "fast"}) == {"threads": 2, "mode": "fast"}
+        assert check_options("backend 'fast'", backend.options, {}) == {"threads": 2, "mode": None}
 
     def test_an_unknown_option_offers_the_nearest_and_lists_them(self, backend, backend_spec):
         with pytest.raises(ConfigError) as caught:
-            check_options(backend, {"thread": 2})
+            check_options("backend 'fast'", backend.options, {"thread": 2})
         assert caught.value.what == "The backend 'fast' has no option 'thread'; did you mean 'threads'?"
         assert caught.value.why == ("its options: threads, mode",)
         assert not str(caught.value.fix)
         with pytest.raises(ConfigError) as caught:
-            check_options(backend_spec, {"thread": 2})
+            check_options("backend 'fast'", backend_spec.options, {"thread": 2})
         assert caught.value.why == ("its options: none",)
 
     def test_a_setting_among_the_options_is_told_its_place(self, backend_spec):
         with pytest.raises(ConfigError) as caught:
-            check_options(backend_spec, {"batch_size": 2})
+            check_options("backend 'fast'", backend_spec.options, {"batch_size": 2})
         assert str(caught.value.fix) == "set it by itself, for every backend, as batch_size"
 
     @pytest.mark.parametrize(
@@ -537,7 +538,7 @@ class TestOptions:
     )
     def test_a_wrong_value_says_what_the_option_is_for(self, backend, options, message, why):
         with pytest.raises(ConfigError) as caught:
-            check_options(backend, options)
+            check_options("backend 'fast'", backend.options, options)
         assert (caught.value.what, caught.value.why) == (message, (why,))
 
     FIXED = TensorSpec(name="image", dims=("n", 3, 64, 96))

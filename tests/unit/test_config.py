@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from polyface.errors import ConfigError
 from polyface.settings.config import CONTRADICTIONS, Config
 from polyface.settings.loading import RESERVED, load_config
+from polyface.settings.record import as_text
 from polyface.settings.record import settings as known_settings
 
 # Text without surrogates, which no UTF-8 file can hold.
@@ -24,8 +25,13 @@ fractions = st.floats(0, 1)
 counts = st.integers(1, 10_000)
 scalars = st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False) | texts
 
+numbers = st.lists(st.integers(-9, 9) | st.floats(-9, 9), min_size=1, max_size=3)
+tables_of_lists = st.dictionaries(texts, scalars | numbers | st.lists(numbers, min_size=1, max_size=2), max_size=3)
+
 VALUES = {
     "detector": texts,
+    "family": texts,
+    "family_options": tables_of_lists,
     "weights": texts,
     "backend": texts,
     "device": texts,
@@ -50,13 +56,16 @@ VALUES = {
     "clip": st.booleans(),
     "batch_size": counts,
     "threads": st.integers(1, 1024),
-    "backend_options": st.dictionaries(texts, scalars, max_size=3),
+    "backend_options": tables_of_lists,
     "artifacts": texts,
     "timing": st.booleans(),
     "trim": st.booleans(),
 }
-PLAIN = {**VALUES, **dict.fromkeys(("detector", "weights", "backend", "device", "precision"), words)}
+PLAIN = {**VALUES, **dict.fromkeys(("detector", "family", "weights", "backend", "device", "precision"), words)}
 PLAIN["backend_options"] = st.dictionaries(words, st.booleans() | st.integers(0, 99), max_size=2)
+PLAIN["family_options"] = st.dictionaries(
+    words, st.integers(0, 99) | numbers | st.lists(numbers, max_size=2), max_size=2
+)
 # A file that is found anchors paths, and cannot set what guards against images.
 for name in ("artifacts", "formats", "max_pixels"):
     del PLAIN[name]
@@ -87,7 +96,7 @@ def as_toml(table, *, section=""):
 def as_environment(table):
     def text(value):
         if isinstance(value, dict):
-            return ",".join(f"{name}={text(item)}" for name, item in value.items())
+            return ",".join(f"{name}={text(i) if isinstance(i, bool) else i}" for name, i in value.items())
         if isinstance(value, list):
             return ("x" if isinstance(value[0], int) else ",").join(map(str, value))
         return str(value).lower() if isinstance(value, bool) else str(value)
@@ -285,9 +294,13 @@ class TestValues:
             ("pad_to", None, "a whole number from 1 to 65536"),
             ("clip", 1, "true or false"),
             ("clip", "maybe", "true or false"),
-            ("backend_options", [1], "a table of names and single values, as in streams = 2"),
-            ("backend_options", {"a": {"b": 1}}, "a table of names and single values, as in streams = 2"),
-            ("backend_options", {1: 2}, "a table of names and single values, as in streams = 2"),
+            ("backend_options", [1], "a table of names and values, as in streams = 2 or mean = [104, 117, 123]"),
+            (
+                "backend_options",
+                {"a": {"b": 1}},
+                "a table of names and values, as in streams = 2 or mean = [104, 117, 123]",
+            ),
+            ("backend_options", {1: 2}, "a table of names and values, as in streams = 2 or mean = [104, 117, 123]"),
             ("backend_options", "threads", "of the form name=value,name=value"),
             ("backend_options", "=2", "of the form name=value,name=value"),
         ],
@@ -323,6 +336,9 @@ class TestValues:
             Config(pad_to=nested)
         assert Config(backend_options="a=" + "[" * 100_000).backend_options == {"a": "[" * 100_000}
         assert Config(backend_options="a=1" + "0" * 5000).backend_options == {"a": "1" + "0" * 5000}
+        assert Config(backend_options="a=[[[1]]],b=[1,x]").backend_options == {"a": "[[[1]]]", "b": "[1,x]"}
+        with pytest.raises(ConfigError, match=r"^backend_options must be a table"):
+            Config(backend_options={"a": nested})
 
     def test_a_wrong_value_in_a_file_or_variable_says_so(self, tmp_path):
         (tmp_path / "polyface.toml").write_text("pad_to = 'wide'\n")
@@ -361,6 +377,13 @@ class TestValues:
     def test_text_becomes_a_table_of_typed_options(self):
         config = Config(backend_options="threads=2, spin=false,scale=0.5,mode=fast,path=a=b,")
         assert config.backend_options == {"threads": 2, "spin": False, "scale": 0.5, "mode": "fast", "path": "a=b"}
+
+    def test_lists_of_numbers_stand_in_brackets_as_in_toml(self):
+        text = "mean=[104,117.5, 123],anchors=[[16,32],[64]],order=rgb,"
+        config = Config(family_options=text)
+        assert config.family_options == {"mean": (104, 117.5, 123), "anchors": ((16, 32), (64,)), "order": "rgb"}
+        assert config == Config(family_options={"mean": [104, 117.5, 123], "anchors": [[16, 32], [64]], "order": "rgb"})
+        assert Config(family_options=as_text(None, config.family_options)) == config
 
     def test_the_options_cannot_be_changed_from_outside(self):
         given_options = {"threads": 2}

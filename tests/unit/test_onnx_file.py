@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, read without a runtime; and that no file, whatever is in it, does more than fail."""
+"""What an ONNX file says of itself, read without a runtime; and that no file does more than fail."""
 
 from __future__ import annotations
 

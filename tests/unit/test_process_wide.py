@@ -137,7 +137,7 @@ def test_two_threads_that_export_quantize_and_detect_switch_nothing_that_they_sh
         weights = folder / "mine.pth"
         weights.write_bytes(b"%d" % number)
         config = Config(detector="toy", weights=str(weights), backend="watching", device="cpu")
-        export("toy", "onnx", str(weights), plugins, folder)
+        export(Config(detector="toy", weights=str(weights)), plugins, "onnx", folder)
         images = Calibration(config, plugins.get(DetectorSpec, "toy"), [tmp_path / "a.png"])
         quantize(config.replace(artifacts=str(folder)), plugins, images, "onnx-int8", folder)
         with create_detector(config=config, plugins=plugins, artifacts=str(folder)) as detector:

@@ -152,7 +152,8 @@ def package(tmp_path, monkeypatch):
         ),
         (
             lambda: OptionSpec(name="threads", type="integer", help="h"),
-            "OptionSpec.type must be 'bool' or 'int' or 'float' or 'str' or 'numbers' or 'lists of numbers', not 'integer'.",
+            "OptionSpec.type must be 'bool' or 'int' or 'float' or 'str' or 'numbers' or 'lists of numbers', "
+            "not 'integer'.",
         ),
         (
             lambda: TensorSpec(name="x", dims=(True, -5)),

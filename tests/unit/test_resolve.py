@@ -78,7 +78,7 @@ def routed(plugins, **settings):
 
 def test_an_export_says_what_it_is_and_where_it_came_from(plugins, checkpoint, home):
     mine = checkpoint("mine.pth", b"mine")
-    done = export("toy", "onnx", mine, plugins)
+    done = export(Config(detector="toy", weights=mine), plugins, "onnx")
     assert done.new
     assert done.path.is_relative_to(home / "artifacts")
     assert done.manifest == json.loads((done.path.parent / MANIFEST).read_text())
@@ -101,11 +101,11 @@ def test_an_export_says_what_it_is_and_where_it_came_from(plugins, checkpoint, h
 
 def test_what_is_stored_is_not_made_again_and_what_is_damaged_is(plugins, checkpoint, converter):
     mine = checkpoint("mine.pth", b"mine")
-    first = export("toy", "onnx", mine, plugins)
-    second = export("toy", "onnx", mine, plugins)
+    first = export(Config(detector="toy", weights=mine), plugins, "onnx")
+    second = export(Config(detector="toy", weights=mine), plugins, "onnx")
     assert (second.path, second.manifest, second.new) == (first.path, first.manifest, False)
     first.path.write_bytes(b"min")
-    assert export("toy", "onnx", mine, plugins).new
+    assert export(Config(detector="toy", weights=mine), plugins, "onnx").new
     assert first.path.read_bytes() == b"mine"
     assert converter.made == 2
 
@@ -114,7 +114,7 @@ def test_two_checkpoints_never_share_a_graph(plugins, checkpoint, tmp_path):
     one, other = checkpoint("one.pth", b"one"), checkpoint("other.pth", b"other")
     out = tmp_path / "graphs"
     for name in (one, other):
-        export("toy", "onnx", name, plugins, out)
+        export(Config(detector="toy", weights=name), plugins, "onnx", out)
     assert len(list(out.iterdir())) == 2
     assert routed(plugins, weights=one, artifacts=str(out)).source.read_bytes() == b"one"
     assert routed(plugins, weights=other, artifacts=str(out)).source.read_bytes() == b"other"
@@ -134,7 +134,7 @@ def test_a_checkpoint_that_changes_while_it_is_exported_is_refused(plugins, chec
 
     monkeypatch.setattr(converter, "convert", convert)
     with pytest.raises(WeightsMismatchError, match=r"mine\.pth changed while it was exported"):
-        export("toy", "onnx", checkpoint("mine.pth", b"this epoch"), plugins)
+        export(Config(detector="toy", weights=checkpoint("mine.pth", b"this epoch")), plugins, "onnx")
     assert list((home / "artifacts").iterdir()) == []
 
 
@@ -144,7 +144,7 @@ def test_whatever_a_converter_raises_is_named_as_its(plugins, checkpoint, conver
 
     monkeypatch.setattr(converter, "convert", convert)
     with pytest.raises(PluginError) as caught:
-        export("toy", "onnx", checkpoint("mine.pth", b"whole"), plugins)
+        export(Config(detector="toy", weights=checkpoint("mine.pth", b"whole")), plugins, "onnx")
     assert caught.value.what == "The converter 'torch-module-to-onnx' failed on 'toy'."
     assert caught.value.why == ("KeyError: 'aten::mul'",)
     assert list((home / "artifacts").iterdir()) == []
@@ -152,13 +152,13 @@ def test_whatever_a_converter_raises_is_named_as_its(plugins, checkpoint, conver
 
 def test_an_artifact_of_named_weights_needs_no_file_of_weights(plugins, weights_file, tmp_path, monkeypatch):
     with pytest.raises(WeightsNotFoundError):
-        export("toy", "onnx", None, plugins, tmp_path / "graphs")
+        export(Config(detector="toy"), plugins, "onnx", tmp_path / "graphs")
     # On the machine that has them: the manifest's hash is that of the file.
     fetched = path_of(weights_file)
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"wider")
     monkeypatch.setattr("polyface.graphs.weights.sha256_of", lambda _: weights_file.sha256)
-    export("toy", "onnx", None, plugins, tmp_path / "graphs")
+    export(Config(detector="toy"), plugins, "onnx", tmp_path / "graphs")
     fetched.unlink()
     assert routed(plugins, artifacts=str(tmp_path / "graphs")).source.read_bytes() == b"wider"
 
@@ -166,7 +166,12 @@ def test_an_artifact_of_named_weights_needs_no_file_of_weights(plugins, weights_
 def test_a_folder_that_cannot_be_made_is_refused_by_name(plugins, checkpoint, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="cannot be stored in") as caught:
-        export("toy", "onnx", checkpoint("mine.pth", b"mine"), plugins, tmp_path / "file" / "below")
+        export(
+            Config(detector="toy", weights=checkpoint("mine.pth", b"mine")),
+            plugins,
+            "onnx",
+            tmp_path / "file" / "below",
+        )
     assert "NotADirectoryError" in caught.value.why[0]
     assert "as the output" in str(caught.value.fix)
 
@@ -177,7 +182,7 @@ def test_a_graph_from_a_named_folder_is_a_strangers(plugins, home, tmp_path, che
     folders = {"home": home / "artifacts", "graphs": tmp_path / "graphs", "around": home / "artifacts/../../elsewhere"}
     folder = folders.get(named)
     (home / "artifacts").mkdir(exist_ok=True)
-    export("toy", "onnx", mine, plugins, folder)
+    export(Config(detector="toy", weights=mine), plugins, "onnx", folder)
     settings = {} if folder is None else {"artifacts": str(folder)}
     assert routed(plugins, weights=mine, **settings).trusted is trusted
 

@@ -16,7 +16,7 @@ from polyface.cli.output import Command
 from polyface.cli.progress import note_left_out, progress, report_progress
 from polyface.cli.tables import megabytes, note, print_fixes, print_json, print_table, say
 from polyface.errors import ConfigError, quoted
-from polyface.plugins.records import BackendSpec, DetectorSpec
+from polyface.plugins.records import BackendSpec
 from polyface.settings import values
 from polyface.settings.config import Config, one_view
 from polyface.settings.loading import load_config
@@ -116,11 +116,14 @@ def _choices(
 
     Raises:
         UnknownNameError: there is no such detector or backend; before anything is measured.
+        PolyfaceError: as :func:`polyface.graphs.families.find_detector`.
         ConfigError: there are backend_options that no row would have.
     """
+    from polyface.graphs.families import find_detector
+
     found = {}
     for detector in detectors:
-        plugins.get(DetectorSpec, detector)
+        find_detector(config.replace(detector=detector), plugins)
         named = parse_backends(backends, config) if backends is not None else {config.backend: config}
         for label, choice in named.items():
             if choice.backend != "auto":

@@ -10,6 +10,8 @@ from polyface.settings.config import Config
 METAVAR = "NAME[:PRECISION][@DEVICE],..."
 
 SHARED_SETTINGS = (
+    "family",
+    "family_options",
     "weights",
     "artifacts",
     "device",

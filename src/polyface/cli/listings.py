@@ -28,6 +28,7 @@ from polyface.plugins.records import (
 from polyface.plugins.records import as_json as record_as_json
 from polyface.settings.config import Config
 from polyface.settings.loading import load_config
+from polyface.settings.record import part_as_text
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginInfo, PluginManager
@@ -159,7 +160,9 @@ def _describe_backend(spec: BackendSpec, reasons: Sequence[Reason]) -> list[str]
 
 
 def _describe_options(options: Iterable[OptionSpec]) -> Iterator[str]:
-    return (f"option {option.name} ({option.type}): {option.help}" for option in options)
+    for option in options:
+        default = "" if option.default is None else f", default {part_as_text(option.default)}"
+        yield f"option {option.name} ({option.type}{default}): {option.help}"
 
 
 @click.command("weights", cls=Command, short_help="Weights of detectors: terms, and whether they are here and whole.")
@@ -224,7 +227,9 @@ def show_matrix(config_file: str | None, probe: bool, as_json: bool, plugins: Pl
     Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand. What
     --backend auto would pick for a detector is marked, with the reason.
     """
-    config = load_config(config_file, source=SOURCE, **overrides).replace(weights=None, backend_options={})
+    config = load_config(config_file, source=SOURCE, **overrides).replace(
+        family=None, family_options={}, weights=None, backend_options={}
+    )
     print_notes(plugins)
     cells = []
     for detector in plugins.by_name(DetectorSpec):

@@ -26,8 +26,20 @@ if TYPE_CHECKING:
     from polyface.graphs.resolve import Export
     from polyface.plugins.manager import PluginManager
     from polyface.plugins.records import TensorSpec
+    from polyface.settings.config import Config
 
-CALIBRATION_SETTINGS = ("weights", "artifacts", "max_side", "formats", "max_pixels", "infer_size", "fit", "pad_to")
+CALIBRATION_SETTINGS = (
+    "family",
+    "family_options",
+    "weights",
+    "artifacts",
+    "max_side",
+    "formats",
+    "max_pixels",
+    "infer_size",
+    "fit",
+    "pad_to",
+)
 """What decides which network is calibrated, and how images are prepared for it."""
 
 
@@ -88,7 +100,7 @@ def _progress(weights: Weights) -> Iterator[Callable[[int], None]]:
 @click.command("export", cls=Command, short_help="Export a network, to run it on machines without torch.")
 @click.argument("detector")
 @click.option("--to", "kind", default="onnx", show_default=True, metavar="KIND", help="Graph kind to export to.")
-@config_options(["weights"])
+@config_options(["family", "family_options", "weights"])
 @click.option("--output", metavar="DIR", help="Folder to export to, for --artifacts; default: the user's cache.")
 @json_option
 @pass_plugins
@@ -110,14 +122,15 @@ def export_graph(
     """
     from rich.console import Console
 
+    from polyface.graphs.families import find_detector
     from polyface.graphs.resolve import export
 
-    config = load_config(config_file, source=SOURCE, **overrides)
+    config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
     folder = None if output is None else expand_user(output).absolute()
     with Console(stderr=True).status(f"exporting {detector} to {kind}"):
-        done = export(detector, kind, config.weights, plugins, folder)
-    chosen = {"detector": detector, "weights": config.weights, "artifacts": folder}
-    _print_graph(done, plugins.get(DetectorSpec, detector), "exported", chosen, as_json=as_json)
+        done = export(config, plugins, kind, folder)
+    chosen = {**_choice(config), "artifacts": folder}
+    _print_graph(done, find_detector(config, plugins)[0], "exported", chosen, as_json=as_json)
 
 
 @click.command("quantize", cls=Command, short_help="Make a network of 8-bit numbers, calibrated on your images.")
@@ -159,6 +172,7 @@ def quantize_graph(
     """
     from rich.console import Console
 
+    from polyface.graphs.families import find_detector
     from polyface.graphs.resolve import quantize
     from polyface.images.reading import read_file
     from polyface.jobs.inputs import Inputs
@@ -183,16 +197,24 @@ def quantize_graph(
             fix="--images DIR, a folder with images like those to come",
         )
     with Console(stderr=True).status(f"quantizing {detector} to {kind}, on {len(paths)} images"):
-        calibration = Calibration(config, plugins.get(DetectorSpec, detector), paths)
+        spec, _ = find_detector(config, plugins)
+        calibration = Calibration(config, spec, paths)
         done = quantize(config, plugins, calibration, kind, folder)
-    where = {"weights": config.weights, "artifacts": folder}
+    where = {**_choice(config), "artifacts": folder}
     chosen = {"detector": detector, "precision": "int8", **where}
-    _print_graph(done, plugins.get(DetectorSpec, detector), "quantized", chosen, as_json=as_json)
+    _print_graph(done, spec, "quantized", chosen, as_json=as_json)
     if not as_json:
+        where.pop("detector")
         compared = as_options({"backends": "onnxruntime,onnxruntime:int8", "images": images, **where})
         say("What it costs in accuracy is for your own images to say:")
         say(f"  polyface compare {shlex.quote(detector)} {compared}")
     ctx.exit(1 if len(paths) < len(items) else 0)
+
+
+def _choice(config: Config) -> dict[str, Any]:
+    """The settings that choose the network."""
+    names = ("detector", "family", "family_options", "weights")
+    return {name: getattr(config, name) or None for name in names}
 
 
 def _print_graph(done: Export, spec: DetectorSpec, how: str, settings: Mapping[str, Any], *, as_json: bool) -> None:

@@ -47,7 +47,9 @@ class ArtifactKey:
         """Return the key of a detector's graph of one kind with these weights."""
         return cls(
             detector=detector.name,
-            network=" ".join(graph.ref.target for graph in detector.graphs if isinstance(graph.ref, Ref)),
+            # Of a file that is the graph, converters make what the record declares.
+            network=" ".join(graph.ref.target for graph in detector.graphs if isinstance(graph.ref, Ref))
+            or " ".join(f"{tensor.name}{list(tensor.dims)}" for tensor in (detector.input, *detector.outputs)),
             graph_version=detector.graph_version,
             weights_sha256=weights_sha256,
             kind=kind,

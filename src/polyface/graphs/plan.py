@@ -42,6 +42,7 @@ class Helper(NamedTuple):
 
 HELPFUL = (
     Helper("torch-module", "onnx", calibrated=False, install="polyface-torch[export]"),
+    Helper("onnx-file", "onnx", calibrated=False, install="polyface-onnxruntime[onnx]"),
     Helper("onnx", "onnx-int8", calibrated=True, install="polyface-onnxruntime[quantize]"),
 )
 """In the order in which they follow each other."""
@@ -259,7 +260,7 @@ class Planner:
         )
 
     def _command_to_make(self, kind: str) -> str:
-        return shlex.join(command_to_make(self.detector, kind, self.converters, self.weights))
+        return shlex.join(command_to_make(kind, self.converters, self.weights))
 
 
 def is_calibrated(kind: str, converters: Iterable[ConverterSpec]) -> bool:
@@ -268,12 +269,10 @@ def is_calibrated(kind: str, converters: Iterable[ConverterSpec]) -> bool:
     return kind in (*calibrated, *(converter.target for converter in converters if converter.calibrated))
 
 
-def command_to_make(
-    detector: DetectorSpec, kind: str, converters: Sequence[ConverterSpec], weights: Weights
-) -> list[str]:
+def command_to_make(kind: str, converters: Sequence[ConverterSpec], weights: Weights) -> list[str]:
     """Return the command that stores a detector's graph of a kind, as its words."""
     quantize = is_calibrated(kind, converters)
-    command = ["quantize", detector.name, "--images", "DIR"] if quantize else ["export", detector.name]
+    command = ["quantize", weights.detector, "--images", "DIR"] if quantize else ["export", weights.detector]
     return ["polyface", *command, "--to", kind, *weights.options]
 
 

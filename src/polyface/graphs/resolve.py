@@ -13,8 +13,9 @@ from attrs import frozen
 from polyface._version import __version__
 from polyface.errors import ArtifactError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, open_store, read_manifest
+from polyface.graphs.families import find_detector
 from polyface.graphs.plan import Planner, Route, command_to_make
-from polyface.graphs.weights import Weights, select_weights, verify
+from polyface.graphs.weights import Weights, verify
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Graph
 from polyface.plugins.records import ConverterSpec, DetectorSpec, FileRef, GraphSource
@@ -42,8 +43,14 @@ class Export:
     new: bool
 
 
-def export(name: str, kind: str, weights: str | None, plugins: PluginManager, output: Path | None = None) -> Export:
+def export(config: Config, plugins: PluginManager, kind: str, output: Path | None = None) -> Export:
     """Store a detector's graph of one kind in ``output``, by default the user's cache, unless it is there.
+
+    Args:
+        config: the detector and its weights.
+        plugins: where the detector and the converter are looked up.
+        kind: the graph kind to make, such as ``"onnx"``.
+        output: a folder for ``--artifacts``.
 
     Raises:
         UnknownNameError: no plugin provides the detector, or it has no such weights.
@@ -53,7 +60,7 @@ def export(name: str, kind: str, weights: str | None, plugins: PluginManager, ou
         ContractError: the converter refused the network, or what it made of it.
     """
     store = ArtifactStore(output)
-    planner = open_planner(plugins, name, weights, store)
+    planner = open_planner(plugins, config, store)
     path = planner.stored(kind)
     new = not isinstance(path, Path)
     if not isinstance(path, Path):
@@ -80,7 +87,7 @@ def quantize(
         UnsupportedError: no converter that is installed makes that kind, or none the graph it starts from.
         PolyfaceError: as :func:`export`.
     """
-    planner = open_planner(plugins, config.detector, config.weights, open_store(config))
+    planner = open_planner(plugins, config, open_store(config))
     converter, route = planner.quantization(kind)
     detector, weights = planner.detector, planner.weights
     graph = load_graph(route, detector, weights)
@@ -109,20 +116,19 @@ def quantize(
     return Export(path=path, manifest=read_manifest(path.parent), new=True)
 
 
-def open_planner(plugins: PluginManager, name: str, weights: str | None, store: ArtifactStore) -> Planner:
-    """Return what plans for the detector of that name, with these weights and the graphs of a store.
+def open_planner(plugins: PluginManager, config: Config, store: ArtifactStore) -> Planner:
+    """Return what plans for the detector that the settings name, with its weights and the graphs of a store.
 
     Raises:
-        UnknownNameError: no plugin provides the detector, or it has no such weights; ``AmbiguousNameError`` if two do.
-        WeightsNotFoundError: there is no such file of weights.
+        PolyfaceError: as :func:`polyface.graphs.families.find_detector`.
     """
-    detector = plugins.get(DetectorSpec, name)
-    selected, converters = select_weights(detector, weights), plugins.all(ConverterSpec)
+    detector, selected = find_detector(config, plugins)
+    converters = plugins.all(ConverterSpec)
 
     @functools.cache
     def stored(kind: str) -> Path | Reason:
         key = ArtifactKey.of(detector, selected.sha256, kind)
-        return store.find(key, command_to_make(detector, kind, converters, selected))
+        return store.find(key, command_to_make(kind, converters, selected))
 
     return Planner(detector=detector, weights=selected, converters=converters, stored=stored)
 

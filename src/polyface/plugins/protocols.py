@@ -16,7 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from polyface.errors import NO_FIX, ConfigError, Fix, as_fix, quoted, shortened
-from polyface.plugins.records import DetectorSpec, OptionValue, Ref, TensorSpec, WeightsFile
+from polyface.plugins.records import DetectorSpec, GraphSource, OptionValue, Ref, TensorSpec, WeightsFile
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -114,17 +114,43 @@ class Interface:
             fix=Fix("choose another", names=("family",)),
         )
 
-    def image(self) -> TensorSpec:
-        """Return the one input, which must be ``(n, 3, h, w)`` float32.
+    def fields(self, *, free: bool = False) -> dict[str, Any]:
+        """Return the fields of the record that are read off the file, alike for every family.
+
+        A file whose input and outputs have a batch axis is an ``onnx`` graph as it is, its batch and size free or
+        fixed as in the file. Any other is an ``onnx-file``, of which a converter makes one that is free.
+
+        Args:
+            free: make it free in any case.
 
         Raises:
-            ConfigError: it is another, or there are several.
+            ConfigError: there is not one input ``(n, 3, h, w)``, or a tensor is not float32.
         """
-        shapes = [tensor.dims for tensor in self.inputs if tensor.dtype == "float32"]
-        if len(self.inputs) != 1 or not shapes or len(shapes[0]) != 4 or shapes[0][1] not in (3, "?"):
-            raise self.misfit("one input of the shape (n, 3, h, w), float32")
-        batch, _, height, width = shapes[0]
-        return TensorSpec(name=self.inputs[0].name, dims=(batch, 3, height, width))
+        tensors = (*self.inputs, *self.outputs)
+        shape = self.inputs[0].dims if len(self.inputs) == 1 else ()
+        if len(shape) != 4 or shape[1] != 3 or any(tensor.dtype != "float32" for tensor in tensors):
+            raise self.misfit("one input (n, 3, h, w), and float32 throughout")
+        batch, _, height, width = shape
+        free = free or any(len(output.dims) < 3 for output in self.outputs) or type(height) is not type(width)
+        if free or isinstance(batch, str):
+            batch = "n"
+        if free or isinstance(height, str):
+            height, width = "h", "w"
+        outputs = []
+        for index, (name, dims) in enumerate((output.name, output.dims) for output in self.outputs):
+            sides = dims[1:] if len(dims) > 2 else dims
+            if height == "h":  # what depends on the size of the image is free as well
+                sides = (sides[0], f"h{index}", f"w{index}") if len(sides) == 3 else (f"p{index}", *sides[1:])
+            outputs.append(TensorSpec(name=name, dims=(batch, *sides)))
+        return {
+            "name": self.name,
+            "graph_version": 1,
+            "input": TensorSpec(name=self.inputs[0].name, dims=(batch, 3, height, width)),
+            "outputs": tuple(outputs),
+            "graphs": (GraphSource(kind="onnx-file" if free else "onnx", weights=self.weights.name),),
+            "weights": (self.weights,),
+            "min_side": 32 if height == "h" else 1,
+        }
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from attrs import frozen
 from polyface.errors import ConfigError
 from polyface.settings import values
 from polyface.settings.keywords import AllSettings
-from polyface.settings.paths import is_path, split_output
+from polyface.settings.paths import is_file, is_path, split_output
 from polyface.settings.record import SettingsRecord, check_names, setting
 
 LEAST_RUN, MOST_RUN = 256 * 256, 2**29
@@ -37,7 +37,10 @@ class Config(SettingsRecord):
     """The settings of a detector, checked; ``None`` leaves a value to the detector.
 
     Args:
-        detector: detector to use, by its name or as distribution/name.
+        detector: detector to use, by its name or as distribution/name; or an ONNX file, with its family.
+        family: family of the network in a detector's file; by default what mine.toml beside mine.onnx says.
+        family_options: what a detector's file does not say, such as mean=[127,127,127]; options of its family, which
+            `polyface detectors` lists.
         weights: a name of the detector's, a checkpoint file, or an ONNX file; by default the detector's own choice.
         artifacts: folder of exported graphs, searched before the user's cache.
         backend: backend to run it on; auto takes the most preferred that can run it as asked.
@@ -88,7 +91,14 @@ class Config(SettingsRecord):
 
     owner: ClassVar[str] = "a detector"
 
-    detector: str = setting("retinaface-mobilenet025", values.text, "NAME")
+    detector: str = setting(
+        "retinaface-mobilenet025",
+        values.text,
+        "NAME|FILE",
+        path_in=lambda choice: choice if is_file(choice) else "",
+    )
+    family: str | None = setting(None, values.text, "NAME")
+    family_options: Mapping[str, Any] = setting(MappingProxyType({}), values.table, "NAME=VALUE,...")
     weights: str | None = setting(
         None, values.text, "NAME|FILE", path_in=lambda choice: choice if is_path(choice) else ""
     )

@@ -106,6 +106,32 @@ def find_sources(start: Path | None, environ: Mapping[str, str], notice: Callabl
     return []
 
 
+def read_beside(path: Path, environ: Mapping[str, str], notice: Callable[[str], None]) -> dict[str, Any]:
+    """Return the tables of a file that lies beside one that the user named; none where it is not trusted.
+
+    Args:
+        path: where it may lie.
+        environ: for ``SUDO_UID``.
+        notice: told that it is left out, and why.
+
+    Raises:
+        ConfigError: it is trusted, and cannot be read.
+    """
+    owners = _owners(environ)
+    try:
+        problem, content = _content(path, owners)
+        folder = _distrust(path.parent.stat(), owners)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise _unreadable(path, str(error)) from error
+    if folder or problem:
+        why = f"its folder {folder}" if folder else f"it {problem}"
+        notice(f"{path} is left out: {why}; to use it all the same, set what it says")
+        return {}
+    return _parse(path, content)
+
+
 def _owners(environ: Mapping[str, str]) -> frozenset[int] | None:
     """The users whose files count; ``None`` where the system does not tell."""
     if not hasattr(os, "geteuid"):

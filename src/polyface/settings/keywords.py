@@ -13,6 +13,8 @@ from typing import Any, TypedDict
 class Settings(TypedDict, total=False):
     """What :func:`polyface.create_detector` takes beside the detector's name."""
 
+    family: str | None
+    family_options: Mapping[str, Any] | None
     weights: str | None
     artifacts: str | None
     backend: str | None

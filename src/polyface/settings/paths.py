@@ -51,6 +51,11 @@ def is_path(choice: str) -> bool:
     return Path(choice).suffix.lower() in WEIGHTS_SUFFIXES or "/" in choice or os.sep in choice
 
 
+def is_file(detector: str) -> bool:
+    """Return whether a choice of detector is a file, not a name, which may have a slash as well."""
+    return Path(detector).suffix.lower() in WEIGHTS_SUFFIXES
+
+
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 """What a user's own checkpoint ends in."""
 

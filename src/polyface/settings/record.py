@@ -91,13 +91,21 @@ def describe(record: type[SettingsRecord]) -> dict[str, str]:
 def as_text(key: attrs.Attribute[Any] | None, value: Any) -> str:
     """Return a setting's value as options and the environment write it; in a table no text may hold a comma."""
     if isinstance(value, Mapping):
-        # A float stays one: what reads it tells the types of a table by how they are written.
-        parts = {name: str(part).lower() if isinstance(part, bool) else part for name, part in value.items()}
-        return ",".join(f"{name}={part}" for name, part in parts.items())
+        return ",".join(f"{name}={part_as_text(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):
         return str("," if key is None else key.metadata["between"]).join(as_text(None, part) for part in value)
     text = str(value)
     return text.lower() if isinstance(value, bool) else text.removesuffix(".0") if isinstance(value, float) else text
+
+
+def part_as_text(value: Any) -> str:
+    """Return a value of a table as TOML writes it, a text without its quotes.
+
+    A float stays one: what reads it tells the types of a table by how they are written.
+    """
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(part_as_text, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_names(
@@ -124,5 +132,5 @@ def check_names(
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, tuple) else value
+        return {name: _as_json(part) for name, part in value.items()}
+    return list(map(_as_json, value)) if isinstance(value, tuple) else value

@@ -147,25 +147,49 @@ def formats(value: object) -> tuple[str, ...]:
 
 
 def table(value: object) -> Mapping[str, Any]:
-    """A table of scalars; as text, ``"streams=2,allow_spinning=false"``, each value read as TOML where it can be."""
-    wanted = "a table of names and single values, as in streams = 2"
+    """A table of scalars, lists of numbers, and lists of such lists, which become tuples.
+
+    As text, ``"streams=2,spin=false,mean=[104,117,123]"``, each value read as TOML where it can be.
+    """
+    wanted = "a table of names and values, as in streams = 2 or mean = [104, 117, 123]"
     if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        pairs = [part.partition("=") for part in _split(value) if part.strip()]
         if not all(equals and name.strip() for name, equals, _ in pairs):
             raise ValueError("of the form name=value,name=value")
-        value = {name.strip(): _scalar(text.strip()) for name, _, text in pairs}
-    if not isinstance(value, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in value.items()
-    ):
+        value = {name.strip(): _typed(text.strip()) for name, _, text in pairs}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise ValueError(wanted)
-    if not all(-(2**63) <= v < 2**63 for v in value.values() if isinstance(v, int)):
-        raise ValueError("a table of names and single values, its whole numbers of 64 bits")
-    return MappingProxyType(dict(value))
+    found = {name: part if isinstance(part, str) else _numbers(part) for name, part in value.items()}
+    if None in found.values():
+        raise ValueError(wanted)
+    return MappingProxyType(found)
 
 
-def _scalar(text: str) -> Any:
+def _split(text: str) -> list[str]:
+    """The parts between commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for piece in re.split(r"([,\[\]])", text):
+        depth += {"[": 1, "]": -1}.get(piece, 0)
+        if piece == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def _typed(text: str) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # no TOML, a number of 5,000 digits, brackets in brackets
         return text
-    return value if isinstance(value, bool | int | float) else text
+    return text if _numbers(value) is None else value
+
+
+def _numbers(value: Any, depth: int = 2) -> Any:
+    """A bool, a number of at most 64 bits, or a tuple of such, or a tuple of such tuples; ``None`` for all else."""
+    if isinstance(value, list | tuple) and depth:
+        parts = tuple(_numbers(part, depth - 1) for part in value)
+        return None if None in parts else parts
+    if not isinstance(value, bool | int | float) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        return None
+    return value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from polyface.building import check_options, resolve
+from polyface.building import resolve
 from polyface.graphs.plan import Selection, plan
 from polyface.graphs.resolve import load_graph
 from polyface.images.geometry import place_image
@@ -22,6 +22,7 @@ from polyface.machine.cores import default_threads
 from polyface.machine.memory import resident_memory
 from polyface.pipeline.batching import in_batches
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.options import check_options
 from polyface.plugins.protocols import CompileRequest, Graph, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, OptionValue
 from polyface.settings.config import Config
@@ -100,7 +101,7 @@ def open_session(
         precision=precision,
         infer_size=graph.detector.fixed_size,
         threads=threads or default_threads(),
-        options=check_options(backend, options or {}),
+        options=check_options(backend.name, backend.options, options or {}),
     )
     session: Session = backend.factory.load()().compile(graph, request)
     return in_batches(session, graph.detector.fixed_batch)

@@ -1,0 +1,168 @@
+"""From the settings to the record of a detector: one that a plugin has, or one made for a user's own ONNX file.
+
+Which family a file is of, and what the file does not say, stands in the settings, or in ``mine.toml`` beside
+``mine.onnx``. The family's own code makes the record from what the file says of itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from polyface.errors import ConfigError, ContractError, Fix, UnknownNameError, plugin_errors, quoted
+from polyface.graphs.onnx_file import read_onnx
+from polyface.graphs.weights import Weights, select_weights
+from polyface.optional import install
+from polyface.plugins.manager import PluginManager
+from polyface.plugins.options import check_options
+from polyface.plugins.protocols import Interface
+from polyface.plugins.records import DetectorSpec, FamilySpec, WeightsFile
+from polyface.settings.config import Config
+from polyface.settings.files import read_beside
+from polyface.settings.paths import expand_user, is_file
+from polyface.storage.files import sha256_of
+
+LOG = logging.getLogger("polyface.settings")
+
+FAMILIES = {
+    "centerface": "polyface-centerface",
+    "retinaface": "polyface-retinaface",
+    "scrfd": "polyface-scrfd",
+    "ssd": "polyface-retinaface",
+    "yunet": "polyface-yunet",
+}
+"""Families, and the packages that bring them; for a message."""
+
+KEYS = ("family", "family_options")
+"""What a file beside an ONNX file may say."""
+
+
+def settle(config: Config) -> Config:
+    """Return the settings with what they leave to the file beside a detector's own, and with that file's whole path.
+
+    Another process, in another folder, makes the same detector of them.
+
+    Raises:
+        ConfigError: the settings, or the file beside, contradict themselves, or it cannot be read.
+    """
+    if not is_file(config.detector):
+        if config.family is None and not config.family_options:
+            return config
+        raise ConfigError(
+            f"family says how an ONNX file is read, and the detector {quoted(config.detector)} is none.",
+            why=[f"{key} is set ({config.sources[key]})" for key in KEYS if key in config.sources],
+            fix=Fix("leave it out, or name a file that ends in .onnx as", names=("detector",)),
+        )
+    if config.weights is not None:
+        raise ConfigError(
+            "An ONNX file holds its weights, and takes no others.",
+            why=[f"weights is set ({config.sources.get('weights', 'keyword')})"],
+            fix=Fix("leave out", names=("weights",)),
+        )
+    path = expand_user(config.detector).absolute()
+    beside = path.with_suffix(".toml")
+    table = read_beside(beside, os.environ, LOG.warning)
+    if unknown := sorted({*table} - {*KEYS}):
+        raise ConfigError(f"{beside} may say {' and '.join(KEYS)}, not {', '.join(map(quoted, unknown))}.")
+    said = Config(**table, sources=dict.fromkeys(table, str(beside)))
+    family, options = config.family or said.family, dict(config.family_options)
+    if family == said.family:
+        options = {**said.family_options, **options}
+    sources = {**said.sources, **config.sources}
+    return attrs.evolve(config, detector=str(path), family=family, family_options=options, sources=sources)
+
+
+def find_detector(config: Config, plugins: PluginManager) -> tuple[DetectorSpec, Weights]:
+    """Return the detector that the settings name, and its weights.
+
+    Raises:
+        ConfigError: a file's family is not known, or does not fit it.
+        UnknownNameError: no plugin provides the detector or the family, or it has no such weights;
+            ``AmbiguousNameError`` if two do.
+        WeightsError: there is no such file, or it is not what it should be.
+        PluginError: the code of the family fails.
+    """
+    config = settle(config)
+    if not is_file(config.detector):
+        detector = plugins.get(DetectorSpec, config.detector)
+        return detector, select_weights(detector, config.weights)
+    path = Path(config.detector)
+    interface = _read(path)
+    if config.family is None:
+        raise _no_family(interface, path, plugins)
+    detector = _describe(_family(config.family, plugins), interface, config.family_options)
+    # The file is what selects the detector, in a message as well.
+    sha256 = interface.weights.sha256
+    return detector, Weights(detector=config.detector, own=path, sha256=sha256, is_default=True)
+
+
+def _read(path: Path) -> Interface:
+    file = read_onnx(path)
+    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("._-")[:100] or "onnx-file"
+    weights = WeightsFile(
+        name=name,
+        filename=path.name,
+        sha256=sha256_of(path),
+        size=path.stat().st_size,
+        license="not known: the user's own file",
+        urls=(path.as_uri(),),
+    )
+    return Interface(family="", name=name, weights=weights, inputs=file.inputs, outputs=file.outputs, opset=file.opset)
+
+
+def _family(name: str, plugins: PluginManager) -> FamilySpec:
+    try:
+        return plugins.get(FamilySpec, name)
+    except UnknownNameError as error:
+        if name not in FAMILIES:
+            raise
+        raise UnknownNameError(error.what, why=error.why, fix=install(FAMILIES[name])) from None
+
+
+def _describe(family: FamilySpec, interface: Interface, options: Any) -> DetectorSpec:
+    file = interface.weights.filename
+    given = check_options(f"family '{family.name}'", family.parameters, options, "family_options")
+    parameters = {name: value for name, value in given.items() if value is not None}
+    with plugin_errors(f"The family '{family.name}' failed on {file}.", Fix("choose another", names=("family",))):
+        try:
+            spec: Any = family.describe.load()(attrs.evolve(interface, family=family.name), **parameters)
+        except ContractError as error:
+            raise ConfigError(
+                f"The family '{family.name}' makes no detector of {file} with these options.",
+                why=[error.what, *error.why],
+                fix=Fix("change", names=("family_options",)),
+            ) from error
+    if not isinstance(spec, DetectorSpec) or spec.weights != (interface.weights,):
+        raise ContractError(f"The family '{family.name}' made no DetectorSpec of {file} with its weights.")
+    return spec
+
+
+def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> ConfigError:
+    """The error for a file of which nobody said how to read it: what it has, and which families would take it."""
+    fitting = []
+    families = plugins.by_name(FamilySpec)
+    for name, family in families.items():
+        try:
+            _describe(family, interface, {})
+        except Exception:  # noqa: BLE001, S112 - a stranger's code; what it raises says that it does not fit
+            continue
+        fitting.append(name)
+    there = [f"{name} ({family.summary})" for name, family in families.items()]
+    fix = Fix("choose one as", names=("family",)) if families else install(*sorted(set(FAMILIES.values())))
+    for name in reversed(fitting):
+        fix = Fix(settings={"family": name}) | fix
+    keep = f'to keep it, write family = "{(*fitting, "NAME")[0]}" into {path.with_suffix(".toml")}'
+    return ConfigError(
+        f"It is not known of which family the network in {path.name} is.",
+        why=[
+            *interface.lines,
+            f"families: {', '.join(there) or 'none is installed'}",
+            f"by its shapes it may be of: {', '.join(fitting) or 'none of them'}",
+        ],
+        fix=fix | f"{keep}, and its options into [family_options]",
+    )

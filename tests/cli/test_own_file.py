@@ -1,0 +1,80 @@
+"""``--detector mine.onnx --family NAME``: a user's own file on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import FamilySpec
+
+pytest.importorskip("onnx", reason="the files are written with onnx: pip install onnx")
+from onnx_files import make_image, write_ssd
+
+
+@pytest.fixture(autouse=True)
+def file(folder, monkeypatch, require):
+    require("onnxruntime")
+    if "ssd" not in installed_plugins().by_name(FamilySpec):
+        pytest.skip("no plugin that is installed offers the family")
+    for variable in ("POLYFACE_DETECTOR", "POLYFACE_BACKEND"):
+        monkeypatch.delenv(variable)
+    Image.fromarray(make_image()).save("a.png")
+    return write_ssd(folder / "mine.onnx")
+
+
+def boxes(result):
+    assert result.exit_code == 0, result.stderr
+    return [[round(side) for side in face["box"]] for face in json.loads(result.stdout)["faces"]]
+
+
+def test_detect_runs_it(polyface):
+    command = ("detect", "a.png", "--backend", "onnxruntime", "--json", "--detector", "./mine.onnx")
+    assert boxes(polyface(*command, "--family", "ssd")) == [[39, 79, 49, 89]]
+    options = "mean=[127,127,127],strides=[8,16,32,64],scores=probabilities"
+    assert boxes(polyface(*command, "--family", "ssd", "--family-options", options)) == [[39, 79, 49, 89]]
+    assert boxes(polyface(*command, POLYFACE_FAMILY="ssd", POLYFACE_FAMILY_OPTIONS="channels=bgr")) == []
+
+
+def test_a_file_beside_it_or_a_configuration_says_the_rest(polyface, folder):
+    (folder / "mine.toml").write_text('family = "ssd"\n')
+    (folder / "below").mkdir()
+    (folder / "below/polyface.toml").write_text('detector = "../mine.onnx"\nbackend = "onnxruntime"\n')
+    assert boxes(polyface("detect", "a.png", "--json", "--config", "below/polyface.toml")) == [[39, 79, 49, 89]]
+
+
+def test_a_configuration_that_was_found_names_a_file_below_its_folder_alone(polyface, folder, monkeypatch):
+    (folder / "mine.toml").write_text('family = "ssd"\n')
+    (folder / "polyface.toml").write_text('detector = "mine.onnx"\n')
+    assert boxes(polyface("detect", "a.png", "--json")) == [[39, 79, 49, 89]]
+    (folder / "below").mkdir()
+    (folder / "below/polyface.toml").write_text('detector = "../mine.onnx"\n')
+    monkeypatch.chdir(folder / "below")
+    result = polyface("detect", "../a.png", "--json")
+    assert result.exit_code == 2
+    assert "detector must lie below the folder of the file that sets it" in result.stderr
+
+
+def test_without_a_family_the_message_has_the_option_and_the_line_to_write(polyface, folder):
+    result = polyface("detect", "a.png", "--detector", "mine.onnx")
+    assert result.exit_code == 2
+    assert "mine.onnx has the outputs scores (1, 4420, 2), boxes (1, 4420, 4)" in result.stderr
+    assert "To fix it: --family ssd; or: " in result.stderr
+    assert f'write family = "ssd" into {folder}/mine.toml' in result.stderr
+
+
+def test_a_command_that_a_message_names_is_about_the_file(polyface, file):
+    result = polyface("export", "mine.onnx", "--family", "ssd", "--to", "onnx-int8")
+    assert result.exit_code == 2
+    assert f"polyface quantize {file} --images DIR --to onnx-int8" in result.stderr
+
+
+def test_detectors_and_plugins_list_the_families(polyface):
+    listed = polyface("detectors").stdout
+    assert "Families of ONNX files" in listed
+    assert "option channels (str, default rgb): " in listed
+    assert "families: retinaface, ssd" in polyface("plugins").stdout
+    [entry] = [entry for entry in json.loads(polyface("plugins", "--json").stdout) if entry["name"] == "retinaface"]
+    assert entry["families"] == ["retinaface", "ssd"]
