@@ -53,6 +53,7 @@ def test_the_detector_and_the_backend_are_found(project):
     result = run(project, "-m", "polyface", "plugins")
     assert result.returncode == 0, result.stderr
     assert "detectors: acme-spots" in result.stdout
+    assert "families: acme-cells" in result.stdout
     assert "backends: acme-" in result.stdout
     assert "failed" not in result.stdout
 
@@ -95,3 +96,19 @@ def test_the_guide_lists_every_check_with_why_it_is_made(pytestconfig):
 def test_the_code_of_the_guide_has_no_gaps(project):
     for path in sorted(project.glob("**/acme_*/*.py")):
         compile(path.read_text(), str(path), "exec")
+
+
+def test_the_family_describes_a_file(project):
+    code = """
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.protocols import GraphTensor, Interface
+from polyface.plugins.records import FamilySpec, WeightsFile
+
+weights = WeightsFile(name="mine", filename="mine.onnx", sha256="0" * 64, size=1, license="mine", urls=["file:///mine"])
+image, cells = GraphTensor(name="x", dims=(1, 3, "h", "w")), GraphTensor(name="y", dims=(1, "p", 1))
+file = Interface(family="acme-cells", name="mine", weights=weights, inputs=(image,), outputs=(cells,), opset=18)
+spec = installed_plugins().get(FamilySpec, "acme-cells").describe.load()(file, cell=8)
+print(spec.input.dims, spec.outputs[0].dims, spec.make_head().priors(16, 24).shape)
+"""
+    result = run(project, "-c", code)
+    assert result.stdout == "(1, 3, 'h', 'w') (1, 'p0', 1) (6, 4)\n", result.stderr

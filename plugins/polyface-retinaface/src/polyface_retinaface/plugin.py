@@ -8,8 +8,11 @@ import polyface
 from polyface.plugins.records import (
     DetectDefaults,
     DetectorSpec,
+    FamilySpec,
     FileRef,
     GraphSource,
+    Numbers,
+    OptionSpec,
     Preprocess,
     Ref,
     Requirement,
@@ -60,8 +63,8 @@ def _spec(
 
 
 @polyface.hookimpl
-def polyface_detectors() -> Iterable[DetectorSpec]:
-    """Yield ``retinaface-mobilenet025`` and ``retinaface-resnet50``."""
+def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
+    """Yield ``retinaface-mobilenet025`` and ``retinaface-resnet50``, and the families ``retinaface`` and ``ssd``."""
     yield _spec(
         name="retinaface-mobilenet025",
         summary="RetinaFace on MobileNet x0.25: small and fast, weights included",
@@ -123,5 +126,76 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
                 urls=("https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",),
                 origin=_PYTORCH_RETINAFACE,
             ),
+        ),
+    )
+    yield FamilySpec(
+        name="retinaface",
+        summary="Boxes, scores and five landmarks to a prior, as in Pytorch_Retinaface",
+        parameters=_parameters(
+            channels="bgr",
+            mean=(104, 117, 123),
+            std=(1, 1, 1),
+            strides=(8, 16, 32),
+            anchors=((16, 32), (64, 128), (256, 512)),
+        ),
+        describe=Ref("polyface_retinaface.families:retinaface"),
+    )
+    yield FamilySpec(
+        name="ssd",
+        summary="Boxes and scores to a prior, as in Ultra-Light-Fast-Generic-Face-Detector-1MB",
+        parameters=(
+            *_parameters(
+                channels="rgb",
+                mean=(127, 127, 127),
+                std=(128, 128, 128),
+                strides=(8, 16, 32, 64),
+                anchors=((10, 16, 24), (32, 48), (64, 96), (128, 192, 256)),
+            ),
+            OptionSpec(
+                name="boxes",
+                type="str",
+                default="auto",
+                choices=("auto", "offsets", "corners"),
+                help="Offsets from the priors, or corners from 0 to 1; auto goes by what computes them.",
+            ),
+            OptionSpec(name="clip", type="bool", default=True, help="Priors end at the border of the input."),
+        ),
+        describe=Ref("polyface_retinaface.families:ssd"),
+    )
+
+
+def _parameters(*, channels: str, **numbers: Numbers) -> tuple[OptionSpec, ...]:
+    """What the families have in common, with their defaults."""
+    about = {
+        "mean": "Subtracted from the channels, which are 0 to 255.",
+        "std": "What the channels are divided by after that.",
+        "strides": "Of each level, in pixels.",
+        "anchors": "Sizes of each level's priors, in pixels.",
+    }
+    lists = {"anchors": "lists of numbers"}
+    return (
+        OptionSpec(name="channels", type="str", default=channels, choices=("rgb", "bgr"), help="Their order."),
+        *(
+            OptionSpec(name=name, type=lists.get(name, "numbers"), default=numbers[name], help=text)
+            for name, text in about.items()
+        ),
+        OptionSpec(
+            name="variances",
+            type="numbers",
+            default=(0.1, 0.2),
+            help="What offsets of centres and of sizes are multiplied by.",
+        ),
+        OptionSpec(
+            name="scores",
+            type="str",
+            default="auto",
+            choices=("auto", "logits", "probabilities"),
+            help="What the scores are; auto goes by whether a softmax or a sigmoid computes them.",
+        ),
+        OptionSpec(
+            name="free",
+            type="bool",
+            default=False,
+            help="Make a fixed batch and size free first, by polyface-onnxruntime[onnx].",
         ),
     )

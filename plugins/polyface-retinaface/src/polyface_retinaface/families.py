@@ -1,0 +1,114 @@
+"""The families ``retinaface`` and ``ssd``: records for users' own ONNX files with priors of this kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from polyface.errors import ConfigError, Fix
+from polyface.plugins.protocols import GraphTensor, Interface
+from polyface.plugins.records import DetectDefaults, DetectorSpec, Preprocess, Ref, least_run
+
+Levels = Sequence[Sequence[float]]
+
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+"""As seen in the image."""
+
+
+def retinaface(interface: Interface, **options: Any) -> DetectorSpec:
+    """Return the record of a file with boxes, scores and five landmarks to a prior.
+
+    Raises:
+        ConfigError: the file holds no such network, or strides and anchors do not make as many priors as it has.
+    """
+    defaults = DetectDefaults(score_threshold=0.5, iou_threshold=0.4)
+    return _record(interface, "(n, p, 4), (n, p, 1 or 2) and (n, p, 10)", defaults, landmarks=POINTS, **options)
+
+
+def ssd(interface: Interface, **options: Any) -> DetectorSpec:
+    """Return the record of a file with boxes and scores to a prior, as that of Ultra-Light-Fast-Generic-Face-Detector.
+
+    Raises:
+        ConfigError: as :func:`retinaface`.
+    """
+    defaults = DetectDefaults(score_threshold=0.7, iou_threshold=0.3)
+    return _record(interface, "(n, p, 4) and (n, p, 1 or 2)", defaults, **options)
+
+
+def _record(
+    interface: Interface,
+    wanted: str,
+    defaults: DetectDefaults,
+    *,
+    channels: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    strides: Sequence[float],
+    anchors: Levels,
+    variances: Sequence[float],
+    scores: str,
+    free: bool,
+    boxes: str = "offsets",
+    clip: bool = False,
+    landmarks: Sequence[str] = (),
+) -> DetectorSpec:
+    by_width = {tensor.dims[-1]: tensor for tensor in interface.outputs if tensor.dims}
+    widths = {4, *([10] if landmarks else []), *({1, 2} & by_width.keys())}
+    if by_width.keys() != widths or not len(widths) == len(interface.outputs) == (3 if landmarks else 2):
+        raise interface.misfit(f"the outputs {wanted}, in any order")
+    box, score = by_width[4], by_width[min(widths)]
+    fields = interface.fields(free=free)
+    height, width = fields["input"].dims[2:]
+    decoded = boxes == "corners" or (boxes == "auto" and box.operation not in ("Conv", "Gemm", "DequantizeLinear"))
+    likely = scores == "probabilities" or (scores == "auto" and score.operation in ("Softmax", "Sigmoid"))
+    options: dict[str, Any] = {"boxes": box.name, "scores": score.name, "likely": likely}
+    count = box.dims[-2] if isinstance(height, int) and isinstance(width, int) else 0
+    if decoded and isinstance(count, int) and count:
+        options |= {"count": count}
+    else:
+        options |= {"strides": strides, "anchors": anchors, "variances": variances, "clip": clip}
+        options |= {"landmarks": by_width[10].name if landmarks else ""}
+        _check_priors((height, width), box, strides, anchors)
+    sizes = sorted(size for level in anchors for size in level)
+    # What RetinaFace's smallest anchors find is twice as large: measured, see the records of its detectors.
+    seen = (2 * sizes[0], sizes[-1]) if sizes[-1] >= 16 * sizes[0] > 0 else None
+    return DetectorSpec(
+        **fields,
+        summary=f"{interface.weights.filename}, of the family {interface.family}",
+        preprocess=Preprocess(
+            channels=channels,
+            mean=mean,
+            std=std,
+            stride=int(max(strides)) if height == "h" else 1,
+        ),
+        head=Ref(f"polyface_retinaface.head:{'CornerHead' if decoded else 'Head'}"),
+        head_options=options,
+        landmarks=tuple(landmarks),
+        defaults=defaults,
+        face_sizes=seen,
+        run_pixels=max(2048 * 2048, least_run(seen)),
+    )
+
+
+def _check_priors(sides: Sequence[int | str], box: GraphTensor, strides: Sequence[float], anchors: Levels) -> None:
+    """Refuse strides and anchors that do not make as many priors as a file of a fixed size has."""
+    why = [f"strides {list(strides)}, anchors {list(map(list, anchors))}"]
+    fix = Fix("give those of the network by", names=("family_options",))
+    if len(strides) != len(anchors) or min(strides) < 1:
+        raise ConfigError(
+            "There must be a stride of at least 1, and a list of anchors, for each level.", why=why, fix=fix
+        )
+    height, width = sides
+    count = box.dims[-2]
+    if isinstance(height, int) and isinstance(width, int) and isinstance(count, int):
+        made = sum(
+            math.ceil(height / stride) * math.ceil(width / stride) * len(sizes)
+            for stride, sizes in zip(strides, anchors, strict=True)
+        )
+        if made != count:
+            raise ConfigError(
+                f"The output {box} has {count} rows, and {made} priors come of these strides and anchors.",
+                why=[f"the input has {height}x{width} pixels", *why],
+                fix=fix,
+            )
