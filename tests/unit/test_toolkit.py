@@ -1,20 +1,25 @@
-"""What backends have in common, each piece by itself; that backends use it rightly is their own tests' matter."""
+"""What plugins have in common, each piece by itself; that they use it rightly is their own tests' matter."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+import numpy as np
 import pytest
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, OutOfMemoryError
-from polyface.plugins.protocols import Graph
-from polyface.plugins.records import Ref
+from polyface.errors import BackendUnavailableError, ClosedError, ConfigError, ContractError, OutOfMemoryError
+from polyface.plugins.protocols import Graph, GraphTensor, Interface
+from polyface.plugins.records import DetectDefaults, Preprocess, Ref, TensorSpec, WeightsFile
 from polyface.plugins.toolkit import (
     Held,
+    RenamedHead,
     check_interface,
+    describe_like,
     failed_run,
     graph_builder,
     graph_file,
+    input_options,
     keeping,
     one_line,
 )
@@ -128,3 +133,90 @@ class TestErrors:
         with pytest.raises(BackendUnavailableError) as caught, keeping("it", Path("a"), without="leave it out"):
             raise OSError
         assert str(caught.value.fix) == "set POLYFACE_HOME to a folder that can be written to, or leave it out"
+
+
+def interface(*outputs, image=(1, 3, "?", "?")):
+    weights = WeightsFile(name="mine", filename="mine.onnx", sha256="0" * 64, size=1, license="mine", urls=["file:///"])
+    tensors = tuple(GraphTensor(name=name, dims=dims) for name, dims in outputs)
+    inputs = (GraphTensor(name="x", dims=image),)
+    return Interface(family="toys", name="mine", weights=weights, inputs=inputs, outputs=tensors, opset=11)
+
+
+LEVELS = [
+    (f"{kind}_{stride}", ("n", f"p{stride}", width)) for kind, width in (("s", 1), ("b", 4)) for stride in (8, 16)
+]
+OPTIONS = {"channels": "bgr", "mean": (1, 2, 3), "std": (4, 5, 6), "free": False}
+
+
+@pytest.fixture
+def levels(detector_spec):
+    return attrs.evolve(
+        detector_spec,
+        outputs=[TensorSpec(name=name, dims=dims) for name, dims in LEVELS],
+        head=Ref("toy_network:Head"),
+        preprocess=attrs.evolve(detector_spec.preprocess, stride=16, pad_value=-1),
+    )
+
+
+class TestLike:
+    @pytest.mark.parametrize(
+        "outputs",
+        [
+            [("4", (128, 1)), ("5", (32, 1)), ("7", (128, 4)), ("8", (32, 4))],
+            [("4", (1, "?", 1)), ("7", (1, "?", 4)), ("5", (1, "?", 1)), ("8", (1, "?", 4))],
+        ],
+        ids=["without a batch axis", "level by level"],
+    )
+    def test_outputs_are_found_by_their_widths_in_the_order_of_the_record(self, levels, outputs):
+        spec = describe_like(levels, interface(*outputs), **OPTIONS)
+        names = [("s_8", "4"), ("s_16", "5"), ("b_8", "7"), ("b_16", "8")]
+        assert dict(spec.head_options) == {"head": "toy_network:Head", "names": tuple(names)}
+        assert (spec.landmarks, spec.name) == (levels.landmarks, "mine")
+        preprocess = Preprocess(channels="bgr", mean=(1, 2, 3), std=(4, 5, 6), stride=16, pad_value=-1)
+        assert spec.preprocess == preprocess
+
+    def test_outputs_that_have_the_names_of_the_record_are_found_by_them(self, levels):
+        spec = describe_like(levels, interface(*reversed(LEVELS)), **OPTIONS)
+        assert all(own == name for own, name in dict(spec.head_options)["names"])
+
+    def test_a_fixed_size_is_no_matter_of_the_stride(self, levels):
+        file = interface(*((name, (1, 9, dims[2])) for name, dims in LEVELS), image=(1, 3, 24, 40))
+        usual = attrs.evolve(levels, defaults=DetectDefaults(infer_size=(64, 64), iou_threshold=0.3))
+        spec = describe_like(usual, file, **OPTIONS)
+        assert (spec.fixed_size, spec.preprocess.stride) == ((24, 40), 1)
+        assert spec.defaults == DetectDefaults(iou_threshold=0.3)
+        assert describe_like(usual, file, **{**OPTIONS, "free": True}).defaults.infer_size == (64, 64)
+
+    @pytest.mark.parametrize(
+        "outputs",
+        [
+            LEVELS[:3],
+            [*LEVELS, ("more", ("n", "p", 1))],
+            [*LEVELS[:3], ("b_16", ("n", "p", 5))],
+            [(name, (1, 1, *dims)) for name, dims in LEVELS],
+            [("4", (32, 1)), ("5", (128, 1)), ("7", (32, 4)), ("8", (128, 4))],
+        ],
+        ids=["too few", "too many", "another width", "more axes", "the coarsest first"],
+    )
+    def test_other_outputs_are_refused(self, levels, outputs):
+        with pytest.raises(ConfigError, match=r"wants outputs like s_8 \(n, p8, 1\), .*, the finest level first"):
+            describe_like(levels, interface(*outputs), **OPTIONS)
+
+    def test_maps_are_found_by_their_channels(self, levels):
+        maps = [TensorSpec(name=name, dims=("n", channels, "h", "w")) for name, channels in (("heat", 1), ("size", 2))]
+        file = interface(("7", (1, 2, 8, 8)), ("9", (1, 1, 8, 8)), image=(1, 3, 32, 32))
+        spec = describe_like(attrs.evolve(levels, outputs=maps), file, **{**OPTIONS, "free": True})
+        assert dict(spec.head_options)["names"] == (("heat", "9"), ("size", "7"))
+        assert [output.dims for output in spec.outputs] == [("n", 2, "h0", "w0"), ("n", 1, "h1", "w1")]
+
+    def test_the_head_gets_its_own_names(self):
+        head = RenamedHead(head="toy_network:Head", names=[("heads", "77")], anchors=2)
+        outputs = {"77": np.arange(20, dtype=np.float32).reshape(2, 2, 5)}
+        assert head.priors(8, 8).shape == (2, 4)
+        assert head.scores(outputs).tolist() == [[4, 9], [14, 19]]
+        assert head.decode(outputs, head.priors(8, 8), 1, np.array([0])).boxes.tolist() == [[10, 11, 12, 13]]
+
+    def test_the_options_are_those_that_a_record_takes(self, levels):
+        declared = input_options(channels="bgr", mean=(1, 2, 3), std=(4, 5, 6))
+        assert {option.name: option.default for option in declared} == OPTIONS
+        assert attrs.evolve(levels.preprocess, **{option.name: option.default for option in declared[:3]})

@@ -8,13 +8,17 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import polyface
-from polyface.errors import ConfigError, WeightsMismatchError
+from polyface.errors import ConfigError, ContractError, WeightsMismatchError
 from polyface.graphs.families import find_detector
 from polyface.plugins.manager import installed_plugins
+from polyface.plugins.protocols import GraphTensor, Interface
+from polyface.plugins.records import FamilySpec, WeightsFile
 from polyface.settings.config import Config
-from polyface_retinaface.head import CornerHead, Head
+from polyface_retinaface.head import Head
 
 pytest.importorskip("onnx", reason="the files are written with onnx: pip install onnx")
 from onnx_files import RETINAFACE, make_image, write_ssd
@@ -133,7 +137,7 @@ class TestRecord:
         ]
         assert [(graph.kind, graph.weights) for graph in spec.graphs] == [("onnx", "slim-320")]
         assert spec.preprocess.mean == (127, 127, 127)
-        assert isinstance(spec.make_head(), CornerHead)
+        assert dict(spec.head_options)["head"] == "polyface_retinaface.head:CornerHead"
         json.dumps(polyface.plugins.records.as_json(spec))
         assert {spec} == {pickle.loads(pickle.dumps(spec))}  # noqa: S301 - our own
 
@@ -141,7 +145,7 @@ class TestRecord:
         spec = describe(write_ssd("mine.onnx", size=None, decoded=False), "ssd")
         assert spec.input.dims == ("n", 3, "h", "w")
         assert (spec.preprocess.stride, spec.face_sizes) == (64, (20, 256))
-        assert type(spec.make_head()) is Head
+        assert dict(spec.head_options)["head"] == "polyface_retinaface.head:Head"
 
     def test_what_is_made_free_is_another_kind_of_graph(self):
         spec = describe(write_ssd("mine.onnx", decoded=False), "ssd", free=True)
@@ -183,6 +187,27 @@ def test_by_its_shapes_a_file_may_be_of_a_family_and_the_error_says_so(folder):
     assert "by its shapes it may be of: ssd" in caught.value.why
     assert str(caught.value.fix).startswith('family="ssd"; or: ')
     assert f'write family = "ssd" into {folder / "mine.toml"}' in str(caught.value.fix)
+
+
+DIMS = st.lists(st.integers(1, 9) | st.sampled_from([10, 320, 4420, 1 << 62, "n", "?"]), max_size=5).map(tuple)
+TENSORS = st.lists(st.tuples(st.text(max_size=3), DIMS, st.sampled_from(["Conv", "Sub", ""])), max_size=4)
+
+
+@given(TENSORS, DIMS, st.sampled_from(["ssd", "retinaface"]), st.booleans())
+def test_whatever_a_file_claims_is_described_or_refused(outputs, image, family, free):
+    weights = WeightsFile(name="mine", filename="m.onnx", sha256="0" * 64, size=1, license="mine", urls=["file:///m"])
+    inputs = (GraphTensor(name="x", dims=image),)
+    tensors = tuple(GraphTensor(name=name, dims=dims, operation=operation) for name, dims, operation in outputs)
+    file = Interface(family=family, name="mine", weights=weights, inputs=inputs, outputs=tensors, opset=11)
+    record = installed_plugins().get(FamilySpec, family)
+    options = {option.name: option.default for option in record.parameters}
+    try:
+        spec = record.describe.load()(file, **{**options, "free": free})
+    except (ConfigError, ContractError):
+        return
+    head = spec.make_head()
+    if spec.fixed_size and "Corner" in dict(spec.head_options)["head"]:
+        assert head.priors(*spec.fixed_size).shape == (spec.outputs[0].dims[1], 4)
 
 
 def test_priors_that_are_clipped_end_at_the_input():

@@ -1,17 +1,26 @@
-"""What backends have in common: sessions that close, graphs and their interfaces, errors in one line, a cache."""
+"""What plugins have in common.
+
+Backends: sessions that close, graphs and their interfaces, errors in one line, a cache. Families: options of the input,
+and a head whose outputs have other names.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import attrs
 
 from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
-from polyface.plugins.protocols import Graph
-from polyface.plugins.records import Ref
+from polyface.plugins.protocols import Candidates, Graph, GraphTensor, Head, Interface
+from polyface.plugins.records import DetectorSpec, OptionSpec, Ref
+
+if TYPE_CHECKING:
+    from polyface.arrays import FloatArray, IndexArray
 
 T = TypeVar("T")
 
@@ -144,3 +153,121 @@ def keeping(what: str, folder: Path, *, without: str = "") -> Iterator[None]:
             why=[str(error)],
             fix=f"set POLYFACE_HOME to a folder that can be written to{without and f', or {without}'}",
         ) from error
+
+
+def input_options(
+    *,
+    channels: str,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float] = (1, 1, 1),
+    free: bool = False,
+) -> tuple[OptionSpec, ...]:
+    """Return the options of a family for how images become the input, and for ``Interface.fields``, by default these.
+
+    Args:
+        channels: as in :class:`polyface.plugins.records.Preprocess`.
+        mean: likewise.
+        std: likewise.
+        free: make batch and size free.
+    """
+    return (
+        OptionSpec(name="channels", type="str", default=channels, choices=("rgb", "bgr"), help="Their order."),
+        OptionSpec(name="mean", type="numbers", default=mean, help="Subtracted from the channels, which are 0 to 255."),
+        OptionSpec(name="std", type="numbers", default=std, help="What the channels are divided by after that."),
+        OptionSpec(
+            name="free",
+            type="bool",
+            default=free,
+            help="Make a fixed batch and size free first, by polyface-onnxruntime[onnx].",
+        ),
+    )
+
+
+def describe_like(
+    own: DetectorSpec,
+    interface: Interface,
+    *,
+    channels: str,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    free: bool,
+) -> DetectorSpec:
+    """Return the record of a file that holds another network of the kind of a detector's own.
+
+    Its outputs are found by the names that the detector's have, and else by their widths, in the order of the record:
+    there the levels go from the finest to the coarsest.
+
+    Args:
+        own: the record to take all else from.
+        interface: of the file.
+        channels: these are the options of :func:`input_options`.
+        mean: likewise.
+        std: likewise.
+        free: likewise.
+
+    Raises:
+        ConfigError: the file has other outputs.
+    """
+    files = {tensor.name: tensor for tensor in interface.outputs}
+    found: dict[str, GraphTensor] = {}
+    levels: dict[int | str, int | str] = {}
+    for output in own.outputs:
+        fitting = [tensor for tensor in files.values() if _is_like(tensor.dims, output.dims)]
+        named = [tensor for tensor in fitting if tensor.name == output.name]
+        if not fitting:
+            break
+        found[output.name] = files.pop((named or fitting)[0].name)
+        if len(output.dims) == 3:
+            levels.setdefault(output.dims[1], found[output.name].dims[-2])
+    rows = [count for count in levels.values() if isinstance(count, int)]
+    if files or len(found) < len(own.outputs) or rows != sorted(rows, reverse=True):
+        shapes = (f"{output.name} ({', '.join(map(str, output.dims))})" for output in own.outputs)
+        raise interface.misfit(f"outputs like {', '.join(shapes)}, the finest level first")
+    fields = interface.fields(free=free)
+    fixed = isinstance(fields["input"].dims[2], int)
+    return attrs.evolve(
+        own,
+        **fields,
+        summary=f"{interface.weights.filename}, of the family {interface.family}",
+        preprocess=attrs.evolve(
+            own.preprocess, channels=channels, mean=mean, std=std, stride=1 if fixed else own.preprocess.stride
+        ),
+        head=Ref("polyface.plugins.toolkit:RenamedHead"),
+        head_options={"head": own.head.target, "names": [(name, found[name].name) for name in found]},
+        defaults=attrs.evolve(own.defaults, infer_size=None) if fixed else own.defaults,
+    )
+
+
+def _is_like(dims: tuple[int | str, ...], wanted: tuple[int | str, ...]) -> bool:
+    """Whether an output has as many channels or columns as another, be it without a batch axis."""
+    at = 1 if len(wanted) == 4 else -1
+    return len(wanted) - len(dims) in (0, 1) and dims[at if len(dims) == len(wanted) else at - (at > 0)] == wanted[at]
+
+
+class RenamedHead:
+    """A :class:`polyface.plugins.protocols.Head` for a file whose outputs have other names than its own.
+
+    Args:
+        head: the target of the ``Ref`` to the head.
+        names: pairs of the head's own name of an output and the file's.
+        **options: what the head is made with.
+    """
+
+    def __init__(self, *, head: str, names: Iterable[tuple[str, str]], **options: Any) -> None:
+        self._head: Head = Ref(head).load()(**options)
+        self._names = tuple(names)
+
+    def priors(self, height: int, width: int) -> FloatArray:
+        """Return the head's priors."""
+        return self._head.priors(height, width)
+
+    def scores(self, outputs: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the head's scores."""
+        return self._head.scores(self._own(outputs))
+
+    def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
+        """Return what the head decodes."""
+        return self._head.decode(self._own(outputs), priors, index, keep)
+
+    def _own(self, outputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        return {own: outputs[name] for own, name in self._names}

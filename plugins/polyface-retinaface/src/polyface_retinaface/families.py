@@ -62,13 +62,14 @@ def _record(
     height, width = fields["input"].dims[2:]
     decoded = boxes == "corners" or (boxes == "auto" and box.operation not in ("Conv", "Gemm", "DequantizeLinear"))
     likely = scores == "probabilities" or (scores == "auto" and score.operation in ("Softmax", "Sigmoid"))
-    options: dict[str, Any] = {"boxes": box.name, "scores": score.name, "likely": likely}
+    names = {"loc": box.name, "logits": score.name, **({"landms": by_width[10].name} if landmarks else {})}
+    head = f"polyface_retinaface.head:{'CornerHead' if decoded else 'Head'}"
+    options: dict[str, Any] = {"head": head, "names": [*names.items()], "likely": likely}
     count = box.dims[-2] if isinstance(height, int) and isinstance(width, int) else 0
     if decoded and isinstance(count, int) and count:
         options |= {"count": count}
     else:
         options |= {"strides": strides, "anchors": anchors, "variances": variances, "clip": clip}
-        options |= {"landmarks": by_width[10].name if landmarks else ""}
         _check_priors((height, width), box, strides, anchors)
     sizes = sorted(size for level in anchors for size in level)
     # What RetinaFace's smallest anchors find is twice as large: measured, see the records of its detectors.
@@ -82,7 +83,7 @@ def _record(
             std=std,
             stride=int(max(strides)) if height == "h" else 1,
         ),
-        head=Ref(f"polyface_retinaface.head:{'CornerHead' if decoded else 'Head'}"),
+        head=Ref("polyface.plugins.toolkit:RenamedHead"),
         head_options=options,
         landmarks=tuple(landmarks),
         defaults=defaults,

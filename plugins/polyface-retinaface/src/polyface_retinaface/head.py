@@ -33,9 +33,6 @@ class Head:
         anchors: the sizes of each level's priors, in pixels.
         variances: what offsets of centres and of sizes are divided by.
         clip: centres and sizes of priors end at the input's, whose are four numbers then: centre, width and height.
-        boxes: the name of the output of boxes.
-        scores: that of scores.
-        landmarks: that of landmarks; empty where there are none.
         likely: scores are probabilities, not logits.
     """
 
@@ -46,15 +43,11 @@ class Head:
         anchors: Sequence[Sequence[float]] = ANCHORS,
         variances: Sequence[float] = VARIANCES,
         clip: bool = False,
-        boxes: str = "loc",
-        scores: str = "logits",
-        landmarks: str = "landms",
         likely: bool = False,
     ) -> None:
         self._levels = tuple(zip(strides, anchors, strict=True))
         self._centre_variance, self._size_variance = variances
         self._clip = clip
-        self._boxes, self._scores, self._landmarks = boxes, scores, landmarks
         self._likely = likely
 
     def priors(self, height: int, width: int) -> FloatArray:
@@ -77,12 +70,12 @@ class Head:
         return priors
 
     def scores(self, outputs: Mapping[str, FloatArray]) -> FloatArray:
-        """Return the face scores ``(N, P)`` float32 in [0, 1] from logits ``(N, P, 2)``, background first.
+        """Return the face scores ``(N, P)`` float32 in [0, 1] from ``logits (N, P, 2)``, background first.
 
         The softmax of two logits is the sigmoid of their difference; written with tanh it cannot overflow. Of
         ``(N, P, 1)`` the one is the face's.
         """
-        given = outputs[self._scores].astype(np.float32, copy=False)
+        given = outputs["logits"].astype(np.float32, copy=False)
         if self._likely:
             return np.clip(given[..., -1], 0, 1)
         logits = given[..., 1] - given[..., 0] if given.shape[-1] == 2 else given[..., 0]
@@ -93,9 +86,10 @@ class Head:
         """Decode the kept priors of one image.
 
         Args:
-            outputs: of boxes ``(N, P, 4)``: offset of the centre x, y and logarithm of the ratio of width, height; and
-                of landmarks ``(N, P, 10)``: offsets x, y of five points. Offsets are in units of the prior's size, and
-                all are divided by the variances (the encoding of SSD, https://arxiv.org/abs/1512.02325, section 2.2).
+            outputs: ``loc (N, P, 4)``: offset of the centre x, y and logarithm of the ratio of width, height; and
+                ``landms (N, P, 10)``, which may be missing: offsets x, y of five points. Offsets are in units of the
+                prior's size, and all are divided by the variances (the encoding of SSD,
+                https://arxiv.org/abs/1512.02325, section 2.2).
             priors: what :meth:`priors` returned for the input's height and width.
             index: the image's place in the batch.
             keep: ``(K,)`` indices into the P priors.
@@ -104,13 +98,13 @@ class Head:
             Boxes ``(K, 4)`` xyxy and landmarks ``(K, 5, 2)`` x, y, float32, in network pixels, unclipped.
         """
         centres, sizes = priors[keep, :2], priors[keep, 2:]
-        loc = outputs[self._boxes][index, keep]
+        loc = outputs["loc"][index, keep]
         middle = centres + loc[:, :2] * self._centre_variance * sizes
         half = 0.5 * sizes * np.exp(loc[:, 2:] * self._size_variance)
         boxes = np.concatenate([middle - half, middle + half], axis=1)
-        if not self._landmarks:
+        if "landms" not in outputs:
             return Candidates(boxes=boxes, landmarks=None)
-        offsets = outputs[self._landmarks][index, keep].reshape(-1, 5, 2) * self._centre_variance * sizes[:, None]
+        offsets = outputs["landms"][index, keep].reshape(-1, 5, 2) * self._centre_variance * sizes[:, None]
         return Candidates(boxes=boxes, landmarks=centres[:, None] + offsets)
 
 
@@ -128,10 +122,9 @@ class CornerHead(Head):
 
     def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
         """Scale the kept boxes of one image to network pixels; ``priors`` are the input's size, once for each."""
-        return Candidates(boxes=outputs[self._boxes][index, keep] * priors[keep], landmarks=None)
+        return Candidates(boxes=outputs["loc"][index, keep] * priors[keep], landmarks=None)
 
     def priors(self, height: int, width: int) -> FloatArray:
-        """Return the factors ``(P, 4)`` float32 of x, y, x and y."""
-        return np.full(
-            (self._count or len(super().priors(height, width)), 4), (width, height, width, height), np.float32
-        )
+        """Return the factors ``(P, 4)`` float32 of x, y, x and y; all rows are one in memory, however many they are."""
+        count = self._count or len(super().priors(height, width))
+        return np.broadcast_to(np.array([width, height, width, height], np.float32), (count, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import polyface
 from polyface.plugins.records import (
@@ -19,6 +20,9 @@ from polyface.plugins.records import (
     TensorSpec,
     WeightsFile,
 )
+from polyface.plugins.toolkit import input_options
+
+Triple: TypeAlias = tuple[float, float, float]
 
 _TORCH = tuple(
     Requirement(module=module, install="polyface-retinaface[torch]")
@@ -164,20 +168,15 @@ def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
     )
 
 
-def _parameters(*, channels: str, **numbers: Numbers) -> tuple[OptionSpec, ...]:
+def _parameters(
+    channels: str, mean: Triple, std: Triple, strides: tuple[int, ...], anchors: Numbers
+) -> tuple[OptionSpec, ...]:
     """What the families have in common, with their defaults."""
-    about = {
-        "mean": "Subtracted from the channels, which are 0 to 255.",
-        "std": "What the channels are divided by after that.",
-        "strides": "Of each level, in pixels.",
-        "anchors": "Sizes of each level's priors, in pixels.",
-    }
-    lists = {"anchors": "lists of numbers"}
     return (
-        OptionSpec(name="channels", type="str", default=channels, choices=("rgb", "bgr"), help="Their order."),
-        *(
-            OptionSpec(name=name, type=lists.get(name, "numbers"), default=numbers[name], help=text)
-            for name, text in about.items()
+        *input_options(channels=channels, mean=mean, std=std),
+        OptionSpec(name="strides", type="numbers", default=strides, help="Of each level, in pixels."),
+        OptionSpec(
+            name="anchors", type="lists of numbers", default=anchors, help="Sizes of each level's priors, in pixels."
         ),
         OptionSpec(
             name="variances",
@@ -191,11 +190,5 @@ def _parameters(*, channels: str, **numbers: Numbers) -> tuple[OptionSpec, ...]:
             default="auto",
             choices=("auto", "logits", "probabilities"),
             help="What the scores are; auto goes by whether a softmax or a sigmoid computes them.",
-        ),
-        OptionSpec(
-            name="free",
-            type="bool",
-            default=False,
-            help="Make a fixed batch and size free first, by polyface-onnxruntime[onnx].",
         ),
     )
