@@ -9,7 +9,7 @@ import pytest
 
 from polyface_centerface.plugin import polyface_detectors
 
-(DETECTOR,) = polyface_detectors()
+DETECTOR, _ = polyface_detectors()
 GRAPH = DETECTOR.weights[0].ref.path()
 
 

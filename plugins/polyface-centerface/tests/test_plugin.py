@@ -4,7 +4,7 @@ import importlib.metadata
 
 from polyface_centerface.plugin import polyface_detectors
 
-(DETECTOR,) = polyface_detectors()
+DETECTOR, _ = polyface_detectors()
 
 
 def test_the_entry_point_leads_to_the_record():

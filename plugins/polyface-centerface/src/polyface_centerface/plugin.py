@@ -8,6 +8,7 @@ import polyface
 from polyface.plugins.records import (
     DetectDefaults,
     DetectorSpec,
+    FamilySpec,
     FileRef,
     GraphSource,
     Preprocess,
@@ -15,11 +16,12 @@ from polyface.plugins.records import (
     TensorSpec,
     WeightsFile,
 )
+from polyface.plugins.toolkit import input_options
 
 
 @polyface.hookimpl
-def polyface_detectors() -> Iterable[DetectorSpec]:
-    """Yield ``centerface``."""
+def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
+    """Yield ``centerface``, and the family ``centerface``."""
     yield DetectorSpec(
         name="centerface",
         summary="CenterFace: no anchors, good at small faces, weights included",
@@ -51,4 +53,10 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
         face_sizes=(26, 576),  # measured; README.md has the table
         run_pixels=2048 * 1536,  # 0.5 GB in ONNX Runtime, 0.7 GB in OpenVINO
         references=("https://arxiv.org/abs/1911.03599", "https://github.com/Star-Clouds/CenterFace"),
+    )
+    yield FamilySpec(
+        name="centerface",
+        summary="A heat map, sizes, offsets and five points, as in CenterFace",
+        parameters=input_options(channels="rgb", mean=(0, 0, 0), free=True),
+        describe=Ref("polyface_centerface.families:centerface"),
     )
