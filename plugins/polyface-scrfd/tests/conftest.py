@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from polyface.plugins.records import DetectorSpec
 from polyface_scrfd.plugin import polyface_detectors
 
-DETECTORS = {spec.name: spec for spec in polyface_detectors()}
+DETECTORS = {spec.name: spec for spec in polyface_detectors() if isinstance(spec, DetectorSpec)}
 
 
 @pytest.fixture(scope="session")

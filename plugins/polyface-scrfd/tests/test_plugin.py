@@ -6,9 +6,10 @@ import pytest
 
 from polyface import fetch_weights
 from polyface.errors import WeightsNotFoundError
+from polyface.plugins.records import DetectorSpec
 from polyface_scrfd.plugin import polyface_detectors
 
-DETECTORS = {spec.name: spec for spec in polyface_detectors()}
+DETECTORS = {spec.name: spec for spec in polyface_detectors() if isinstance(spec, DetectorSpec)}
 
 each_detector = pytest.mark.parametrize("spec", DETECTORS.values(), ids=DETECTORS)
 

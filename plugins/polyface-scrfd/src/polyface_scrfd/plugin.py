@@ -8,12 +8,14 @@ import polyface
 from polyface.plugins.records import (
     DetectDefaults,
     DetectorSpec,
+    FamilySpec,
     GraphSource,
     Preprocess,
     Ref,
     TensorSpec,
     WeightsFile,
 )
+from polyface.plugins.toolkit import input_options
 
 _OUTPUTS = tuple(
     TensorSpec(name=f"{name}_{stride}", dims=("n", f"p{stride}", width))
@@ -69,8 +71,11 @@ def _spec(
 
 
 @polyface.hookimpl
-def polyface_detectors() -> Iterable[DetectorSpec]:
-    """Yield ``scrfd-500m``, ``scrfd-2.5g`` and ``scrfd-10g``, named by the multiplications of an input of 640x480."""
+def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
+    """Yield ``scrfd-500m``, ``scrfd-2.5g`` and ``scrfd-10g``, and the family ``scrfd``.
+
+    Detectors are named by the multiplications of an input of 640x480.
+    """
     releases = "https://github.com/yakhyo/uniface/releases/download/weights"
     yield _spec(
         size="500m",
@@ -103,4 +108,10 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
             "https://huggingface.co/public-data/insightface/resolve/main/models/buffalo_l/det_10g.onnx",
         ),
         run_pixels=2048 * 2048,
+    )
+    yield FamilySpec(
+        name="scrfd",
+        summary="Scores, distances and five points at three strides, as in InsightFace's SCRFD",
+        parameters=input_options(channels="rgb", mean=(127.5, 127.5, 127.5), std=(128, 128, 128)),
+        describe=Ref("polyface_scrfd.families:scrfd"),
     )
