@@ -5,9 +5,10 @@ import importlib.metadata
 
 import pytest
 
+from polyface.plugins.records import DetectorSpec
 from polyface_yunet.plugin import polyface_detectors
 
-DETECTORS = {spec.name: spec for spec in polyface_detectors()}
+DETECTORS = {spec.name: spec for spec in polyface_detectors() if isinstance(spec, DetectorSpec)}
 
 
 def test_the_entry_point_leads_to_the_records():

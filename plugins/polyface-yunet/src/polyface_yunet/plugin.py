@@ -8,6 +8,7 @@ import polyface
 from polyface.plugins.records import (
     DetectDefaults,
     DetectorSpec,
+    FamilySpec,
     GraphSource,
     Preprocess,
     Ref,
@@ -15,6 +16,7 @@ from polyface.plugins.records import (
     TensorSpec,
     WeightsFile,
 )
+from polyface.plugins.toolkit import input_options
 
 _TORCH = tuple(Requirement(module=module, install="polyface-yunet[torch]") for module in ("torch", "polyface_torch"))
 _TRAIN = "https://github.com/ShiqiYu/libfacedetection.train"
@@ -48,8 +50,8 @@ def _spec(*, name: str, summary: str, graphs: Iterable[GraphSource], weights: It
 
 
 @polyface.hookimpl
-def polyface_detectors() -> Iterable[DetectorSpec]:
-    """Yield ``yunet-n`` and ``yunet-s``."""
+def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
+    """Yield ``yunet-n`` and ``yunet-s``, and the family ``yunet``."""
     yield _spec(
         name="yunet-n",
         summary="YuNet-n: tiny and fast, good at small faces",
@@ -97,4 +99,10 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
                 origin=f"{_ORIGIN}, by way of https://github.com/opencv/opencv_zoo",
             ),
         ),
+    )
+    yield FamilySpec(
+        name="yunet",
+        summary="Two scores, boxes and five points at three strides, as in YuNet",
+        parameters=input_options(channels="bgr", mean=(0, 0, 0)),
+        describe=Ref("polyface_yunet.families:yunet"),
     )
