@@ -33,7 +33,10 @@ NUMBERS = st.lists(st.integers(0, 999) | st.floats(0, 9), min_size=1, max_size=3
 VALUES = {
     "detector": TEXT,
     "family": TEXT,
-    "family_options": st.dictionaries(NAMES, NUMBERS | st.lists(NUMBERS, min_size=1).map(tuple), min_size=1),
+    # A part of a message is cut where it is too long, so there are a few options, of a few numbers each.
+    "family_options": st.dictionaries(
+        NAMES, NUMBERS | st.lists(NUMBERS, min_size=1, max_size=4).map(tuple), min_size=1, max_size=4
+    ),
     "weights": TEXT,
     "artifacts": TEXT,
     "backend": TEXT,

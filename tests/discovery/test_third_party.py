@@ -30,6 +30,7 @@ class TestFound:
             "target": "acme_detector.plugin",
             "hooks": ["polyface_detectors"],
             "detectors": ["acme-stripes"],
+            "families": [],
             "backends": [],
             "converters": [],
             "writers": [],
