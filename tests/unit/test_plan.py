@@ -223,6 +223,13 @@ class TestPrecisionsOfAKindOfTheirOwn:
             ),
         ]
 
+    def test_a_network_that_keeps_all_in_float_says_so(self, attempt, backend, detector, quantizer, converter_spec):
+        whole = attrs.evolve(detector, keep_float=("*",))
+        converters = [converter_spec, quantizer]
+        reasons = reasons_of(attempt, detector=whole, backend=backend, precision="int8", converters=converters)
+        why = "its record keeps every layer in float (keep_float): 8 bits would cost it too much accuracy"
+        assert reasons == [NOTHING_STORED, Reason(subject="detector 'toy'", why=why)]
+
     def test_a_damaged_one_of_the_users_is_not_replaced_by_the_packaged_one(self, attempt, backend, detector, wider):
         packaged = attrs.evolve(detector.graphs[1], kind="onnx-int8")
         ships = attrs.evolve(detector, graphs=[*detector.graphs, packaged])

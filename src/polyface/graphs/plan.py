@@ -143,7 +143,9 @@ class Planner:
         reasons: list[Reason] = []
         for converter in able:
             if converter.target == kind:
-                unmet = missing(f"converter '{converter.name}'", converter.requires, self.installed)
+                unmet = self._all_in_float() + missing(
+                    f"converter '{converter.name}'", converter.requires, self.installed
+                )
                 route = None if unmet else self._first_feasible(self._routes([converter.source]), reasons)
                 if route is not None:
                     return converter, route
@@ -211,11 +213,17 @@ class Planner:
             if converter.target == kind and converter.calibrated:
                 fix = Fix(command=self._command_to_make(kind))
                 why = "needs images to calibrate with"
-                found.append(Reason(subject=f"converter '{converter.name}'", why=why, fix=fix))
+                needs_images = Reason(subject=f"converter '{converter.name}'", why=why, fix=fix)
+                found += self._all_in_float() or [needs_images]
             elif converter.target == kind:
                 sources = [source for source in self.detector.graphs if source.kind == converter.source]
                 found += [self._from(source, kind, converter) for source in sources]
         return found or [self._no_converter(kind)]
+
+    def _all_in_float(self) -> list[Reason]:
+        """Why the network is not to be quantized at all, where its record says so."""
+        why = "its record keeps every layer in float (keep_float): 8 bits would cost it too much accuracy"
+        return [Reason(subject=f"detector '{self.detector.name}'", why=why)] if "*" in self.detector.keep_float else []
 
     def _from(self, source: GraphSource, kind: str, converter: ConverterSpec | None = None) -> Route | Reason:
         return self._misfit(source) or Route(kind=kind, source=source, converter=converter)

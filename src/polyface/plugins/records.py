@@ -298,7 +298,7 @@ class DetectorSpec:
             where the names tell: words joined by ``_``, where ``left_eye`` goes with ``right_eye``, and ``mouth_left``
             with ``mouth_right``, and all others are made of ``MIDDLE``.
         keep_float: which layers a quantiser must leave in float, as patterns for the names of their weights, such as
-            ``"body.stage1.*"``; found by measuring what each costs in accuracy.
+            ``"body.stage1.*"``; found by measuring what each costs in accuracy. ``"*"`` where it bears no 8 bits.
         defaults: thresholds and limits where the user says nothing.
         min_side: height and width are padded to this at least, in pixels.
         face_sizes: the smallest and the largest face that the network sees well: the longer side, in pixels of its
