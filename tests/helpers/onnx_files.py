@@ -16,8 +16,11 @@ ULTRAFACE = {8: (10, 16, 24), 16: (32, 48), 32: (64, 96), 64: (128, 192, 256)}
 RETINAFACE = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 
 
-def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmarks=False, logits=False):
-    """Write a network of priors; ``size`` of ``None`` is free, ``decoded`` boxes are corners in 0 to 1."""
+def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmarks=False, logits=False, tail=""):
+    """Write a network of priors; ``size`` of ``None`` is free, ``decoded`` boxes are corners in 0 to 1.
+
+    The operation that gives the scores last may be another ``tail`` than a softmax, which gives the same.
+    """
     nodes, weights = [], {}
     heads = {"scores": 2, "boxes": 4, **({"points": 10} if landmarks else {})}
     batch, *sides = (1, *size) if size else ("n", "h", "w")
@@ -46,8 +49,17 @@ def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmark
         raw = name if (name, logits) == ("scores", True) or (name == "boxes" and not decoded) else f"{name}_raw"
         raw = name if name == "points" else raw
         nodes.append(helper.make_node("Concat", [f"{name}_{stride}" for stride in levels], [raw], axis=1))
-    if not logits:
-        nodes.append(helper.make_node("Softmax", ["scores_raw"], ["scores"], axis=2))
+    if not logits and tail == "Div":
+        weights["axis"] = np.array([2])
+        nodes += [
+            helper.make_node("Exp", ["scores_raw"], ["powers"]),
+            helper.make_node("ReduceSum", ["powers", "axis"], ["sum"], keepdims=1),
+            helper.make_node("Div", ["powers", "sum"], ["scores"]),
+        ]
+    elif not logits:
+        weights |= {"zero": np.float32(0), "one": np.float32(1)} if tail else {}
+        nodes.append(helper.make_node("Softmax", ["scores_raw"], ["likely" if tail else "scores"], axis=2))
+        nodes += [helper.make_node(tail, ["likely", "zero", "one"], ["scores"])] if tail else []
     if decoded:
         corners = priors(levels, *size)
         weights |= {"centres": corners[None, :, :2], "halves": corners[None, :, 2:] / 2, "two": np.array([2, 2])}
@@ -66,7 +78,7 @@ def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmark
         "toy",
         [helper.make_tensor_value_info("input", floats, [batch, 3, *sides])],
         [helper.make_tensor_value_info(name, floats, [batch, count, width]) for name, width in heads.items()],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)

@@ -76,6 +76,14 @@ def test_inputs_outputs_and_what_computes_them_are_read(write):
     assert file.opset == 11
 
 
+def test_what_computes_an_output_is_looked_for_past_what_rounds_it(write):
+    model = toy()
+    model.graph.node.append(onnx.helper.make_node("DequantizeLinear", ["narrow", "scale"], ["wide"]))
+    model.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["scores", "scale"], ["narrow"]))
+    model.graph.output[1].name = "wide"
+    assert read_onnx(write(model)).outputs[1].operation == "Softmax"
+
+
 def test_weights_that_old_files_list_as_inputs_are_none(write):
     model = toy()
     model.graph.input.append(onnx.helper.make_tensor_value_info("weight", onnx.TensorProto.FLOAT, [4, 3, 1, 1]))

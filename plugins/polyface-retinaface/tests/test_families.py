@@ -104,6 +104,28 @@ def test_the_graph_is_freed_first_where_that_is_asked_for(require):
     np.testing.assert_allclose(faces.boxes, [[399, 79, 409, 89]], atol=1e-3)
 
 
+@pytest.mark.parametrize("tail", ["Clip", "Div"])
+def test_scores_of_which_the_file_does_not_tell_what_they_are_are_asked_for(require, tail):
+    require("onnxruntime")
+    path = write_ssd("mine.onnx", tail=tail)
+    with pytest.raises(ConfigError) as caught:
+        describe(path, "ssd")
+    assert caught.value.what.endswith("scores (1, 4420, 2) holds logits or probabilities.")
+    assert caught.value.why == (f"it is computed by '{tail}'",)
+    assert str(caught.value.fix) == "give scores=logits or scores=probabilities by family_options"
+    faces = found(path, make_image(), family="ssd", family_options={"scores": "probabilities"})
+    np.testing.assert_allclose(faces.scores, [SCORE], rtol=1e-5)
+    with pytest.raises(ConfigError, match="by its shapes it may be of: ssd"):
+        describe(path, None)
+
+
+def test_logits_are_not_taken_for_probabilities_in_silence(require):
+    require("onnxruntime")
+    path = write_ssd("mine.onnx", logits=True)
+    with pytest.raises(ContractError, match=r"gave scores from -20 to 8; wanted: from 0 to 1\."):
+        found(path, make_image(), family="ssd", family_options={"scores": "probabilities"})
+
+
 def _detect(detector):
     return detector.detect(make_image()).boxes.tolist()
 
@@ -191,6 +213,25 @@ def test_by_its_shapes_a_file_may_be_of_a_family_and_the_error_says_so(folder):
 
 DIMS = st.lists(st.integers(1, 9) | st.sampled_from([10, 320, 4420, 1 << 62, "n", "?"]), max_size=5).map(tuple)
 TENSORS = st.lists(st.tuples(st.text(max_size=3), DIMS, st.sampled_from(["Conv", "Sub", ""])), max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("operation", "head"), [("Conv", "Head"), ("Sub", "CornerHead"), ("Mul", None), ("ScatterND", None), ("", None)]
+)
+def test_boxes_of_which_the_file_does_not_tell_what_they_are_are_asked_for(operation, head):
+    boxes = GraphTensor(name="boxes", dims=(1, 4420, 4), operation=operation)
+    scores = GraphTensor(name="scores", dims=(1, 4420, 2), operation="Softmax")
+    weights = WeightsFile(name="mine", filename="m.onnx", sha256="0" * 64, size=1, license="mine", urls=["file:///m"])
+    inputs = (GraphTensor(name="x", dims=(1, 3, 240, 320)),)
+    file = Interface(family="ssd", name="mine", weights=weights, inputs=inputs, outputs=(boxes, scores), opset=11)
+    record = installed_plugins().get(FamilySpec, "ssd")
+    options = {option.name: option.default for option in record.parameters}
+    if head:
+        spec = record.describe.load()(file, **options)
+        assert dict(spec.head_options)["head"] == f"polyface_retinaface.head:{head}"
+        return
+    with pytest.raises(ConfigError, match="give boxes=offsets or boxes=corners by family_options"):
+        record.describe.load()(file, **options)
 
 
 @given(TENSORS, DIMS, st.sampled_from(["ssd", "retinaface"]), st.booleans())

@@ -85,7 +85,7 @@ def test_a_score_is_the_geometric_mean_of_two():
 
 def test_what_half_precision_rounds_beyond_0_and_1_is_a_score_all_the_same():
     outputs = raw_heads(np.random.default_rng(0), 1, 32, 32)
-    outputs["cls_8"][0, :2, 0], outputs["obj_8"][0, :2, 0] = (1.001, -1e-4), (1.001, 0.5)
+    outputs["cls_8"][0, :2, 0], outputs["obj_8"][0, :2, 0] = (1 + 2**-10, -1e-4), (1 + 2**-10, 0.5)
 
     np.testing.assert_array_equal(Head().scores(outputs)[0, :2], [1, 0])
 

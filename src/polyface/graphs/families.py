@@ -149,6 +149,9 @@ def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> Conf
     for name, family in families.items():
         try:
             _describe(family, interface, {})
+        except ConfigError as error:
+            if "family_options" not in error.fix.names:
+                continue
         except Exception:  # noqa: BLE001, S112 - a stranger's code; what it raises says that it does not fit
             continue
         fitting.append(name)

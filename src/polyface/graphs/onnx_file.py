@@ -31,8 +31,11 @@ MOST_TENSORS = 256
 
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 
-ARRANGES = ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-"""Operations that put numbers elsewhere, and leave them what they are."""
+ARRANGES = (
+    *("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"),
+    *("DequantizeLinear", "QuantizeLinear"),
+)
+"""Operations that put numbers elsewhere or round them, and leave them what they are."""
 
 
 @frozen(kw_only=True)

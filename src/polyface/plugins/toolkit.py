@@ -155,6 +155,15 @@ def keeping(what: str, folder: Path, *, without: str = "") -> Iterator[None]:
         ) from error
 
 
+def clip_rounding(probabilities: FloatArray) -> FloatArray:
+    """Return probabilities in [0, 1], as half precision needs, whose sigmoid may end 0.001 outside.
+
+    Numbers that are farther outside are no probabilities. They are returned as they are, and core refuses them.
+    """
+    within: FloatArray = probabilities.clip(0, 1)
+    return within if abs(within - probabilities).max(initial=0) <= 1e-3 else probabilities
+
+
 def input_options(
     *,
     channels: str,

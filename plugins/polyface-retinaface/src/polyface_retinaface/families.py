@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from polyface.errors import ConfigError, Fix
+from polyface.errors import ConfigError, Fix, quoted
 from polyface.plugins.protocols import GraphTensor, Interface
 from polyface.plugins.records import DetectDefaults, DetectorSpec, Preprocess, Ref, least_run
 
@@ -14,6 +14,14 @@ Levels = Sequence[Sequence[float]]
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """As seen in the image."""
+
+LAYERS = ("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
+SQUASHES = ("Sigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax")
+KINDS = {
+    "scores": {**dict.fromkeys(LAYERS, "logits"), **dict.fromkeys(SQUASHES, "probabilities")},
+    "boxes": {**dict.fromkeys(LAYERS, "offsets"), "Sub": "corners"},
+}
+"""What an output holds, by what computes it, where that tells: corners begin with the centre less half the size."""
 
 
 def retinaface(interface: Interface, **options: Any) -> DetectorSpec:
@@ -60,8 +68,8 @@ def _record(
     box, score = by_width[4], by_width[min(widths)]
     fields = interface.fields(free=free)
     height, width = fields["input"].dims[2:]
-    decoded = boxes == "corners" or (boxes == "auto" and box.operation not in ("Conv", "Gemm", "DequantizeLinear"))
-    likely = scores == "probabilities" or (scores == "auto" and score.operation in ("Softmax", "Sigmoid"))
+    decoded = _kind("boxes", boxes, box) == "corners"
+    likely = _kind("scores", scores, score) == "probabilities"
     names = {"loc": box.name, "logits": score.name, **({"landms": by_width[10].name} if landmarks else {})}
     head = f"polyface_retinaface.head:{'CornerHead' if decoded else 'Head'}"
     options: dict[str, Any] = {"head": head, "names": [*names.items()], "likely": likely}
@@ -90,6 +98,20 @@ def _record(
         face_sizes=seen,
         run_pixels=max(2048 * 2048, least_run(seen)),
     )
+
+
+def _kind(option: str, given: str, output: GraphTensor) -> str:
+    """Return what an output holds: as the user says, or as what computes it tells; nothing is guessed."""
+    kind = KINDS[option].get(output.operation, "") if given == "auto" else given
+    if not kind:
+        kinds = list(dict.fromkeys(KINDS[option].values()))
+        by = quoted(output.operation) if output.operation else "something that is not known"
+        raise ConfigError(
+            f"The file does not tell whether the output {output} holds {' or '.join(kinds)}.",
+            why=[f"it is computed by {by}"],
+            fix=Fix(f"give {' or '.join(f'{option}={kind}' for kind in kinds)} by", names=("family_options",)),
+        )
+    return kind
 
 
 def _check_priors(sides: Sequence[int | str], box: GraphTensor, strides: Sequence[float], anchors: Levels) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polyface.plugins.protocols import Candidates
+from polyface.plugins.toolkit import clip_rounding
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -70,14 +71,14 @@ class Head:
         return priors
 
     def scores(self, outputs: Mapping[str, FloatArray]) -> FloatArray:
-        """Return the face scores ``(N, P)`` float32 in [0, 1] from ``logits (N, P, 2)``, background first.
+        """Return the face scores ``(N, P)`` float32 from ``logits (N, P, 2)``, background first.
 
         The softmax of two logits is the sigmoid of their difference; written with tanh it cannot overflow. Of
         ``(N, P, 1)`` the one is the face's.
         """
         given = outputs["logits"].astype(np.float32, copy=False)
         if self._likely:
-            return np.clip(given[..., -1], 0, 1)
+            return clip_rounding(given[..., -1])
         logits = given[..., 1] - given[..., 0] if given.shape[-1] == 2 else given[..., 0]
         scores: FloatArray = 0.5 + 0.5 * np.tanh(0.5 * logits)
         return scores

@@ -160,7 +160,7 @@ def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
                 type="str",
                 default="auto",
                 choices=("auto", "offsets", "corners"),
-                help="Offsets from the priors, or corners from 0 to 1; auto goes by what computes them.",
+                help="Offsets from the priors, or corners from 0 to 1; auto: as what computes them tells, if it does.",
             ),
             OptionSpec(name="clip", type="bool", default=True, help="Priors end at the border of the input."),
         ),
@@ -189,6 +189,6 @@ def _parameters(
             type="str",
             default="auto",
             choices=("auto", "logits", "probabilities"),
-            help="What the scores are; auto goes by whether a softmax or a sigmoid computes them.",
+            help="What the scores are; auto: as what computes them tells, if it does.",
         ),
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyface.plugins.protocols import Candidates
+from polyface.plugins.toolkit import clip_rounding
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -40,8 +41,7 @@ class Head:
         face, and whether anything is there at all.
         """
         faces, objects = (_join(outputs, name, slice(None))[..., 0] for name in ("cls", "obj"))
-        # A sigmoid in half precision may end above 1.
-        scores: FloatArray = np.sqrt(np.clip(faces, 0, 1) * np.clip(objects, 0, 1))
+        scores: FloatArray = np.sqrt(clip_rounding(faces) * clip_rounding(objects))
         return scores
 
     def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
