@@ -170,17 +170,54 @@ class TestLike:
     def test_outputs_are_found_by_their_widths_in_the_order_of_the_record(self, levels, outputs):
         spec = describe_like(levels, interface(*outputs), **OPTIONS)
         names = [("s_8", "4"), ("s_16", "5"), ("b_8", "7"), ("b_16", "8")]
-        assert dict(spec.head_options) == {"head": "toy_network:Head", "names": tuple(names)}
+        levels_of_head = (("s_8", "b_8"), ("s_16", "b_16"))
+        assert dict(spec.head_options) == {
+            "head": "toy_network:Head",
+            "names": tuple(names),
+            "levels": levels_of_head,
+        }
         assert (spec.landmarks, spec.name) == (levels.landmarks, "mine")
         preprocess = Preprocess(channels="bgr", mean=(1, 2, 3), std=(4, 5, 6), stride=16, pad_value=-1)
         assert spec.preprocess == preprocess
+
+    @pytest.mark.parametrize(
+        "rows", [(128, 32, 128, 32), (32, 128, 32, 128), (128, 32, 32, 128), (32, 128, 128, 32)], ids=str
+    )
+    def test_rows_that_are_fixed_tell_the_level_of_each_output(self, levels, rows):
+        outputs = [
+            (str(at), (1, count, width)) for at, (count, width) in enumerate(zip(rows, (1, 1, 4, 4), strict=True))
+        ]
+        names = dict(dict(describe_like(levels, interface(*outputs), **OPTIONS).head_options)["names"])
+        assert [rows[int(names[own])] for own in ("s_8", "s_16", "b_8", "b_16")] == [128, 32, 128, 32]
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ((2, 8, 2, 8), "output '5' gave 8 rows, and was taken for s_16.*wanted: fewer than 2, since"),
+            ((8, 2, 2, 8), "output '7' gave 2 rows, and was taken for b_8.*wanted: 8, as '4', since"),
+            ((8, 8, 8, 8), "output '5' gave 8 rows, and was taken for s_16.*wanted: fewer than 8, since"),
+        ],
+    )
+    def test_rows_that_are_free_are_checked_when_it_runs(self, levels, rows, message):
+        file = interface(("4", (1, "?", 1)), ("5", (1, "?", 1)), ("7", (1, "?", 4)), ("8", (1, "?", 4)))
+        head = describe_like(levels, file, **OPTIONS).make_head()
+        outputs = {
+            name: np.zeros((1, count, width), np.float32)
+            for name, count, width in zip("4578", rows, (1, 1, 4, 4), strict=True)
+        }
+        with pytest.raises(ContractError, match=f"(?s){message}"):
+            head.scores(outputs)
+        with pytest.raises(ContractError, match=f"(?s){message}"):
+            head.decode(outputs, None, 0, np.array([0]))
 
     def test_outputs_that_have_the_names_of_the_record_are_found_by_them(self, levels):
         spec = describe_like(levels, interface(*reversed(LEVELS)), **OPTIONS)
         assert all(own == name for own, name in dict(spec.head_options)["names"])
 
     def test_a_fixed_size_is_no_matter_of_the_stride(self, levels):
-        file = interface(*((name, (1, 9, dims[2])) for name, dims in LEVELS), image=(1, 3, 24, 40))
+        file = interface(
+            *((name, (1, {"p8": 15, "p16": 6}[dims[1]], dims[2])) for name, dims in LEVELS), image=(1, 3, 24, 40)
+        )
         usual = attrs.evolve(levels, defaults=DetectDefaults(infer_size=(64, 64), iou_threshold=0.3))
         spec = describe_like(usual, file, **OPTIONS)
         assert (spec.fixed_size, spec.preprocess.stride) == ((24, 40), 1)
@@ -194,12 +231,16 @@ class TestLike:
             [*LEVELS, ("more", ("n", "p", 1))],
             [*LEVELS[:3], ("b_16", ("n", "p", 5))],
             [(name, (1, 1, *dims)) for name, dims in LEVELS],
-            [("4", (32, 1)), ("5", (128, 1)), ("7", (32, 4)), ("8", (128, 4))],
+            [(name, (1, 9, dims[2])) for name, dims in LEVELS],
+            [("4", (128, 1)), ("5", (128, 1)), ("7", (32, 4)), ("8", (32, 4))],
+            [("4", (128, 1)), ("5", (64, 1)), ("7", (32, 4)), ("8", (16, 4))],
         ],
-        ids=["too few", "too many", "another width", "more axes", "the coarsest first"],
+        ids=["too few", "too many", "another width", "more axes", "levels alike", "two of one level", "four levels"],
     )
     def test_other_outputs_are_refused(self, levels, outputs):
-        with pytest.raises(ConfigError, match=r"wants outputs like s_8 \(n, p8, 1\), .*, the finest level first"):
+        with pytest.raises(
+            ConfigError, match=r"wants outputs like s_8 \(n, p8, 1\), .*, as many rows for each output of a level"
+        ):
             describe_like(levels, interface(*outputs), **OPTIONS)
 
     def test_maps_are_found_by_their_channels(self, levels):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import polyface
+from polyface.errors import ContractError
 from polyface.graphs.families import find_detector
 from polyface.plugins.manager import installed_plugins
 from polyface.settings.config import Config
@@ -34,3 +35,32 @@ def test_a_file_of_a_fixed_size_runs_as_it_is_without_the_converter(require, pub
     with polyface.create_detector(path, family="scrfd", backend="onnxruntime") as detector:
         for image in sorted((pytestconfig.rootpath / "examples").glob("*.jpg")):
             assert len(detector.detect(image))
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["fixed rows", "free rows"])
+@pytest.mark.parametrize(
+    "order", [(2, 1, 0, 5, 4, 3, 8, 7, 6), (0, 1, 2, 5, 4, 3, 8, 7, 6)], ids=["all", "all but one"]
+)
+def test_levels_in_another_order_give_the_same_faces_or_an_error(
+    require, published, pytestconfig, tmp_path, order, free
+):
+    require("onnxruntime", "onnx")
+    import onnx
+
+    path = str(published("scrfd-2.5g"))
+    model = onnx.load(path)
+    outputs = [model.graph.output[at] for at in order]
+    for output in outputs if free else ():
+        output.type.tensor_type.shape.dim[-2].dim_param = f"rows of {output.name}"
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    onnx.save(model, tmp_path / "mine.onnx")
+    [image, *_] = sorted((pytestconfig.rootpath / "examples").glob("*.jpg"))
+    with polyface.create_detector(path, family="scrfd", backend="onnxruntime") as detector:
+        wanted = detector.detect(image)
+    with polyface.create_detector(str(tmp_path / "mine.onnx"), family="scrfd", backend="onnxruntime") as detector:
+        if free:
+            with pytest.raises(ContractError, match="since the levels go from the finest to the coarsest"):
+                detector.detect(image)
+        else:
+            assert detector.detect(image) == wanted

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
+from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError, quoted
 from polyface.plugins.protocols import Candidates, Graph, GraphTensor, Head, Interface
 from polyface.plugins.records import DetectorSpec, OptionSpec, Ref
 
@@ -203,11 +203,12 @@ def describe_like(
 ) -> DetectorSpec:
     """Return the record of a file that holds another network of the kind of a detector's own.
 
-    Its outputs are found by the names that the detector's have, and else by their widths, in the order of the record:
-    there the levels go from the finest to the coarsest.
+    Its outputs are found by their rows where the file fixes them, and their widths; among those alike, by the names
+    that the detector's have, and else in the order of the record. Rows that are free are checked when it runs.
 
     Args:
-        own: the record to take all else from.
+        own: the record to take all else from. Outputs ``(n, rows, width)`` of one level have one name for their rows;
+            the levels go from the finest, which has the most rows, to the coarsest.
         interface: of the file.
         channels: these are the options of :func:`input_options`.
         mean: likewise.
@@ -219,19 +220,30 @@ def describe_like(
     """
     files = {tensor.name: tensor for tensor in interface.outputs}
     found: dict[str, GraphTensor] = {}
-    levels: dict[int | str, int | str] = {}
+    levels: dict[int | str, list[str]] = {}
     for output in own.outputs:
-        fitting = [tensor for tensor in files.values() if _is_like(tensor.dims, output.dims)]
+        if len(output.dims) == 3:
+            levels.setdefault(output.dims[1], []).append(output.name)
+    counts = {tensor.dims[-2] for tensor in files.values() if levels and len(tensor.dims) > 1}
+    fixed_counts = sorted((count for count in counts if isinstance(count, int)), reverse=True)
+    # Of rows that are free in part, none tells a level.
+    rows = dict(zip(levels, fixed_counts, strict=False)) if len(fixed_counts) == len(counts) == len(levels) else {}
+    told = bool(rows) or len(fixed_counts) < len(counts) or not levels
+    for output in own.outputs:
+        fitting = [
+            tensor
+            for tensor in files.values()
+            if _is_like(tensor.dims, output.dims)
+            and (len(output.dims) != 3 or rows.get(output.dims[1]) in (None, tensor.dims[-2]))
+        ]
         named = [tensor for tensor in fitting if tensor.name == output.name]
         if not fitting:
             break
         found[output.name] = files.pop((named or fitting)[0].name)
-        if len(output.dims) == 3:
-            levels.setdefault(output.dims[1], found[output.name].dims[-2])
-    rows = [count for count in levels.values() if isinstance(count, int)]
-    if files or len(found) < len(own.outputs) or rows != sorted(rows, reverse=True):
+    if files or len(found) < len(own.outputs) or not told:
         shapes = (f"{output.name} ({', '.join(map(str, output.dims))})" for output in own.outputs)
-        raise interface.misfit(f"outputs like {', '.join(shapes)}, the finest level first")
+        order = ", as many rows for each output of a level, and fewer the coarser it is" if levels else ""
+        raise interface.misfit(f"outputs like {', '.join(shapes)}{order}")
     fields = interface.fields(free=free)
     fixed = isinstance(fields["input"].dims[2], int)
     return attrs.evolve(
@@ -242,7 +254,11 @@ def describe_like(
             own.preprocess, channels=channels, mean=mean, std=std, stride=1 if fixed else own.preprocess.stride
         ),
         head=Ref("polyface.plugins.toolkit:RenamedHead"),
-        head_options={"head": own.head.target, "names": [(name, found[name].name) for name in found]},
+        head_options={
+            "head": own.head.target,
+            "names": [(name, found[name].name) for name in found],
+            "levels": [*levels.values()],
+        },
         defaults=attrs.evolve(own.defaults, infer_size=None) if fixed else own.defaults,
     )
 
@@ -259,12 +275,17 @@ class RenamedHead:
     Args:
         head: the target of the ``Ref`` to the head.
         names: pairs of the head's own name of an output and the file's.
+        levels: the head's names of the outputs of each level, the finest first. All of a level must have as many rows,
+            and fewer than the level before: else the file has them in another order than it was taken for.
         **options: what the head is made with.
     """
 
-    def __init__(self, *, head: str, names: Iterable[tuple[str, str]], **options: Any) -> None:
+    def __init__(
+        self, *, head: str, names: Iterable[tuple[str, str]], levels: Iterable[Iterable[str]] = (), **options: Any
+    ) -> None:
         self._head: Head = Ref(head).load()(**options)
-        self._names = tuple(names)
+        self._names = dict(names)
+        self._levels = tuple(map(tuple, levels))
 
     def priors(self, height: int, width: int) -> FloatArray:
         """Return the head's priors."""
@@ -279,4 +300,18 @@ class RenamedHead:
         return self._head.decode(self._own(outputs), priors, index, keep)
 
     def _own(self, outputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        return {own: outputs[name] for own, name in self._names}
+        mine = {own: outputs[name] for own, name in self._names.items()}
+        finer = None
+        for level in self._levels:
+            rows = mine[level[0]].shape[-2]
+            for own in level:
+                found = mine[own].shape[-2]
+                if found != rows or (finer is not None and found >= finer):
+                    wanted = f"{rows}, as {quoted(self._names[level[0]])}" if found != rows else f"fewer than {finer}"
+                    raise ContractError(
+                        f"The output {quoted(self._names[own])} gave {found} rows, and was taken for {own}.",
+                        why=[f"wanted: {wanted}, since the levels go from the finest to the coarsest"],
+                        fix=f"export it with the outputs in the order of {', '.join(self._names)}, or with these names",
+                    )
+            finer = rows
+        return mine
