@@ -87,10 +87,40 @@ class TestBeside:
         config = settle(Config(detector="mine.onnx", family="toys", family_options={"mean": [4, 5, 6]}))
         assert config.family_options == {"mean": (4, 5, 6), "wrong": "no"}
 
-    def test_options_of_another_family_do_not_count(self, folder):
+    def test_options_of_another_family_do_not_count_which_is_said_once(self, folder, caplog):
         (folder / "mine.toml").write_text(self.TEXT)
-        config = settle(Config(detector="mine.onnx", family="ssd"))
+        config = settle(settle(Config(detector="mine.onnx", family="ssd")))
         assert (config.family, config.family_options) == ("ssd", {})
+        said = f"{folder / 'mine.toml'} is left out: it is for the family 'toys', not 'ssd'"
+        assert [record.getMessage() for record in caplog.records] == [said]
+
+    def test_options_without_a_family_are_of_any(self, folder):
+        (folder / "mine.toml").write_text("[family_options]\nmean = [1, 2, 3]")
+        config = settle(Config(detector="mine.onnx", family="ssd", family_options={"std": [4, 5, 6]}))
+        assert (config.family, config.family_options) == ("ssd", {"mean": (1, 2, 3), "std": (4, 5, 6)})
+
+    def test_that_it_counts_is_said_once(self, folder, caplog):
+        caplog.set_level("INFO")
+        (folder / "mine.toml").write_text(self.TEXT)
+        config = settle(Config(detector="mine.onnx"))
+        assert settle(config) == config
+        said = f"settings from {folder / 'mine.toml'}: family, family_options"
+        assert [record.getMessage() for record in caplog.records] == [said]
+
+    @pytest.mark.parametrize(
+        ("text", "given", "line"),
+        [
+            ('family = "toys"\n[family_options]\nmean = 3', {}, "family and family_options: set in {}"),
+            ("[family_options]\nmean = 3", {"family": "toys"}, "family_options: set in {}"),
+            ('family = "toys"\n', {"family_options": {"mean": 3}}, "family: set in {}"),
+            ('family = "toy"', {}, "family: set in {}"),
+        ],
+    )
+    def test_an_error_of_what_it_says_names_it(self, folder, mine, plugins, text, given, line):  # noqa: ARG002
+        (folder / "mine.toml").write_text(text)
+        with pytest.raises((ConfigError, UnknownNameError)) as caught:
+            find_detector(Config(detector="mine.onnx", **given), plugins)
+        assert caught.value.why[-1] == line.format(folder / "mine.toml")
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -41,11 +41,15 @@ FAMILIES = {
 KEYS = ("family", "family_options")
 """What a file beside an ONNX file may say."""
 
+BESIDE = "beside"
+"""In the sources of settings: the file beside the detector's that they are settled with."""
+
 
 def settle(config: Config) -> Config:
     """Return the settings with what they leave to the file beside a detector's own, and with that file's whole path.
 
-    Another process, in another folder, makes the same detector of them.
+    Another process, in another folder, makes the same detector of them. Options in that file are of the family that it
+    names, or of any where it names none; what it says of another family is left out, which the logger says.
 
     Raises:
         ConfigError: the settings, or the file beside, contradict themselves, or it cannot be read.
@@ -66,14 +70,21 @@ def settle(config: Config) -> Config:
         )
     path = expand_user(config.detector).absolute()
     beside = path.with_suffix(".toml")
+    if config.sources.get(BESIDE) == str(beside):  # it was read
+        return attrs.evolve(config, detector=str(path))
     table = read_beside(beside, os.environ, LOG.warning)
     if unknown := sorted({*table} - {*KEYS}):
         raise ConfigError(f"{beside} may say {' and '.join(KEYS)}, not {', '.join(map(quoted, unknown))}.")
     said = Config(**table, sources=dict.fromkeys(table, str(beside)))
     family, options = config.family or said.family, dict(config.family_options)
-    if family == said.family:
+    sources = {**config.sources, BESIDE: str(beside)}
+    if said.family not in (None, family):
+        LOG.warning("%s is left out: it is for the family %s, not %s", beside, quoted(said.family), quoted(family))
+    elif table:
+        LOG.info("settings from %s: %s", beside, ", ".join(table))
         options = {**said.family_options, **options}
-    sources = {**said.sources, **config.sources}
+        both = {key: f"{config.sources[key]} and {beside}" for key in table if key in config.sources}
+        sources = {**said.sources, **sources, **both}
     return attrs.evolve(config, detector=str(path), family=family, family_options=options, sources=sources)
 
 
@@ -95,7 +106,13 @@ def find_detector(config: Config, plugins: PluginManager) -> tuple[DetectorSpec,
     interface = _read(path)
     if config.family is None:
         raise _no_family(interface, path, plugins)
-    detector = _describe(_family(config.family, plugins), interface, config.family_options)
+    try:
+        detector = _describe(_family(config.family, plugins), interface, config.family_options)
+    except (ConfigError, UnknownNameError) as error:
+        beside = config.sources[BESIDE]
+        if keys := [key for key in KEYS if beside in config.sources.get(key, "")]:
+            error.why = (*error.why, f"{' and '.join(keys)}: set in {beside}")
+        raise
     # The file is what selects the detector, in a message as well.
     sha256 = interface.weights.sha256
     return detector, Weights(detector=config.detector, own=path, sha256=sha256, is_default=True)
