@@ -161,7 +161,8 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         threads=default_threads() if config.threads is None else config.threads,
         options=check_options(f"backend '{backend.name}'", backend.options, config.backend_options),
     )
-    head = _check(detector.make_head(), Head, detector.head)
+    with plugin_errors(f"The head of '{detector.name}' cannot be made.", "mend its plugin"):
+        head = _check(detector.make_head(), Head, detector.head)
     graph = load_graph(selection.route, detector, selection.weights)
     what = f"The backend '{backend.name}' failed to load '{detector.name}'."
     with plugin_errors(what, OTHER_BACKEND), gate.runs:

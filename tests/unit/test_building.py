@@ -187,6 +187,13 @@ class TestBuild:
         assert caught.value.what == "The backend 'fast' failed to load 'toy'."
         assert caught.value.why == ("KeyError: 'conv1'",)
 
+    def test_whatever_a_head_raises_while_it_is_made_is_named_as_its(self, world):
+        world.detector = attrs.evolve(world.detector, head_options={"anchor": 1})
+        with pytest.raises(PluginError, match=r"(?s)^The head of 'toy' cannot be made\..*unexpected keyword") as caught:
+            build(Config(detector="toy", device="cpu"), world.plugins())
+        assert str(caught.value.fix) == "mend its plugin"
+        assert world.compiled == []
+
     def test_an_unknown_preset_is_refused_before_anything_is_compiled(self, world):
         with pytest.raises(ConfigError, match="There is no preset 'none'"):
             build(Config(detector="toy", preset="none"), world.plugins())

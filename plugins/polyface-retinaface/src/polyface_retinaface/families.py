@@ -61,6 +61,7 @@ def _record(
     clip: bool = False,
     landmarks: Sequence[str] = (),
 ) -> DetectorSpec:
+    _check_options(strides, anchors, variances)
     by_width = {tensor.dims[-1]: tensor for tensor in interface.outputs if tensor.dims}
     widths = {4, *([10] if landmarks else []), *({1, 2} & by_width.keys())}
     if by_width.keys() != widths or not len(widths) == len(interface.outputs) == (3 if landmarks else 2):
@@ -81,7 +82,7 @@ def _record(
         _check_priors((height, width), box, strides, anchors)
     sizes = sorted(size for level in anchors for size in level)
     # What RetinaFace's smallest anchors find is twice as large: measured, see the records of its detectors.
-    seen = (2 * sizes[0], sizes[-1]) if sizes[-1] >= 16 * sizes[0] > 0 else None
+    seen = (2 * sizes[0], sizes[-1]) if sizes[-1] >= 16 * sizes[0] else None
     return DetectorSpec(
         **fields,
         summary=f"{interface.weights.filename}, of the family {interface.family}",
@@ -114,14 +115,26 @@ def _kind(option: str, given: str, output: GraphTensor) -> str:
     return kind
 
 
+def _check_options(strides: Sequence[float], anchors: Levels, variances: Sequence[float]) -> None:
+    """Refuse numbers of which no priors can be made, whatever the file."""
+    wanted = {
+        "strides must be whole numbers from 1 to 1024": all(1 <= side <= 1024 and side % 1 == 0 for side in strides),
+        "anchors must be above 0, and at most 100000 pixels": all(
+            0 < size <= 1e5 for sizes in anchors for size in sizes
+        ),
+        "there must be a list of anchors for each stride": len(strides) == len(anchors),
+        "variances must be two numbers above 0": len(variances) == 2 and all(0 < part < math.inf for part in variances),
+    }
+    if wrong := [rule for rule, holds in wanted.items() if not holds]:
+        given = f"strides {[*strides]}, anchors {[*map(list, anchors)]}, variances {[*variances]}"
+        fix = Fix("give those of the network by", names=("family_options",))
+        raise ConfigError(f"No priors can be made: {wrong[0]}.", why=[given, *wrong[1:]], fix=fix)
+
+
 def _check_priors(sides: Sequence[int | str], box: GraphTensor, strides: Sequence[float], anchors: Levels) -> None:
     """Refuse strides and anchors that do not make as many priors as a file of a fixed size has."""
     why = [f"strides {list(strides)}, anchors {list(map(list, anchors))}"]
     fix = Fix("give those of the network by", names=("family_options",))
-    if len(strides) != len(anchors) or min(strides) < 1:
-        raise ConfigError(
-            "There must be a stride of at least 1, and a list of anchors, for each level.", why=why, fix=fix
-        )
     height, width = sides
     count = box.dims[-2]
     if isinstance(height, int) and isinstance(width, int) and isinstance(count, int):
