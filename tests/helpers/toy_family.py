@@ -13,10 +13,11 @@ def describe(interface, *, mean, wrong=""):
         raise ContractError("A record is wrong.")
     if wrong == "none":
         return None
+    fields = interface.fields()
     if [tensor.dims[-1:] for tensor in interface.outputs] != [(5,)]:
         raise interface.misfit("one output (n, p, 5)")
     return DetectorSpec(
-        **interface.fields(),
+        **fields,
         summary="A toy",
         preprocess=Preprocess(channels="rgb", mean=mean),
         head=Ref("toy_network:BareHead"),

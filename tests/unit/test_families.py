@@ -207,12 +207,20 @@ class TestFind:
 
     @pytest.mark.parametrize(
         "file",
-        [{"image": ("n", "h", "w", 3)}, {"image": ("n", 3, 64)}, {"dtype": 10}, {"image": (1, 1, 64, 64)}],
+        [
+            {"image": ("n", "h", "w", 3)},
+            {"image": ("n", 3, 64)},
+            {"dtype": 10},
+            {"image": (1, 1, 64, 64)},
+            {"outputs": [("faces", None)]},
+        ],
     )
     def test_another_input_or_type_is_refused(self, plugins, folder, file):
         write(folder / "mine.onnx", **file)
-        with pytest.raises(ConfigError, match=r"the family wants one input \(n, 3, h, w\), and float32 throughout"):
-            self.find(plugins)
+        for settings in ({}, {"family": None}):
+            with pytest.raises(ConfigError, match=r"^mine.onnx holds a network that no family takes\.") as caught:
+                self.find(plugins, **settings)
+            assert str(caught.value.fix).startswith("export it as NCHW, with three channels")
 
     def test_what_is_made_of_a_file_is_stored_by_what_its_record_declares(self, plugins, folder):
         write(folder / "mine.onnx", image=(1, 3, 64, 96), outputs=[("faces", (1, 24, 5))])

@@ -172,6 +172,8 @@ def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> Conf
         except Exception:  # noqa: BLE001, S112 - a stranger's code; what it raises says that it does not fit
             continue
         fitting.append(name)
+    if not fitting:
+        interface.fields()  # says so where the file is one that none can take
     there = [f"{name} ({family.summary})" for name, family in families.items()]
     fix = Fix("choose one as", names=("family",)) if families else install(*sorted(set(FAMILIES.values())))
     for name in reversed(fitting):

@@ -176,7 +176,11 @@ def _score(network: Network, batch: Batch) -> tuple[FloatArray, FloatArray]:
     if not (least >= 0 and most <= 1):
         if not all(np.isfinite(output).all() for output in batch.outputs.values()):
             raise network.not_finite()
-        raise ContractError(f"'{network.spec.name}' gave scores from {least:g} to {most:g}; wanted: from 0 to 1.")
+        raise ContractError(
+            f"'{network.spec.name}' gave scores from {least:g} to {most:g}; wanted: from 0 to 1.",
+            why=[f"'{network.spec.name}' is: {network.spec.summary}"],
+            fix=Fix("mend its plugin") | Fix("for a file of your own, change", names=("family", "family_options")),
+        )
     return scores, priors
 
 

@@ -124,12 +124,16 @@ class Interface:
             free: make it free in any case.
 
         Raises:
-            ConfigError: there is not one input ``(n, 3, h, w)``, or a tensor is not float32.
+            ConfigError: there is not one input ``(n, 3, h, w)``, a tensor is not float32, or has no shape.
         """
         tensors = (*self.inputs, *self.outputs)
         shape = self.inputs[0].dims if len(self.inputs) == 1 else ()
-        if len(shape) != 4 or shape[1] != 3 or any(tensor.dtype != "float32" for tensor in tensors):
-            raise self.misfit("one input (n, 3, h, w), and float32 throughout")
+        if len(shape) != 4 or shape[1] != 3 or any(tensor.dtype != "float32" or not tensor.dims for tensor in tensors):
+            raise ConfigError(
+                f"{self.weights.filename} holds a network that no family takes.",
+                why=["a family wants one input (n, 3, h, w), and float32 and stated shapes throughout", *self.lines],
+                fix="export it as NCHW, with three channels, no other input, in float32, with the shapes of its outputs",
+            )
         batch, _, height, width = shape
         free = free or any(len(output.dims) < 3 for output in self.outputs) or type(height) is not type(width)
         if free or isinstance(batch, str):

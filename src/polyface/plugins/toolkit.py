@@ -218,6 +218,7 @@ def describe_like(
     Raises:
         ConfigError: the file has other outputs.
     """
+    fields = interface.fields(free=free)
     files = {tensor.name: tensor for tensor in interface.outputs}
     found: dict[str, GraphTensor] = {}
     levels: dict[int | str, list[str]] = {}
@@ -244,7 +245,6 @@ def describe_like(
         shapes = (f"{output.name} ({', '.join(map(str, output.dims))})" for output in own.outputs)
         order = ", as many rows for each output of a level, and fewer the coarser it is" if levels else ""
         raise interface.misfit(f"outputs like {', '.join(shapes)}{order}")
-    fields = interface.fields(free=free)
     fixed = isinstance(fields["input"].dims[2], int)
     return attrs.evolve(
         own,

@@ -62,12 +62,12 @@ def _record(
     landmarks: Sequence[str] = (),
 ) -> DetectorSpec:
     _check_options(strides, anchors, variances)
+    fields = interface.fields(free=free)
     by_width = {tensor.dims[-1]: tensor for tensor in interface.outputs if tensor.dims}
     widths = {4, *([10] if landmarks else []), *({1, 2} & by_width.keys())}
     if by_width.keys() != widths or not len(widths) == len(interface.outputs) == (3 if landmarks else 2):
         raise interface.misfit(f"the outputs {wanted}, in any order")
     box, score = by_width[4], by_width[min(widths)]
-    fields = interface.fields(free=free)
     height, width = fields["input"].dims[2:]
     decoded = _kind("boxes", boxes, box) == "corners"
     likely = _kind("scores", scores, score) == "probabilities"
