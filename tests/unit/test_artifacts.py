@@ -296,6 +296,11 @@ class TestOthers:
         )
 
     @pytest.mark.usefixtures("stored")
+    def test_the_same_weights_prepared_otherwise_are_told_apart(self, store):
+        why = refusal(store, attrs.evolve(KEY, network="image[1, 3, 64, 64] rgb")).why
+        assert why.endswith("; there is one of these, for input prepared otherwise or of another network")
+
+    @pytest.mark.usefixtures("stored")
     @pytest.mark.parametrize("field", ["detector", "kind"])
     def test_graphs_of_other_detectors_and_kinds_are_not(self, store, field):
         assert refusal(store, attrs.evolve(KEY, **{field: "other"})).why == f"none is stored in {store.root}"

@@ -233,6 +233,17 @@ class TestFind:
         keys = [ArtifactKey.of(spec, weights.sha256, "onnx-int8") for spec in (fixed, freed)]
         assert keys[0].digest != keys[1].digest
 
+    def test_what_was_calibrated_on_input_prepared_otherwise_is_another_graph(self, plugins, mine):  # noqa: ARG002
+        keys = [
+            ArtifactKey.of(*self.key(plugins, mean), "onnx-int8").digest
+            for mean in ([0, 0, 0], [0.0, 0.0, 0.0], [127.5, 127.5, 127.5])
+        ]
+        assert keys[0] == keys[1] != keys[2]
+
+    def key(self, plugins, mean):
+        spec, weights = self.find(plugins, family_options={"mean": mean})
+        return spec, weights.sha256
+
     def test_what_is_no_file_is_refused(self, plugins):
         with pytest.raises(WeightsNotFoundError, match=r"^There is no file at .*mine.onnx"):
             self.find(plugins)

@@ -47,9 +47,8 @@ class ArtifactKey:
         """Return the key of a detector's graph of one kind with these weights."""
         return cls(
             detector=detector.name,
-            # Of a file that is the graph, converters make what the record declares.
             network=" ".join(graph.ref.target for graph in detector.graphs if isinstance(graph.ref, Ref))
-            or " ".join(f"{tensor.name}{list(tensor.dims)}" for tensor in (detector.input, *detector.outputs)),
+            or _declared(detector),
             graph_version=detector.graph_version,
             weights_sha256=weights_sha256,
             kind=kind,
@@ -59,6 +58,13 @@ class ArtifactKey:
     def digest(self) -> str:
         """The folder's name: sha256 of the fields."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def _declared(detector: DetectorSpec) -> str:
+    """What converters make of a file that is the graph: what the record declares, calibrated on what it prepares."""
+    tensors = [f"{tensor.name}{list(tensor.dims)}" for tensor in (detector.input, *detector.outputs)]
+    mean, std = ([*map(float, part)] for part in (detector.preprocess.mean, detector.preprocess.std))
+    return " ".join([*tensors, f"{detector.preprocess.channels} mean{mean} std{std}"])
 
 
 class ArtifactStore:
@@ -242,7 +248,9 @@ def _others(root: Path, key: ArtifactKey) -> list[str]:
         with contextlib.suppress(OSError, ValueError):  # whatever lies there is no graph of ours
             manifest = read_manifest(path.parent)
             if (manifest["detector"], manifest["kind"]) == (key.detector, key.kind):
-                found.append(_content(manifest))
+                content = _content(manifest)
+                same = content == _content(asdict(key))
+                found.append("these, for input prepared otherwise or of another network" if same else content)
     return found
 
 
