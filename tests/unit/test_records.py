@@ -106,7 +106,7 @@ def package(tmp_path, monkeypatch):
                 lambda kind=kind: GraphSource(kind=kind, ref=Ref("a:b")),
                 f"A GraphSource of the kind '{kind}' is a file: its ref is a FileRef, or none.",
             )
-            for kind in ("onnx", "onnx-int8")
+            for kind in ("onnx", "onnx-file", "onnx-int8")
         ),
         *(
             (

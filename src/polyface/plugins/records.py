@@ -21,7 +21,7 @@ from polyface.plugins import rules
 Numbers: TypeAlias = "tuple[float, ...] | tuple[tuple[float, ...], ...]"
 OptionValue: TypeAlias = "bool | int | float | str | Numbers"
 
-_BUILT = {"torch-module": True, "onnx": False, "onnx-int8": False}
+_BUILT = {"torch-module": True, "onnx": False, "onnx-file": False, "onnx-int8": False}
 """Whether graphs of a kind come from builders; other kinds are their plugins' own affair."""
 
 _OPTION_TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
