@@ -6,6 +6,7 @@ import os
 import re
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from polyface.graphs import onnx_file
 from polyface.graphs.onnx_file import read_onnx
 
 onnx = pytest.importorskip("onnx", reason="the files are written with onnx: pip install onnx")
+
+NUMBERS = np.zeros(3, np.float32)
 
 
 def varint(number):
@@ -115,9 +118,67 @@ def test_weights_are_passed_over_and_not_read(write, monkeypatch):
     assert len(read_onnx(write(model)).outputs) == 2
 
 
+def external(tensor):
+    onnx.external_data_helper.set_external_data(tensor, "mine.bin")
+    tensor.ClearField("raw_data")
+    return tensor
+
+
+def in_an_initializer(model):
+    external(model.graph.initializer[0])
+
+
+def in_a_place_alone(model):
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+
+
+def in_a_sparse_tensor(model):
+    model.graph.sparse_initializer.add().values.CopyFrom(external(onnx.numpy_helper.from_array(NUMBERS, "sparse")))
+
+
+def constant():
+    tensor = external(onnx.numpy_helper.from_array(NUMBERS, "constant"))
+    return onnx.helper.make_node("Constant", [], ["constant"], value=tensor)
+
+
+def in_a_branch(model):
+    branch = onnx.helper.make_graph([constant()], "branch", [], [])
+    model.graph.node.append(onnx.helper.make_node("If", ["boxes"], ["either"], then_branch=branch, else_branch=branch))
+
+
+def in_a_function(model):
+    model.functions.add().node.append(constant())
+
+
+@pytest.mark.parametrize("put", [in_an_initializer, in_a_place_alone, in_a_sparse_tensor, in_a_branch, in_a_function])
+def test_weights_in_another_file_are_refused_and_it_says_what_to_do(write, put):
+    model = toy()
+    put(model)
+    path = write(model)
+    with pytest.raises(WeightsMismatchError, match="keeps its weights in another file") as caught:
+        read_onnx(path)
+    assert str(caught.value.fix) == "save it as one file, in Python by onnx.save(onnx.load(path), other_path)"
+
+
+def test_constants_within_are_passed_over(write):
+    model = toy()
+    node = constant()
+    node.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(NUMBERS, "constant"))
+    model.graph.node.append(node)
+    assert len(read_onnx(write(model)).outputs) == 2
+
+
+def nested(depth):
+    content = b""
+    for _ in range(depth):
+        content = part(1, part(5, part(6, content)))
+    return part(7, content)
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
+        (nested(2000), "more than 64 messages within each other"),
         (b"", "it holds no graph with inputs and outputs"),
         (b"\x89PNG\r\n\x1a\n", "it is cut short"),
         (b"PK\x03\x04" + b"\0" * 100, "nothing that ONNX has begins at byte 2"),

@@ -37,6 +37,18 @@ ARRANGES = (
 )
 """Operations that put numbers elsewhere or round them, and leave them what they are."""
 
+HOLDS = {
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+"""Which fields of a message hold what may have a tensor within."""
+
+MOST_NESTED = 64
+"""Messages within each other: branches of loops have graphs of their own."""
+
 
 @frozen(kw_only=True)
 class OnnxFile:
@@ -52,14 +64,16 @@ def read_onnx(path: Path) -> OnnxFile:
 
     Raises:
         WeightsNotFoundError: there is no such file, or it cannot be read.
-        WeightsMismatchError: it is no ONNX file, is damaged, or is far larger than any network.
+        WeightsMismatchError: it is no ONNX file, is damaged, is far larger than any network, or keeps its weights in
+            another file.
     """
     shown = shortened(str(path), 500)
     try:
         if not path.is_file():
             raise WeightsNotFoundError(f"There is no file at {shown}.", fix="name a file that exists")
         with path.open("rb") as stream:
-            return _Reader(stream).model()
+            reader = _Reader(stream)
+            model = reader.model()
     except OSError as error:
         if isinstance(error, WeightsNotFoundError):
             raise
@@ -71,10 +85,18 @@ def read_onnx(path: Path) -> OnnxFile:
             fix=Fix("get it again")
             | Fix("if it is a checkpoint, name its detector, and the file as", names=("weights",)),
         ) from error
+    if reader.elsewhere:
+        raise WeightsMismatchError(
+            f"{shown} keeps its weights in another file.",
+            why=["its sha256 would not tell when those change, nor does a copy of it have them"],
+            fix="save it as one file, in Python by onnx.save(onnx.load(path), other_path)",
+        )
+    return model
 
 
 class _Reader:
     def __init__(self, stream: BinaryIO) -> None:
+        self.elsewhere = False  # whether a tensor says that another file holds its numbers
         self._stream = stream
         self._fields_left = MOST_FIELDS
         self._text_left = MOST_TEXT
@@ -92,6 +114,8 @@ class _Reader:
                 said = dict(self._fields(_span(value)))
                 if 1 not in said or self._text(said[1]) in ("", "ai.onnx"):
                     opset = _whole(said.get(2, 0))
+            elif number == 25:
+                self._look(_span(value), "function")
         # Files of old versions list the weights as inputs, too.
         inputs = tuple(tensor for tensor in self._inputs if tensor.name not in self._weights)
         if not inputs or not self._outputs:
@@ -105,6 +129,9 @@ class _Reader:
                 self._nodes.update(self._node(_span(value)))
             elif number == 5:
                 self._weights.update(self._text(name) for part, name in self._fields(_span(value)) if part == 8)
+                self._look(_span(value), "tensor")
+            elif number == 15:
+                self._look(_span(value), "sparse")
             elif number in (11, 12):
                 side = self._inputs if number == 11 else self._outputs
                 side.append(self._tensor(_span(value)))
@@ -132,7 +159,19 @@ class _Reader:
                 outputs.append(self._text(value))
             elif number == 4:
                 operation = self._text(value)
+            elif number == 5:
+                self._look(_span(value), "attribute")
         return ((output, (operation, inputs[0] if inputs else "")) for output in outputs)
+
+    def _look(self, span: range, message: str, depth: int = 0) -> None:
+        """Note whether a tensor within a message keeps its numbers elsewhere."""
+        if depth > MOST_NESTED:
+            raise ValueError(f"it has more than {MOST_NESTED} messages within each other")
+        for number, value in self._fields(span):
+            if message == "tensor":
+                self.elsewhere |= number == 13 or (number == 14 and value != 0)
+            elif number in HOLDS[message]:
+                self._look(_span(value), HOLDS[message][number], depth + 1)
 
     def _tensor(self, span: range) -> GraphTensor:
         name, dtype = "", "no tensor"
