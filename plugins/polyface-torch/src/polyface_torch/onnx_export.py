@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -25,6 +25,8 @@ from polyface_torch.precision import exact_float32
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
+
+    Dims: TypeAlias = "tuple[int | None, ...]"
 
 # ONNX Runtime tells its maker about its use unless this is set before its import; a value of the user's own wins.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -133,22 +135,21 @@ def _check_interface(model: onnx.ModelProto, detector: DetectorSpec) -> None:
     ):
         wanted = [(tensor.name, tuple(d if isinstance(d, int) else None for d in tensor.dims)) for tensor in declared]
         got = [(value.name, tuple(d.dim_value or None for d in value.type.tensor_type.shape.dim)) for value in there]
-        if detector.fixed_size and len(wanted) == len(
-            got
-        ):  # what depends on the size is fixed with it, such as anchors
+        if detector.fixed_size:  # what depends on the size is fixed with it, such as anchors
             known = dict(got)
-            wanted = [
-                (
-                    name,
-                    dims[:1] + tuple(dim or size for dim, size in zip(dims, known.get(name, dims), strict=False))[1:],
-                )
-                for name, dims in wanted
-            ]
+            wanted = [(name, _fill(dims, known.get(name, dims))) for name, dims in wanted]
         if wanted != got:
             raise ContractError(
                 f"The {side} of the exported graph are not those of the detector '{detector.name}'.",
                 why=[f"exported: {got}", f"declared: {wanted}", "None stands for a free dimension"],
             )
+
+
+def _fill(dims: Dims, sizes: Dims) -> Dims:
+    """Return the dimensions, those after the batch that are free filled in where the sizes are as many."""
+    if len(dims) != len(sizes):
+        return dims
+    return dims[:1] + tuple(dim or size for dim, size in zip(dims[1:], sizes[1:], strict=True))
 
 
 def _strip(model: onnx.ModelProto, detector: DetectorSpec) -> None:
