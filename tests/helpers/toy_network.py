@@ -11,6 +11,9 @@ import numpy as np
 from polyface.errors import ClosedError
 from polyface.plugins.protocols import Candidates, Execution
 
+SMALLEST = b"\x3a\x0a\x5a\x03\x0a\x01i\x62\x03\x0a\x01o"
+"""An ONNX file whose graph has an input and an output, and nothing else."""
+
 
 def make_image(red, score=255, *, height=20, width=20):
     return np.broadcast_to(np.array([red, score, 0], np.uint8), (height, width, 3)).copy()

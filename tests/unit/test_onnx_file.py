@@ -204,9 +204,22 @@ def test_what_is_no_whole_onnx_file_is_refused_soon_and_says_why(write, content,
 
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
-    for path in (tmp_path, tmp_path / "none.onnx", tmp_path / "pipe.onnx"):
+    for path in (tmp_path / "none.onnx", tmp_path / "pipe.onnx"):
         with pytest.raises(WeightsNotFoundError, match=r"^There is no file at "):
             read_onnx(path)
+    with pytest.raises(WeightsNotFoundError, match=r" is a folder\."):
+        read_onnx(tmp_path)
+
+
+def test_a_checkpoint_is_told_from_a_damaged_file(tmp_path):
+    for name, fix in (
+        ("a.pth", "if it is a checkpoint, name its detector, and the file as weights"),
+        ("a.onnx", "get it again"),
+    ):
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(WeightsMismatchError) as caught:
+            read_onnx(tmp_path / name)
+        assert str(caught.value.fix) == fix
 
 
 WHOLE = toy().SerializeToString()

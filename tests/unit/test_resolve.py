@@ -23,6 +23,7 @@ from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import DetectorSpec, GraphSource
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
+from toy_network import SMALLEST
 
 
 class CopyingConverter:
@@ -222,8 +223,8 @@ class TestGraphsThatAreWeights:
 
     def test_the_users_own_is_the_graph_and_a_strangers(self, plugins, checkpoint):
         for _ in range(2):  # converted, and then stored
-            graph = routed(plugins, weights=checkpoint("mine.onnx", b"my graph"))
-            assert (graph.source.read_bytes(), graph.weights, graph.trusted) == (b"my graph", None, False)
+            graph = routed(plugins, weights=checkpoint("mine.onnx", SMALLEST))
+            assert (graph.source.read_bytes(), graph.weights, graph.trusted) == (SMALLEST, None, False)
 
     def test_what_is_not_here_is_fetched_first(self, plugins):
         with pytest.raises(WeightsNotFoundError) as caught:

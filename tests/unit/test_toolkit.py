@@ -83,6 +83,14 @@ class TestGraph:
             )
         assert caught.value.what == "The outputs of a.onnx are not those of the detector 'toy'."
         assert caught.value.why == ("the graph has none", f"the detector declares {declared}")
+        assert not caught.value.fix
+
+    def test_a_users_file_with_other_names_may_be_a_detector_itself(self, graph):
+        with pytest.raises(ContractError) as caught:
+            check_interface(
+                attrs.evolve(graph(Path("a.onnx")), trusted=False), inputs=["x: f32"], outputs=[], float32="f32"
+            )
+        assert str(caught.value.fix) == 'if its names are its own, and not the detector\'s: detector="a.onnx"'
 
 
 class TestErrors:

@@ -13,6 +13,7 @@ import pytest
 from polyface.errors import ConfigError, ContractError, UnknownNameError, WeightsMismatchError, WeightsNotFoundError
 from polyface.graphs import weights
 from polyface.plugins.records import FileRef
+from toy_network import SMALLEST
 
 CONTENT = b"twelve bytes"
 
@@ -59,6 +60,9 @@ class TestChoose:
     def test_a_graph_of_the_users_is_weights_too(self, detector, own, monkeypatch):
         monkeypatch.chdir(own.parent)
         graph = own.rename("mine.ONNX")
+        with pytest.raises(WeightsMismatchError, match=rf"^{own.parent}/mine.ONNX is not a whole ONNX file"):
+            weights.select_weights(detector, "mine.ONNX")
+        graph.write_bytes(SMALLEST)
         assert weights.select_weights(detector, "mine.ONNX").own_graph
         assert not weights.select_weights(detector, str(graph.rename("mine.pt").absolute())).own_graph
         assert not weights.select_weights(detector, "crowd").own_graph

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from polyface.errors import Fix, WeightsMismatchError, WeightsNotFoundError, reason_of, shortened
 from polyface.plugins.protocols import GraphTensor
+from polyface.settings.paths import CHECKPOINT_SUFFIXES
 
 Field: TypeAlias = "tuple[int, int | range]"
 
@@ -69,6 +70,8 @@ def read_onnx(path: Path) -> OnnxFile:
     """
     shown = shortened(str(path), 500)
     try:
+        if path.is_dir():
+            raise WeightsNotFoundError(f"{shown} is a folder.", fix="name the file in it")
         if not path.is_file():
             raise WeightsNotFoundError(f"There is no file at {shown}.", fix="name a file that exists")
         with path.open("rb") as stream:
@@ -79,12 +82,9 @@ def read_onnx(path: Path) -> OnnxFile:
             raise
         raise WeightsNotFoundError(f"{shown} cannot be read.", why=[reason_of(error)]) from error
     except ValueError as error:
-        raise WeightsMismatchError(
-            f"{shown} is not a whole ONNX file.",
-            why=[str(error)],
-            fix=Fix("get it again")
-            | Fix("if it is a checkpoint, name its detector, and the file as", names=("weights",)),
-        ) from error
+        checkpoint = Fix("if it is a checkpoint, name its detector, and the file as", names=("weights",))
+        fix = checkpoint if path.suffix.lower() in CHECKPOINT_SUFFIXES else "get it again"
+        raise WeightsMismatchError(f"{shown} is not a whole ONNX file.", why=[str(error)], fix=fix) from error
     if reader.elsewhere:
         raise WeightsMismatchError(
             f"{shown} keeps its weights in another file.",

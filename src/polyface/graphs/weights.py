@@ -17,6 +17,7 @@ from polyface.errors import (
     quoted,
     shortened,
 )
+from polyface.graphs.onnx_file import read_onnx
 from polyface.plugins.records import DetectorSpec, WeightsFile
 from polyface.settings.paths import GRAPH_SUFFIXES, WEIGHTS_SUFFIXES, expand_user, home, is_path
 from polyface.storage.files import sha256_of
@@ -95,6 +96,7 @@ def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
     Raises:
         UnknownNameError: the manifest has no such name.
         WeightsNotFoundError: there is no such file.
+        WeightsMismatchError: it is a graph, and no whole ONNX file.
     """
     if choice is None:
         first = detector.weights[0] if detector.weights else None
@@ -107,6 +109,8 @@ def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
                 why=["an exported graph of your own weights is found by their sha256, so the file must be here, too"],
                 fix="name a file that exists",
             )
+        if path.suffix.lower() in GRAPH_SUFFIXES:
+            read_onnx(path.absolute())  # what is wrong with it is said here, and no detector or converter blamed
         return Weights(detector=detector.name, own=path.absolute(), sha256=sha256_of(path))
     for file in detector.weights:
         if file.name == choice:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError, quoted
+from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, NO_FIX, OutOfMemoryError, quoted
 from polyface.plugins.protocols import Candidates, Graph, GraphTensor, Head, Interface
 from polyface.plugins.records import DetectorSpec, OptionSpec, Ref
 
@@ -93,9 +93,11 @@ def check_interface(graph: Graph, *, inputs: Iterable[str], outputs: Iterable[st
     for side, declared, there in (("inputs", (detector.input,), inputs), ("outputs", detector.outputs, outputs)):
         wanted, got = sorted(f"{tensor.name}: {float32}" for tensor in declared), sorted(there)
         if wanted != got:
+            own = Fix("if its names are its own, and not the detector's", settings={"detector": str(graph.source)})
             raise ContractError(
                 f"The {side} of {graph.source} are not those of the detector '{detector.name}'.",
                 why=[f"the graph has {', '.join(got) or 'none'}", f"the detector declares {', '.join(wanted)}"],
+                fix=NO_FIX if graph.trusted else own,
             )
 
 
