@@ -6,6 +6,7 @@ the next choice come.
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
@@ -106,14 +107,33 @@ def build(config: Config, plugins: PluginManager | None = None) -> FaceDetector:
     return open_detector(load(plan(resolve(config, installed_plugins() if plugins is None else plugins))))
 
 
-def resolve(config: Config, plugins: PluginManager) -> Names:
+def rebuild(config: Config, own_sha256: str) -> FaceDetector:
+    """Build a detector that was pickled; as it was, whatever a file beside its own says by now.
+
+    Args:
+        config: its settings, those of the file beside among them.
+        own_sha256: of the user's own file, or empty.
+
+    Raises:
+        WeightsMismatchError: the file is another here.
+        PolyfaceError: as :func:`create_detector`.
+    """
+    return open_detector(load(plan(resolve(config, installed_plugins(), own_sha256))))
+
+
+def resolve(config: Config, plugins: PluginManager, own_sha256: str = "") -> Names:
     """Return what the names in the settings stand for.
+
+    Args:
+        config: the settings.
+        plugins: where names are looked up.
+        own_sha256: of the user's own file, where it is known already; then the settings are settled, too.
 
     Raises:
         PolyfaceError: as :func:`open_planner` and :func:`open_store`.
     """
-    config = settle(config)
-    planner = open_planner(plugins, config, open_store(config))
+    config = config if own_sha256 else settle(config)
+    planner = open_planner(plugins, config, open_store(config), own_sha256)
     preferred = sorted(plugins.by_name(BackendSpec).values(), key=lambda spec: (-spec.preference, spec.name))
     backends = preferred if config.backend == "auto" else [plugins.get(BackendSpec, config.backend)]
     return Names(config=config, planner=planner, backends=tuple(backends))
@@ -183,8 +203,10 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         )
     route = selection.route.description
     LOG.info("'%s' runs on %s, %s, %s: %s", detector.name, backend.name, device, config.precision, route)
+    own = selection.weights.sha256 if selection.weights.own else ""
+    again = functools.partial(rebuild, own_sha256=own)
     network = Network(spec=detector, backend=backend, head=head, session=in_batches(session, detector.fixed_batch))
-    return FaceDetector(config, network, strategy, route=route, rebuild=build)
+    return FaceDetector(config, network, strategy, route=route, rebuild=again)
 
 
 def _load_backend(spec: BackendSpec) -> tuple[Backend, tuple[DeviceReport, ...]]:

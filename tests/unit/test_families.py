@@ -9,7 +9,14 @@ import attrs
 import pytest
 
 import polyface
-from polyface.errors import ConfigError, ContractError, PluginError, UnknownNameError, WeightsNotFoundError
+from polyface.errors import (
+    ConfigError,
+    ContractError,
+    PluginError,
+    UnknownNameError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+)
 from polyface.graphs.artifacts import ArtifactKey
 from polyface.graphs.families import find_detector, settle
 from polyface.plugins.manager import PluginManager
@@ -243,6 +250,25 @@ class TestFind:
     def key(self, plugins, mean):
         spec, weights = self.find(plugins, family_options={"mean": mean})
         return spec, weights.sha256
+
+    def test_in_another_process_the_file_beside_counts_no_more(self, plugins, mine):
+        beside = mine.with_suffix(".toml")
+        beside.write_text('family = "toys"\n')
+        config = settle(Config(detector="mine.onnx"))
+        _, weights = find_detector(config, plugins)
+        beside.write_text('family = "toys"\nfamily_options = {mean = [9, 9, 9]}\n')
+        assert find_detector(config, plugins, weights.sha256)[0].preprocess.mean == (0, 0, 0)
+
+    def test_in_another_process_the_file_must_be_the_same(self, plugins, mine):
+        config = settle(Config(detector="mine.onnx", family="toys"))
+        _, weights = find_detector(config, plugins)
+        mine.write_bytes(mine.read_bytes() + b"\x3a\x00")
+        with pytest.raises(WeightsMismatchError, match="is not the file it should be") as caught:
+            find_detector(config, plugins, weights.sha256)
+        assert str(caught.value.fix) == "make the detector again, of the file that is there now"
+        mine.unlink()
+        with pytest.raises(WeightsNotFoundError):
+            find_detector(config, plugins, weights.sha256)
 
     def test_what_is_no_file_is_refused(self, plugins):
         with pytest.raises(WeightsNotFoundError, match=r"^There is no file at .*mine.onnx"):

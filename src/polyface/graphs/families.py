@@ -16,7 +16,7 @@ import attrs
 
 from polyface.errors import ConfigError, ContractError, Fix, UnknownNameError, plugin_errors, quoted
 from polyface.graphs.onnx_file import read_onnx
-from polyface.graphs.weights import Weights, select_weights
+from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.optional import install
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.options import check_options
@@ -37,6 +37,9 @@ FAMILIES = {
     "yunet": "polyface-yunet",
 }
 """Families, and the packages that bring them; for a message."""
+
+CHANGED = "make the detector again, of the file that is there now"
+"""What to do where a detector comes from another process, and its file has changed since."""
 
 KEYS = ("family", "family_options")
 """What a file beside an ONNX file may say."""
@@ -88,8 +91,13 @@ def settle(config: Config) -> Config:
     return attrs.evolve(config, detector=str(path), family=family, family_options=options, sources=sources)
 
 
-def find_detector(config: Config, plugins: PluginManager) -> tuple[DetectorSpec, Weights]:
+def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") -> tuple[DetectorSpec, Weights]:
     """Return the detector that the settings name, and its weights.
+
+    Args:
+        config: the settings.
+        plugins: where names are looked up.
+        own_sha256: what a user's own file must be; the settings are then settled, and no file beside it is read.
 
     Raises:
         ConfigError: a file's family is not known, or does not fit it.
@@ -98,11 +106,16 @@ def find_detector(config: Config, plugins: PluginManager) -> tuple[DetectorSpec,
         WeightsError: there is no such file, or it is not what it should be.
         PluginError: the code of the family fails.
     """
-    config = settle(config)
+    config = config if own_sha256 else settle(config)
     if not is_file(config.detector):
         detector = plugins.get(DetectorSpec, config.detector)
-        return detector, select_weights(detector, config.weights)
+        weights = select_weights(detector, config.weights)
+        if own_sha256 and weights.own:
+            verify(weights.own, own_sha256, fix=CHANGED)
+        return detector, weights
     path = Path(config.detector)
+    if own_sha256 and path.is_file():
+        verify(path, own_sha256, fix=CHANGED)
     interface = _read(path)
     if config.family is None:
         raise _no_family(interface, path, plugins)

@@ -116,13 +116,13 @@ def quantize(
     return Export(path=path, manifest=read_manifest(path.parent), new=True)
 
 
-def open_planner(plugins: PluginManager, config: Config, store: ArtifactStore) -> Planner:
+def open_planner(plugins: PluginManager, config: Config, store: ArtifactStore, own_sha256: str = "") -> Planner:
     """Return what plans for the detector that the settings name, with its weights and the graphs of a store.
 
     Raises:
         PolyfaceError: as :func:`polyface.graphs.families.find_detector`.
     """
-    detector, selected = find_detector(config, plugins)
+    detector, selected = find_detector(config, plugins, own_sha256)
     converters = plugins.all(ConverterSpec)
 
     @functools.cache

@@ -39,7 +39,8 @@ class FaceDetector:
     """A face detector on a backend, ready to run; made by :func:`polyface.create_detector`.
 
     It holds no state per call, so many threads may use one. It can be pickled: another process builds it again from its
-    configuration and the plugins installed there. As a context manager it closes itself.
+    configuration and the plugins installed there, and refuses a user's own file that is another by then. As a context
+    manager it closes itself.
 
     Attributes:
         config: the settings it was made with.
