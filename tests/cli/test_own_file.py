@@ -71,6 +71,21 @@ def test_a_command_that_a_message_names_is_about_the_file(polyface, file):
     assert f"polyface quantize {file} --images DIR --to onnx-int8" in result.stderr
 
 
+def test_bench_takes_the_family_for_files_alone(polyface):
+    command = ("bench", "mine.onnx", "example-redbox", "--rounds", "1", "--sizes", "64x64", "--json")
+    result = polyface(*command, "--family", "ssd", "--backends", "auto")
+    assert result.exit_code == 0, result.stderr
+    assert [row["detector"] for row in json.loads(result.stdout)["rows"]] == ["mine.onnx", "example-redbox"]
+    result = polyface("bench", "example-redbox", "--family", "ssd")
+    assert result.exit_code == 2
+    assert "the detector 'example-redbox' is none" in result.stderr
+
+
+def test_a_family_in_the_environment_leaves_detectors_with_a_name_alone(polyface):
+    result = polyface("detect", "a.png", "--detector", "example-redbox", "--json", POLYFACE_FAMILY="ssd")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_detectors_and_plugins_list_the_families(polyface):
     listed = polyface("detectors").stdout
     assert "Families of ONNX files" in listed

@@ -75,6 +75,16 @@ class TestSettings:
         with pytest.raises(ConfigError, match=r"^family says how an ONNX file is read, and the detector 'toy' is none"):
             settle(Config(detector="toy", **settings))
 
+    @pytest.mark.parametrize("source", ["environment POLYFACE_FAMILY", "/home/me/polyface.toml"])
+    def test_a_family_of_a_weaker_source_is_for_files_alone(self, source):
+        said = {"family": "toys", "family_options": {"mean": [1, 2, 3]}}
+        sources = dict.fromkeys(said, source)
+        config = settle(Config(detector="toy", pad_to=8, **said, sources=sources))
+        assert (config.family, config.family_options, config.pad_to) == (None, {}, 8)
+        assert settle(Config(detector="mine.onnx", **said, sources=sources)).family == "toys"
+        with pytest.raises(ConfigError, match=r"(?s)the detector 'toy' is none.*family is set \(option\)"):
+            settle(Config(detector="toy", **said, sources={**sources, "family": "option"}))
+
     def test_a_file_takes_no_other_weights(self):
         with pytest.raises(ConfigError, match=r"^An ONNX file holds its weights, and takes no others\."):
             settle(Config(detector="mine.onnx", weights="wider"))

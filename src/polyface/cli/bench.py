@@ -20,7 +20,7 @@ from polyface.plugins.records import BackendSpec
 from polyface.settings import values
 from polyface.settings.config import Config, one_view
 from polyface.settings.loading import load_config
-from polyface.settings.paths import expand_user
+from polyface.settings.paths import expand_user, is_file
 
 if TYPE_CHECKING:
     from polyface.measure.bench import Benchmark, Row
@@ -119,12 +119,14 @@ def _choices(
         PolyfaceError: as :func:`polyface.graphs.families.find_detector`.
         ConfigError: there are backend_options that no row would have.
     """
-    from polyface.graphs.families import find_detector
+    from polyface.graphs.families import drop_family, find_detector
 
     found = {}
+    several = any(map(is_file, detectors))  # what is said of their family is none of the others' affair
     for detector in detectors:
-        find_detector(config.replace(detector=detector), plugins)
-        named = parse_backends(backends, config) if backends is not None else {config.backend: config}
+        own = drop_family(config) if several and not is_file(detector) else config
+        find_detector(own.replace(detector=detector), plugins)
+        named = parse_backends(backends, own) if backends is not None else {own.backend: own}
         for label, choice in named.items():
             if choice.backend != "auto":
                 plugins.get(BackendSpec, choice.backend)

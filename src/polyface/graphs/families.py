@@ -41,6 +41,9 @@ FAMILIES = {
 CHANGED = "make the detector again, of the file that is there now"
 """What to do where a detector comes from another process, and its file has changed since."""
 
+CALLS = ("keyword", "option")
+"""Where settings come from that are said for the detector at hand."""
+
 KEYS = ("family", "family_options")
 """What a file beside an ONNX file may say."""
 
@@ -51,7 +54,8 @@ BESIDE = "beside"
 def settle(config: Config) -> Config:
     """Return the settings with what they leave to the file beside a detector's own, and with that file's whole path.
 
-    Another process, in another folder, makes the same detector of them. Options in that file are of the family that it
+    Another process, in another folder, makes the same detector of them. A family that a file of settings or the
+    environment says counts only for a detector that is a file. Options in the file beside are of the family that it
     names, or of any where it names none; what it says of another family is left out, which the logger says.
 
     Raises:
@@ -60,6 +64,8 @@ def settle(config: Config) -> Config:
     if not is_file(config.detector):
         if config.family is None and not config.family_options:
             return config
+        if not any(config.sources.get(key, "keyword") in CALLS for key in KEYS if config.is_given(key)):
+            return drop_family(config)  # a file of settings or the environment says it for files
         raise ConfigError(
             f"family says how an ONNX file is read, and the detector {quoted(config.detector)} is none.",
             why=[f"{key} is set ({config.sources[key]})" for key in KEYS if key in config.sources],
@@ -89,6 +95,11 @@ def settle(config: Config) -> Config:
         both = {key: f"{config.sources[key]} and {beside}" for key in table if key in config.sources}
         sources = {**said.sources, **sources, **both}
     return attrs.evolve(config, detector=str(path), family=family, family_options=options, sources=sources)
+
+
+def drop_family(config: Config) -> Config:
+    """Return the settings of a detector that has a name, and no family."""
+    return attrs.evolve(config, family=None, family_options={})
 
 
 def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") -> tuple[DetectorSpec, Weights]:
