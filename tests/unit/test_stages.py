@@ -188,6 +188,23 @@ class TestBadOutputs:
                 ("scores", np.float32([[score]]), f"gave scores from {least} to {most}; wanted: from 0 to 1.")
                 for score, least, most in ((1.5, "0", "1.5"), (-4, "-4", "1"), (np.nan, "nan", "nan"))
             ),
+            ("priors", np.float32(1)[...], "gave float32 () for the priors of 32x32 pixels."),
+            *(
+                ("scores", np.array([[1]], dtype), f"gave {dtype} (1, 1) as scores; wanted: float32.")
+                for dtype in ("complex128", "int64", "object", "<U1", "bool")
+            ),
+            *(
+                (
+                    "decode",
+                    Candidates(np.zeros((1, 4), boxes), np.zeros((1, 2, 2), marks)),
+                    f"decoded anchors into {what} of {dtype} {shape}; wanted: float32.",
+                )
+                for boxes, marks, what, dtype, shape in (
+                    ("complex64", "float32", "boxes", "complex64", (1, 4)),
+                    ("object", "float32", "boxes", "object", (1, 4)),
+                    ("float32", "int64", "landmarks", "int64", (1, 2, 2)),
+                )
+            ),
             *(
                 (
                     "decode",
@@ -214,6 +231,12 @@ class TestBadOutputs:
         bare = attrs.evolve(detector_spec, landmarks=())
         with pytest.raises(ContractError, match=r"landmarks \(1, 2, 2\); wanted: \(1, 4\) and None"):
             make(spec=bare).detect(make_image(0))
+
+    @pytest.mark.parametrize("gives", [None, (1, 2, 3), 7])
+    def test_nor_anything_but_boxes_and_landmarks(self, make, gives):
+        wrong = type("Wrong", (Head,), {"decode": lambda *_: gives})
+        with pytest.raises(PluginError, match=r"^The head of 'toy' failed\."):
+            make(head=wrong()).detect(make_image(0))
 
     @pytest.mark.parametrize("method", ["priors", "scores", "decode"])
     def test_so_is_one_of_a_head(self, make, method):

@@ -20,6 +20,7 @@ from polyface.pipeline.buffers import Buffers, Lease
 from polyface.pipeline.merging import CONFIRMS, ViewFaces, filter_by_size, to_image
 from polyface.pipeline.nms import top_k
 from polyface.pipeline.priors import PriorCache
+from polyface.plugins.protocols import Candidates
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, ImageArray
@@ -52,7 +53,7 @@ class Network:
 
     def _make_priors(self, height: int, width: int) -> FloatArray:
         priors: object = self.head.priors(height, width)
-        if not isinstance(priors, np.ndarray):
+        if not isinstance(priors, np.ndarray) or not priors.ndim:
             raise ContractError(f"'{self.spec.name}' gave {_named(priors)} for the priors of {width}x{height} pixels.")
         return priors
 
@@ -172,6 +173,8 @@ def _score(network: Network, batch: Batch) -> tuple[FloatArray, FloatArray]:
             f"'{network.spec.name}' gave {_named(scores)} as scores for {len(batch.views)} images and {len(priors)} "
             f"anchors of a network input of {placement.net_width}x{placement.net_height}."
         )
+    if scores.dtype.kind != "f":
+        raise ContractError(f"'{network.spec.name}' gave {_named(scores)} as scores; wanted: float32.")
     least, most = scores.min(initial=0), scores.max(initial=1)  # a NaN is both, where there is one
     if not (least >= 0 and most <= 1):
         if not all(np.isfinite(output).all() for output in batch.outputs.values()):
@@ -193,7 +196,7 @@ def _decode(
     most = network.spec.defaults.pre_nms_top_k
     keep = above[top_k(scores[above], most)]
     with _head_errors(network):
-        found = network.head.decode(batch.outputs, priors, row, keep)
+        found = Candidates(*network.head.decode(batch.outputs, priors, row, keep))
         boxes, landmarks = (getattr(array, "shape", None) for array in found)
     wanted = (len(keep), 4), (len(keep), len(network.spec.landmarks), 2) if network.spec.landmarks else None
     if (boxes, landmarks) != wanted:
@@ -201,6 +204,11 @@ def _decode(
             f"'{network.spec.name}' decoded {len(keep)} anchors into boxes {boxes} and landmarks {landmarks}; wanted: "
             f"{wanted[0]} and {wanted[1]}."
         )
+    for what, array in found._asdict().items():
+        if array is not None and not (isinstance(array, np.ndarray) and array.dtype.kind == "f"):
+            raise ContractError(
+                f"'{network.spec.name}' decoded anchors into {what} of {_named(array)}; wanted: float32."
+            )
     if not all((np.abs(array) <= FARTHEST).all() for array in found if array is not None):
         raise network.not_finite()
     truncated = int(np.count_nonzero(scores[above] >= threshold)) > most
