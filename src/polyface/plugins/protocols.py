@@ -132,7 +132,7 @@ class Interface:
             raise ConfigError(
                 f"{self.weights.filename} holds a network that no family takes.",
                 why=["a family wants one input (n, 3, h, w), and float32 and stated shapes throughout", *self.lines],
-                fix="export it as NCHW, with three channels, no other input, in float32, with the shapes of its outputs",
+                fix="export it as NCHW, with three channels, no other input, in float32, with the shapes of outputs",
             )
         batch, _, height, width = shape
         free = free or any(len(output.dims) < 3 for output in self.outputs) or type(height) is not type(width)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, NO_FIX, OutOfMemoryError, quoted
+from polyface.errors import NO_FIX, BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError, quoted
 from polyface.plugins.protocols import Candidates, Graph, GraphTensor, Head, Interface
 from polyface.plugins.records import DetectorSpec, OptionSpec, Ref
 
