@@ -474,6 +474,11 @@ class TestBuild:
             assert [faces.boxes[0, 0] for faces in found] == list(range(images))
             assert heads[:, 0, 0].tolist() == list(range(images))
 
+        def test_its_whole_batch_is_within_the_pixels_of_a_run(self, fixed):
+            with build(Config(detector="toy", run_pixels=3 * 256 * 256), fixed(n=3)) as detector:
+                detector.detect(make_image(1, height=600, width=700))
+            assert max(math.prod(shape) // 3 for shape in shapes(detector)) <= 3 * 256 * 256
+
         def test_a_run_of_another_number_of_rows_breaks_the_contract(self, fixed, monkeypatch):
             monkeypatch.setattr(Session, "run", lambda *_: {"heads": np.zeros((5, 1, 5), np.float32)})
             with (

@@ -263,6 +263,21 @@ def test_a_wrong_value_is_refused_in_one_sentence(make, message):
             },
             "DetectorSpec 'toy' has an infer_size among its defaults that is not that of its input.",
         ),
+        *(
+            (
+                {
+                    "input": TensorSpec(name="image", dims=dims),
+                    "outputs": [TensorSpec(name="heads", dims=(dims[0], "p", 5))],
+                },
+                f"DetectorSpec 'toy' fixes its input to {pixels} pixels a run at least, batch included, and its "
+                "run_pixels, which bound memory, are 4,194,304 (export it with a free batch, or a smaller input).",
+            )
+            for dims, pixels in (
+                ((10**9, 3, 240, 320), "76,800,000,000,000"),
+                (("n", 3, 2080, 2080), "4,326,400"),
+                ((65, 3, "h", "w"), "4,259,840"),
+            )
+        ),
         ({"outputs": [TensorSpec(name="a", dims=())] * 2}, "DetectorSpec 'toy' has two outputs of one name."),
         (
             {"graphs": [GraphSource(kind="numpy", ref=Ref("a:b"), weights="gone")]},

@@ -51,7 +51,7 @@ def select_strategy(config: Config, detector: DetectorSpec) -> Strategy:
     if config.preset is None:
         views = functools.partial(make_views, config)
         if config.view == "auto" and config.infer_size is None:
-            views = functools.partial(plan_views, config, detector, budget)
+            views = functools.partial(plan_views, config, detector, budget // (detector.fixed_batch or 1))
         usual = Strategy(
             views=views,
             merge=config.merge or defaults.merge,

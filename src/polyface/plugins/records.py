@@ -305,8 +305,8 @@ class DetectorSpec:
             input; found by measuring. The largest is at least eight times the smallest. Larger faces are looked for in
             shrunken views. ``None`` is for a network that sees faces of every size.
         run_pixels: a run of the network takes at most so many pixels of its input, batch included: what bounds memory.
-            An image of more is seen in overlapping tiles. At least 256x256, and enough for tiles that share a face of
-            the largest size.
+            An image of more is seen in overlapping tiles. At least 256x256 for each image of a fixed batch, or what the
+            input is fixed to, and enough for tiles that share a face of the largest size.
         references: papers and repositories.
     """
 
@@ -345,6 +345,7 @@ class DetectorSpec:
 
     def __attrs_post_init__(self) -> None:
         known = {file.name for file in self.weights}
+        fixed = (self.fixed_batch or 1) * (math.prod(self.fixed_size) if self.fixed_size else least_run(None))
         for wrong, what in (
             (not self.outputs, "has no outputs"),
             (not self.graphs, "publishes no graph"),
@@ -367,6 +368,11 @@ class DetectorSpec:
                 "has an infer_size among its defaults that is not that of its input",
             ),
             (self.run_pixels < least_run(self.face_sizes), "has run_pixels for tiles that share no face of its sizes"),
+            (
+                fixed > self.run_pixels,
+                f"fixes its input to {fixed:,} pixels a run at least, batch included, and its run_pixels, which bound "
+                f"memory, are {self.run_pixels:,} (export it with a free batch, or a smaller input)",
+            ),
             (len(set(self.landmarks)) < len(self.landmarks), "has two landmarks of one name"),
         ):
             if wrong:
