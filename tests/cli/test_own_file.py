@@ -86,6 +86,23 @@ def test_a_family_in_the_environment_leaves_detectors_with_a_name_alone(polyface
     assert result.exit_code == 0, result.stderr
 
 
+def test_matrix_shows_where_it_runs(polyface):
+    result = polyface("matrix", "--detector", "mine.onnx", "--family", "ssd", "--json")
+    cells = json.loads(result.stdout)
+    assert {cell["detector"] for cell in cells} == {"mine.onnx"}
+    assert "ready" in [cell["status"] for cell in cells if cell["backend"] == "onnxruntime"]
+    for command in ("matrix --detector mine.onnx", "matrix --detector example-redbox --family ssd"):
+        assert polyface(*command.split()).exit_code == 2
+    assert polyface("matrix", POLYFACE_DETECTOR="example-redbox", POLYFACE_FAMILY="ssd").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["weights", "fetch"])
+def test_it_is_its_own_weights(polyface, command):
+    result = polyface(command, "./mine.onnx")
+    assert result.exit_code == 2
+    assert "error: ./mine.onnx is its own weights: there is nothing to fetch or to list." in result.stderr
+
+
 def test_detectors_and_plugins_list_the_families(polyface):
     listed = polyface("detectors").stdout
     assert "Families of ONNX files" in listed

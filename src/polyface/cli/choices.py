@@ -1,11 +1,17 @@
-"""Backends as they are named on the command line, with precision and device."""
+"""Detectors and backends as they are named on the command line."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from polyface.errors import ConfigError, quoted
+from polyface.errors import ConfigError, quoted, shortened
+from polyface.plugins.records import DetectorSpec
 from polyface.settings.config import Config
+from polyface.settings.paths import is_file
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
 
 METAVAR = "NAME[:PRECISION][@DEVICE],..."
 
@@ -28,6 +34,20 @@ SHARED_SETTINGS = (
     "threads",
 )
 """What all backends named have in common, as options; ``device`` and ``precision`` of those named without."""
+
+
+def find_named(detector: str, plugins: PluginManager) -> DetectorSpec:
+    """Return the detector of that name.
+
+    Raises:
+        ConfigError: it is a file, which has no list of weights.
+        UnknownNameError: no plugin provides it.
+    """
+    if is_file(detector):
+        raise ConfigError(
+            f"{shortened(detector, 500)} is its own weights: there is nothing to fetch or to list.", fix="leave it out"
+        )
+    return plugins.get(DetectorSpec, detector)
 
 
 def parse_backends(backends: str, config: Config) -> dict[str, Config]:

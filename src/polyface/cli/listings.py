@@ -9,6 +9,7 @@ import attrs
 import click
 
 from polyface.cli import COMMANDS
+from polyface.cli.choices import find_named
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.tables import megabytes, print_fixes, print_json, print_notes, print_table, say
@@ -175,7 +176,7 @@ def list_weights(detectors: tuple[str, ...], as_json: bool, plugins: PluginManag
     Every file that is here is read: it is "verified" if its sha256 is the right one, else "damaged".
     """
     print_notes(plugins)
-    chosen = {name: plugins.get(DetectorSpec, name) for name in detectors} or plugins.by_name(DetectorSpec)
+    chosen = {name: find_named(name, plugins) for name in detectors} or plugins.by_name(DetectorSpec)
     entries = [
         _weights_entry(attrs.evolve(select_weights(spec, file.name), detector=name), file)
         for name, spec in chosen.items()
@@ -217,22 +218,29 @@ def _describe_weights(entry: Mapping[str, Any]) -> list[str]:
 
 
 @click.command("matrix", cls=Command, short_help="Which detector runs on which backend here.")
-@config_options(["artifacts", "device", "precision"])
+@config_options(["detector", "family", "family_options", "artifacts", "device", "precision"])
 @click.option("--probe", is_flag=True, help="Build each pair and run it once, rather than read what is installed.")
 @json_option
 @pass_plugins
 def show_matrix(config_file: str | None, probe: bool, as_json: bool, plugins: PluginManager, **overrides: Any) -> None:
     """Show which detector runs on which backend here, or why not and the command that mends it.
 
+    Of all detectors that are installed, or of the one that --detector names, which may be an ONNX file.
     Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand. What
     --backend auto would pick for a detector is marked, with the reason.
     """
-    config = load_config(config_file, source=SOURCE, **overrides).replace(
-        family=None, family_options={}, weights=None, backend_options={}
-    )
+    from polyface.graphs.families import drop_family, find_detector
+
+    config = load_config(config_file, source=SOURCE, **overrides).replace(weights=None, backend_options={})
+    detectors = [*plugins.by_name(DetectorSpec)]
+    if config.sources.get("detector") == SOURCE:
+        find_detector(config, plugins)  # what is wrong with it is wrong on every backend
+        detectors = [config.detector]
+    else:
+        config = drop_family(config)
     print_notes(plugins)
     cells = []
-    for detector in plugins.by_name(DetectorSpec):
+    for detector in detectors:
         picked, why = _pick(config.replace(detector=detector, backend="auto"), plugins, probe)
         for backend in plugins.by_name(BackendSpec):
             cell = _cell(config.replace(detector=detector, backend=backend), plugins, probe)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from polyface.cli.choices import find_named
 from polyface.cli.options import SOURCE, as_options, config_options, json_option, pass_plugins
 from polyface.cli.output import Command
 from polyface.cli.progress import note_left_out, report_progress
@@ -60,7 +61,7 @@ def fetch_weights(
 
     failed = 0
     # All names are looked up before anything is transferred.
-    choices = {name: select_weights(plugins.get(DetectorSpec, name), weights) for name in detectors}
+    choices = {name: select_weights(find_named(name, plugins), weights) for name in detectors}
     for name, choice in choices.items():
         try:
             with _progress(choice) as progress:
