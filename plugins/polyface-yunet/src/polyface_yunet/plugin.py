@@ -45,7 +45,7 @@ def _spec(*, name: str, summary: str, graphs: Iterable[GraphSource], weights: It
         # From this score on it is as precise on WIDER FACE as RetinaFace MobileNet0.25 from 0.5 on; see README.md.
         defaults=DetectDefaults(score_threshold=0.6, iou_threshold=0.45, pre_nms_top_k=5000),
         min_side=32,
-        face_sizes=(21, 512),  # measured with YuNet-n, see README.md; YuNet-s was not at hand
+        face_sizes=(21, 384),  # measured with YuNet-n, see README.md; YuNet-s was not at hand
         run_pixels=4096 * 2048,  # of YuNet-n 0.4 GB in ONNX Runtime, 0.5 GB in OpenVINO, 0.9 GB in PyTorch
         references=("https://doi.org/10.1007/s11633-023-1423-y", _TRAIN),
     )
