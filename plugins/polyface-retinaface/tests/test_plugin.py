@@ -11,7 +11,7 @@ def test_the_entry_point_leads_to_the_records():
     (entry,) = importlib.metadata.entry_points(group="polyface", name="retinaface")
 
     assert entry.value == "polyface_retinaface.plugin"
-    assert sorted(DETECTORS) == ["retinaface-mobilenet025", "retinaface-resnet50"]
+    assert sorted(DETECTORS) == ["retinaface", "retinaface-mobilenet025", "retinaface-resnet50", "ssd"]
 
 
 def test_the_notice_beside_the_packaged_files_gives_their_hashes():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.resources
 
 import pytest
 
@@ -32,10 +33,9 @@ def test_the_weights_are_the_graph_and_for_research_only(spec):
 
 
 def test_the_package_holds_no_weights():
-    files = importlib.metadata.files("polyface-scrfd") or ()
-    assert [
-        file for file in files if file.suffix not in (".py", ".pyc", ".typed", "") and "dist-info" not in str(file)
-    ] == []
+    package = importlib.resources.files("polyface_scrfd")
+    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {path.suffix for path in files} == {".py", ".typed"}
 
 
 @each_detector
