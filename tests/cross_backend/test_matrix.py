@@ -351,10 +351,18 @@ def test_the_tables_in_the_readme_are_the_reports(reports, pytestconfig):
     assert document == inserted(document, render(reports)), "python tests/matrix_report.py, as that file says"
 
 
-def test_the_reports_have_every_cell_that_is_installed(reports):
+def test_the_reports_have_every_cell_that_is_installed(reports, weights_at_hand):
     taken = {record.id for report in reports for record in report.cells}
     there = {cell.id for cell in cells()}
-    assert there <= taken, "take the report again, as tests/cross_backend/README.md says"
+    # Nobody has run what has no builder, and weights that are neither packaged nor among the reference data.
+    runs = {
+        spec.name
+        for spec in installed_plugins().by_name(DetectorSpec).values()
+        if any(graph.kind == "torch-module" for graph in spec.graphs)
+        or all(file.ref is not None or weights_at_hand(file) for file in spec.weights[:1])
+    }
+    wanted = {cell for cell in there if cell.split("/")[0] in runs}
+    assert wanted <= taken, "take the report again, as tests/cross_backend/README.md says"
     # What is left is of plugins that this environment lacks.
     plugins = installed_plugins()
     known = {
