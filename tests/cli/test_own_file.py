@@ -66,9 +66,10 @@ def test_without_a_family_the_message_has_the_option_and_the_line_to_write(polyf
 
 
 def test_a_command_that_a_message_names_is_about_the_file(polyface, file):
-    result = polyface("export", "mine.onnx", "--family", "ssd", "--to", "onnx-int8")
+    options = ("--family", "ssd", "--family-options", "channels=bgr")
+    result = polyface("export", "mine.onnx", *options, "--to", "onnx-int8")
     assert result.exit_code == 2
-    assert f"polyface quantize {file} --images DIR --to onnx-int8" in result.stderr
+    assert f"polyface quantize {file} --images DIR --to onnx-int8 {' '.join(options)}" in result.stderr
 
 
 def test_bench_takes_the_family_for_files_alone(polyface):

@@ -188,7 +188,9 @@ class TestFind:
         spec, weights = self.find(plugins, family_options={"mean": [1, 2, 3]})
         assert (spec.name, spec.preprocess.mean, spec.outputs[0].name) == ("mine", (1, 2, 3), "faces")
         assert (weights.own, weights.sha256, weights.detector) == (mine, spec.weights[0].sha256, str(mine))
-        assert (weights.options, weights.own_graph) == ([], True)
+        assert weights.own_graph
+        assert weights.options == ["--family", "toys", "--family-options", "mean=[1,2,3]"]
+        assert self.find(plugins)[1].options == ["--family", "toys"]
 
     @pytest.mark.parametrize(
         ("name", "called"),

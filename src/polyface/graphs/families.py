@@ -25,6 +25,7 @@ from polyface.plugins.records import DetectorSpec, FamilySpec, WeightsFile
 from polyface.settings.config import Config
 from polyface.settings.files import read_beside
 from polyface.settings.paths import expand_user, is_file
+from polyface.settings.record import as_text
 from polyface.storage.files import sha256_of
 
 LOG = logging.getLogger("polyface.settings")
@@ -138,8 +139,11 @@ def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") 
             error.why = (*error.why, f"{' and '.join(keys)}: set in {beside}")
         raise
     # The file is what selects the detector, in a message as well.
+    read_as = ["--family", config.family]
+    if config.family_options:
+        read_as += ["--family-options", as_text(None, config.family_options)]
     sha256 = interface.weights.sha256
-    return detector, Weights(detector=config.detector, own=path, sha256=sha256, is_default=True)
+    return detector, Weights(detector=config.detector, own=path, sha256=sha256, is_default=True, read_as=tuple(read_as))
 
 
 def _read(path: Path) -> Interface:

@@ -32,6 +32,7 @@ class Weights:
     file: WeightsFile | None = None
     own: Path | None = None
     is_default: bool = False
+    read_as: tuple[str, ...] = ()  # options that say how a detector's own file is read
 
     @property
     def name(self) -> str | None:
@@ -51,7 +52,7 @@ class Weights:
     @property
     def options(self) -> list[str]:
         """What chooses it in a command, for a message; nothing for the default."""
-        return [] if self.is_default else ["--weights", self.label]
+        return [*self.read_as] if self.is_default else ["--weights", self.label]
 
     @property
     def fetch_command(self) -> str:
