@@ -16,7 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from polyface.errors import NO_FIX, ConfigError, Fix, as_fix, quoted, shortened
-from polyface.plugins.records import DetectorSpec, GraphSource, OptionValue, Ref, TensorSpec, WeightsFile
+from polyface.plugins.records import DetectorSpec, GraphSource, Ref, TensorSpec, WeightsFile
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -195,7 +195,7 @@ class CompileRequest:
     precision: str
     infer_size: tuple[int, int] | None = None
     threads: int = 1
-    options: Mapping[str, OptionValue | None] = field(factory=dict, converter=_read_only)
+    options: Mapping[str, Any] = field(factory=dict, converter=_read_only)
 
 
 @frozen(kw_only=True)
