@@ -25,7 +25,7 @@ from onnx import numpy_helper
 from safetensors.numpy import save
 
 from polyface.plugins.protocols import Graph
-from polyface.plugins.records import Ref
+from polyface.plugins.records import DetectorSpec, Ref
 from polyface.storage.files import atomic_write
 from polyface_retinaface.plugin import polyface_detectors
 
@@ -121,7 +121,8 @@ def export(checkpoint: Path, target: Path) -> None:
     """Export the raw heads with polyface-torch's converter; batch, height and width stay free."""
     from polyface_torch.export import OnnxExporter
 
-    detector = next(spec for spec in polyface_detectors() if spec.name == NAME)
+    detectors = [record for record in polyface_detectors() if isinstance(record, DetectorSpec)]
+    detector = next(spec for spec in detectors if spec.name == NAME)
     ref = next(source.ref for source in detector.graphs if source.kind == "torch-module")
     if not isinstance(ref, Ref):
         sys.exit("The torch-module graph is not a builder.")
