@@ -6,12 +6,19 @@ By default each size up to 1,500 pixels is tried in one case of six, a quarter o
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from polyface.graphs.weights import path_of
+from polyface.images.geometry import place_image
+from polyface.pipeline.presets import select_strategy
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import DetectorSpec
+from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
 
 TRAINED = [spec for spec in installed_plugins().by_name(DetectorSpec).values() if spec.weights]
@@ -71,6 +78,19 @@ def test_a_face_is_found_once_whatever_its_size(case, every, largest, trained, s
         if not once:
             missed[round(size)] = count, round(best, 2)
     assert not missed
+
+
+@pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec.name)
+@settings(deadline=None)
+@given(st.integers(64, 4400), st.integers(64, 4400))
+def test_all_views_of_an_image_up_to_19_megapixels_cost_at_most_a_third_more_than_the_plain_one(spec, height, width):
+    config = Config()
+
+    def cost(size, scale):
+        return math.prod(place_image(config, spec, *size, scale).shape)
+
+    views = select_strategy(config, spec).views(height, width)
+    assert sum(cost(view.size, view.scale) for view in views) <= 4 / 3 * cost((height, width), 1.0)
 
 
 @pytest.mark.parametrize("trained", TRAINED, ids=lambda spec: spec.name, indirect=True)

@@ -101,6 +101,6 @@ class TestPresets:
 
     def test_the_settings_are_the_strategy_where_there_is_no_preset(self, detector_spec):
         config = Config(scales=(1, 2), flip=True, tile=40, tile_overlap=0.5, max_side=50, merge="vote", view="plain")
-        strategy = select_strategy(config, attrs.evolve(detector_spec, face_sizes=(4, 32)))
+        strategy = select_strategy(config, attrs.evolve(detector_spec, face_sizes=(2, 32)))
         assert strategy.merge == "vote"
         assert strategy.views(60, 100) == make_views(config, 60, 100)

@@ -207,9 +207,9 @@ def test_a_wrong_value_is_refused_in_one_sentence(make, message):
         ({"graph_version": 0}, "DetectorSpec.graph_version must be a whole number of at least 1, not 0."),
         ({"outputs": ()}, "DetectorSpec 'toy' has no outputs."),
         (
-            {"face_sizes": (100, 799)},
-            "DetectorSpec.face_sizes must be None, or the smallest and the largest face in pixels, at least eight "
-            "times as large, not (100, 799).",
+            {"face_sizes": (100, 1199)},
+            "DetectorSpec.face_sizes must be None, or the smallest and the largest face in pixels, at least twelve "
+            "times as large, not (100, 1199).",
         ),
         # Tiles of 2.5 * 512 + 32 = 1312 pixels
         (

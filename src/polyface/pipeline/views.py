@@ -39,10 +39,12 @@ FINER, COARSER = 5 / 16, 1 / 4
 well, the coarser those whose longer side is over 1/4 of it. What lies between counts in both, so that no face is lost
 to the fifth by which two views differ on its size."""
 
-SHRINK = 2.0
-"""A shrunken view has half the sides of the one before: all of them together are a third of the work of the first. The
-smallest face that it counts, an eighth of the largest that the network sees well, is still one that it sees well."""
+SHRINKS = (2.0, 2.5, 3.0)
+"""A shrunken view has half the sides of the one before. Where that and what tiles share are too much work, less. The
+smallest face that it counts, a twelfth at least of the largest that the network sees well, is one that it sees well."""
 
+MOST_WORK = 4 / 3
+"""All views have at most so many times the pixels of those that the settings ask for: what halves of halves come to."""
 
 MOST_PIXELS = 2**30
 """All views of an image have at most so many pixels of the network's input."""
@@ -134,7 +136,8 @@ def plan_views(config: Config, detector: DetectorSpec, run_pixels: int, height: 
     the detector's network sees well (``face_sizes`` of its :class:`polyface.plugins.records.DetectorSpec`). Where a
     coarser view takes over, a finer one no longer counts: of a face that is too large for it, the network sees pieces.
     And what a coarser view would have to see, it must confirm. A view of more than ``run_pixels`` is cut into tiles,
-    which share what the largest face they must find needs.
+    which share what the largest face they must find needs. All that is at most a third more work than the views asked
+    for, but for images of many times ``run_pixels``.
 
     Args:
         config: the settings, without an ``infer_size``.
@@ -153,39 +156,45 @@ def plan_views(config: Config, detector: DetectorSpec, run_pixels: int, height: 
     def fits(size: tuple[int, int], scale: float) -> bool:
         return cost(size, scale) <= run_pixels
 
-    upright = [view for view in make_views(config, height, width) if not view.flip]
-    check_pixels(cost(view.size, view.scale) for view in upright)
-    largest = min(height, FACE_ASPECT * width)
+    whole, largest = (0, 0, width, height), min(height, FACE_ASPECT * width)
+    asked = [view for view in make_views(config, height, width) if not view.flip]
+    work = [cost(view.size, view.scale) for view in asked]
+    check_pixels(work)
     sizes = detector.face_sizes
-    if sizes is None and not all(fits(view.size, view.scale) for view in upright):
+    if sizes is None:
+        if max(work) <= run_pixels:
+            return _each_once(asked, flip=config.flip)
         # Tiles hide what is larger than they are, as a network does that sees faces up to some size.
         sizes = (math.sqrt(run_pixels) / 64, math.sqrt(run_pixels) / 4)
-    if sizes is not None:
-        upright = _with_shrunken(upright, (0, 0, width, height), largest, sizes)
-    parts: list[View] = []
-    for view in upright:
-        if fits(view.size, view.scale):
-            parts.append(view)
-        else:
-            shared = math.ceil(min(view.smaller_than, 1.25 * largest) + 2 * EDGE)
-            parts += _cut_into_tiles(view, shared, functools.partial(fits, scale=view.scale))
+    for shrink in SHRINKS:
+        parts: list[View] = []
+        for view in _with_shrunken(asked, whole, largest, sizes, shrink):
+            if fits(view.size, view.scale):
+                parts.append(view)
+            else:
+                shared = math.ceil(min(view.smaller_than, 1.25 * largest) + 2 * EDGE)
+                parts += _cut_into_tiles(view, shared, functools.partial(fits, scale=view.scale))
+        if sum(cost(part.size, part.scale) for part in parts) <= MOST_WORK * sum(work):
+            break
     return _each_once(parts, flip=config.flip)
 
 
-def _with_shrunken(views: Sequence[View], whole: Crop, largest: float, sizes: tuple[float, float]) -> list[View]:
+def _with_shrunken(
+    views: Sequence[View], whole: Crop, largest: float, sizes: tuple[float, float], shrink: float
+) -> list[View]:
     """Return the views, which are not mirrored, the shrunken ones of the whole that they lack, and the limits of each.
 
     ``largest`` is the largest face that there may be, in pixels of the image; ``sizes`` are those of the faces that the
-    network sees well, in pixels of its input.
+    network sees well, in pixels of its input. A view is shrunk by ``shrink`` to make the next.
     """
     least, most = sizes
     asked = sorted({view.scale for view in views}, reverse=True)
     shrunken = []
     for finer, coarser in itertools.pairwise([*asked, 0.0]):
         scale = finer
-        while largest * scale > most and scale > coarser * SHRINK:
-            shrunken.append(View(crop=whole, scale=scale / SHRINK, larger_than=COARSER * most / scale))
-            scale /= SHRINK
+        while largest * scale > most and scale > coarser * shrink:
+            shrunken.append(View(crop=whole, scale=scale / shrink, larger_than=COARSER * most / scale))
+            scale /= shrink
     scales = sorted({*asked, *(view.scale for view in shrunken)}, reverse=True)
     below = dict(itertools.pairwise(scales))
     return [

@@ -272,7 +272,7 @@ def _is_range_of_sizes(value: object) -> bool:
         isinstance(value, tuple)
         and len(value) == 2
         and all(map(rules.is_number, value))
-        and 0 < 8 * value[0] <= value[1]
+        and 0 < 12 * value[0] <= value[1]
     )
 
 
@@ -302,7 +302,7 @@ class DetectorSpec:
         defaults: thresholds and limits where the user says nothing.
         min_side: height and width are padded to this at least, in pixels.
         face_sizes: the smallest and the largest face that the network sees well: the longer side, in pixels of its
-            input; found by measuring. The largest is at least eight times the smallest. Larger faces are looked for in
+            input; found by measuring. The largest is at least twelve times the smallest. Larger faces are looked for in
             shrunken views. ``None`` is for a network that sees faces of every size.
         run_pixels: a run of the network takes at most so many pixels of its input, batch included: what bounds memory.
             An image of more is seen in overlapping tiles. At least 256x256 for each image of a fixed batch, or what the
@@ -337,7 +337,7 @@ class DetectorSpec:
         default=None,
         converter=rules.as_tuple,
         validator=rules.rule(
-            "None, or the smallest and the largest face in pixels, at least eight times as large", _is_range_of_sizes
+            "None, or the smallest and the largest face in pixels, at least twelve times as large", _is_range_of_sizes
         ),
     )
     run_pixels: int = field(default=2048 * 2048, validator=rules.count)

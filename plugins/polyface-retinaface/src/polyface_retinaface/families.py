@@ -82,7 +82,7 @@ def _record(
         _check_priors((height, width), box, strides, anchors)
     sizes = sorted(size for level in anchors for size in level)
     # What RetinaFace's smallest anchors find is twice as large: measured, see the records of its detectors.
-    seen = (2 * sizes[0], sizes[-1]) if sizes[-1] >= 16 * sizes[0] else None
+    seen = (2 * sizes[0], sizes[-1]) if sizes[-1] >= 24 * sizes[0] else None
     return DetectorSpec(
         **fields,
         summary=f"{interface.weights.filename}, of the family {interface.family}",
