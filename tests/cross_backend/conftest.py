@@ -31,14 +31,20 @@ def make_detector():
 
 @pytest.fixture(scope="session")
 def weights_of(weights_at_hand, tmp_path_factory):
-    """Return the weights to test a detector with: its own where they are at hand, else seeded random ones in a file."""
+    """Return the weights to test a detector with: its own where they are at hand, else seeded random ones in a file.
+
+    Its own are its default file, or for a backend's ``kinds`` the first file that a graph of such a kind is made from.
+    """
     made = {}
 
-    def weights(name):
+    def weights(name, kinds=()):
         spec = installed_plugins().get(DetectorSpec, name)
-        if not spec.weights or spec.weights[0].ref is not None:
+        if not spec.weights:
             return None
-        if at_hand := weights_at_hand(spec.weights[0]):
+        file = next((file for file in spec.weights if kinds_made_from(spec, file) & {*kinds}), spec.weights[0])
+        if file.ref is not None:
+            return None
+        if at_hand := weights_at_hand(file):
             return at_hand
         builder = next((graph.ref for graph in spec.graphs if graph.kind == "torch-module"), None)
         if builder is None:
@@ -55,13 +61,19 @@ def weights_of(weights_at_hand, tmp_path_factory):
     return weights
 
 
+def kinds_made_from(spec, file):
+    """The kinds of graph that a file of weights is or goes into: a graph that names no file takes those left over."""
+    named = {graph.weights for graph in spec.graphs}
+    return {graph.kind for graph in spec.graphs if graph.weights == (file.name if file.name in named else None)}
+
+
 @pytest.fixture(scope="session")
 def is_trained(weights_of, weights_at_hand):
     """Return whether what ``weights_of`` gives for a detector was trained, so that it finds faces in real images."""
 
     def is_trained(name):
         own = weights_of(name)
-        return own is None or own == weights_at_hand(installed_plugins().get(DetectorSpec, name).weights[0])
+        return own is None or own in map(weights_at_hand, installed_plugins().get(DetectorSpec, name).weights)
 
     return is_trained
 

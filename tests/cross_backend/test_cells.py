@@ -25,7 +25,7 @@ def build(cell, require, make_detector, weights_of, calibrate):
             backend=cell.backend.name,
             device=cell.device,
             precision=cell.precision,
-            weights=weights_of(cell.detector.name),
+            weights=weights_of(cell.detector.name, cell.backend.kinds(cell.device, cell.precision)),
             **settings,
         )
 

@@ -56,12 +56,14 @@ class Expected(NamedTuple):
     """A difference beyond its row of the tolerances, which is for every processor.
 
     ``feature`` is an instruction of the processors it is seen on, as :func:`matrix_report.features` calls it,
-    and ``heads`` the most that a raw head may differ by there. All else stays as the row has it.
+    ``field`` which of the row's numbers is beyond it, and ``most`` what it may be there. All else stays as the row has
+    it.
     """
 
     cell: str
     feature: str
-    heads: float
+    field: str
+    most: float
     reason: str
 
 
@@ -69,10 +71,19 @@ EXPECTED = (
     Expected(
         cell="dsfd-resnet152/openvino/cpu/int8",
         feature="AMX",
-        heads=1.0,
+        field="heads",
+        most=1.0,
         reason="OpenVINO's 8-bit kernels for AMX give heads 0.66 from fp32 (mean 0.0254). ONNX Runtime gives 0.16 on "
         "the same processor, and OpenVINO 0.17 (0.020) on one without AMX. Which layer it is, benchmarks/layers.py "
         "says on such a processor; what was ruled out, benchmarks/README.md.",
+    ),
+    Expected(
+        cell="yunet-n/torch/cpu/bf16",
+        feature="BF16",
+        field="pixels",
+        most=8.0,
+        reason="YuNet gives the logarithm of a face's size in strides. PyTorch rounds it to bf16, which moves a box of "
+        "193 pixels by 6.2 and one of 112 by 5.1. OpenVINO, which rounds less, moves none by over 0.85.",
     ),
 )
 
@@ -146,8 +157,8 @@ def expected(cell, features):
 
 
 def is_explained(entry, need, over):
-    """Whether the raw heads' largest difference is all that is over, and by no more than is expected."""
-    return entry is not None and over == ["heads"] and need.heads <= entry.heads
+    """Whether what is expected to be over is all that is, and by no more than is expected."""
+    return entry is not None and over == [entry.field] and getattr(need, entry.field) <= entry.most
 
 
 @pytest.fixture
@@ -255,7 +266,7 @@ def measure(cell, make_detector, original, weights_of, is_trained, calibrate, re
 
     def measure():
         calibrate(cell)
-        own = weights_of(cell.detector.name)
+        own = weights_of(cell.detector.name, cell.backend.kinds(cell.device, cell.precision))
         golden, weights = original or (None, own)
         try:
             detector = make_detector(cell.detector.name, **run, weights=weights, pad_to=1)
