@@ -54,7 +54,7 @@ def test_a_plugin_wheel_holds_its_typed_package_alone_and_asks_for_a_range_of_co
     plugin = wheel(f"plugins/{name}")
     names = plugin.namelist()
     package = name.replace("-", "_")
-    assert f"{package}/py.typed" in names
+    assert {f"{package}/py.typed", f"{package}-0.2.0.dist-info/licenses/LICENSE"} <= {*names}
     assert all(entry.startswith((f"{package}/", f"{package}-0.2.0.dist-info/")) for entry in names)
     assert re.search(r"^Requires-Dist: polyface<0\.3,>=0\.2$", metadata(plugin), flags=re.MULTILINE)
 
@@ -73,6 +73,8 @@ def test_the_retinaface_wheel_ships_its_weights_with_their_licence(wheel):
 def test_the_centerface_wheel_ships_its_weights_with_their_licence(wheel):
     names = wheel("plugins/polyface-centerface").namelist()
     assert {f"polyface_centerface/weights/{file}" for file in ("centerface.onnx", "NOTICE.md")} <= {*names}
+    licences = "polyface_centerface-0.2.0.dist-info/licenses"
+    assert f"{licences}/src/polyface_centerface/weights/NOTICE.md" in names
 
 
 def closure(*names):
