@@ -139,6 +139,30 @@ class TestReasons:
         [reason] = reasons_of(attempt, device="auto", precision="fp17")
         assert reason.why == ("does not run in 'fp17' on device 'auto' (it has fp32, fp16); did you mean 'fp16'?")
 
+    def test_of_the_precisions_one_with_an_open_route_is_named(self, attempt, backend_spec):
+        claims = [
+            Capability(device="cpu", precisions=("fp16",), accepts=("engine",)),
+            Capability(device="cpu", precisions=("fp32",)),
+        ]
+        [reason] = reasons_of(attempt, precision="int4", backend=attrs.evolve(backend_spec, capabilities=claims))
+        assert reason.why == "does not run in 'int4' on device 'auto' (it has fp16, fp32)"
+        assert reason.fix == Fix(settings={"precision": "fp32"})
+
+    def test_no_precision_is_named_that_would_be_refused_as_well(self, attempt, backend_spec):
+        half = attrs.evolve(
+            backend_spec, accepts=["engine"], capabilities=[Capability(device="cpu", precisions=("fp16",))]
+        )
+        reasons = reasons_of(attempt, precision="fp32", backend=half)
+        assert [(reason.why, reason.fix) for reason in reasons] == [
+            ("does not run in 'fp32' on device 'auto' (it has fp16)", Fix()),
+            ("none is stored", Fix()),
+            ("none that is installed makes engine from torch-module, onnx", Fix()),
+        ]
+
+    def test_a_precision_with_something_to_install_first_is_named_with_it(self, attempt):
+        reasons = reasons_of(attempt, device="cpu", precision="fp16", without={"fast_runtime"})
+        assert [str(reason.fix) for reason in reasons] == ['precision="fp32"', "pip install fast-runtime"]
+
     def test_a_runtime_that_is_not_installed(self, attempt):
         assert reasons_of(attempt, without={"fast_runtime"}) == [
             Reason(
@@ -150,6 +174,19 @@ class TestReasons:
 
     def test_a_wrong_device_and_a_missing_runtime_are_both_told(self, attempt):
         assert len(reasons_of(attempt, device="tpu", without={"fast_runtime"})) == 2
+
+    def test_one_command_brings_the_runtime_and_what_the_conversion_to_it_takes(self, attempt):
+        reasons = reasons_of(attempt, weights=OTHER, without={"fast_runtime", "exporter"})
+        assert [(reason.why, str(reason.fix)) for reason in reasons if "not installed" in reason.why] == [
+            ("fast_runtime is not installed", ""),  # by itself it would lead to the next message
+            ("exporter is not installed", "pip install fast-runtime 'exporter>=2'"),
+        ]
+
+    def test_a_runtime_is_not_to_be_installed_where_there_is_no_route_to_it(self, attempt, backend_spec):
+        with pytest.raises(UnsupportedError) as caught:
+            attempt(backend=attrs.evolve(backend_spec, accepts=["engine"]), without={"fast_runtime"})
+        assert str(caught.value.fix) == "choose another pair: polyface matrix"
+        assert caught.value.why[0] == "backend 'fast': fast_runtime is not installed"
 
     def test_every_route_tells_why_it_is_closed(self, attempt):
         converted = "torch-module, converted to onnx"

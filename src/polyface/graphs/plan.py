@@ -6,23 +6,44 @@ What a plan must know of the machine is handed to it: ``installed`` answers for 
 
 from __future__ import annotations
 
-import itertools
+import functools
 import logging
+import operator
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import attrs
 from attrs import frozen
 
-from polyface.errors import NO_FIX, BackendUnavailableError, Fix, PluginError, Reason, UnsupportedError, nearest, quoted
+from polyface.errors import (
+    NO_FIX,
+    BackendUnavailableError,
+    Fix,
+    PluginError,
+    Reason,
+    UnsupportedError,
+    fixes,
+    nearest,
+    quoted,
+)
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
 from polyface.optional import install
 from polyface.plugins.manager import missing
 from polyface.plugins.protocols import DeviceReport
-from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, FileRef, GraphSource, Ref, device_kind
+from polyface.plugins.records import (
+    BackendSpec,
+    ConverterSpec,
+    DetectorSpec,
+    FileRef,
+    GraphSource,
+    Ref,
+    Requirement,
+    device_kind,
+)
 from polyface.settings.config import Config
 from polyface.settings.paths import GRAPH_SUFFIXES
 
@@ -81,22 +102,26 @@ class Route:
 
 
 def refusals(backend: BackendSpec, device: str, precision: str) -> list[Reason]:
-    """Return why the backend does not even claim to run on ``device`` (or ``"auto"``) in ``precision``."""
+    """Return why the backend does not even claim to run on ``device`` (or ``"auto"``) in ``precision``.
+
+    The alternatives of the fix are the settings that it does claim, the nearest first.
+    """
     kind = device_kind(device)
     claimed = list(dict.fromkeys(claim.device for claim in backend.capabilities))
     if kind != "auto" and kind not in claimed:
         near = [*get_close_matches(device.lower(), claimed), *(claimed if len(claimed) == 1 else ()), "auto"]
         why = f"has no device {quoted(device)} (it has {', '.join(claimed)}){nearest(device, claimed)}"
-        instead = {"device": near[0]}
+        instead = [Fix(settings={"device": other}) for other in near]
     elif not backend.claims(device, precision):
         claims = [claim for claim in backend.capabilities if kind in ("auto", claim.device)]
         precisions = list(dict.fromkeys(precision for claim in claims for precision in claim.precisions))
         why = f"does not run in {quoted(precision)} on device {quoted(device)} (it has {', '.join(precisions)})"
         why += nearest(precision, precisions)
-        instead = {"precision": precisions[0]}
+        instead = [Fix(settings={"precision": other}) for other in precisions]
     else:
         return []
-    return [Reason(subject=f"backend '{backend.name}'", why=why, fix=Fix(settings=instead))]
+    fix = functools.reduce(operator.or_, instead)
+    return [Reason(subject=f"backend '{backend.name}'", why=why, fix=fix)]
 
 
 @frozen(kw_only=True)
@@ -126,12 +151,16 @@ class Planner:
         Raises:
             UnsupportedError: there is no route; ``reasons`` holds one for every route tried.
         """
-        lacks = missing(f"backend '{backend.name}'", backend.requires, self.installed)
-        reasons = refusals(backend, device, precision) + lacks
-        route = None if reasons else self._first_feasible(self._routes(backend.kinds(device, precision)), reasons)
-        if route is None:
-            raise UnsupportedError(f"'{self.detector.name}' cannot run on the backend '{backend.name}'.", reasons)
-        return route
+        reasons = self._refusals(backend, device, precision)
+        if not reasons:
+            lacks = missing(f"backend '{backend.name}'", backend.requires, self.installed)
+            routes = self._routes(backend.kinds(device, precision))
+            route = self._first_feasible(routes, reasons, backend.requires)
+            if route is not None and not lacks:
+                return route
+            # Where no route is open, to install the backend alone would be of no use.
+            reasons = lacks if route is not None else [attrs.evolve(lack, fix=NO_FIX) for lack in lacks] + reasons
+        raise UnsupportedError(f"'{self.detector.name}' cannot run on the backend '{backend.name}'.", reasons)
 
     def quantization(self, kind: str) -> tuple[ConverterSpec, Route]:
         """Return the calibrated converter that makes ``kind``, and the route to the graph it starts from.
@@ -178,17 +207,40 @@ class Planner:
             raise UnsupportedError(f"'{self.detector.name}' cannot be exported to {quoted(kind)} here.", reasons)
         return route
 
-    def _first_feasible(self, candidates: Iterable[Route | Reason], reasons: list[Reason]) -> Route | None:
-        """The first route that lacks nothing on this machine; why those before it do is added to ``reasons``."""
+    def _refusals(self, backend: BackendSpec, device: str, precision: str) -> list[Reason]:
+        """Why the backend does not claim to run so, with a setting by which a route is open.
+
+        Where there is none, with what else is in the way: no fix may lead to another refusal, and back.
+        """
+        elsewhere: list[Reason] = []
+        for refused in refusals(backend, device, precision):
+            for fix in (attrs.evolve(refused.fix, alternatives=()), *refused.fix.alternatives):
+                try:
+                    self.route(backend, **{"device": device, "precision": precision, **fix.settings})
+                except UnsupportedError as error:
+                    further = [attrs.evolve(refused, fix=fix if fixes(error.reasons) else NO_FIX), *error.reasons]
+                    elsewhere = elsewhere or further
+                else:
+                    return [attrs.evolve(refused, fix=fix)]
+        return elsewhere
+
+    def _first_feasible(
+        self, candidates: Iterable[Route | Reason], reasons: list[Reason], also: Iterable[Requirement] = ()
+    ) -> Route | None:
+        """The first route that lacks nothing on this machine; why those before it do is added to ``reasons``.
+
+        The command that installs what one lacks installs what is needed ``also``.
+        """
         for candidate in candidates:
             if isinstance(candidate, Reason):
                 reasons.append(candidate)
                 continue
-            needs = [part.requires for part in (candidate.source, candidate.converter) if part]
-            unmet = missing(candidate.description, itertools.chain(*needs), self.installed)
+            needs = [need for part in (candidate.source, candidate.converter) if part for need in part.requires]
+            unmet = missing(candidate.description, needs, self.installed)
             if not unmet:
                 return candidate
-            reasons += unmet
+            fix = install(*(need.install for need in (*also, *needs) if not self.installed(need.module)))
+            reasons += [attrs.evolve(reason, fix=fix) for reason in unmet]
         return None
 
     def _routes(self, kinds: Iterable[str]) -> Iterator[Route | Reason]:
