@@ -17,7 +17,7 @@ RETINAFACE = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 
 
 def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmarks=False, logits=False, tail=""):
-    """Write a network of priors; ``size`` of ``None`` is free, ``decoded`` boxes are corners in 0 to 1.
+    """Write a network of priors; ``size`` of ``None`` is free, ``decoded`` boxes are corners, and points places, in 0 to 1.
 
     The operation that gives the scores last may be another ``tail`` than a softmax, which gives the same.
     """
@@ -47,7 +47,7 @@ def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmark
                 helper.make_node("Reshape", [f"{part}_t", f"{part}_s"], [part]),
             ]
         raw = name if (name, logits) == ("scores", True) or (name == "boxes" and not decoded) else f"{name}_raw"
-        raw = name if name == "points" else raw
+        raw = name if name == "points" and not decoded else raw
         nodes.append(helper.make_node("Concat", [f"{name}_{stride}" for stride in levels], [raw], axis=1))
     if not logits and tail == "Div":
         weights["axis"] = np.array([2])
@@ -71,6 +71,9 @@ def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmark
             helper.make_node("Add", ["middle", "half"], ["most"]),
             helper.make_node("Concat", ["least", "most"], ["boxes"], axis=2),
         ]
+    if decoded and landmarks:
+        weights |= {"places": np.tile(corners[None, :, :2], 5)}
+        nodes.append(helper.make_node("Add", ["points_raw", "places"], ["points"]))
     floats = onnx.TensorProto.FLOAT
     count = len(priors(levels, *size)) if size else "p"
     graph = helper.make_graph(

@@ -96,6 +96,22 @@ def test_a_file_like_retinaface_has_landmarks(require):
     np.testing.assert_allclose(faces.landmarks, [[[44, 84]] * 5], atol=1e-3)
 
 
+@pytest.mark.parametrize("boxes", ["auto", "corners"])
+def test_a_file_like_retinaface_may_decode_boxes_and_landmarks_itself(require, boxes):
+    require("onnxruntime")
+    path = write_ssd("mine.onnx", levels=RETINAFACE, landmarks=True)
+    options = {"channels": "rgb", "mean": [127, 127, 127], "std": [128, 128, 128], "boxes": boxes}
+    faces = found(path, make_image(), family="retinaface", family_options=options)
+    np.testing.assert_allclose(faces.boxes, [[36, 76, 52, 92]], atol=1e-3)
+    np.testing.assert_allclose(faces.landmarks, [[[44, 84]] * 5], atol=1e-3)
+
+
+def test_landmarks_that_are_offsets_do_not_go_with_boxes_that_are_corners():
+    path = write_ssd("mine.onnx", levels=RETINAFACE, decoded=False, landmarks=True)
+    with pytest.raises(ConfigError, match=r"(?s)not of the family 'retinaface'\..*places where boxes are corners"):
+        describe(path, "retinaface", boxes="corners")
+
+
 def test_the_graph_is_freed_first_where_that_is_asked_for(require):
     require("onnxruntime", "onnx")
     path = write_ssd("mine.onnx", decoded=False)
@@ -224,13 +240,16 @@ TENSORS = st.lists(st.tuples(st.text(max_size=3), DIMS, st.sampled_from(["Conv",
 @pytest.mark.parametrize(
     ("operation", "head"), [("Conv", "Head"), ("Sub", "CornerHead"), ("Mul", None), ("ScatterND", None), ("", None)]
 )
-def test_boxes_of_which_the_file_does_not_tell_what_they_are_are_asked_for(operation, head):
-    boxes = GraphTensor(name="boxes", dims=(1, 4420, 4), operation=operation)
-    scores = GraphTensor(name="scores", dims=(1, 4420, 2), operation="Softmax")
+@pytest.mark.parametrize(("family", "rows"), [("ssd", 4420), ("retinaface", 3160)])
+def test_boxes_of_which_the_file_does_not_tell_what_they_are_are_asked_for(operation, head, family, rows):
+    boxes = GraphTensor(name="boxes", dims=(1, rows, 4), operation=operation)
+    scores = GraphTensor(name="scores", dims=(1, rows, 2), operation="Softmax")
+    points = (GraphTensor(name="points", dims=(1, rows, 10), operation="Conv" if head == "Head" else "Add"),)
+    outputs = (boxes, scores, *(points if family == "retinaface" else ()))
     weights = WeightsFile(name="mine", filename="m.onnx", sha256="0" * 64, size=1, license="mine", urls=["file:///m"])
     inputs = (GraphTensor(name="x", dims=(1, 3, 240, 320)),)
-    file = Interface(family="ssd", name="mine", weights=weights, inputs=inputs, outputs=(boxes, scores), opset=11)
-    record = installed_plugins().get(FamilySpec, "ssd")
+    file = Interface(family=family, name="mine", weights=weights, inputs=inputs, outputs=outputs, opset=11)
+    record = installed_plugins().get(FamilySpec, family)
     options = {option.name: option.default for option in record.parameters}
     if head:
         spec = record.describe.load()(file, **options)

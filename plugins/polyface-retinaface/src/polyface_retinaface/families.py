@@ -56,8 +56,8 @@ def _record(
     anchors: Levels,
     variances: Sequence[float],
     scores: str,
+    boxes: str,
     free: bool,
-    boxes: str = "offsets",
     clip: bool = False,
     landmarks: Sequence[str] = (),
 ) -> DetectorSpec:
@@ -70,6 +70,8 @@ def _record(
     box, score = by_width[4], by_width[min(widths)]
     height, width = fields["input"].dims[2:]
     decoded = _kind("boxes", boxes, box) == "corners"
+    if decoded and landmarks and by_width[10].operation in LAYERS:
+        raise interface.misfit("landmarks that are places where boxes are corners, and offsets where they are offsets")
     likely = _kind("scores", scores, score) == "probabilities"
     names = {"loc": box.name, "logits": score.name, **({"landms": by_width[10].name} if landmarks else {})}
     head = f"polyface_retinaface.head:{'CornerHead' if decoded else 'Head'}"

@@ -110,7 +110,9 @@ class Head:
 
 
 class CornerHead(Head):
-    """The head of a graph that decodes its boxes itself, to corners in parts of the input's width and height.
+    """The head of a graph that decodes its boxes itself, and its landmarks where it has any.
+
+    Boxes are corners, landmarks places; both in parts of the input's width and height.
 
     Args:
         count: of boxes, where the graph always gives so many.
@@ -122,8 +124,13 @@ class CornerHead(Head):
         self._count = count
 
     def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
-        """Scale the kept boxes of one image to network pixels; ``priors`` are the input's size, once for each."""
-        return Candidates(boxes=outputs["loc"][index, keep] * priors[keep], landmarks=None)
+        """Scale what is kept of one image to network pixels; ``priors`` are the input's size, once for each."""
+        boxes = outputs["loc"][index, keep] * priors[keep]
+        if "landms" not in outputs:
+            return Candidates(boxes=boxes, landmarks=None)
+        return Candidates(
+            boxes=boxes, landmarks=outputs["landms"][index, keep].reshape(-1, 5, 2) * priors[keep, None, :2]
+        )
 
     def priors(self, height: int, width: int) -> FloatArray:
         """Return the factors ``(P, 4)`` float32 of x, y, x and y; all rows are one in memory, however many they are."""

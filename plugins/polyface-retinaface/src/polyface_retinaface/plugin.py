@@ -155,13 +155,6 @@ def polyface_detectors() -> Iterable[DetectorSpec | FamilySpec]:
                 strides=(8, 16, 32, 64),
                 anchors=((10, 16, 24), (32, 48), (64, 96), (128, 192, 256)),
             ),
-            OptionSpec(
-                name="boxes",
-                type="str",
-                default="auto",
-                choices=("auto", "offsets", "corners"),
-                help="Offsets from the priors, or corners from 0 to 1; auto: as what computes them tells, if it does.",
-            ),
             OptionSpec(name="clip", type="bool", default=True, help="Priors end at the border of the input."),
         ),
         describe=Ref("polyface_retinaface.families:ssd"),
@@ -190,5 +183,12 @@ def _parameters(
             default="auto",
             choices=("auto", "logits", "probabilities"),
             help="What the scores are; auto: as what computes them tells, if it does.",
+        ),
+        OptionSpec(
+            name="boxes",
+            type="str",
+            default="auto",
+            choices=("auto", "offsets", "corners"),
+            help="Offsets from the priors, or corners from 0 to 1; auto: as what computes them tells, if it does.",
         ),
     )
