@@ -45,6 +45,11 @@ class TestPrepare:
         batch = prepare([image], [self.placement(1, 2, 2, 3)], record)
         np.testing.assert_array_equal(batch, np.array(expected, np.float32), strict=True)
 
+    def test_each_channel_may_be_padded_with_a_number_of_its_own(self):
+        record = Preprocess(channels="bgr", mean=(0, 0, 0), pad_value=[7, 8, 9])
+        batch = prepare([np.array([[[1, 2, 3]]], np.uint8)], [self.placement(1, 1, 1, 2)], record)
+        assert batch[0].tolist() == [[[3, 7]], [[2, 8]], [[1, 9]]]
+
     def test_mean_and_std_are_in_the_order_of_the_channels(self):
         image = np.array([[[10, 20, 30]]], np.uint8)
         record = Preprocess(channels="bgr", mean=(104, 117, 123), std=(2, 1, 1))

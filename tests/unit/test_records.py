@@ -90,7 +90,7 @@ def package(tmp_path, monkeypatch):
         ),
         (
             lambda: Preprocess(channels="rgb", mean=(0, 0, 0), pad_value="0"),
-            "Preprocess.pad_value must be a finite number, not '0'.",
+            "Preprocess.pad_value must be one or three finite numbers, not '0'.",
         ),
         (
             lambda: GraphSource(kind="Onnx", ref=Ref("a:b")),

@@ -185,8 +185,23 @@ class TestLike:
             "levels": levels_of_head,
         }
         assert (spec.landmarks, spec.name) == (levels.landmarks, "mine")
-        preprocess = Preprocess(channels="bgr", mean=(1, 2, 3), std=(4, 5, 6), stride=16, pad_value=-1)
-        assert spec.preprocess == preprocess
+        assert spec.preprocess == attrs.evolve(
+            Preprocess(channels="bgr", mean=(1, 2, 3), std=(4, 5, 6), stride=16), pad_value=spec.preprocess.pad_value
+        )
+
+    def test_what_pads_is_the_same_pixel_whatever_mean_and_std_make_of_it(self, levels):
+        black = Preprocess(channels="rgb", mean=(127.5, 127.5, 127.5), std=(128, 128, 128), pad_value=-127.5 / 128)
+        coloured = Preprocess(channels="rgb", mean=(10, 20, 30), std=(2, 2, 2), pad_value=5)  # the pixel 20, 30, 40
+
+        def pads(own, **options):
+            preprocess = describe_like(attrs.evolve(levels, preprocess=own), interface(*LEVELS), **OPTIONS | options)
+            return preprocess.preprocess.pads
+
+        assert pads(black, mean=(0, 0, 0), std=(1, 1, 1)) == (0, 0, 0)
+        assert pads(black, mean=(1, 2, 3), std=(4, 5, 6)) == (-1 / 4, -2 / 5, -3 / 6)
+        assert pads(coloured, channels="rgb", mean=(0, 0, 0), std=(1, 1, 1)) == (20, 30, 40)
+        assert pads(coloured, channels="bgr", mean=(0, 0, 0), std=(1, 1, 1)) == (40, 30, 20)
+        assert pads(coloured, channels="rgb", mean=(10, 20, 30), std=(2, 2, 2)) == (5, 5, 5)
 
     @pytest.mark.parametrize(
         "rows", [(128, 32, 128, 32), (32, 128, 32, 128), (128, 32, 32, 128), (32, 128, 128, 32)], ids=str

@@ -29,8 +29,9 @@ def prepare(
         if (placement.height, placement.width) != image.shape[:2]:
             size = (placement.width, placement.height)
             scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        planes[:, placement.height :] = planes[:, : placement.height, placement.width :] = preprocess.pad_value
-        for plane, channel, mean, std in zip(planes, order, preprocess.mean, preprocess.std, strict=True):
+        channels = zip(planes, order, preprocess.mean, preprocess.std, preprocess.pads, strict=True)
+        for plane, channel, mean, std, pad in channels:
+            plane[placement.height :] = plane[: placement.height, placement.width :] = pad
             inside = plane[: placement.height, : placement.width]
             inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
             inside -= np.float32(mean)

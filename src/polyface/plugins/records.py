@@ -123,7 +123,7 @@ class Preprocess:
         mean: subtracted from the 0-255 pixels; in ``channels`` order.
         std: divided by after that; in ``channels`` order.
         stride: height and width are padded to a multiple of this at least.
-        pad_value: what the padding right and below holds, after mean and std.
+        pad_value: what the padding right and below holds, after mean and std: a number, or three in ``channels`` order.
     """
 
     channels: str = field(validator=rules.one_of("rgb", "bgr"))
@@ -134,7 +134,17 @@ class Preprocess:
         validator=[rules.three_numbers, rules.rule("without a zero", all)],
     )
     stride: int = field(default=1, validator=rules.count)
-    pad_value: float = field(default=0.0, validator=rules.number)
+    pad_value: float | tuple[float, float, float] = field(
+        default=0.0,
+        converter=rules.as_tuple,
+        validator=rules.rule("one or three finite numbers", lambda v: rules.is_number(v) or rules.are_three_numbers(v)),
+    )
+
+    @property
+    def pads(self) -> tuple[float, float, float]:
+        """What the padding holds in each channel, after mean and std."""
+        value = self.pad_value
+        return value if isinstance(value, tuple) else (value, value, value)
 
 
 @frozen(kw_only=True)

@@ -105,6 +105,11 @@ def tuples(*types: type, rule: Validator | None = None) -> Any:
     return attrs.field(default=(), converter=as_tuple, validator=rule or tuple_of(*types))
 
 
+def are_three_numbers(value: object) -> bool:
+    """Whether it is a tuple of three finite numbers."""
+    return isinstance(value, tuple) and len(value) == 3 and all(map(is_number, value))
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a finite int or float."""
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
@@ -123,6 +128,4 @@ pairs = rule(
 )
 count = rule("a whole number of at least 1", lambda value: type(value) is int and value >= 1)
 number = rule("a finite number", is_number)
-three_numbers = rule(
-    "three finite numbers", lambda value: isinstance(value, tuple) and len(value) == 3 and all(map(is_number, value))
-)
+three_numbers = rule("three finite numbers", are_three_numbers)

@@ -205,7 +205,8 @@ def describe_like(
 ) -> DetectorSpec:
     """Return the record of a file that holds another network of the kind of a detector's own.
 
-    Its outputs are found by their rows where the file fixes them, and their widths; among those alike, by the names
+    The same pixel pads its input, black where black does, whatever mean and std make of it. Its outputs are found by
+    their rows where the file fixes them, and their widths; among those alike, by the names
     that the detector's have, and else in the order of the record. Rows that are free are checked when it runs.
 
     Args:
@@ -248,12 +249,16 @@ def describe_like(
         order = ", as many rows for each output of a level, and fewer the coarser it is" if levels else ""
         raise interface.misfit(f"outputs like {', '.join(shapes)}{order}")
     fixed = isinstance(fields["input"].dims[2], int)
+    before = own.preprocess
+    pixel = [pad * by + less for pad, by, less in zip(before.pads, before.std, before.mean, strict=True)]
+    pixel = pixel if channels == before.channels else pixel[::-1]
+    pads = [(value - less) / by for value, less, by in zip(pixel, mean, std, strict=True)]
     return attrs.evolve(
         own,
         **fields,
         summary=f"{interface.weights.filename}, of the family {interface.family}",
         preprocess=attrs.evolve(
-            own.preprocess, channels=channels, mean=mean, std=std, stride=1 if fixed else own.preprocess.stride
+            before, channels=channels, mean=mean, std=std, stride=1 if fixed else before.stride, pad_value=pads
         ),
         head=Ref("polyface.plugins.toolkit:RenamedHead"),
         head_options={
