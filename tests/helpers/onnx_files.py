@@ -16,14 +16,17 @@ ULTRAFACE = {8: (10, 16, 24), 16: (32, 48), 32: (64, 96), 64: (128, 192, 256)}
 RETINAFACE = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 
 
-def write_ssd(path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmarks=False, logits=False, tail=""):
-    """Write a network of priors; ``size`` of ``None`` is free, ``decoded`` boxes are corners, and points places, in 0 to 1.
+def write_ssd(
+    path, *, levels=ULTRAFACE, size=(240, 320), decoded=True, landmarks=False, logits=False, tail="", batch=1
+):
+    """Write a network of priors; ``size`` of ``None`` is free.
 
-    The operation that gives the scores last may be another ``tail`` than a softmax, which gives the same.
+    ``decoded`` boxes are corners, and points places, in 0 to 1. The operation that gives the scores last may be another
+    ``tail`` than a softmax, which gives the same.
     """
     nodes, weights = [], {}
     heads = {"scores": 2, "boxes": 4, **({"points": 10} if landmarks else {})}
-    batch, *sides = (1, *size) if size else ("n", "h", "w")
+    batch, *sides = (batch, *size) if size else ("n", "h", "w")
     for name, width in heads.items():
         for stride, sizes in levels.items():
             kernel = np.zeros((len(sizes) * width, 3, stride, stride), np.float32)

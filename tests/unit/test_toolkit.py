@@ -247,6 +247,17 @@ class TestLike:
         assert spec.defaults == DetectDefaults(iou_threshold=0.3)
         assert describe_like(usual, file, **{**OPTIONS, "free": True}).defaults.infer_size == (64, 64)
 
+    def test_a_run_is_of_what_the_input_is_fixed_to_and_of_as_usual_where_that_is_less(self, levels):
+        def describe(batch, side):
+            rows = {"p8": (side // 8) ** 2, "p16": (side // 16) ** 2}
+            outputs = [(name, (batch, rows[dims[1]], dims[2])) for name, dims in LEVELS]
+            return describe_like(levels, interface(*outputs, image=(batch, 3, side, side)), **OPTIONS)
+
+        assert describe(32, 640).run_pixels == 13_107_200
+        assert describe(1, 640).run_pixels == levels.run_pixels == 4_194_304
+        with pytest.raises(ContractError, match="fixes its input to 409,600,000,000 pixels a run at least"):
+            describe(10**6, 640)
+
     @pytest.mark.parametrize(
         "outputs",
         [

@@ -77,6 +77,13 @@ def test_a_batch_goes_one_by_one_through_a_file_of_batch_one(require):
     np.testing.assert_allclose(left, [23, 39, 71], atol=1e-3)
 
 
+def test_a_fixed_batch_of_more_pixels_than_the_usual_run_is_kept_to(require):
+    require("onnxruntime")
+    path = write_ssd("mine.onnx", batch=64)  # 64 x 240 x 320 is more than 2048 x 2048
+    assert describe(path, "ssd").run_pixels == 4_915_200
+    np.testing.assert_allclose(found(path, make_image(), family="ssd").boxes, [[39, 79, 49, 89]], atol=1e-3)
+
+
 def test_what_the_options_say_is_what_is_done(require):
     require("onnxruntime")
     path = write_ssd("mine.onnx", logits=True, decoded=False)

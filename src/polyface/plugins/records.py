@@ -234,6 +234,13 @@ def least_run(face_sizes: tuple[float, float] | None, multiple: int = 1) -> int:
     return padded**2
 
 
+def fixed_run(input: TensorSpec) -> int:  # noqa: A002 - as the field of the record is called
+    """Return the pixels of the smallest run of a network, batch included, by what its input fixes."""
+    batch, _, *sides = input.dims
+    size = [side for side in sides if isinstance(side, int)]
+    return (batch if isinstance(batch, int) else 1) * (math.prod(size) if size else least_run(None))
+
+
 def _is_size(value: object) -> bool:
     return value is None or (
         isinstance(value, tuple) and len(value) == 2 and all(type(side) is int and side >= 1 for side in value)
@@ -355,7 +362,7 @@ class DetectorSpec:
 
     def __attrs_post_init__(self) -> None:
         known = {file.name for file in self.weights}
-        fixed = (self.fixed_batch or 1) * (math.prod(self.fixed_size) if self.fixed_size else least_run(None))
+        fixed = fixed_run(self.input)
         for wrong, what in (
             (not self.outputs, "has no outputs"),
             (not self.graphs, "publishes no graph"),

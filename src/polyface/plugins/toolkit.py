@@ -17,7 +17,8 @@ import attrs
 
 from polyface.errors import NO_FIX, BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError, quoted
 from polyface.plugins.protocols import Candidates, Graph, GraphTensor, Head, Interface
-from polyface.plugins.records import DetectorSpec, OptionSpec, Ref
+from polyface.plugins.records import DetectorSpec, OptionSpec, Ref, fixed_run
+from polyface.settings.config import MOST_RUN
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -194,6 +195,16 @@ def input_options(
     )
 
 
+def own_run_pixels(fields: Mapping[str, Any], usual: int) -> int:
+    """Return the ``run_pixels`` of a user's own file: as usual, or what its input is fixed to.
+
+    Args:
+        fields: of the file's record, by :meth:`polyface.plugins.protocols.Interface.fields`.
+        usual: of the family. No file gets more than the setting may be: a record that fixes more is refused.
+    """
+    return max(usual, min(fixed_run(fields["input"]), MOST_RUN))
+
+
 def describe_like(
     own: DetectorSpec,
     interface: Interface,
@@ -267,6 +278,7 @@ def describe_like(
             "levels": [*levels.values()],
         },
         defaults=attrs.evolve(own.defaults, infer_size=None) if fixed else own.defaults,
+        run_pixels=own_run_pixels(fields, own.run_pixels),
     )
 
 

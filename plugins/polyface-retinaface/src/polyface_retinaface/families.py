@@ -9,6 +9,7 @@ from typing import Any
 from polyface.errors import ConfigError, Fix, quoted
 from polyface.plugins.protocols import GraphTensor, Interface
 from polyface.plugins.records import DetectDefaults, DetectorSpec, Preprocess, Ref, least_run
+from polyface.plugins.toolkit import own_run_pixels
 
 Levels = Sequence[Sequence[float]]
 
@@ -99,7 +100,7 @@ def _record(
         landmarks=tuple(landmarks),
         defaults=defaults,
         face_sizes=seen,
-        run_pixels=max(2048 * 2048, least_run(seen)),
+        run_pixels=own_run_pixels(fields, max(2048 * 2048, least_run(seen))),
     )
 
 
