@@ -88,6 +88,14 @@ class TestChoose:
         assert caught.value.what == f"There is no file of weights at {tmp_path / 'gone.pt'}."
         assert "by their sha256, so the file must be here" in caught.value.why[0]
 
+    @pytest.mark.parametrize("name", ["folder.onnx", "folder.pth"])
+    def test_a_folder_is_said_to_be_one(self, detector, tmp_path, name):
+        (tmp_path / name).mkdir()
+        with pytest.raises(WeightsNotFoundError) as caught:
+            weights.select_weights(detector, str(tmp_path / name))
+        assert caught.value.what == f"{tmp_path / name} is a folder, and no file of weights."
+        assert str(caught.value.fix) == "name the file in it"
+
     @pytest.mark.parametrize(
         ("choice", "path"),
         [("wider", False), ("v1.5", False), ("a/wider", True), ("wider.PTH", True), ("w.safetensors", True)],

@@ -96,7 +96,7 @@ def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
 
     Raises:
         UnknownNameError: the manifest has no such name.
-        WeightsNotFoundError: there is no such file.
+        WeightsNotFoundError: there is no such file, or it is a folder.
         WeightsMismatchError: it is a graph, and no whole ONNX file.
     """
     if choice is None:
@@ -104,6 +104,9 @@ def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
         return Weights(detector=detector.name, file=first, sha256=first.sha256 if first else "", is_default=True)
     if is_path(choice):
         path = expand_user(choice)
+        if path.is_dir():
+            shown = shortened(str(path.absolute()), 500)
+            raise WeightsNotFoundError(f"{shown} is a folder, and no file of weights.", fix="name the file in it")
         if not path.is_file():
             raise WeightsNotFoundError(
                 f"There is no file of weights at {shortened(str(path.absolute()), 500)}.",
