@@ -173,6 +173,17 @@ class TestBadOutputs:
         assert caught.value.why == ("KeyError: 'conv1'",)
         assert isinstance(caught.value.__cause__, KeyError)
 
+    def test_what_half_precision_rounds_beyond_0_and_1_is_a_score_all_the_same(self, make):
+        above = float(np.nextafter(np.float16(1), np.float16(2)))  # 1.0009766, where a half's sigmoid may end
+        network = faces((5, 5, 15, 15, above), (50, 50, 60, 60, 0.75), (80, 80, 90, 90, 1 - above))
+        detector = make(network, score_threshold=0)
+        assert detector.detect(make_image(1, height=96)).scores.tolist() == [1, 0.75, 0]
+
+    def test_what_is_farther_outside_is_no_rounding(self, make):
+        twice = float(np.float16(1) + 2 * np.finfo(np.float16).eps)
+        with pytest.raises(ContractError, match=r"gave scores from 0 to 1\.00195; wanted: from 0 to 1\."):
+            make(faces((5, 5, 15, 15, twice))).detect(make_image(1))
+
     @pytest.mark.parametrize(
         ("method", "gives", "said"),
         [

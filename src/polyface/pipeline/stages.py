@@ -21,6 +21,7 @@ from polyface.pipeline.merging import CONFIRMS, ViewFaces, filter_by_size, to_im
 from polyface.pipeline.nms import top_k
 from polyface.pipeline.priors import PriorCache
 from polyface.plugins.protocols import Candidates
+from polyface.plugins.toolkit import clip_rounding
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, ImageArray
@@ -176,6 +177,9 @@ def _score(network: Network, batch: Batch) -> tuple[FloatArray, FloatArray]:
     if scores.dtype.kind != "f":
         raise ContractError(f"'{network.spec.name}' gave {_named(scores)} as scores; wanted: float32.")
     least, most = scores.min(initial=0), scores.max(initial=1)  # a NaN is both, where there is one
+    if least < 0 or most > 1:
+        scores = clip_rounding(scores)
+        least, most = scores.min(initial=0), scores.max(initial=1)
     if not (least >= 0 and most <= 1):
         if not all(np.isfinite(output).all() for output in batch.outputs.values()):
             raise network.not_finite()

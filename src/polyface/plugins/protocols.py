@@ -50,7 +50,10 @@ class Head(Protocol):
         """
 
     def scores(self, outputs: Mapping[str, FloatArray]) -> FloatArray:
-        """Return the face scores ``(N, P)``, float32 in [0, 1], from the raw heads of a batch of N."""
+        """Return the face scores ``(N, P)``, float32 in [0, 1], from the raw heads of a batch of N.
+
+        A network that ends in a sigmoid may give 1.001 in half precision: core clips what lies so little outside.
+        """
 
     def decode(self, outputs: Mapping[str, FloatArray], priors: FloatArray, index: int, keep: IndexArray) -> Candidates:
         """Decode the anchors ``keep`` (K indices) of the image ``index`` of the batch, and no others."""

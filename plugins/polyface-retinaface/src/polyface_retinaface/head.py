@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polyface.plugins.protocols import Candidates
-from polyface.plugins.toolkit import clip_rounding
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -78,7 +77,7 @@ class Head:
         """
         given = outputs["logits"].astype(np.float32, copy=False)
         if self._likely:
-            return clip_rounding(given[..., -1])
+            return given[..., -1]
         logits = given[..., 1] - given[..., 0] if given.shape[-1] == 2 else given[..., 0]
         scores: FloatArray = 0.5 + 0.5 * np.tanh(0.5 * logits)
         return scores

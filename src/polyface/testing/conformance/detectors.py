@@ -24,6 +24,7 @@ from polyface.pipeline.detector import FaceDetector
 from polyface.plugins.manager import PluginManager, missing
 from polyface.plugins.protocols import Candidates, Graph, Head, Session
 from polyface.plugins.records import BackendSpec, DetectorSpec, FileRef, Ref, device_kind
+from polyface.plugins.toolkit import clip_rounding
 from polyface.results import Detections
 from polyface.testing.conformance.base import fail, fail_where_raised
 from polyface.testing.conformance.networks import (
@@ -202,6 +203,7 @@ class DetectorConformance(NetworkConformance):
         scores = head.scores(sample.outputs)
         if scores.dtype != np.float32 or scores.shape != (2, len(sample.priors)):
             fail(f"Scores are {scores.dtype} {scores.shape}; wanted: float32 (2, {len(sample.priors)}).")
+        scores = clip_rounding(scores)
         if not ((scores >= 0) & (scores <= 1)).all():
             fail(f"Scores reach from {scores.min():g} to {scores.max():g}; wanted: from 0 to 1.")
 
