@@ -14,6 +14,7 @@ from PIL import Image
 from polyface.testing import (
     BackendConformance,
     DetectorConformance,
+    FamilyConformance,
     PluginConformance,
     SourceConformance,
     WriterConformance,
@@ -21,7 +22,7 @@ from polyface.testing import (
 
 FACES = (PluginConformance, BackendConformance, DetectorConformance)
 TEXT = (PluginConformance, WriterConformance)
-KIT = (*FACES, WriterConformance, SourceConformance)
+KIT = (*FACES, FamilyConformance, WriterConformance, SourceConformance)
 
 
 @pytest.fixture(scope="module")

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 from polyface.machine.drivers import is_installed
-from polyface.testing import DetectorConformance, Golden, PluginConformance
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import DetectorSpec
+from polyface.testing import DetectorConformance, FamilyConformance, Golden, PluginConformance
 
 
 class TestPackage(PluginConformance):
     distribution = "polyface-centerface"
 
 
+@pytest.fixture(scope="module")
+def runtime():
+    if not (is_installed("onnxruntime") or is_installed("openvino")):
+        pytest.skip("the network needs onnxruntime or openvino")
+
+
+@pytest.mark.usefixtures("runtime")
 class TestCenterFace(DetectorConformance):
     detector = "centerface"
-
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def runtime(cls):
-        if not (is_installed("onnxruntime") or is_installed("openvino")):
-            pytest.skip("the network needs onnxruntime or openvino")
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -32,3 +37,16 @@ class TestCenterFace(DetectorConformance):
             heads = original(image.transpose(2, 0, 1)[None].astype(np.float32))
             goldens.append(Golden(image=image, heads={name: output[0] for name, output in heads.items()}))
         return goldens
+
+
+@pytest.mark.usefixtures("runtime")
+class TestFamily(FamilyConformance):
+    """The packaged file as a user's own."""
+
+    family = "centerface"
+    family_options: ClassVar = {"free": False}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def file(cls):
+        return installed_plugins().get(DetectorSpec, "centerface").weights[0].ref.path()

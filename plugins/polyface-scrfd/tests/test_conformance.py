@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyface.testing import DetectorConformance, Golden, PluginConformance
+from polyface.testing import DetectorConformance, FamilyConformance, Golden, PluginConformance
 
 NAMES = [f"{name}_{stride}" for name in ("score", "bbox", "kps") for stride in (8, 16, 32)]
 
@@ -59,3 +59,24 @@ class TestScrfd10G(Scrfd):
 
 
 del Scrfd  # pytest would collect it, too
+
+
+class Family(FamilyConformance):
+    family = "scrfd"
+    backend = "onnxruntime"
+    detector = ""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def file(cls, published):
+        for module in ("onnx", "onnxruntime", "polyface_onnxruntime"):
+            pytest.importorskip(module, reason="the file is made free by polyface-scrfd[onnx], and ONNX Runtime")
+        return published(cls.detector)
+
+
+class TestFamilyWithoutABatchAxis(Family):
+    detector = "scrfd-500m"
+
+
+class TestFamilyOfAFixedSize(Family):
+    detector = "scrfd-2.5g"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyface.testing import DetectorConformance, Golden, PluginConformance
+from polyface.testing import DetectorConformance, FamilyConformance, Golden, PluginConformance
 
 
 class TestPackage(PluginConformance):
@@ -113,3 +113,16 @@ class TestYuNetS(DetectorConformance):
             verbose=False,
         )
         return path
+
+
+@pytest.mark.shared
+class TestFamily(FamilyConformance):
+    family = "yunet"
+    backend = "onnxruntime"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def file(cls, published):
+        for module in ("onnxruntime", "polyface_onnxruntime"):
+            pytest.importorskip(module, reason=f"the file runs on ONNX Runtime: {module} is not installed")
+        return published["onnx"]

@@ -128,11 +128,11 @@ def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") 
     path = Path(config.detector)
     if own_sha256 and path.is_file():
         verify(path, own_sha256, fix=CHANGED)
-    interface = _read(path)
+    interface = read_interface(path)
     if config.family is None:
         raise _no_family(interface, path, plugins)
     try:
-        detector = _describe(_family(config.family, plugins), interface, config.family_options)
+        detector = describe(_family(config.family, plugins), interface, config.family_options)
     except (ConfigError, UnknownNameError) as error:
         beside = config.sources[BESIDE]
         if keys := [key for key in KEYS if beside in config.sources.get(key, "")]:
@@ -146,7 +146,12 @@ def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") 
     return detector, Weights(detector=config.detector, own=path, sha256=sha256, is_default=True, read_as=tuple(read_as))
 
 
-def _read(path: Path) -> Interface:
+def read_interface(path: Path) -> Interface:
+    """Return what a family is asked about: what a file says of itself. The interface names no family yet.
+
+    Raises:
+        WeightsError: as :func:`polyface.graphs.onnx_file.read_onnx`.
+    """
     file = read_onnx(path)
     name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("._-")[:100] or "onnx-file"
     weights = WeightsFile(
@@ -169,7 +174,13 @@ def _family(name: str, plugins: PluginManager) -> FamilySpec:
         raise UnknownNameError(error.what, why=error.why, fix=install(FAMILIES[name])) from None
 
 
-def _describe(family: FamilySpec, interface: Interface, options: Any) -> DetectorSpec:
+def describe(family: FamilySpec, interface: Interface, options: Any) -> DetectorSpec:
+    """Return the record that a family makes of a file.
+
+    Raises:
+        ConfigError: the file does not fit it, or an option is wrong.
+        PluginError: its code fails, or makes no such record.
+    """
     file = interface.weights.filename
     given = check_options(f"family '{family.name}'", family.parameters, options, "family_options")
     parameters = {name: value for name, value in given.items() if value is not None}
@@ -193,7 +204,7 @@ def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> Conf
     families = plugins.by_name(FamilySpec)
     for name, family in families.items():
         try:
-            _describe(family, interface, {})
+            describe(family, interface, {})
         except ConfigError as error:
             if "family_options" not in error.fix.names:
                 continue

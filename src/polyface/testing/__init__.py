@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from polyface.testing.conformance.backends import BackendConformance as BackendConformance
     from polyface.testing.conformance.detectors import DetectorConformance as DetectorConformance
     from polyface.testing.conformance.detectors import Golden as Golden
+    from polyface.testing.conformance.families import FamilyConformance as FamilyConformance
     from polyface.testing.conformance.plugins import PluginConformance as PluginConformance
     from polyface.testing.conformance.sources import SourceConformance as SourceConformance
     from polyface.testing.conformance.writers import WriterConformance as WriterConformance
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BackendConformance": "testing.conformance.backends",
     "DetectorConformance": "testing.conformance.detectors",
+    "FamilyConformance": "testing.conformance.families",
     "Golden": "testing.conformance.detectors",
     "PluginConformance": "testing.conformance.plugins",
     "SourceConformance": "testing.conformance.sources",
