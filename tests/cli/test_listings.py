@@ -11,12 +11,18 @@ import pytest
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import BackendSpec, Capability
+from toy_family import FAMILY
 
 
-def listed(result, **keys):
-    """The one entry of a JSON list that has these values."""
+def listed(result, *, several=None, **keys):
+    """The one entry of a JSON list, or of the list of that name, that has these values."""
     assert (result.exit_code, result.stderr) == (0, "")
-    [entry] = [e for e in json.loads(result.stdout) if all(e[key] == value for key, value in keys.items())]
+    entries = json.loads(result.stdout)
+    [entry] = [
+        e
+        for e in (entries if several is None else entries[several])
+        if all(e[key] == value for key, value in keys.items())
+    ]
     return entry
 
 
@@ -58,13 +64,27 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
 
 
 def test_detectors_gives_the_whole_record(polyface, rows):
-    entry = listed(polyface("detectors", "--json"), name="example-redbox")
+    entry = listed(polyface("detectors", "--json"), several="detectors", name="example-redbox")
     assert entry["graphs"][0]["kind"] == "numpy"
     assert entry["head"] == "polyface_example.head:RedboxHead"
     assert (entry["weights"], entry["landmarks"]) == ([], [])
     table = rows("detectors")
     at = table.index("example-redbox A toy that finds bright red squares of 8 by 8 pixels")
     assert table[at + 1 : at + 4] == ["landmarks: none", "graphs: numpy, torch-module", "weights: none needed"]
+
+
+def test_detectors_lists_the_families_as_well(polyface, rows):
+    polyface.plugins = PluginManager()
+    polyface.plugins.register(types.SimpleNamespace(polyface_detectors=hookimpl(lambda: [FAMILY])), name="toys")
+    entry = listed(polyface("detectors", "--json"), several="families", name="toys")
+    assert (entry["summary"], entry["describe"]) == ("Toys", "toy_family:describe")
+    assert [(option["name"], option["default"]) for option in entry["parameters"]] == [
+        ("mean", [0, 0, 0]),
+        ("wrong", None),
+    ]
+    table = rows("detectors")
+    at = table.index("toys Toys")
+    assert table[at + 1] == "option mean (numbers, default [0,0,0]): Mean."
 
 
 def test_backends_gives_the_whole_record_and_what_is_missing(polyface, rows):
@@ -221,7 +241,8 @@ def test_where_nothing_is_installed_the_way_to_have_something_is_shown(polyface,
     result = polyface(command)
     assert result.exit_code == 0
     assert "pip install polyface-retinaface 'polyface-onnxruntime[cpu]'" in result.stderr
-    assert json.loads(polyface(command, "--json").stdout) == []
+    none = {"detectors": {"detectors": [], "families": []}}
+    assert json.loads(polyface(command, "--json").stdout) == none.get(command, [])
 
 
 def test_a_narrow_terminal_folds_descriptions_and_nothing_else(polyface):

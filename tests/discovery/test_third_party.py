@@ -148,7 +148,7 @@ class TestBroken:
 class TestClash:
     def test_both_are_kept_under_the_names_of_their_distributions(self, python):
         detectors = json.loads(out(python("-m", "polyface", "detectors", "--json", groups=["clash"])))
-        clashing = {entry["name"]: entry["summary"] for entry in detectors if "clash" in entry["name"]}
+        clashing = {entry["name"]: entry["summary"] for entry in detectors["detectors"] if "clash" in entry["name"]}
         assert clashing == {
             "clash-one/clash": "The 'clash' of clash-one",
             "clash-two/clash": "The 'clash' of clash-two",

@@ -95,7 +95,7 @@ def _plugin_as_json(info: PluginInfo, plugins: PluginManager) -> dict[str, objec
     }
 
 
-@click.command("detectors", cls=Command, short_help="Installed detectors and their weights.")
+@click.command("detectors", cls=Command, short_help="Installed detectors, their weights, and families of ONNX files.")
 @json_option
 @pass_plugins
 def list_detectors(as_json: bool, plugins: PluginManager) -> None:
@@ -105,7 +105,13 @@ def list_detectors(as_json: bool, plugins: PluginManager) -> None:
     """
     print_notes(plugins)
     if as_json:
-        print_json([{**record_as_json(spec), "name": name} for name, spec in plugins.by_name(DetectorSpec).items()])
+        kinds: dict[str, type[DetectorSpec | FamilySpec]] = {"detectors": DetectorSpec, "families": FamilySpec}
+        print_json(
+            {
+                several: [{**record_as_json(spec), "name": name} for name, spec in plugins.by_name(kind).items()]
+                for several, kind in kinds.items()
+            }
+        )
         return
     rows = [(name, "\n".join(_describe_detector(spec))) for name, spec in plugins.by_name(DetectorSpec).items()]
     print_table("Detectors", ("Name", "Description"), rows)
