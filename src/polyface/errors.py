@@ -161,13 +161,16 @@ class ContractError(PluginError):
 
 
 class UnsupportedError(PolyfaceError):
-    """What is installed cannot do what was asked, such as run a detector on a backend; ``reasons`` says why."""
+    """What is installed cannot do what was asked, such as run a detector on a backend; ``reasons`` says why.
 
-    def __init__(self, what: str, reasons: Sequence[Reason] = ()) -> None:
+    Where none of them has a fix, ``otherwise`` is a command that shows what can be done.
+    """
+
+    def __init__(self, what: str, reasons: Sequence[Reason] = (), *, otherwise: str = "polyface matrix") -> None:
         super().__init__(
             what,
             why=[f"{reason.subject}: {reason.why}" for reason in reasons],
-            fix=fixes(reasons) or Fix("choose another pair", command="polyface matrix"),
+            fix=fixes(reasons) or Fix("choose another pair", command=otherwise),
         )
         self.reasons = tuple(reasons)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import attrs
 import pytest
 
 from polyface.errors import BackendUnavailableError, ContractError, Fix, Reason, UnsupportedError
-from polyface.graphs.plan import Planner, Route, refusals, select_device
+from polyface.graphs.plan import Planner, Route, refusal, refusals, select_device
 from polyface.graphs.weights import Weights
 from polyface.machine.drivers import has_driver, is_installed
 from polyface.plugins.manager import missing
 from polyface.plugins.protocols import DeviceReport
 from polyface.plugins.records import Capability, ConverterSpec, FileRef, GraphSource, Ref, Requirement
+from polyface.settings.config import Config
 
 NOTHING_STORED = Reason(subject="onnx artifact", why="none is stored")
 STORED = Path("/artifacts/toy.onnx")
@@ -212,6 +214,17 @@ class TestReasons:
             attempt(backend=attrs.evolve(backend_spec, accepts=["engine"]))
         assert (caught.value.reasons[-1].subject, str(caught.value.reasons[-1].fix)) == ("converters", "")
         assert str(caught.value.fix) == "choose another pair: polyface matrix"
+
+    def test_of_a_file_the_other_pairs_are_shown_by_a_command_about_the_file(self, attempt, backend_spec):
+        file = Weights(
+            detector="/my mine.onnx", own=Path("/my mine.onnx"), is_default=True, read_as=("--family", "toys")
+        )
+        with pytest.raises(UnsupportedError) as caught:
+            attempt(backend=attrs.evolve(backend_spec, accepts=["engine"]), weights=file)
+        command = "choose another pair: polyface matrix --detector '/my mine.onnx' --family toys"
+        assert str(caught.value.fix) == command
+        assert str(pickle.loads(pickle.dumps(caught.value)).fix) == command  # noqa: S301 - our own
+        assert str(refusal(Config(detector="/my mine.onnx"), [caught.value, caught.value]).fix) == command
 
     def test_a_packaged_graph_with_other_weights_is_not_converted_either(self, attempt, backend_spec, converter_spec):
         onward = attrs.evolve(converter_spec, source="onnx", target="engine")

@@ -160,7 +160,8 @@ class Planner:
                 return route
             # Where no route is open, to install the backend alone would be of no use.
             reasons = lacks if route is not None else [attrs.evolve(lack, fix=NO_FIX) for lack in lacks] + reasons
-        raise UnsupportedError(f"'{self.detector.name}' cannot run on the backend '{backend.name}'.", reasons)
+        what = f"'{self.detector.name}' cannot run on the backend '{backend.name}'."
+        raise UnsupportedError(what, reasons, otherwise=self.weights.matrix_command)
 
     def quantization(self, kind: str) -> tuple[ConverterSpec, Route]:
         """Return the calibrated converter that makes ``kind``, and the route to the graph it starts from.
@@ -450,6 +451,7 @@ def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:
         whole = Reason(subject=error.what.rstrip("."), why="; ".join(error.why), fix=error.fix)
         reasons += error.reasons if isinstance(error, UnsupportedError) else [whole]
     none = Reason(subject="backends", why="none is installed", fix=install("polyface-onnxruntime[cpu]"))
-    return UnsupportedError(
-        f"No installed backend can run '{config.detector}' as asked.", list(dict.fromkeys(reasons)) or [none]
-    )
+    # Where no reason has a fix, each error has the same.
+    otherwise = {"otherwise": refused[0].fix.command} if refused and not fixes(reasons) else {}
+    what = f"No installed backend can run '{config.detector}' as asked."
+    return UnsupportedError(what, list(dict.fromkeys(reasons)) or [none], **otherwise)

@@ -55,6 +55,13 @@ class Weights:
         return [*self.read_as] if self.is_default else ["--weights", self.label]
 
     @property
+    def matrix_command(self) -> str:
+        """What shows where the detector runs, for a message: one that is a file is not among those installed."""
+        return shlex.join(
+            ["polyface", "matrix", *(["--detector", self.detector, *self.read_as] if self.read_as else [])]
+        )
+
+    @property
     def fetch_command(self) -> str:
         """What fetches the file, for a message."""
         return shlex.join(["polyface", "fetch", self.detector, *self.options])
