@@ -134,6 +134,19 @@ def sliced_to_its_end(file):
     file.as_rows("a")
 
 
+def sliced_without_naming_axes(file):
+    whole = 2**31 - 1
+    file.add("Slice", ["maps", file.constant("starts", [0, 0]), file.constant("ends", [whole, whole])], "a")
+    every = [
+        file.constant("second", [0, 0, 1]),
+        file.constant("to", [whole, 4, file.rows]),
+        "",
+        file.constant("by", [1, 1, 2]),
+    ]
+    file.add("Slice", ["a", *every], "b")
+    file.as_rows("b")
+
+
 def expanded_to_its_size(file):
     file.add("Expand", ["maps", file.constant("size", [1, 4, file.rows, file.columns])], "a")
     file.as_rows("a")
@@ -185,6 +198,7 @@ ENDINGS = [
     sides_change_places,
     resized_to_a_size,
     sliced_to_its_end,
+    sliced_without_naming_axes,
     expanded_to_its_size,
     the_batch_squeezed_out,
     the_first_image_taken,

@@ -34,6 +34,8 @@ FEW = 64
 """Constants of at most so many numbers are sizes, axes and the like, and are computed beforehand."""
 
 OPEN_END = np.iinfo(np.int64).max
+SLICE = ("starts", "ends", "axes", "steps")
+"""What a Slice takes beside its tensor; the last two may be left out."""
 
 LIKE_RESHAPE = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 SHAPED = (*LIKE_RESHAPE, "Expand", "Resize", "Slice", "Transpose")
@@ -319,27 +321,23 @@ class Freeing:
         return axis
 
     def _slice(self, node: onnx.NodeProto, axis: int) -> int:
-        starts, ends = (self._constants.get(name) for name in node.input[1:3])
-        if axis != 0 or starts is None or ends is None:
+        names = dict(zip(SLICE, node.input[1:], strict=False))
+        given: dict[str, Any] = {what: self._constants.get(name) for what, name in names.items() if name}
+        if axis != 0 or any(array is None for array in given.values()):
             return self._other_node(node, axis)
         before, now = self._shapes[node.input[0]], self._other_shape(node.input[0])
-        axes = self._constants.get(node.input[3]) if len(node.input) > 3 else np.arange(len(starts))
-        free = ends.astype(np.int64)
-        for index, place in enumerate(() if axes is None else axes % len(before)):
+        given.setdefault("axes", np.arange(len(given["starts"])))
+        ends = given["ends"] = given["ends"].astype(np.int64)
+        for index, place in enumerate(given["axes"] % len(before)):
             if before[place] == now[place]:
                 continue
-            start, end, whole = int(starts[index]), int(ends[index]), before[place]
+            start, end, whole = int(given["starts"][index]), int(ends[index]), before[place]
             if 0 <= end < whole or 2 * abs(start) >= whole > 1:
                 raise FixedError(f"{_named(node)} takes {start} to {end} of {whole}, which depends on the image's size")
-            free[index] = end if end < 0 else OPEN_END
-        kept = [*node.input]
-        kept[1] = self._constant(node, "starts", starts.astype(np.int64))  # of one type with the ends
-        kept[2] = self._constant(node, "ends", free)
-        if len(kept) > 3 and axes is not None:
-            kept[3] = self._constant(node, "axes", axes.astype(np.int64))
-        if len(kept) > 4 and (steps := self._constants.get(kept[4])) is not None:
-            kept[4] = self._constant(node, "steps", steps.astype(np.int64))
-        self._nodes.append(helper.make_node("Slice", kept, node.output, node.name))
+            ends[index] = end if end < 0 else OPEN_END
+        # All of one type, which the ends may have changed.
+        inputs = [self._constant(node, what, given[what].astype(np.int64)) for what in SLICE if what in given]
+        self._nodes.append(helper.make_node("Slice", [node.input[0], *inputs], node.output, node.name))
         return axis
 
     def _expand(self, node: onnx.NodeProto, axis: int) -> int:
