@@ -94,15 +94,15 @@ def _constants(
     inputs = [known[name] for name in node.input if name in known]
     if len(inputs) < sum(map(bool, node.input)) or any(math.prod(tensor.dims) > FEW for tensor in inputs):
         return []
-    if (not inputs and node.op_type != "Constant") or node.op_type.startswith("Random"):
+    if node.op_type.startswith("Random"):
         return []
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
     part = helper.make_graph([node], "part", [], outputs, inputs)
     try:
         arrays = run(_model_of(part, model), {}, list(node.output))
-    except Exception:  # noqa: BLE001 - ONNX Runtime's errors have no base; what it cannot compute stays as it is
+        return [numpy_helper.from_array(array, name) for array, name in zip(arrays, node.output, strict=True)]
+    except Exception:  # noqa: BLE001 - ONNX Runtime's errors have no base; what is not computed to arrays stays as it is
         return []
-    return [numpy_helper.from_array(array, name) for array, name in zip(arrays, node.output, strict=True)]
 
 
 def _model_of(graph: onnx.GraphProto, like: onnx.ModelProto) -> onnx.ModelProto:
@@ -205,10 +205,7 @@ class Freeing:
         return ABSENT if axis == ABSENT else order.index(axis)
 
     def _gather(self, node: onnx.NodeProto, axis: int) -> int:
-        along = _attribute(node, "axis", 0)
-        if axis != 0 or node.input[0] not in self._axis:
-            return self._other_node(node, axis)
-        if along != 0:
+        if axis != 0 or node.input[0] not in self._axis or _attribute(node, "axis", 0) != 0:
             return self._other_node(node, axis)
         index = self._constants.get(node.input[1])
         if index is None or index.ndim or int(index) not in (0, -1) or self._own.shape[0] != 1:
@@ -264,9 +261,8 @@ class Freeing:
             axes = self._constants.get(node.input[1]) if len(node.input) > 1 else None
             rank = max(len(now), len(wanted))
             return axes is not None and 0 not in axes % rank
-        target = [int(side) for side in self._other_value(node.input[1])]
-        if _attribute(node, "allowzero", 0) == 0:
-            target = [now[place] if side == 0 else side for place, side in enumerate(target)]
+        # 0 stands for the input's side, with "allowzero" as well: what has a side of 0 itself has been refused.
+        target = [int(side) or now[place] for place, side in enumerate(self._other_value(node.input[1]))]
         known = math.prod(side for side in target if side != -1)
         return wanted == tuple(math.prod(now) // max(1, known) if side == -1 else side for side in target)
 
@@ -416,5 +412,4 @@ def _groups(before: Shape, after: Shape) -> Iterator[tuple[list[int], list[int]]
         else:
             outer.append(right)
             right += 1
-    if inner or outer:
-        yield inner, outer
+    yield inner, outer
