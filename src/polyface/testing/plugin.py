@@ -72,13 +72,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that takes ``cell`` every cell."""
+    """Give a test that takes ``cell`` every cell: those of a module follow one another, and may share it."""
     if "cell" in metafunc.fixturenames:
         gpu = {"cuda": [pytest.mark.gpu]}
-        metafunc.parametrize("cell", [pytest.param(c, id=c.id, marks=gpu.get(c.device, [])) for c in cells()])
+        params = [pytest.param(c, id=c.id, marks=gpu.get(c.device, [])) for c in cells()]
+        metafunc.parametrize("cell", params, scope="module")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def require(request: pytest.FixtureRequest) -> Require:
     """Return a callable that skips the test, or fails it, where a module is not installed."""
     return Require(frozenset(_read_list(request.config, "require")))
