@@ -125,6 +125,7 @@ def loading() -> Iterator[None]:
     """
     with _loading:
         if threading.main_thread().is_alive() or not threading.current_thread().daemon:
+            close_first_at_exit()  # a process that ends meanwhile waits
             with runs:
                 yield
             return
