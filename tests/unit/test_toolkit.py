@@ -284,6 +284,39 @@ class TestLike:
         assert dict(spec.head_options)["names"] == (("heat", "9"), ("size", "7"))
         assert [output.dims for output in spec.outputs] == [("n", 2, "h0", "w0"), ("n", 1, "h1", "w1")]
 
+    def test_outputs_with_names_of_the_record_are_found_first_and_the_rest_around_them(self, levels):
+        heads = (("heat", 1), ("scale", 2), ("offset", 2))
+        maps = attrs.evolve(
+            levels, outputs=[TensorSpec(name=name, dims=("n", width, "h", "w")) for name, width in heads]
+        )
+
+        def describe(*names):
+            outputs = [(name, (1, width, 8, 8)) for name, width in zip(names, (1, 2, 2), strict=True)]
+            spec = describe_like(maps, interface(*outputs, image=(1, 3, 32, 32)), **OPTIONS)
+            return [name for _, name in dict(spec.head_options)["names"]]
+
+        assert describe("heat", "offset", "wh") == ["heat", "wh", "offset"]
+        assert describe("7", "scale", "9") == ["7", "scale", "9"]
+        assert describe("7", "8", "9") == ["7", "8", "9"]
+        with pytest.raises(ConfigError) as caught:
+            describe("heat", "wh", "reg")
+        assert caught.value.why[0] == "'heat' is there, and each of wh (1, 2, 8, 8), reg (1, 2, 8, 8) may be scale"
+        assert str(caught.value.fix).startswith("export it with the outputs named scale, offset; or: ")
+
+    @pytest.mark.parametrize(
+        ("names", "rows", "message"),
+        [
+            (("s_8", "s_16", "7", "8"), (32, 128, 128, 32), r"has 128 rows .*s_8 \(1, 32, 1\) has that name"),
+            (("s_8", "5", "7", "8"), (32, 128, 128, 32), r"has 128 rows .*s_8 \(1, 32, 1\) has that name"),
+            (("4", "5", "b_8", "8"), (128, 32, 64, 16), r"4 \(1, 128, 1\) and b_8 \(1, 64, 4\), taken for b_8, are of"),
+            (("4", "5", "7", "b_8"), (128, 128, 128, 32), "have 2 different numbers of rows, and there are 4"),
+        ],
+    )
+    def test_names_and_rows_that_contradict_each_other_are_refused(self, levels, names, rows, message):
+        outputs = [(name, (1, count, width)) for name, count, width in zip(names, rows, (1, 1, 4, 4), strict=True)]
+        with pytest.raises(ConfigError, match=message):
+            describe_like(levels, interface(*outputs), **OPTIONS)
+
     def test_the_head_gets_its_own_names(self):
         head = RenamedHead(head="toy_network:Head", names=[("heads", "77")], anchors=2)
         outputs = {"77": np.arange(20, dtype=np.float32).reshape(2, 2, 5)}

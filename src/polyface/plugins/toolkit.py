@@ -17,7 +17,7 @@ import attrs
 
 from polyface.errors import NO_FIX, BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError, quoted
 from polyface.plugins.protocols import Candidates, Graph, GraphTensor, Head, Interface
-from polyface.plugins.records import DetectorSpec, OptionSpec, Ref, fixed_run
+from polyface.plugins.records import DetectorSpec, OptionSpec, Ref, TensorSpec, fixed_run
 from polyface.settings.config import MOST_RUN
 
 if TYPE_CHECKING:
@@ -205,6 +205,98 @@ def own_run_pixels(fields: Mapping[str, Any], usual: int) -> int:
     return max(usual, min(fixed_run(fields["input"]), MOST_RUN))
 
 
+def match_outputs(outputs: Iterable[TensorSpec], there: Iterable[GraphTensor]) -> dict[str, str]:
+    """Return the name in a file of each output of a record, by the record's name for it.
+
+    Outputs that have the record's name for one of their width are that one. The others are found by their widths (of
+    maps: channels) and, where the file fixes them, their rows. Those alike in both are taken in the order of the
+    record, but only where no output has a name of the record's.
+
+    Args:
+        outputs: of the record. Outputs ``(n, rows, width)`` of one level have one name for their rows; among those of
+            one width the levels go from the finest, which has the most rows, to the coarsest.
+        there: those of the file, with or without a batch axis.
+
+    Raises:
+        ContractError: the file has others, or they cannot be told apart; ``why`` says which.
+    """
+    wanted, rest = [*outputs], {tensor.name: tensor for tensor in there}
+    found = {
+        output.name: rest.pop(output.name)
+        for output in wanted
+        if output.name in rest and _is_like(rest[output.name].dims, output.dims)
+    }
+    alike: dict[tuple[int, int | str], list[TensorSpec]] = {}
+    for output in wanted:
+        alike.setdefault((len(output.dims), output.dims[_width_at(output.dims)]), []).append(output)
+    named = [*found]
+    for group in alike.values():
+        _match_alike(group, found, rest, named)
+    if rest:
+        raise _others(f"none is wanted like {', '.join(map(str, rest.values()))}")
+    _check_rows(wanted, found)
+    return {output.name: found[output.name].name for output in wanted}
+
+
+def _match_alike(
+    group: list[TensorSpec], found: dict[str, GraphTensor], rest: dict[str, GraphTensor], named: list[str]
+) -> None:
+    """Move those outputs of one width that have other names from ``rest`` to ``found``."""
+    left = [output for output in group if output.name not in found]
+    mine = [tensor for tensor in rest.values() if _is_like(tensor.dims, group[0].dims)]
+    if len(left) != len(mine):
+        there = ", ".join(map(str, mine)) or "none"
+        raise _others(f"{len(left)} are wanted like {_shown(left or group)}, and there are {there}")
+    rows = _rows(group, [*mine, *(found[output.name] for output in group if output.name in found)])
+    for output in left:
+        fitting = [tensor for tensor in mine if not rows or tensor.dims[-2] == rows[output.dims[1]]]
+        if len(fitting) > 1 and named:
+            raise _others(
+                f"{quoted(named[0])} is there, and each of {', '.join(map(str, fitting))} may be {output.name}",
+                fix=f"export it with the outputs named {', '.join(other.name for other in left)}",
+            )
+        if fitting:
+            found[output.name] = rest.pop(fitting[0].name)
+            mine.remove(fitting[0])
+    for output in group if rows else ():
+        tensor = found.get(output.name)
+        if tensor is None or tensor.dims[-2] != rows[output.dims[1]]:
+            there = f"{tensor} has that name" if tensor else f"there are {', '.join(map(str, mine))}"
+            raise _others(f"{_shown([output])} has {rows[output.dims[1]]} rows by its level, and {there}")
+
+
+def _rows(group: list[TensorSpec], tensors: list[GraphTensor]) -> dict[int | str, int]:
+    """The rows of each level, where all are fixed; of rows that are free in part, none tells a level."""
+    levels = [*dict.fromkeys(output.dims[1] for output in group if len(output.dims) == 3)]
+    counts = {tensor.dims[-2] for tensor in tensors if levels}
+    fixed = sorted((count for count in counts if isinstance(count, int)), reverse=True)
+    if len(fixed) < len(counts):
+        return {}
+    if len(fixed) != len(levels):
+        there = ", ".join(map(str, tensors))
+        raise _others(f"{_shown(group)} have {len(levels)} different numbers of rows, and there are {there}")
+    return dict(zip(levels, fixed, strict=True))
+
+
+def _check_rows(wanted: list[TensorSpec], found: Mapping[str, GraphTensor]) -> None:
+    """Refuse outputs of one level whose rows differ where they are fixed."""
+    levels: dict[int | str, GraphTensor] = {}
+    for output in wanted:
+        tensor = found[output.name]
+        if len(output.dims) == 3 and isinstance(tensor.dims[-2], int):
+            first = levels.setdefault(output.dims[1], tensor)
+            if first.dims[-2] != tensor.dims[-2]:
+                raise _others(f"{first} and {tensor}, taken for {output.name}, are of one level and differ in rows")
+
+
+def _others(why: str, *, fix: str = "") -> ContractError:
+    return ContractError("The outputs are not those of the record.", why=[why], fix=fix)
+
+
+def _shown(outputs: Iterable[TensorSpec]) -> str:
+    return ", ".join(f"{output.name} ({', '.join(map(str, output.dims))})" for output in outputs)
+
+
 def describe_like(
     own: DetectorSpec,
     interface: Interface,
@@ -217,12 +309,10 @@ def describe_like(
     """Return the record of a file that holds another network of the kind of a detector's own.
 
     The same pixel pads its input, black where black does, whatever mean and std make of it. Its outputs are found by
-    their rows where the file fixes them, and their widths; among those alike, by the names
-    that the detector's have, and else in the order of the record. Rows that are free are checked when it runs.
+    :func:`match_outputs`. Rows that are free are checked when it runs.
 
     Args:
-        own: the record to take all else from. Outputs ``(n, rows, width)`` of one level have one name for their rows;
-            the levels go from the finest, which has the most rows, to the coarsest.
+        own: the record to take all else from.
         interface: of the file.
         channels: these are the options of :func:`input_options`.
         mean: likewise.
@@ -230,35 +320,20 @@ def describe_like(
         free: likewise.
 
     Raises:
-        ConfigError: the file has other outputs.
+        ConfigError: the file has other outputs, or they cannot be told apart.
     """
     fields = interface.fields(free=free)
-    files = {tensor.name: tensor for tensor in interface.outputs}
-    found: dict[str, GraphTensor] = {}
     levels: dict[int | str, list[str]] = {}
     for output in own.outputs:
         if len(output.dims) == 3:
             levels.setdefault(output.dims[1], []).append(output.name)
-    counts = {tensor.dims[-2] for tensor in files.values() if levels and len(tensor.dims) > 1}
-    fixed_counts = sorted((count for count in counts if isinstance(count, int)), reverse=True)
-    # Of rows that are free in part, none tells a level.
-    rows = dict(zip(levels, fixed_counts, strict=False)) if len(fixed_counts) == len(counts) == len(levels) else {}
-    told = bool(rows) or len(fixed_counts) < len(counts) or not levels
-    for output in own.outputs:
-        fitting = [
-            tensor
-            for tensor in files.values()
-            if _is_like(tensor.dims, output.dims)
-            and (len(output.dims) != 3 or rows.get(output.dims[1]) in (None, tensor.dims[-2]))
-        ]
-        named = [tensor for tensor in fitting if tensor.name == output.name]
-        if not fitting:
-            break
-        found[output.name] = files.pop((named or fitting)[0].name)
-    if files or len(found) < len(own.outputs) or not told:
-        shapes = (f"{output.name} ({', '.join(map(str, output.dims))})" for output in own.outputs)
+    try:
+        names = match_outputs(own.outputs, interface.outputs)
+    except ContractError as error:
         order = ", as many rows for each output of a level, and fewer the coarser it is" if levels else ""
-        raise interface.misfit(f"outputs like {', '.join(shapes)}{order}")
+        refusal = interface.misfit(f"outputs like {_shown(own.outputs)}{order}")
+        refusal.why, refusal.fix = (*error.why, *refusal.why), error.fix | refusal.fix
+        raise refusal from error
     fixed = isinstance(fields["input"].dims[2], int)
     before = own.preprocess
     pixel = [pad * by + less for pad, by, less in zip(before.pads, before.std, before.mean, strict=True)]
@@ -274,7 +349,7 @@ def describe_like(
         head=Ref("polyface.plugins.toolkit:RenamedHead"),
         head_options={
             "head": own.head.target,
-            "names": [(name, found[name].name) for name in found],
+            "names": [*names.items()],
             "levels": [*levels.values()],
         },
         defaults=attrs.evolve(own.defaults, infer_size=None) if fixed else own.defaults,
@@ -284,8 +359,13 @@ def describe_like(
 
 def _is_like(dims: tuple[int | str, ...], wanted: tuple[int | str, ...]) -> bool:
     """Whether an output has as many channels or columns as another, be it without a batch axis."""
-    at = 1 if len(wanted) == 4 else -1
-    return len(wanted) - len(dims) in (0, 1) and dims[at if len(dims) == len(wanted) else at - (at > 0)] == wanted[at]
+    at, missing = _width_at(wanted), len(wanted) - len(dims)
+    return missing in (0, 1) and (isinstance(wanted[at], str) or dims[at - missing * (at > 0)] == wanted[at])
+
+
+def _width_at(dims: tuple[int | str, ...]) -> int:
+    """Where an output has its columns, or of a map its channels."""
+    return 1 if len(dims) == 4 else -1
 
 
 class RenamedHead:
