@@ -462,6 +462,55 @@ def test_outputs_of_other_names_are_taken_in_their_order_whatever_else_is_called
     assert (scores.shape, maps.shape) == ((1, 32, 2), (1, 16, 4))
 
 
+def levels(*outputs, without_batch=False):
+    """A score and a box of each cell of strides 8, 16 and 32, in files that list them as s8, s16, s32, b8, b16, b32."""
+    file = File(64, 128)
+    file.add("ReduceMean", ["maps"], "mean", axes=[1], keepdims=1)
+    for stride, side in ((8, 1), (16, 2), (32, 4)):
+        for kind, source, width in (("s", "mean", 1), ("b", "maps", 4)):
+            name = f"{kind}{stride}"
+            file.add("AveragePool", [source], f"{name} cells", kernel_shape=[side, side], strides=[side, side])
+            file.add(
+                "Transpose", [f"{name} cells"], f"{name} last", perm=[2, 3, 0, 1] if without_batch else [0, 2, 3, 1]
+            )
+            file.reshape(f"{name} last", [-1, width] if without_batch else [1, -1, width], name)
+    return file.bytes(outputs=outputs)
+
+
+LEVELS = attrs.evolve(
+    DETECTOR,
+    outputs=[
+        TensorSpec(name=f"{kind}_{stride}", dims=("n", f"p{stride}", width))
+        for kind, width in (("score", 1), ("box", 4))
+        for stride in (8, 16)
+    ],
+)
+
+
+@pytest.mark.parametrize("without_batch", [False, True])
+@pytest.mark.parametrize(
+    "outputs", [("s8", "s16", "b8", "b16"), ("s16", "s8", "b16", "b8"), ("b16", "s8", "s16", "b8")], ids=" ".join
+)
+def test_levels_are_told_by_their_rows_in_whatever_order_the_file_has_them(freed, outputs, without_batch):
+    path = freed(levels(*outputs, without_batch=without_batch), LEVELS)
+
+    # 96x64 pixels are 12x8 cells of stride 8, and 6x4 of stride 16.
+    assert [array.shape for array in run(path, noise(1, 96, 64))] == [(1, 96, 1), (1, 24, 1), (1, 96, 4), (1, 24, 4)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"),
+    [
+        (("s8", "s16", "b16", "b32"), r"s8 \(1, 128, 1\) and b16 \(1, 32, 4\), taken for box_8, are of one level"),
+        (("s8", "s8 cells", "b8", "b16"), r"2 are wanted like score_8 \(n, p8, 1\), score_16 .*, and there is s8 "),
+    ],
+)
+def test_levels_of_other_rows_are_refused_with_those_of_each_output(freed, outputs, why):
+    with pytest.raises(ContractError, match=why) as caught:
+        freed(levels(*outputs), LEVELS)
+    assert "for an input of 1x3x64x128 it gives s8 (1, 128, 1), " in caught.value.why[1]
+
+
 def test_the_same_file_gives_the_same_small_bytes(freed):
     content = made(channels_shuffled, *OWN)
 
@@ -536,7 +585,7 @@ def likens_images(file):
     file.as_rows("a")
 
 
-def likens_cells_with_the_batch_behind(file):
+def likens_cells_with_the_without_batch(file):
     file.add("Transpose", ["maps"], "a", perm=[2, 3, 0, 1])
     file.add("Softmax", ["a"], "b", axis=1)
     file.reshape("b", [1, -1, 2], "out")
@@ -595,13 +644,15 @@ def gives_other_widths(file):
         (takes_the_upper_half, "the Slice 'a' takes 0 to 4 of 8, which depends on the image's size"),
         (resizes_to_odd_sides, "the Resize 'a' makes 7 of 8, which is no whole multiple or part"),
         (averages_the_batch, r"'scores' is float32 \(1, 640, 2\) for an input of 2x3x128x160; declared: \(n, p, 2\)"),
-        (gives_other_widths, r"'scores' is float32 \(1, 96, 4\) for an input of 1x3x64x96; declared: \(n, p, 2\)"),
         (subtracts_the_mean_of_the_batch, r"'scores' is off by [\d.e+]+ from what the same image by itself gives"),
         (asks_for_a_shape_without_a_batch, "the Shape 'shape' asks for the shape of what has lost its batch axis"),
         (adds_itself_without_a_batch, "the Add 'b' joins tensors that have their batch axis in different places"),
         (pools_without_a_batch, "the MaxPool 'b' works on what has no batch axis in front"),
         (likens_images, "the Softmax 'a' works along the batch axis, or where it is not in front"),
-        (likens_cells_with_the_batch_behind, "the Softmax 'b' works along the batch axis, or where it is not in front"),
+        (
+            likens_cells_with_the_without_batch,
+            "the Softmax 'b' works along the batch axis, or where it is not in front",
+        ),
         (pools_all_of_one_size, "the Reshape 'scores' has a side of 1 that grows with the image"),
         (takes_three_cells_at_once, "the Reshape 'a' splits what depends on the image's size in an unknown way"),
         (
@@ -673,15 +724,28 @@ def test_weights_in_another_file_are_refused(freed):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"\x08\x08 no graph", "it cannot be read"),
         (made(sizes_in_a_reshape, *OWN, sides=[1, 64, 96, 3]), r"it takes FLOAT \[1, 64, 96, 3\], and one input"),
-        (made(sizes_in_a_reshape, *OWN, outputs=["out", "a"]), "it gives 2 outputs, out, a; declared are scores"),
+        (made(sizes_in_a_reshape, *OWN, outputs=["out", "a"]), r"none is wanted like a \(1, 8, 12, 4\)"),
+        (made(gives_other_widths, *OWN), r"1 is wanted like scores \(n, p, 2\), and there are none"),
     ],
-    ids=["damaged", "channels last", "another number of outputs"],
+    ids=["channels last", "another number of outputs", "another width"],
 )
-def test_what_is_no_network_of_the_record_is_refused(freed, content, why):
-    with pytest.raises(ContractError, match=why):
-        freed(content)
+def test_what_is_another_network_is_refused_and_may_be_a_detector_of_its_own(tmp_path, content, why):
+    path = tmp_path / "published.onnx"
+    path.write_bytes(content)
+    graph = Graph(kind="onnx-file", source=path, detector=DETECTOR, trusted=False)
+    with pytest.raises(ContractError, match=why) as caught:
+        write(graph, tmp_path)
+    assert caught.value.what == f"{path} does not hold a network like that of 'tiny'."
+    assert caught.value.fix.settings == {"detector": str(path)}
+    with pytest.raises(ContractError) as caught:
+        write(attrs.evolve(graph, trusted=True), tmp_path)
+    assert not caught.value.fix
+
+
+def test_a_damaged_file_is_refused(freed):
+    with pytest.raises(ContractError, match="it cannot be read"):
+        freed(b"\x08\x08 no graph")
 
 
 @pytest.fixture

@@ -245,8 +245,9 @@ def _match_alike(
     left = [output for output in group if output.name not in found]
     mine = [tensor for tensor in rest.values() if _is_like(tensor.dims, group[0].dims)]
     if len(left) != len(mine):
-        there = ", ".join(map(str, mine)) or "none"
-        raise _others(f"{len(left)} are wanted like {_shown(left or group)}, and there are {there}")
+        are, there = ("is" if len(some) == 1 else "are" for some in (left, mine))
+        shown = ", ".join(map(str, mine)) or "none"
+        raise _others(f"{len(left)} {are} wanted like {_shown(left or group)}, and there {there} {shown}")
     rows = _rows(group, [*mine, *(found[output.name] for output in group if output.name in found)])
     for output in left:
         fitting = [tensor for tensor in mine if not rows or tensor.dims[-2] == rows[output.dims[1]]]

@@ -16,11 +16,11 @@ import onnx
 from attrs import frozen
 from onnx import version_converter
 
-from polyface.errors import ContractError
+from polyface.errors import NO_FIX, ContractError, Fix
 from polyface.machine.processes import NotBegunError, NotDoneError, call
-from polyface.plugins.protocols import Graph
+from polyface.plugins.protocols import Graph, GraphTensor
 from polyface.plugins.records import DetectorSpec, TensorSpec
-from polyface.plugins.toolkit import graph_file, one_line
+from polyface.plugins.toolkit import graph_file, match_outputs, one_line
 from polyface_onnxruntime.freeing import FixedError, Freeing, run, tidy
 from polyface_onnxruntime.runtime import onnxruntime
 
@@ -78,14 +78,18 @@ class Published:
         model: the same, of a version not too old, tidy, and with the names of the record.
         input: its own name of the input.
         outputs: its own names of the outputs, in the order of the record.
-        sides: batch, channels, height and width of its input; 0 for those that are free.
+        own: an input of its own batch and size.
+        other: one of another batch, height and width.
+        any_size: whether height and width are free.
     """
 
     content: bytes
     model: onnx.ModelProto
     input: str
     outputs: list[str]
-    sides: list[int]
+    own: FloatArray
+    other: FloatArray
+    any_size: bool
 
 
 def write(graph: Graph, directory: Path) -> Path:
@@ -98,11 +102,17 @@ def write(graph: Graph, directory: Path) -> Path:
     detector = graph.detector
     try:
         published = _read(graph_file(graph).read_bytes(), detector)
-        own, other = _images(published, detector)
-        content = _declared(Freeing(published.model, own, other).free(), detector)
-        _check(published, content, detector, own, other)
+        content = _declared(Freeing(published.model, published.own, published.other).free(), detector)
+        _check(published, content, detector)
     except FixedError as error:
         raise _refusal(graph, str(error)) from error
+    except ContractError as error:  # it is another network
+        own = Fix("if it is one of a family of files, run it as a detector", settings={"detector": str(graph.source)})
+        raise ContractError(
+            f"{graph.source} does not hold a network like that of '{detector.name}'.",
+            why=error.why,
+            fix=error.fix | (NO_FIX if graph.trusted else own),
+        ) from error
     path = directory / f"{detector.name}.onnx"
     path.write_bytes(content)
     return path
@@ -130,14 +140,33 @@ def _read(content: bytes, detector: DetectorSpec) -> Published:
     except Exception as error:  # protobuf's and ONNX's errors have no base of their own
         raise FixedError(f"it cannot be read: {one_line(error)}") from error
     sides = _sides(model)
-    outputs, declared = [value.name for value in model.graph.output], [tensor.name for tensor in detector.outputs]
-    if set(declared) <= set(outputs):
-        outputs = declared
-    if len(outputs) != len(declared):
-        raise FixedError(f"it gives {len(outputs)} outputs, {', '.join(outputs)}; declared are {', '.join(declared)}")
-    names = [model.graph.input[0].name, *outputs]
-    _rename(model, dict(zip(names, [detector.input.name, *declared], strict=True)))
-    return Published(content=content, model=model, input=names[0], outputs=outputs, sides=sides)
+    own, other = _images(sides, detector)
+    source, declared = model.graph.input[0].name, [tensor.name for tensor in detector.outputs]
+    outputs = [value.name for value in model.graph.output]
+    outputs = declared if set(declared) <= set(outputs) else _matched(content, {source: own}, outputs, detector)
+    _rename(model, dict(zip([source, *outputs], [detector.input.name, *declared], strict=True)))
+    return Published(
+        content=content,
+        model=model,
+        input=source,
+        outputs=outputs,
+        own=own,
+        other=other,
+        any_size=not any(sides[2:]),
+    )
+
+
+def _matched(content: bytes, feeds: dict[str, FloatArray], names: list[str], detector: DetectorSpec) -> list[str]:
+    """The names of a file's outputs in the order of the record, by what they give for an input of the file's own."""
+    (image,) = feeds.values()
+    shapes = [array.shape for array in _tried(content, feeds, names, "it")]
+    there = [GraphTensor(name=name, dims=shape) for name, shape in zip(names, shapes, strict=True)]
+    try:
+        return [*match_outputs(detector.outputs, there).values()]
+    except ContractError as error:
+        size = "x".join(map(str, image.shape))
+        error.why = (*error.why, f"for an input of {size} it gives {', '.join(map(str, there))}")
+        raise
 
 
 def _sides(model: onnx.ModelProto) -> list[int]:
@@ -148,7 +177,8 @@ def _sides(model: onnx.ModelProto) -> list[int]:
     if types == ["FLOAT"] and len(sides[0]) == 4 and sides[0][1] in (0, 3):
         return sides[0]
     there = ", ".join(f"{kind} {shape}" for kind, shape in zip(types, sides, strict=True))
-    raise FixedError(f"it takes {there or 'nothing'}, and one input FLOAT [n, 3, h, w] is wanted")
+    why = f"it takes {there or 'nothing'}, and one input FLOAT [n, 3, h, w] is wanted"
+    raise ContractError("The input is not that of the record.", why=[why])
 
 
 def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
@@ -167,15 +197,15 @@ def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
 
 
-def _images(published: Published, detector: DetectorSpec) -> tuple[FloatArray, FloatArray]:
-    """An input of the file's own batch and size, and one of another batch, height and width.
+def _images(sides: list[int], detector: DetectorSpec) -> tuple[FloatArray, FloatArray]:
+    """An input of a file's own batch and size, and one of another batch, height and width.
 
     Where the file's own are free, it is one of a moderate size.
     """
     unit = math.lcm(detector.preprocess.stride, UNIT)
     least = math.ceil(max(detector.min_side, 3 * unit) / unit)
-    batch, _, *sides = published.sides
-    own = [side or unit * max(least, 320 // unit) for side in sides]
+    batch, _, *size = sides
+    own = [side or unit * max(least, 320 // unit) for side in size]
     others = [unit * step for step in range(least, least + 4) if unit * step not in own]
     # What the record fixes, no input will have otherwise.
     batches, _, *heights_and_widths = (side if isinstance(side, int) else 0 for side in detector.input.dims)
@@ -206,7 +236,7 @@ def _declared(model: onnx.ModelProto, detector: DetectorSpec) -> bytes:
     return content
 
 
-def _check(published: Published, content: bytes, detector: DetectorSpec, own: FloatArray, other: FloatArray) -> None:
+def _check(published: Published, content: bytes, detector: DetectorSpec) -> None:
     """Raise ``FixedError`` unless the graph equals the original, and images do not depend on their batch."""
     try:
         onnx.checker.check_model(content)
@@ -219,8 +249,9 @@ def _check(published: Published, content: bytes, detector: DetectorSpec, own: Fl
             _check_shape(spec, array, image)
         return got
 
+    own, other = published.own, published.other
     # A file that is free in size can be compared at another one as well.
-    compared = [own] if any(published.sides[2:]) else [own, np.resize(other, (len(own), *other.shape[1:]))]
+    compared = [own, np.resize(other, (len(own), *other.shape[1:]))] if published.any_size else [own]
     for image in compared:
         wanted = _tried(published.content, {published.input: image}, published.outputs, "the file itself")
         _check_equal(detector, free(image), wanted, "the original")
