@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from polyface.plugins.manager import installed_plugins
-from polyface.plugins.records import FamilySpec
+from polyface.plugins.records import DetectorSpec, FamilySpec
 
-pytest.importorskip("onnx", reason="the files are written with onnx: pip install onnx")
-from onnx_files import make_image, write_ssd
+onnx = pytest.importorskip("onnx", reason="the files are written with onnx: pip install onnx")
+from onnx_files import make_image, write_ssd  # noqa: E402 - only once onnx is known to be there
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +111,31 @@ def test_detectors_and_plugins_list_the_families(polyface):
     assert "families: retinaface, ssd" in polyface("plugins").stdout
     [entry] = [entry for entry in json.loads(polyface("plugins", "--json").stdout) if entry["name"] == "retinaface"]
     assert entry["families"] == ["retinaface", "ssd"]
+
+
+@pytest.fixture
+def named(require):
+    """A detector whose published file is converted first, and which holds another network than the file at hand."""
+    require("onnx")
+    if "yunet-s" not in installed_plugins().by_name(DetectorSpec):
+        pytest.skip("no plugin that is installed has the detector")
+    return ("detect", "a.png", "--backend", "onnxruntime", "--detector", "yunet-s", "--weights", "mine.onnx")
+
+
+def test_as_weights_of_a_detector_of_another_kind_it_is_said_of_which_family_it_may_be(polyface, named, file):
+    result = polyface(*named)
+    assert result.exit_code != 0
+    assert f"{file} does not hold a network like that of 'yunet-s'." in result.stderr
+    assert "it gives scores (1, 4420, 2), boxes (1, 4420, 4)" in result.stderr
+    assert f"run it as a detector: --detector {file} --family ssd" in result.stderr
+    assert "free batch" not in result.stderr
+
+
+def test_as_weights_a_file_that_is_of_no_family_is_said_to_be_of_none(polyface, named, file):
+    model = onnx.load(file)
+    del model.graph.output[1]
+    onnx.save(model, file)
+    result = polyface(*named)
+    assert result.exit_code != 0
+    assert "by its shapes it is of none of the families that are installed (" in result.stderr
+    assert "To fix it" not in result.stderr

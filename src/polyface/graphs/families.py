@@ -14,7 +14,16 @@ from typing import Any
 
 import attrs
 
-from polyface.errors import ConfigError, ContractError, Fix, UnknownNameError, plugin_errors, quoted
+from polyface.errors import (
+    NO_FIX,
+    ConfigError,
+    ContractError,
+    Fix,
+    PolyfaceError,
+    UnknownNameError,
+    plugin_errors,
+    quoted,
+)
 from polyface.graphs.onnx_file import read_onnx
 from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.optional import install
@@ -198,11 +207,10 @@ def describe(family: FamilySpec, interface: Interface, options: Any) -> Detector
     return spec
 
 
-def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> ConfigError:
-    """The error for a file of which nobody said how to read it: what it has, and which families would take it."""
+def fitting_families(interface: Interface, plugins: PluginManager) -> list[str]:
+    """Return the names of the families of which a file may be, by its shapes; they may need options."""
     fitting = []
-    families = plugins.by_name(FamilySpec)
-    for name, family in families.items():
+    for name, family in plugins.by_name(FamilySpec).items():
         try:
             describe(family, interface, {})
         except ConfigError as error:
@@ -211,6 +219,30 @@ def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> Conf
         except Exception:  # noqa: BLE001, S112 - a stranger's code; what it raises says that it does not fit
             continue
         fitting.append(name)
+    return fitting
+
+
+def name_families(error: PolyfaceError, path: Path, plugins: PluginManager) -> None:
+    """Make an error that proposes a file as a detector of its own say of which families it may be, or that of none."""
+    proposed = {"detector": str(path)}
+    fixes = [error.fix, *error.fix.alternatives]
+    if proposed not in [fix.settings for fix in fixes]:
+        return
+    fitting = fitting_families(read_interface(path), plugins)
+    error.fix = NO_FIX
+    for fix in fixes:
+        each = [attrs.evolve(fix, settings={**proposed, "family": name}, alternatives=()) for name in fitting]
+        for one in each if fix.settings == proposed else [attrs.evolve(fix, alternatives=())]:
+            error.fix = error.fix | one
+    if not fitting:
+        names = ", ".join(plugins.by_name(FamilySpec))
+        error.why = (*error.why, f"by its shapes it is of none of the families that are installed ({names})")
+
+
+def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> ConfigError:
+    """The error for a file of which nobody said how to read it: what it has, and which families would take it."""
+    families = plugins.by_name(FamilySpec)
+    fitting = fitting_families(interface, plugins)
     if not fitting:
         interface.fields()  # says so where the file is one that none can take
     there = [f"{name} ({family.summary})" for name, family in families.items()]

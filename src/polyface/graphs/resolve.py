@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import frozen
 
 from polyface._version import __version__
-from polyface.errors import ArtifactError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
+from polyface.errors import ArtifactError, ContractError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, open_store, read_manifest
-from polyface.graphs.families import find_detector
+from polyface.graphs.families import find_detector, name_families
 from polyface.graphs.plan import Planner, Route, command_to_make
 from polyface.graphs.weights import Weights, verify
-from polyface.plugins.manager import PluginManager
+from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.protocols import Graph
 from polyface.plugins.records import ConverterSpec, DetectorSpec, FileRef, GraphSource
 from polyface.settings.config import Config
@@ -161,14 +161,19 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
         raise ValueError(f"not a conversion: {route.description}")
     graph = _published(route.source, detector, weights)
     converter = route.converter.factory.load()()
-    return convert_and_store(
-        route.converter,
-        detector,
-        weights,
-        store,
-        convert=lambda folder: converter.convert(graph, folder),
-        provenance=converter.provenance(),
-    )
+    try:
+        return convert_and_store(
+            route.converter,
+            detector,
+            weights,
+            store,
+            convert=lambda folder: converter.convert(graph, folder),
+            provenance=converter.provenance(),
+        )
+    except ContractError as error:
+        if weights.own_graph and weights.own:
+            name_families(error, weights.own, installed_plugins())
+        raise
 
 
 def convert_and_store(
