@@ -277,6 +277,10 @@ class TestLike:
         ):
             describe_like(levels, interface(*outputs), **OPTIONS)
 
+    @pytest.mark.parametrize(("own", "kept"), [(("546", "head.*"), ()), (("*",), ("*",)), ((), ())])
+    def test_layers_that_stay_in_float_are_those_of_one_file_unless_none_bears_8_bits(self, levels, own, kept):
+        assert describe_like(attrs.evolve(levels, keep_float=own), interface(*LEVELS), **OPTIONS).keep_float == kept
+
     def test_maps_are_found_by_their_channels(self, levels):
         maps = [TensorSpec(name=name, dims=("n", channels, "h", "w")) for name, channels in (("heat", 1), ("size", 2))]
         file = interface(("7", (1, 2, 8, 8)), ("9", (1, 1, 8, 8)), image=(1, 3, 32, 32))

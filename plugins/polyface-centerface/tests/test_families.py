@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import polyface
-from polyface.errors import ConfigError
+from polyface.errors import ConfigError, ContractError
+from polyface.graphs import resolve
+from polyface.graphs.families import find_detector
+from polyface.pipeline.calibration import Calibration
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import DetectorSpec
+from polyface.settings.config import Config
 
 onnx = pytest.importorskip("onnx", reason="the file is written with onnx: pip install onnx")
 
@@ -42,6 +47,38 @@ def test_it_gives_what_the_detector_gives(require, own, pytestconfig, free):
     assert len(wanted)
     np.testing.assert_allclose(found.boxes, wanted.boxes, atol=1e-2)
     np.testing.assert_allclose(found.landmarks, wanted.landmarks, atol=1e-2)
+
+
+def test_8_bits_are_for_all_layers_of_a_file_and_layers_of_the_detector_are_not_looked_for_in_it(
+    require, own, tmp_path
+):
+    require("onnxruntime")
+    pytest.importorskip("polyface_onnxruntime.quantize")
+    names = [output.name for output in installed_plugins().get(DetectorSpec, "centerface").outputs]
+    value, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    weights = {name: np.ones((width, 3, 4, 4), np.float32) for name, width in zip(names, (1, 2, 2, 10), strict=True)}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["image", f"{name}.w"], [name], strides=[4, 4]) for name in names],
+        "layers with other names",
+        [value("image", floats, ["n", 3, "h", "w"])],
+        [value(name, floats, ["n", len(weight), "rows", "columns"]) for name, weight in weights.items()],
+        [onnx.numpy_helper.from_array(weight, f"{name}.w") for name, weight in weights.items()],
+    )
+    path = tmp_path / "other.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), path)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+
+    def quantized(**settings):
+        config = Config(**settings)
+        calibration = Calibration(config, find_detector(config, installed_plugins())[0], [tmp_path / "a.png"])
+        return resolve.quantize(config, installed_plugins(), calibration, "onnx-int8", tmp_path / "stored")
+
+    with pytest.raises(ContractError, match=r"no weight of a Conv matches 'head\.\*', '542'") as caught:
+        quantized(detector="centerface", weights=str(path))
+    assert caught.value.fix.settings == {"detector": str(path), "family": "centerface"}
+    made = onnx.load(quantized(**caught.value.fix.settings, family_options={"free": False}).path)
+    # The image goes to 8 bits once, and so does what each of the four layers gives.
+    assert [node.op_type for node in made.graph.node].count("QuantizeLinear") == 1 + 4
 
 
 def test_another_network_is_refused(tmp_path):

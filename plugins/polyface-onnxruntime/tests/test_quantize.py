@@ -257,6 +257,17 @@ def test_a_record_that_does_not_fit_the_graph_is_refused(write, keep_float, mess
     assert message in str(caught.value)
 
 
+def test_layers_that_a_file_does_not_have_are_mended_in_the_record_or_by_a_detector_of_its_own(write):
+    graph = write(conv("image", "body.0.weight", "maps"), keep_float=["546"])
+    for trusted, fix in (
+        (True, "correct keep_float in the detector's record"),
+        (False, f'quantize all of it, as a detector of its own: detector="{graph.source}"'),
+    ):
+        with pytest.raises(ContractError) as caught:
+            quantized_nodes(onnx.load(graph.source), attrs.evolve(graph, trusted=trusted))
+        assert str(caught.value.fix) == fix
+
+
 def test_the_same_images_give_the_same_bytes(write, quantized, tmp_path):
     graph = write(conv("image", "body.0.weight", "maps"))
     first = quantized(graph).source.read_bytes()

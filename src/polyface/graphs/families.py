@@ -6,9 +6,11 @@ Which family a file is of, and what the file does not say, stands in the setting
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from polyface.errors import (
     ConfigError,
     ContractError,
     Fix,
-    PolyfaceError,
     UnknownNameError,
     plugin_errors,
     quoted,
@@ -29,7 +30,7 @@ from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.optional import install
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.options import check_options
-from polyface.plugins.protocols import Interface
+from polyface.plugins.protocols import Graph, Interface
 from polyface.plugins.records import DetectorSpec, FamilySpec, WeightsFile
 from polyface.settings.config import Config
 from polyface.settings.files import read_beside
@@ -222,21 +223,32 @@ def fitting_families(interface: Interface, plugins: PluginManager) -> list[str]:
     return fitting
 
 
-def name_families(error: PolyfaceError, path: Path, plugins: PluginManager) -> None:
-    """Make an error that proposes a file as a detector of its own say of which families it may be, or that of none."""
-    proposed = {"detector": str(path)}
-    fixes = [error.fix, *error.fix.alternatives]
-    if proposed not in [fix.settings for fix in fixes]:
-        return
-    fitting = fitting_families(read_interface(path), plugins)
-    error.fix = NO_FIX
-    for fix in fixes:
-        each = [attrs.evolve(fix, settings={**proposed, "family": name}, alternatives=()) for name in fitting]
-        for one in each if fix.settings == proposed else [attrs.evolve(fix, alternatives=())]:
-            error.fix = error.fix | one
-    if not fitting:
-        names = ", ".join(plugins.by_name(FamilySpec))
-        error.why = (*error.why, f"by its shapes it is of none of the families that are installed ({names})")
+@contextlib.contextmanager
+def naming_families(graph: Graph, weights: Weights, plugins: PluginManager) -> Iterator[None]:
+    """Have a converter that proposes a user's graph as a detector of its own say of which families that may be.
+
+    Args:
+        graph: what it converts: the user's file, or what was made of it.
+        weights: those selected.
+        plugins: where families are looked up.
+    """
+    try:
+        yield
+    except ContractError as error:
+        fixes = [error.fix, *error.fix.alternatives]
+        proposed = {"detector": str(graph.source)}
+        if not weights.own_graph or weights.own is None or proposed not in [fix.settings for fix in fixes]:
+            raise
+        fitting = fitting_families(read_interface(weights.own), plugins)
+        named = [{"detector": str(weights.own), "family": name} for name in fitting]
+        error.fix = NO_FIX
+        for fix in fixes:
+            for settings in named if fix.settings == proposed else [fix.settings]:
+                error.fix = error.fix | attrs.evolve(fix, settings=settings, alternatives=())
+        if not fitting:
+            names = ", ".join(plugins.by_name(FamilySpec))
+            error.why = (*error.why, f"by its shapes it is of none of the families that are installed ({names})")
+        raise
 
 
 def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> ConfigError:

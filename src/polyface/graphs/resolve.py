@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import frozen
 
 from polyface._version import __version__
-from polyface.errors import ArtifactError, ContractError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
+from polyface.errors import ArtifactError, PolyfaceError, Reason, WeightsMismatchError, plugin_errors
 from polyface.graphs.artifacts import ArtifactKey, ArtifactStore, open_store, read_manifest
-from polyface.graphs.families import find_detector, name_families
+from polyface.graphs.families import find_detector, naming_families
 from polyface.graphs.plan import Planner, Route, command_to_make
 from polyface.graphs.weights import Weights, verify
 from polyface.plugins.manager import PluginManager, installed_plugins
@@ -104,15 +104,16 @@ def quantize(
         manifest = read_manifest(there.parent)
         if made.items() <= manifest["provenance"].items():
             return Export(path=there, manifest=manifest, new=False)
-    path = convert_and_store(
-        converter,
-        detector,
-        weights,
-        store,
-        convert=lambda folder: quantizer.quantize(graph, calibration, folder),
-        provenance=made,
-        replace=True,
-    )
+    with naming_families(graph, weights, plugins):
+        path = convert_and_store(
+            converter,
+            detector,
+            weights,
+            store,
+            convert=lambda folder: quantizer.quantize(graph, calibration, folder),
+            provenance=made,
+            replace=True,
+        )
     return Export(path=path, manifest=read_manifest(path.parent), new=True)
 
 
@@ -161,7 +162,7 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
         raise ValueError(f"not a conversion: {route.description}")
     graph = _published(route.source, detector, weights)
     converter = route.converter.factory.load()()
-    try:
+    with naming_families(graph, weights, installed_plugins()):
         return convert_and_store(
             route.converter,
             detector,
@@ -170,10 +171,6 @@ def _converted(route: Route, detector: DetectorSpec, weights: Weights, store: Ar
             convert=lambda folder: converter.convert(graph, folder),
             provenance=converter.provenance(),
         )
-    except ContractError as error:
-        if weights.own_graph and weights.own:
-            name_families(error, weights.own, installed_plugins())
-        raise
 
 
 def convert_and_store(

@@ -310,10 +310,11 @@ def describe_like(
     """Return the record of a file that holds another network of the kind of a detector's own.
 
     The same pixel pads its input, black where black does, whatever mean and std make of it. Its outputs are found by
-    :func:`match_outputs`. Rows that are free are checked when it runs.
+    :func:`match_outputs`. Rows that are free are checked when it runs. No layer stays in float when it is quantized,
+    unless the detector's own bears no 8 bits at all: which layers are to, is measured of one network.
 
     Args:
-        own: the record to take all else from.
+        own: the record to take all else from, ``face_sizes`` and ``run_pixels`` as well, where no more is fixed.
         interface: of the file.
         channels: these are the options of :func:`input_options`.
         mean: likewise.
@@ -353,6 +354,8 @@ def describe_like(
             "names": [*names.items()],
             "levels": [*levels.values()],
         },
+        # Names of layers are those of one export: of another they would keep other layers.
+        keep_float=("*",) if "*" in own.keep_float else (),
         defaults=attrs.evolve(own.defaults, infer_size=None) if fixed else own.defaults,
         run_pixels=own_run_pixels(fields, own.run_pixels),
     )

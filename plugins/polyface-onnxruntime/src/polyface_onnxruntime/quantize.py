@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx.version_converter
 
-from polyface.errors import ContractError
+from polyface.errors import ContractError, Fix
 from polyface.machine.processes import call_noisy
 from polyface.plugins.protocols import Graph
 from polyface.plugins.toolkit import graph_file, one_line
@@ -126,9 +126,11 @@ def quantized_nodes(model: onnx.ModelProto, graph: Graph) -> list[str]:
     weights = [node.input[1] for node in model.graph.node if node.op_type == LAYER]
     idle = [pattern for pattern in patterns if not any(fnmatchcase(weight, pattern) for weight in weights)]
     if idle:
+        whole = Fix("quantize all of it, as a detector of its own", settings={"detector": str(graph.source)})
         raise ContractError(
             f"keep_float of '{graph.detector.name}' names layers that {graph.source} does not have.",
             why=[f"no weight of a {LAYER} matches {', '.join(map(repr, idle))}"],
+            fix="correct keep_float in the detector's record" if graph.trusted else whole,
         )
     constants = {tensor.name for tensor in model.graph.initializer}
     narrow: set[str] = set()  # tensors in 8 bits
