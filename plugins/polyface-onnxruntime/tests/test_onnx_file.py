@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - only once onn
 
 from polyface_onnxruntime import onnx_file  # noqa: E402
 from polyface_onnxruntime.onnx_file import OnnxFileConverter, write  # noqa: E402
+from polyface_onnxruntime.runtime import failure  # noqa: E402
 
 DETECTOR = DetectorSpec(
     name="tiny",
@@ -640,7 +643,7 @@ def gives_other_widths(file):
     ("ending", "why"),
     [
         (branches, "the If 'out' branches or repeats a part of the graph"),
-        (adds_anchors, r"the free graph does not run on an input of 2x3x128x160: .*Add"),
+        (adds_anchors, r"the free graph does not run on an input of 2x3x128x160: numbers for one size .* \(Add: [A-Z]"),
         (takes_the_upper_half, "the Slice 'a' takes 0 to 4 of 8, which depends on the image's size"),
         (resizes_to_odd_sides, "the Resize 'a' makes 7 of 8, which is no whole multiple or part"),
         (averages_the_batch, r"'scores' is float32 \(1, 640, 2\) for an input of 2x3x128x160; declared: \(n, p, 2\)"),
@@ -660,7 +663,7 @@ def gives_other_widths(file):
             "the Reshape 'a' has several sides that depend on the image's size, and none of them alone",
         ),
         (repeats_the_image, "the Expand 'a' adds axes in front of the batch"),
-        (adds_anchors_to_maps, "it does not run on an input of 2x3x128x160: .*Add"),
+        (adds_anchors_to_maps, r"it does not run on an input of 2x3x128x160: numbers for one size .* \(Add: [A-Z]"),
         (has_an_operator_of_its_own, "it does not run on an input of 1x3x64x96: .*Magic"),
         (has_an_operator_of_one_runtime, "the free graph is not valid: .*SimplifiedLayerNormalization"),
     ],
@@ -671,6 +674,35 @@ def test_what_cannot_be_made_free_is_refused_with_the_reason(freed, ending, why)
         freed(made(ending, *OWN))
     assert "published.onnx cannot become a graph of 'tiny' for any batch and size." in caught.value.what
     assert "free batch, height and width" in str(caught.value.fix)
+    assert not re.search("/onnxruntime|was false|Status Message", str(caught.value))
+
+
+FAILED = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running "
+
+
+@pytest.mark.parametrize(
+    ("said", "short"),
+    [
+        (
+            f"{FAILED}Mul node. Name:'' Status Message: /onnxruntime_src/onnxruntime/core/providers/cpu/math/ops.h:583 "
+            "void onnxruntime::BroadcastIterator::Append(ptrdiff_t, ptrdiff_t) axis == 1 || axis == largest was false. "
+            "Attempting to broadcast an axis by a dimension other than 1. 2820 by 4420\n",
+            "Mul: Attempting to broadcast an axis by a dimension other than 1. 2820 by 4420",
+        ),
+        (
+            f"{FAILED}Gather node. Name:'/a' Status Message: /b/gather.cc:9 onnxruntime::common::Status "
+            "onnxruntime::Gather::Go(int) indices too large",
+            "Gather: indices too large",
+        ),
+        (
+            f"{FAILED}Conv node. Name:'first' Status Message: Input channels C is not equal to kernel channels.",
+            "Conv: Input channels C is not equal to kernel channels.",
+        ),
+        ("Load model failed", "RuntimeError: Load model failed"),
+    ],
+)
+def test_of_a_node_that_fails_only_what_it_met_is_said(said, short):
+    assert failure(RuntimeError(said)) == short
 
 
 def takes_one_image(file):

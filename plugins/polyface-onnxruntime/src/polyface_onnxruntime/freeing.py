@@ -9,6 +9,7 @@ of another shape. What it cannot know is refused; what it got wrong shows when t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,8 +20,7 @@ from onnx import helper, numpy_helper
 
 from polyface.errors import quoted
 from polyface.machine.cores import default_threads
-from polyface.plugins.toolkit import one_line
-from polyface_onnxruntime.runtime import onnxruntime
+from polyface_onnxruntime.runtime import failure, onnxruntime
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
@@ -63,6 +63,31 @@ def run(model: onnx.ModelProto | bytes, feeds: Mapping[str, FloatArray], outputs
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     values: list[FloatArray] = session.run(list(outputs), dict(feeds))
     return values
+
+
+def try_run(
+    model: onnx.ModelProto | bytes, name: str, image: FloatArray, outputs: Sequence[str], what: str, *, own: bool
+) -> list[FloatArray]:
+    """Run a graph that may not take an image.
+
+    Args:
+        model: as for :func:`run`.
+        name: of its input.
+        image: the input.
+        outputs: as for :func:`run`.
+        what: what to call the graph in an error.
+        own: whether the image is of the batch and size that the graph was exported for.
+
+    Raises:
+        FixedError: it does not run.
+    """
+    try:
+        return run(model, {name: image}, outputs)
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        why = failure(error)
+        if not own and re.search("broadcast|dimension|shape", why):
+            why = f"numbers for one size alone, such as priors, are within the graph ({why})"
+        raise FixedError(f"{what} does not run on an input of {'x'.join(map(str, image.shape))}: {why}") from error
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -389,11 +414,7 @@ class Freeing:
         free = helper.make_tensor_value_info(self._input.name, onnx.TensorProto.FLOAT, [None] * image.ndim)
         constants = [*self._model.graph.initializer, *self._added]
         part = _model_of(helper.make_graph(nodes, "part", [free], values, constants), self._model)
-        try:
-            return run(part, {self._input.name: image}, names)
-        except Exception as error:  # ONNX Runtime's errors have no base of their own
-            shape = "x".join(map(str, image.shape))
-            raise FixedError(f"it does not run on an input of {shape}: {one_line(error)}") from error
+        return try_run(part, self._input.name, image, names, "it", own=image is self._own)
 
 
 def _groups(before: Shape, after: Shape) -> Iterator[tuple[list[int], list[int]]]:

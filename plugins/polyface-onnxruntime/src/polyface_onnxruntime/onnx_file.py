@@ -21,7 +21,7 @@ from polyface.machine.processes import NotBegunError, NotDoneError, call
 from polyface.plugins.protocols import Graph, GraphTensor
 from polyface.plugins.records import DetectorSpec, TensorSpec
 from polyface.plugins.toolkit import graph_file, match_outputs, one_line
-from polyface_onnxruntime.freeing import FixedError, Freeing, run, tidy
+from polyface_onnxruntime.freeing import FixedError, Freeing, tidy, try_run
 from polyface_onnxruntime.runtime import onnxruntime
 
 if TYPE_CHECKING:
@@ -143,7 +143,11 @@ def _read(content: bytes, detector: DetectorSpec) -> Published:
     own, other = _images(sides, detector)
     source, declared = model.graph.input[0].name, [tensor.name for tensor in detector.outputs]
     outputs = [value.name for value in model.graph.output]
-    outputs = declared if set(declared) <= set(outputs) else _matched(content, {source: own}, outputs, detector)
+    if set(declared) <= set(outputs):
+        outputs = declared
+    else:
+        given = try_run(content, source, own, outputs, "it", own=True)
+        outputs = _matched(detector, dict(zip(outputs, given, strict=True)), own)
     _rename(model, dict(zip([source, *outputs], [detector.input.name, *declared], strict=True)))
     return Published(
         content=content,
@@ -156,11 +160,9 @@ def _read(content: bytes, detector: DetectorSpec) -> Published:
     )
 
 
-def _matched(content: bytes, feeds: dict[str, FloatArray], names: list[str], detector: DetectorSpec) -> list[str]:
-    """The names of a file's outputs in the order of the record, by what they give for an input of the file's own."""
-    (image,) = feeds.values()
-    shapes = [array.shape for array in _tried(content, feeds, names, "it")]
-    there = [GraphTensor(name=name, dims=shape) for name, shape in zip(names, shapes, strict=True)]
+def _matched(detector: DetectorSpec, given: dict[str, FloatArray], image: FloatArray) -> list[str]:
+    """The names of a file's outputs in the order of the record, by what they give for an image of the file's own."""
+    there = [GraphTensor(name=name, dims=array.shape) for name, array in given.items()]
     try:
         return [*match_outputs(detector.outputs, there).values()]
     except ContractError as error:
@@ -243,17 +245,21 @@ def _check(published: Published, content: bytes, detector: DetectorSpec) -> None
     except onnx.checker.ValidationError as error:
         raise FixedError(f"the free graph is not valid: {one_line(error)}") from error
 
+    own, other = published.own, published.other
+
     def free(image: FloatArray) -> list[FloatArray]:
-        got = _tried(content, {detector.input.name: image}, [spec.name for spec in detector.outputs], "the free graph")
+        names = [spec.name for spec in detector.outputs]
+        got = try_run(content, detector.input.name, image, names, "the free graph", own=image is own)
         for spec, array in zip(detector.outputs, got, strict=True):
             _check_shape(spec, array, image)
         return got
 
-    own, other = published.own, published.other
     # A file that is free in size can be compared at another one as well.
     compared = [own, np.resize(other, (len(own), *other.shape[1:]))] if published.any_size else [own]
     for image in compared:
-        wanted = _tried(published.content, {published.input: image}, published.outputs, "the file itself")
+        wanted = try_run(
+            published.content, published.input, image, published.outputs, "the file itself", own=image is own
+        )
         _check_equal(detector, free(image), wanted, "the original")
     last = other[-1:] if isinstance(detector.input.dims[0], str) else np.repeat(other[-1:], len(other), axis=0)
     _check_equal(
@@ -262,14 +268,6 @@ def _check(published: Published, content: bytes, detector: DetectorSpec) -> None
         [array[-1:] for array in free(last)],
         "the same image by itself",
     )
-
-
-def _tried(content: bytes, feeds: dict[str, FloatArray], names: list[str], what: str) -> list[FloatArray]:
-    try:
-        return run(content, feeds, names)
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
-        shape = "x".join(str(side) for image in feeds.values() for side in image.shape)
-        raise FixedError(f"{what} does not run on an input of {shape}: {one_line(error)}") from error
 
 
 def _check_shape(spec: TensorSpec, array: FloatArray, image: FloatArray) -> None:

@@ -14,7 +14,7 @@ from polyface.machine.gate import keep_in_children, refuse_in_child
 from polyface.plugins.protocols import CompileRequest, Execution, Graph
 from polyface.plugins.records import DetectorSpec
 from polyface.plugins.toolkit import Held, check_interface, failed_run, one_line
-from polyface_onnxruntime.runtime import native, onnxruntime
+from polyface_onnxruntime.runtime import failure, native, onnxruntime
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
@@ -81,7 +81,7 @@ class OnnxRuntimeSession:
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             memory = _NO_MEMORY.search(str(error)) is not None
             device = self.execution.device
-            raise failed_run("ONNX Runtime", image.shape, device, one_line(error), memory=memory) from error
+            raise failed_run("ONNX Runtime", image.shape, device, failure(error), memory=memory) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
