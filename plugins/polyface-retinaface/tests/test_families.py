@@ -220,6 +220,26 @@ class TestRecord:
         with pytest.raises(ConfigError, match=f"(?s){message}"):
             describe(write_ssd("mine.onnx", decoded=False), family, **options)
 
+    @pytest.mark.parametrize(
+        ("options", "named"),
+        [
+            ({"strides": [8, 16, 32, 60]}, "strides"),
+            ({"strides": [4, 8, 16, 32], "anchors": [[5], [6], [7], [8]]}, "strides and anchors"),
+            ({"variances": [0.2, 0.2], "clip": False}, "variances and clip"),
+        ],
+        ids=str,
+    )
+    def test_what_a_file_that_decodes_its_own_boxes_makes_no_use_of_is_refused(self, options, named):
+        with pytest.raises(ConfigError) as caught:
+            describe(write_ssd("mine.onnx"), "ssd", **options)
+        assert caught.value.what == f"mine.onnx decodes its own boxes: {named} would do nothing."
+        assert str(caught.value.fix) == f"leave {named} out of family_options"
+
+    def test_the_sizes_of_faces_are_not_known_of_a_file_that_decodes_boxes_of_other_anchors(self):
+        usual = {"strides": [8, 16, 32, 64], "anchors": [[10, 16, 24], [32, 48], [64, 96], [128, 192, 256]]}
+        assert describe(write_ssd("mine.onnx"), "ssd", **usual).face_sizes == (20, 256)
+        assert describe(write_ssd("other.onnx", levels={8: (10, 16), 16: (300,)}), "ssd").face_sizes is None
+
     def test_what_is_no_onnx_file_is_refused(self, folder):
         (folder / "mine.onnx").write_bytes(b"\x80\x02}q\x00.")
         with pytest.raises(WeightsMismatchError, match=r"mine.onnx is not a whole ONNX file"):

@@ -8,8 +8,9 @@ from typing import Any
 
 from polyface.errors import ConfigError, Fix, quoted
 from polyface.plugins.protocols import GraphTensor, Interface
-from polyface.plugins.records import DetectDefaults, DetectorSpec, Preprocess, Ref, least_run
+from polyface.plugins.records import DetectDefaults, DetectorSpec, FamilySpec, Preprocess, Ref, least_run
 from polyface.plugins.toolkit import own_run_pixels
+from polyface_retinaface.plugin import polyface_detectors
 
 Levels = Sequence[Sequence[float]]
 
@@ -79,13 +80,16 @@ def _record(
     options: dict[str, Any] = {"head": head, "names": [*names.items()], "likely": likely}
     count = box.dims[-2] if isinstance(height, int) and isinstance(width, int) else 0
     if decoded and isinstance(count, int) and count:
+        _check_unused(interface, strides=strides, anchors=anchors, variances=variances, clip=clip)
         options |= {"count": count}
     else:
         options |= {"strides": strides, "anchors": anchors, "variances": variances, "clip": clip}
         _check_priors((height, width), box, strides, anchors)
     sizes = sorted(size for level in anchors for size in level)
-    # What RetinaFace's smallest anchors find is twice as large: measured, see the records of its detectors.
-    seen = (2 * sizes[0], sizes[-1]) if sizes[-1] >= 24 * sizes[0] else None
+    # What RetinaFace's smallest anchors find is twice as large: measured, see the records of its detectors. A file that
+    # decodes another number of boxes has other anchors.
+    like = "count" not in options or count == _count_priors((height, width), strides, anchors)
+    seen = (2 * sizes[0], sizes[-1]) if like and sizes[-1] >= 24 * sizes[0] else None
     return DetectorSpec(
         **fields,
         summary=f"{interface.weights.filename}, of the family {interface.family}",
@@ -118,6 +122,19 @@ def _kind(option: str, given: str, output: GraphTensor) -> str:
     return kind
 
 
+def _check_unused(interface: Interface, **given: Any) -> None:
+    """Refuse other values than the family's of what a file that decodes its own boxes makes no use of."""
+    families = [record for record in polyface_detectors() if isinstance(record, FamilySpec)]
+    family = next(family for family in families if family.name == interface.family)
+    defaults = {option.name: option.default for option in family.parameters}
+    if others := [name for name, value in given.items() if value != defaults.get(name, value)]:
+        raise ConfigError(
+            f"{interface.weights.filename} decodes its own boxes: {' and '.join(others)} would do nothing.",
+            why=["its boxes are corners, and their number is fixed, so that no priors are made for it"],
+            fix=Fix(f"leave {' and '.join(others)} out of", names=("family_options",)),
+        )
+
+
 def _check_options(strides: Sequence[float], anchors: Levels, variances: Sequence[float]) -> None:
     """Refuse numbers of which no priors can be made, whatever the file."""
     wanted = {
@@ -134,20 +151,22 @@ def _check_options(strides: Sequence[float], anchors: Levels, variances: Sequenc
         raise ConfigError(f"No priors can be made: {wrong[0]}.", why=[given, *wrong[1:]], fix=fix)
 
 
+def _count_priors(sides: Sequence[int | str], strides: Sequence[float], anchors: Levels) -> int | None:
+    """How many priors come of strides and anchors for an input of a fixed size; ``None`` for one of any."""
+    height, width = sides
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    levels = zip(strides, anchors, strict=True)
+    return sum(math.ceil(height / stride) * math.ceil(width / stride) * len(sizes) for stride, sizes in levels)
+
+
 def _check_priors(sides: Sequence[int | str], box: GraphTensor, strides: Sequence[float], anchors: Levels) -> None:
     """Refuse strides and anchors that do not make as many priors as a file of a fixed size has."""
-    why = [f"strides {list(strides)}, anchors {list(map(list, anchors))}"]
-    fix = Fix("give those of the network by", names=("family_options",))
-    height, width = sides
-    count = box.dims[-2]
-    if isinstance(height, int) and isinstance(width, int) and isinstance(count, int):
-        made = sum(
-            math.ceil(height / stride) * math.ceil(width / stride) * len(sizes)
-            for stride, sizes in zip(strides, anchors, strict=True)
+    made, count = _count_priors(sides, strides, anchors), box.dims[-2]
+    if made is not None and isinstance(count, int) and made != count:
+        given = f"strides {list(strides)}, anchors {list(map(list, anchors))}"
+        raise ConfigError(
+            f"The output {box} has {count} rows, and {made} priors come of these strides and anchors.",
+            why=[f"the input has {'x'.join(map(str, sides))} pixels", given],
+            fix=Fix("give those of the network by", names=("family_options",)),
         )
-        if made != count:
-            raise ConfigError(
-                f"The output {box} has {count} rows, and {made} priors come of these strides and anchors.",
-                why=[f"the input has {height}x{width} pixels", *why],
-                fix=fix,
-            )
