@@ -639,6 +639,11 @@ def gives_other_widths(file):
     file.reshape("a", [1, -1, 4], "out")
 
 
+def gives_other_widths_by_its_name(file):
+    file.add("Transpose", ["maps"], "a", perm=[0, 2, 3, 1])
+    file.reshape("a", [1, -1, 4], "scores")
+
+
 @pytest.mark.parametrize(
     ("ending", "why"),
     [
@@ -758,9 +763,13 @@ def test_weights_in_another_file_are_refused(freed):
     [
         (made(sizes_in_a_reshape, *OWN, sides=[1, 64, 96, 3]), r"it takes FLOAT \[1, 64, 96, 3\], and one input"),
         (made(sizes_in_a_reshape, *OWN, outputs=["out", "a"]), r"none is wanted like a \(1, 8, 12, 4\)"),
+        (
+            made(gives_other_widths_by_its_name, *OWN, outputs=["scores"]),
+            r"'scores' is float32 \(1, 96, 4\) for an input of 1x3x64x96; declared: \(n, p, 2\)",
+        ),
         (made(gives_other_widths, *OWN), r"1 is wanted like scores \(n, p, 2\), and there are none"),
     ],
-    ids=["channels last", "another number of outputs", "another width"],
+    ids=["channels last", "another number of outputs", "another width of the same name", "another width"],
 )
 def test_what_is_another_network_is_refused_and_may_be_a_detector_of_its_own(tmp_path, content, why):
     path = tmp_path / "published.onnx"

@@ -239,7 +239,10 @@ def _declared(model: onnx.ModelProto, detector: DetectorSpec) -> bytes:
 
 
 def _check(published: Published, content: bytes, detector: DetectorSpec) -> None:
-    """Raise ``FixedError`` unless the graph equals the original, and images do not depend on their batch."""
+    """Raise ``FixedError`` unless the graph equals the original, and images do not depend on their batch.
+
+    Outputs of other widths than the record's are those of another network: a ``ContractError``.
+    """
     try:
         onnx.checker.check_model(content)
     except onnx.checker.ValidationError as error:
@@ -271,13 +274,13 @@ def _check(published: Published, content: bytes, detector: DetectorSpec) -> None
 
 
 def _check_shape(spec: TensorSpec, array: FloatArray, image: FloatArray) -> None:
-    fits = len(array.shape) == len(spec.dims) and all(
-        side == wanted for side, wanted in zip(array.shape, spec.dims, strict=True) if isinstance(wanted, int)
-    )
-    if not fits or array.shape[0] != len(image) or array.dtype != np.float32:
-        shape = "x".join(map(str, image.shape))
-        dims = ", ".join(map(str, spec.dims))
-        raise FixedError(f"'{spec.name}' is {array.dtype} {array.shape} for an input of {shape}; declared: ({dims})")
+    shape, dims = "x".join(map(str, image.shape)), ", ".join(map(str, spec.dims))
+    why = f"'{spec.name}' is {array.dtype} {array.shape} for an input of {shape}; declared: ({dims})"
+    alike = len(array.shape) == len(spec.dims)
+    if not alike or array.shape[0] != len(image) or array.dtype != np.float32:
+        raise FixedError(why)
+    if any(side != wanted for side, wanted in zip(array.shape, spec.dims, strict=True) if isinstance(wanted, int)):
+        raise ContractError("The outputs are not those of the record.", why=[why])
 
 
 def _check_equal(detector: DetectorSpec, got: list[FloatArray], wanted: list[FloatArray], what: str) -> None:
