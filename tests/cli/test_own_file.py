@@ -35,7 +35,33 @@ def test_detect_runs_it(polyface):
     assert boxes(polyface(*command, "--family", "ssd")) == [[39, 79, 49, 89]]
     options = "mean=[127,127,127],strides=[8,16,32,64],scores=probabilities"
     assert boxes(polyface(*command, "--family", "ssd", "--family-options", options)) == [[39, 79, 49, 89]]
-    assert boxes(polyface(*command, POLYFACE_FAMILY="ssd", POLYFACE_FAMILY_OPTIONS="channels=bgr")) == []
+    assert boxes(polyface(*command, "--family", "ssd", "--family-options", "channels=bgr")) == []
+
+
+def test_options_in_the_environment_are_of_the_detector_there(polyface):
+    command = ("detect", "a.png", "--backend", "onnxruntime", "--json")
+    said = {"POLYFACE_FAMILY": "ssd", "POLYFACE_FAMILY_OPTIONS": "channels=bgr"}
+    assert boxes(polyface(*command, POLYFACE_DETECTOR="./mine.onnx", **said)) == []
+    result = polyface(*command, "--detector", "./mine.onnx", **said)
+    assert boxes(result) == [[39, 79, 49, 89]]
+    assert "family_options (environment POLYFACE_FAMILY_OPTIONS) is left out" in result.stderr
+
+
+def test_options_of_another_file_and_what_a_family_is_elsewhere_count_no_more(polyface, folder):
+    (folder / "other.toml").write_text('detector = "other.onnx"\nfamily = "ssd"\nfamily_options = {channels = "bgr"}\n')
+    command = ("detect", "a.png", "--backend", "onnxruntime", "--json", "--config", "other.toml", "--detector")
+    assert boxes(polyface(*command, "mine.onnx", "--family", "ssd")) == [[39, 79, 49, 89]]
+    (folder / "mine.toml").write_text('family = "ssd"\n')
+    assert boxes(polyface(*command, "mine.onnx", POLYFACE_FAMILY="yunet")) == [[39, 79, 49, 89]]
+
+
+def test_config_shows_what_lies_beside_the_file_as_detect_uses_it(polyface, folder):
+    (folder / "mine.toml").write_text('family = "ssd"\n[family_options]\nchannels = "bgr"\n')
+    shown = json.loads(polyface("config", "--detector", "./mine.onnx", "--json", POLYFACE_FAMILY="yunet").stdout)
+    beside = str(folder / "mine.toml")
+    assert shown["detector"] == {"value": str(folder / "mine.onnx"), "source": "option"}
+    assert shown["family"] == {"value": "ssd", "source": beside}
+    assert shown["family_options"] == {"value": {"channels": "bgr"}, "source": beside}
 
 
 def test_a_file_beside_it_or_a_configuration_says_the_rest(polyface, folder):

@@ -18,7 +18,7 @@ from polyface.errors import (
     WeightsNotFoundError,
 )
 from polyface.graphs.artifacts import ArtifactKey
-from polyface.graphs.families import find_detector, settle
+from polyface.graphs.families import KEYS, find_detector, settle
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import DetectorSpec, TensorSpec
 from polyface.settings.config import Config
@@ -108,7 +108,7 @@ class TestBeside:
         (folder / "mine.toml").write_text(self.TEXT)
         config = settle(settle(Config(detector="mine.onnx", family="ssd")))
         assert (config.family, config.family_options) == ("ssd", {})
-        said = f"{folder / 'mine.toml'} is left out: it is for the family 'toys', not 'ssd'"
+        said = f"family_options ({folder / 'mine.toml'}) is left out: it is for the family 'toys', not 'ssd'"
         assert [record.getMessage() for record in caplog.records] == [said]
 
     def test_options_without_a_family_are_of_any(self, folder):
@@ -125,19 +125,22 @@ class TestBeside:
         assert [record.getMessage() for record in caplog.records] == [said]
 
     @pytest.mark.parametrize(
-        ("text", "given", "line"),
+        ("text", "given", "keys"),
         [
-            ('family = "toys"\n[family_options]\nmean = 3', {}, "family and family_options: set in {}"),
-            ("[family_options]\nmean = 3", {"family": "toys"}, "family_options: set in {}"),
-            ('family = "toys"\n', {"family_options": {"mean": 3}}, "family: set in {}"),
-            ('family = "toy"', {}, "family: set in {}"),
+            ('family = "toys"\n[family_options]\nmean = 3', {}, ["family", "family_options"]),
+            ("[family_options]\nmean = 3", {"family": "toys"}, ["family_options"]),
+            ('family = "toys"\n', {"family_options": {"mean": 3}}, ["family"]),
+            ('family = "toys"\n[family_options]\nmean = 4', {"family_options": {"mean": 3}}, ["family"]),
+            ('family = "toy"', {}, ["family"]),
         ],
     )
-    def test_an_error_of_what_it_says_names_it(self, folder, mine, plugins, text, given, line):  # noqa: ARG002
+    def test_an_error_of_what_it_says_names_it(self, folder, mine, plugins, text, given, keys):  # noqa: ARG002
         (folder / "mine.toml").write_text(text)
         with pytest.raises((ConfigError, UnknownNameError)) as caught:
             find_detector(Config(detector="mine.onnx", **given), plugins)
-        assert caught.value.why[-1] == line.format(folder / "mine.toml")
+        assert [why for why in caught.value.why if "is set" in why] == [
+            f"{key} is set ({folder / 'mine.toml'})" for key in keys
+        ]
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -166,6 +169,49 @@ class TestBeside:
             "it can be written to by everyone; to use it all the same, set what it says",
             "its folder can be written to by everyone; to use it all the same, set what it says",
         ]
+
+    @pytest.mark.parametrize("source", ["environment POLYFACE_{}", "/home/me/polyface.toml"])
+    def test_it_is_stronger_than_files_of_settings_and_the_environment(self, folder, caplog, source):
+        caplog.set_level("INFO")
+        (folder / "mine.toml").write_text(self.TEXT)
+        sources = {key: source.format(key.upper()) for key in ("detector", "family", "family_options")}
+        weaker = {"mean": [9, 9, 9], "std": [4, 5, 6]}
+        both = f"{folder / 'mine.toml'} and {sources['family_options']}"
+        config = settle(Config(detector="mine.onnx", family="toys", family_options=weaker, sources=sources))
+        assert config.family_options == {"mean": (1, 2, 3), "std": (4, 5, 6), "wrong": "no"}
+        assert [config.sources[key] for key in KEYS] == [str(folder / "mine.toml"), both]
+        config = settle(Config(detector="mine.onnx", family="ssd", family_options=weaker, sources=sources))
+        assert (config.family, config.family_options) == ("toys", {"mean": (1, 2, 3), "wrong": "no"})
+        assert [config.sources[key] for key in KEYS] == [str(folder / "mine.toml")] * 2
+        told = f"settings from {folder / 'mine.toml'}: family, family_options"
+        left_out = f"family_options ({sources['family_options']}) is left out: it is for the family 'ssd', not 'toys'"
+        assert [record.getMessage() for record in caplog.records] == [told, left_out, told]
+
+    @pytest.mark.parametrize("elsewhere", ["detector", "family"])
+    @pytest.mark.parametrize("source", ["environment POLYFACE_{}", "/home/me/polyface.toml"])
+    def test_options_of_a_weaker_source_are_of_its_detector_and_family_alone(self, caplog, source, elsewhere):
+        sources = {key: source.format(key.upper()) for key in ("detector", "family", "family_options")}
+        said = {"detector": "mine.onnx", "family": "toys", "family_options": {"mean": [1, 2, 3]}}
+        assert settle(Config(**said, sources=sources)).family_options == {"mean": (1, 2, 3)}
+        config = settle(Config(**said, sources={**sources, elsewhere: "option"}))
+        assert (config.family, config.family_options) == ("toys", {})
+        assert "family_options" not in config.sources
+        assert [record.getMessage() for record in caplog.records] == [
+            f"family_options ({sources['family_options']}) is left out: no detector and family that count are set there"
+        ]
+
+    def test_only_what_counts_of_it_is_said_to_be_from_it(self, folder, caplog):
+        caplog.set_level("INFO")
+        (folder / "mine.toml").write_text('family = "toys"\n[family_options]\nmean = [1, 2, 3]\n')
+        config = settle(Config(detector="mine.onnx", family="toys", family_options={"mean": [4, 5, 6]}))
+        assert [config.sources[key] for key in KEYS] == ["keyword", "keyword"]
+        assert not caplog.records
+
+    def test_what_lay_beside_another_file_is_of_that_one(self, folder):
+        (folder / "mine.toml").write_text(self.TEXT)
+        config = settle(settle(Config(detector="mine.onnx")).replace(detector="other.onnx"))
+        assert (config.family, config.family_options) == (None, {})
+        assert not {*KEYS} & {*config.sources}
 
     def test_where_there_is_none_nothing_is_said(self, folder, caplog):
         folder.chmod(0o777)

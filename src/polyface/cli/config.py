@@ -10,7 +10,10 @@ import click
 from polyface.cli.options import SOURCE, config_options, json_option
 from polyface.cli.output import Command
 from polyface.cli.tables import print_json, print_table
+from polyface.graphs.families import settle
+from polyface.settings.config import Config, Job
 from polyface.settings.loading import SETTINGS_RECORDS, load
+from polyface.settings.paths import is_file
 from polyface.settings.record import as_text, settings
 
 
@@ -21,11 +24,12 @@ def command(config_file: str | None, as_json: bool, **overrides: Any) -> None:
     """Show every setting's effective value and where it comes from.
 
     From weakest to strongest: default, polyface.toml, [tool.polyface] in pyproject.toml, POLYFACE_* in the environment,
-    options.
+    options. Of a detector that is an ONNX file, what mine.toml beside mine.onnx says is stronger than all but options.
     """
+    config, job = load(Config, Job, path=config_file, source=SOURCE, overrides=overrides)
     shown = {
         name: {"value": value, "source": record.sources.get(name, "default")}
-        for record in load(*SETTINGS_RECORDS, path=config_file, source=SOURCE, overrides=overrides)
+        for record in (settle(config) if is_file(config.detector) else config, job)
         for name, value in record.as_dict().items()
     }
     if as_json:

@@ -10,11 +10,12 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+from attrs import field, frozen
 
 from polyface.errors import (
     NO_FIX,
@@ -62,12 +63,23 @@ BESIDE = "beside"
 """In the sources of settings: the file beside the detector's that they are settled with."""
 
 
+@frozen(kw_only=True)
+class Said:
+    """What is said of a file: its family, its options, and where either is set, the strongest first."""
+
+    family: str | None = None
+    options: Mapping[str, Any] = field(factory=dict)
+    sources: Mapping[str, tuple[str, ...]] = field(factory=dict)
+
+
 def settle(config: Config) -> Config:
     """Return the settings with what they leave to the file beside a detector's own, and with that file's whole path.
 
-    Another process, in another folder, makes the same detector of them. A family that a file of settings or the
-    environment says counts only for a detector that is a file. Options in the file beside are of the family that it
-    names, or of any where it names none; what it says of another family is left out, which the logger says.
+    Another process, in another folder, makes the same detector of them. For a detector that is a file, the file beside
+    it is stronger than files of settings and the environment, and weaker than what is said for the call. Its options
+    are of the family that it names, or of any where it names none. Options in a file of settings or the environment
+    count only beside the detector and the family that are set there: else they are meant for another file. The logger
+    says which options are left out.
 
     Raises:
         ConfigError: the settings, or the file beside, contradict themselves, or it cannot be read.
@@ -88,29 +100,84 @@ def settle(config: Config) -> Config:
             why=[f"weights is set ({config.sources.get('weights', 'keyword')})"],
             fix=Fix("leave out", names=("weights",)),
         )
-    path = expand_user(config.detector).absolute()
-    beside = path.with_suffix(".toml")
+    config = attrs.evolve(config, detector=str(expand_user(config.detector).absolute()))
+    beside = Path(config.detector).with_suffix(".toml")
     if config.sources.get(BESIDE) == str(beside):  # it was read
-        return attrs.evolve(config, detector=str(path))
-    table = read_beside(beside, os.environ, LOG.warning)
-    if unknown := sorted({*table} - {*KEYS}):
-        raise ConfigError(f"{beside} may say {' and '.join(KEYS)}, not {', '.join(map(quoted, unknown))}.")
-    said = Config(**table, sources=dict.fromkeys(table, str(beside)))
-    family, options = config.family or said.family, dict(config.family_options)
-    sources = {**config.sources, BESIDE: str(beside)}
-    if said.family not in (None, family):
-        LOG.warning("%s is left out: it is for the family %s, not %s", beside, quoted(said.family), quoted(family))
-    elif table:
-        LOG.info("settings from %s: %s", beside, ", ".join(table))
-        options = {**said.family_options, **options}
-        both = {key: f"{config.sources[key]} and {beside}" for key in table if key in config.sources}
-        sources = {**said.sources, **sources, **both}
-    return attrs.evolve(config, detector=str(path), family=family, family_options=options, sources=sources)
+        return config
+    said = _merge([_said_elsewhere(config), _read(beside), _said_for_call(config)])
+    if used := [key for key, sources in said.sources.items() if str(beside) in sources]:
+        LOG.info("settings from %s: %s", beside, ", ".join(used))
+    bare = drop_family(config)
+    sources = {**bare.sources, BESIDE: str(beside)} | {key: " and ".join(each) for key, each in said.sources.items()}
+    return attrs.evolve(bare, family=said.family, family_options=said.options, sources=sources)
 
 
 def drop_family(config: Config) -> Config:
     """Return the settings of a detector that has a name, and no family."""
-    return attrs.evolve(config, family=None, family_options={})
+    sources = {name: source for name, source in config.sources.items() if name not in KEYS}
+    return attrs.evolve(config, family=None, family_options={}, sources=sources)
+
+
+def _given(config: Config) -> dict[str, str]:
+    """Where each key that is set comes from; what lay beside another file is of that one."""
+    given = {key: config.sources.get(key, "keyword") for key in KEYS if config.is_given(key)}
+    return {key: source for key, source in given.items() if source != config.sources.get(BESIDE)}
+
+
+def _said(config: Config, sources: Mapping[str, str]) -> Said:
+    return Said(
+        family=config.family if "family" in sources else None,
+        options=config.family_options if "family_options" in sources else {},
+        sources={key: (source,) for key, source in sources.items()},
+    )
+
+
+def _said_for_call(config: Config) -> Said:
+    return _said(config, {key: source for key, source in _given(config).items() if source in CALLS})
+
+
+def _said_elsewhere(config: Config) -> Said:
+    """What files of settings and the environment say; options only beside the detector and the family they are for."""
+    said = {key: source for key, source in _given(config).items() if source not in CALLS}
+    sources = [config.sources.get(key, "keyword") for key in ("detector", *KEYS)]
+    # The variables of the environment are one source.
+    whole = len({source.partition(" POLYFACE_")[0] for source in sources}) == 1
+    if "family_options" in said and not whole:
+        source = said.pop("family_options")
+        LOG.warning("family_options (%s) is left out: no detector and family that count are set there", source)
+    return _said(config, said)
+
+
+def _read(beside: Path) -> Said:
+    """What the file beside a detector's says."""
+    table = read_beside(beside, os.environ, LOG.warning)
+    if unknown := sorted({*table} - {*KEYS}):
+        raise ConfigError(f"{beside} may say {' and '.join(KEYS)}, not {', '.join(map(quoted, unknown))}.")
+    sources = dict.fromkeys(table, str(beside))
+    return _said(Config(**table, sources=sources), sources)
+
+
+def _merge(said: Sequence[Said]) -> Said:
+    """Return what several sources say together, the weakest first; options of another family count no more."""
+    family = next((one for one in reversed(said) if one.family is not None), Said())
+    sources = {"family": family.sources["family"]} if family.family else {}
+    options: dict[str, Any] = {}
+    owners: dict[str, str] = {}
+    for one in said:
+        if one.options and one.family not in (None, family.family):
+            LOG.warning(
+                "family_options (%s) is left out: it is for the family %s, not %s",
+                *one.sources["family_options"],
+                quoted(one.family),
+                quoted(family.family),
+            )
+        elif one.options:
+            options |= one.options
+            owners |= dict.fromkeys(one.options, *one.sources["family_options"])
+    if owners:
+        each = [source for one in reversed(said) for source in one.sources.get("family_options", ())]
+        sources["family_options"] = tuple(source for source in each if source in owners.values())
+    return Said(family=family.family, options=options, sources=sources)
 
 
 def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") -> tuple[DetectorSpec, Weights]:
@@ -144,9 +211,8 @@ def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") 
     try:
         detector = describe(_family(config.family, plugins), interface, config.family_options)
     except (ConfigError, UnknownNameError) as error:
-        beside = config.sources[BESIDE]
-        if keys := [key for key in KEYS if beside in config.sources.get(key, "")]:
-            error.why = (*error.why, f"{' and '.join(keys)}: set in {beside}")
+        set_by = {key: config.sources[key] for key in KEYS if config.sources.get(key, "keyword") not in CALLS}
+        error.why += tuple(f"{key} is set ({source})" for key, source in set_by.items())
         raise
     # The file is what selects the detector, in a message as well.
     read_as = ["--family", config.family]

@@ -1,8 +1,9 @@
 """Where settings come from: which source is stronger, and what a file that was merely found may set.
 
 From weakest to strongest: the records' own defaults, ``polyface.toml``, ``[tool.polyface]`` in ``pyproject.toml``,
-``POLYFACE_*`` in the environment, keywords and command-line options. What there is to set is read off the records. All
-share these sources: whoever loads one record passes over what belongs to the others.
+``POLYFACE_*`` in the environment, keywords and command-line options; before these last comes what lies beside a
+detector's own file, see :mod:`polyface.graphs.families`. What there is to set is read off the records. All share these
+sources: whoever loads one record passes over what belongs to the others.
 """
 
 from __future__ import annotations
