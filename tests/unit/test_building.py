@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from pathlib import Path
 import sys
 import threading
 import types
@@ -383,7 +384,7 @@ class TestBuild:
         assert str(caught.value.fix) == f"polyface export toy --output {folder}"
         with pytest.raises(ConfigError) as caught:
             select(Config(detector="toy", weights="my.pth", artifacts=str(folder)), world.plugins())
-        assert str(caught.value.fix) == f"polyface export toy --weights my.pth --output {folder}"
+        assert str(caught.value.fix) == f"polyface export toy --weights {Path('my.pth').absolute()} --output {folder}"
 
     def test_a_damaged_artifact_in_a_named_folder_ends_the_search_for_a_backend(
         self, world, converter_spec, detector_spec, tmp_path
@@ -434,6 +435,16 @@ class TestBuild:
         detector = create_detector("example-redbox", backend="numpy", score_threshold=0.25)
         again = pickle.loads(pickle.dumps(detector))  # noqa: S301
         assert again.config == detector.config
+        assert again.detect(make_image(3)) == detector.detect(make_image(3))
+
+    def test_a_pickled_detector_finds_its_artifacts_from_any_folder(self, tmp_path, monkeypatch):
+        for name in ("graphs", "elsewhere"):
+            (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path)
+        detector = create_detector("example-redbox", backend="numpy", artifacts="graphs")
+        assert detector.config.artifacts == str(tmp_path / "graphs")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        again = pickle.loads(pickle.dumps(detector))  # noqa: S301
         assert again.detect(make_image(3)) == detector.detect(make_image(3))
 
     class TestWhatTheInputFixes:

@@ -85,6 +85,12 @@ class TestSettings:
         with pytest.raises(ConfigError, match=r"(?s)the detector 'toy' is none.*family is set \(option\)"):
             settle(Config(detector="toy", **said, sources={**sources, "family": "option"}))
 
+    @pytest.mark.parametrize("name", ["weights", "artifacts"])
+    def test_every_path_becomes_whole(self, folder, name):
+        config = settle(Config(detector="toy", **{name: "./mine.pth"}))
+        assert getattr(config, name) == str(folder / "mine.pth")
+        assert settle(config) is config
+
     def test_a_file_takes_no_other_weights(self):
         with pytest.raises(ConfigError, match=r"^An ONNX file holds its weights, and takes no others\."):
             settle(Config(detector="mine.onnx", weights="wider"))

@@ -36,7 +36,7 @@ from polyface.plugins.records import DetectorSpec, FamilySpec, WeightsFile
 from polyface.settings.config import Config
 from polyface.settings.files import read_beside
 from polyface.settings.paths import expand_user, is_file
-from polyface.settings.record import as_text
+from polyface.settings.record import as_text, settings
 from polyface.storage.files import sha256_of
 
 LOG = logging.getLogger("polyface.settings")
@@ -73,7 +73,7 @@ class Said:
 
 
 def settle(config: Config) -> Config:
-    """Return the settings with what they leave to the file beside a detector's own, and with that file's whole path.
+    """Return the settings with what they leave to the file beside a detector's own, and with whole paths.
 
     Another process, in another folder, makes the same detector of them. For a detector that is a file, the file beside
     it is stronger than files of settings and the environment, and weaker than what is said for the call. Its options
@@ -84,6 +84,7 @@ def settle(config: Config) -> Config:
     Raises:
         ConfigError: the settings, or the file beside, contradict themselves, or it cannot be read.
     """
+    config = _make_paths_whole(config)
     if not is_file(config.detector):
         if config.family is None and not config.family_options:
             return config
@@ -100,7 +101,6 @@ def settle(config: Config) -> Config:
             why=[f"weights is set ({config.sources.get('weights', 'keyword')})"],
             fix=Fix("leave out", names=("weights",)),
         )
-    config = attrs.evolve(config, detector=str(expand_user(config.detector).absolute()))
     beside = Path(config.detector).with_suffix(".toml")
     if config.sources.get(BESIDE) == str(beside):  # it was read
         return config
@@ -116,6 +116,14 @@ def drop_family(config: Config) -> Config:
     """Return the settings of a detector that has a name, and no family."""
     sources = {name: source for name, source in config.sources.items() if name not in KEYS}
     return attrs.evolve(config, family=None, family_options={}, sources=sources)
+
+
+def _make_paths_whole(config: Config) -> Config:
+    """Return the settings with paths that mean the same in every folder."""
+    given = [(key, getattr(config, key.name)) for key in settings(Config)]
+    paths = {key.name: key.metadata["path_in"](value) for key, value in given if isinstance(value, str)}
+    whole: dict[str, Any] = {name: str(expand_user(path).absolute()) for name, path in paths.items() if path}
+    return attrs.evolve(config, **whole) if any(paths[name] != path for name, path in whole.items()) else config
 
 
 def _given(config: Config) -> dict[str, str]:
