@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from pathlib import Path
 import sys
 import threading
 import types
+from pathlib import Path
 
 import attrs
 import numpy as np

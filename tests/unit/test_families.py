@@ -12,6 +12,7 @@ import polyface
 from polyface.errors import (
     ConfigError,
     ContractError,
+    Fix,
     PluginError,
     UnknownNameError,
     WeightsMismatchError,
@@ -20,7 +21,7 @@ from polyface.errors import (
 from polyface.graphs.artifacts import ArtifactKey
 from polyface.graphs.families import KEYS, find_detector, settle
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.records import DetectorSpec, TensorSpec
+from polyface.plugins.records import DetectorSpec, GraphSource, TensorSpec
 from polyface.settings.config import Config
 from toy_family import FAMILY
 
@@ -382,3 +383,65 @@ class TestFind:
             SimpleNamespace(polyface_detectors=polyface.hookimpl(lambda: [detector_spec])), name="t", distribution="t"
         )
         assert find_detector(Config(detector="toy"), manager)[0] is manager.get(DetectorSpec, "toy")
+
+
+class TestAsWeightsOfADetector:
+    """Each detector of the plugin that has the family: one whose weights are a graph, and one that is built."""
+
+    FREE = ("n", 3, "h", "w")
+
+    @pytest.fixture
+    def plugins(self, detector_spec, weights_file):
+        built = attrs.evolve(detector_spec, weights=[weights_file], landmarks=())
+        graphs = [GraphSource(kind="onnx", weights="wider")]
+        made = [FAMILY, built, attrs.evolve(built, name="graph", graphs=graphs)]
+        made.append(attrs.evolve(built, name="freed", graphs=[attrs.evolve(graphs[0], kind="onnx-file")]))
+        size = TensorSpec(name="image", dims=("n", 3, 64, 96)), [TensorSpec(name="heads", dims=("n", 24, 5))]
+        made.append(attrs.evolve(made[2], name="fixed", input=size[0], outputs=size[1]))
+        manager = PluginManager()
+        for owner, records in (("toy-faces", made), ("others", [attrs.evolve(FAMILY, name="others")])):
+            plugin = SimpleNamespace(polyface_detectors=polyface.hookimpl(lambda records=records: records))
+            manager.register(plugin, name=owner, distribution=owner)
+        return manager
+
+    @pytest.mark.parametrize(
+        ("detector", "image", "heads"),
+        [
+            ("graph", FREE, ("n", "p", 5)),
+            ("graph", (None, 3, None, None), (1, 24, 5)),
+            ("freed", (1, 3, 64, 96), (24, 5)),
+            ("fixed", ("n", 3, 64, 96), ("n", 24, 5)),
+            ("fixed", FREE, ("n", "p", 5)),
+        ],
+    )
+    def test_a_file_that_takes_what_the_detector_gives_is_taken(self, plugins, folder, detector, image, heads):
+        path = write(folder / "mine.onnx", image=image, outputs=[("heads", heads)])
+        assert find_detector(Config(detector=detector, weights="mine.onnx"), plugins)[1].own == path
+
+    @pytest.mark.parametrize(
+        ("detector", "image", "heads", "why"),
+        [
+            ("graph", (1, 3, 64, 96), ("n", "p", 5), "image (n, 3, h, w); the file has image (1, 3, 64, 96)"),
+            ("graph", (1, 3, "h", "w"), ("n", "p", 5), "image (n, 3, h, w); the file has image (1, 3, h, w)"),
+            ("graph", FREE, ("n", "p", 4), "heads (n, p, 5); the file has heads (n, p, 4)"),
+            ("graph", FREE, ("p", 5), "heads (n, p, 5); the file has heads (p, 5)"),
+            ("fixed", ("n", 3, 64, 64), ("n", 24, 5), "image (n, 3, 64, 96); the file has image (n, 3, 64, 64)"),
+        ],
+    )
+    def test_another_network_or_size_is_refused(self, plugins, folder, detector, image, heads, why):
+        write(folder / "mine.onnx", image=image, outputs=[("heads", heads)])
+        with pytest.raises(WeightsMismatchError, match=f"^'{detector}' cannot take mine.onnx as its weights") as caught:
+            find_detector(Config(detector=detector, weights="mine.onnx"), plugins)
+        assert caught.value.why == (f"wanted: {why}",)
+
+    def test_a_detector_that_is_built_takes_none_and_the_family_of_its_plugin_is_named(self, plugins, mine):
+        with pytest.raises(WeightsMismatchError) as caught:
+            find_detector(Config(detector="toy", weights="mine.onnx"), plugins)
+        assert caught.value.why == ("its network is built by code, and loads checkpoints",)
+        assert caught.value.fix == Fix(settings={"detector": str(mine), "family": "toys"})
+
+    def test_a_file_that_no_family_of_the_plugin_takes_has_no_such_fix(self, plugins, folder):
+        write(folder / "mine.onnx", outputs=[("heads", ("n", "p", 4))])
+        with pytest.raises(WeightsMismatchError) as caught:
+            find_detector(Config(detector="toy", weights="mine.onnx"), plugins)
+        assert str(caught.value.fix) == "choose others, or none, as weights"

@@ -23,7 +23,9 @@ from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import DetectorSpec, GraphSource
 from polyface.settings.config import Config
 from polyface.storage.files import sha256_of
-from toy_network import SMALLEST
+
+NAMED = b"\x3a\x12\x5a\x07\x0a\x05image\x62\x07\x0a\x05heads"
+"""An ONNX file whose graph has the input and the output of the toy's, without their shapes."""
 
 
 class CopyingConverter:
@@ -223,8 +225,8 @@ class TestGraphsThatAreWeights:
 
     def test_the_users_own_is_the_graph_and_a_strangers(self, plugins, checkpoint):
         for _ in range(2):  # converted, and then stored
-            graph = routed(plugins, weights=checkpoint("mine.onnx", SMALLEST))
-            assert (graph.source.read_bytes(), graph.weights, graph.trusted) == (SMALLEST, None, False)
+            graph = routed(plugins, weights=checkpoint("mine.onnx", NAMED))
+            assert (graph.source.read_bytes(), graph.weights, graph.trusted) == (NAMED, None, False)
 
     def test_what_is_not_here_is_fetched_first(self, plugins):
         with pytest.raises(WeightsNotFoundError) as caught:

@@ -23,6 +23,7 @@ from polyface.errors import (
     ContractError,
     Fix,
     UnknownNameError,
+    WeightsMismatchError,
     plugin_errors,
     quoted,
 )
@@ -32,7 +33,7 @@ from polyface.optional import install
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.options import check_options
 from polyface.plugins.protocols import Graph, Interface
-from polyface.plugins.records import DetectorSpec, FamilySpec, WeightsFile
+from polyface.plugins.records import DetectorSpec, FamilySpec, TensorSpec, WeightsFile
 from polyface.settings.config import Config
 from polyface.settings.files import read_beside
 from polyface.settings.paths import expand_user, is_file
@@ -209,6 +210,7 @@ def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") 
         weights = select_weights(detector, config.weights)
         if own_sha256 and weights.own:
             verify(weights.own, own_sha256, fix=CHANGED)
+        _check_own_graph(detector, weights, plugins)
         return detector, weights
     path = Path(config.detector)
     if own_sha256 and path.is_file():
@@ -228,6 +230,55 @@ def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") 
         read_as += ["--family-options", as_text(None, config.family_options)]
     sha256 = interface.weights.sha256
     return detector, Weights(detector=config.detector, own=path, sha256=sha256, is_default=True, read_as=tuple(read_as))
+
+
+def _check_own_graph(detector: DetectorSpec, weights: Weights, plugins: PluginManager) -> None:
+    """Refuse a user's own ONNX file where a detector runs none, or another than its record describes.
+
+    A family of the same package may take it.
+
+    Raises:
+        WeightsMismatchError: it is so.
+    """
+    if weights.own is None or not weights.own_graph:
+        return
+    why = _misfits(detector, weights.own)
+    if not why:
+        return
+    interface = read_interface(weights.own)
+    owner = plugins.owner_of(detector)
+    fix = NO_FIX
+    for name in fitting_families(interface, plugins):
+        if plugins.owner_of(plugins.get(FamilySpec, name)) == owner:
+            fix |= Fix(settings={"detector": str(weights.own), "family": name})
+    fix = fix or Fix("choose others, or none, as", names=("weights",))
+    raise WeightsMismatchError(f"'{detector.name}' cannot take {weights.own.name} as its weights.", why=why, fix=fix)
+
+
+def _misfits(detector: DetectorSpec, path: Path) -> list[str]:
+    """What of an ONNX file is not as the record of the detector that is to run it says."""
+    kinds = {source.kind for source in detector.graphs if source.ref is None}
+    if not kinds:
+        return ["its network is built by code, and loads checkpoints"]
+    if kinds != {"onnx"}:
+        return []  # a converter makes another graph of it, and says what is wrong with it
+    file = read_onnx(path)
+    there = {tensor.name: tensor for tensor in (*file.inputs, *file.outputs)}
+    return [
+        f"wanted: {wanted.name} ({', '.join(map(str, wanted.dims))}); the file has {there.get(wanted.name, 'none')}"
+        for wanted in (detector.input, *detector.outputs)
+        if wanted.name not in there or not _is_as_free(there[wanted.name].dims, wanted, strict=wanted is detector.input)
+    ]
+
+
+def _is_as_free(dims: Sequence[int | str], wanted: TensorSpec, *, strict: bool) -> bool:
+    """Whether a file's tensor takes what a record says; ``strict``: and fixes nothing that is free there."""
+    if not dims:
+        return True  # the file does not say
+    return len(dims) == len(wanted.dims) and all(
+        isinstance(there, str) or there == here or (isinstance(here, str) and not strict)
+        for there, here in zip(dims, wanted.dims, strict=True)
+    )
 
 
 def read_interface(path: Path) -> Interface:

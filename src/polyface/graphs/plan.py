@@ -290,7 +290,7 @@ class Planner:
             return Reason(
                 subject=f"{source.kind} builder",
                 why=f"loads checkpoints, and the weights '{label}' are a graph",
-                fix=NO_FIX if checkpoint is None else Fix(settings={"weights": checkpoint}),
+                fix=NO_FIX if checkpoint is None or weights.own else Fix(settings={"weights": checkpoint}),
             )
         if source.weights == weights.name or (weights.own_graph if source.ref is None else source.weights is None):
             return None

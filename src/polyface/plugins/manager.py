@@ -261,6 +261,10 @@ class PluginManager:
             | (enable if any(info.disabled for info in suspects) else install("PLUGIN")),
         )
 
+    def owner_of(self, record: Record) -> str:
+        """Return the distribution that provides a record."""
+        return next(info.distribution for info in self._infos if any(one is record for one in info.records))
+
     def _provided(self, kind: type[T]) -> list[tuple[str, T]]:
         return [(info.distribution, record) for info in self._infos for record in info.provided(kind)]
 
