@@ -35,7 +35,7 @@ from polyface.pipeline.stages import OTHER_BACKEND, Network
 from polyface.plugins.manager import PluginManager, installed_plugins
 from polyface.plugins.options import check_options
 from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Head
-from polyface.plugins.records import BackendSpec, DetectorSpec, Ref
+from polyface.plugins.records import BackendSpec, DetectorSpec, FamilySpec, Ref
 from polyface.settings.config import Config
 from polyface.settings.keywords import AllSettings, Settings
 from polyface.settings.loading import load_config
@@ -47,12 +47,13 @@ P = TypeVar("P")
 
 @frozen(kw_only=True)
 class Loaded:
-    """A backend that is loaded, and the device it grants."""
+    """A backend that is loaded, and the device it grants; ``owner`` as in :class:`polyface.graphs.plan.Names`."""
 
     config: Config
     selection: Selection
     backend: Backend
     device: str
+    owner: str
 
 
 def create_detector(
@@ -136,7 +137,9 @@ def resolve(config: Config, plugins: PluginManager, own_sha256: str = "") -> Nam
     planner = open_planner(plugins, config, open_store(config), own_sha256)
     preferred = sorted(plugins.by_name(BackendSpec).values(), key=lambda spec: (-spec.preference, spec.name))
     backends = preferred if config.backend == "auto" else [plugins.get(BackendSpec, config.backend)]
-    return Names(config=config, planner=planner, backends=tuple(backends))
+    read_by = planner.detector if config.family is None else plugins.get(FamilySpec, config.family)
+    owner = plugins.owner_of(read_by)
+    return Names(config=config, planner=planner, backends=tuple(backends), owner=owner)
 
 
 def load(plan: Plan) -> Loaded:
@@ -156,7 +159,7 @@ def load(plan: Plan) -> Loaded:
             LOG.info("passed over: %s", error.summary)
             refused.setdefault(selection.device, []).append(error)
         else:
-            return Loaded(config=plan.config, selection=selection, backend=backend, device=device)
+            return Loaded(config=plan.config, selection=selection, backend=backend, device=device, owner=plan.owner)
     raise refusal(plan.config, [*plan.refused, *refused.get(plan.config.device, [])])
 
 
@@ -181,7 +184,7 @@ def open_detector(loaded: Loaded) -> FaceDetector:
         threads=default_threads() if config.threads is None else config.threads,
         options=check_options(f"backend '{backend.name}'", backend.options, config.backend_options),
     )
-    with plugin_errors(f"The head of '{detector.name}' cannot be made.", "mend its plugin"):
+    with plugin_errors(f"The head of '{detector.name}' cannot be made.", f"mend {loaded.owner}"):
         head = _check(detector.make_head(), Head, detector.head)
     graph = load_graph(selection.route, detector, selection.weights)
     what = f"The backend '{backend.name}' failed to load '{detector.name}'."
@@ -205,7 +208,14 @@ def open_detector(loaded: Loaded) -> FaceDetector:
     LOG.info("'%s' runs on %s, %s, %s: %s", detector.name, backend.name, device, config.precision, route)
     own = selection.weights.sha256 if selection.weights.own else ""
     again = functools.partial(rebuild, own_sha256=own)
-    network = Network(spec=detector, backend=backend, head=head, session=in_batches(session, detector.fixed_batch))
+    network = Network(
+        spec=detector,
+        backend=backend,
+        head=head,
+        session=in_batches(session, detector.fixed_batch),
+        owner=loaded.owner,
+        family=config.family,
+    )
     return FaceDetector(config, network, strategy, route=route, rebuild=again)
 
 

@@ -165,3 +165,16 @@ def test_as_weights_a_file_that_is_of_no_family_is_said_to_be_of_none(polyface, 
     assert result.exit_code != 0
     assert "by its shapes it is of none of the families that are installed (" in result.stderr
     assert "To fix it" not in result.stderr
+
+
+def test_what_its_head_may_not_give_names_the_family_and_its_options(polyface, folder):
+    write_ssd(folder / "mine.onnx", logits=True)
+    command = ("detect", "a.png", "--backend", "onnxruntime", "--detector", "mine.onnx", "--family", "ssd")
+    result = polyface(*command, "--family-options", "scores=probabilities")
+    assert "'mine' gave scores from -20 to 8; wanted: from 0 to 1." in result.stderr
+    assert "its head is that of the family 'ssd' of polyface-retinaface" in result.stderr
+    assert "To fix it: change --family-options or --family; or: mend the family 'ssd'" in result.stderr
+    result = polyface(*command, "--family-options", "mean=[1e40,1,1]")
+    assert "mean must be numbers that float32 can hold, not (1e+40, 1, 1)." in result.stderr
+    result = polyface(*command, "--family-options", "std=[1e-37,1,1]")
+    assert "to fix it: change --family-options; or: get the file again" in result.stderr

@@ -192,7 +192,7 @@ class TestBuild:
         world.detector = attrs.evolve(world.detector, head_options={"anchor": 1})
         with pytest.raises(PluginError, match=r"(?s)^The head of 'toy' cannot be made\..*unexpected keyword") as caught:
             build(Config(detector="toy", device="cpu"), world.plugins())
-        assert str(caught.value.fix) == "mend its plugin"
+        assert str(caught.value.fix) == "mend local"
         assert world.compiled == []
 
     def test_an_unknown_preset_is_refused_before_anything_is_compiled(self, world):

@@ -130,6 +130,16 @@ class TestBadOutputs:
         assert caught.value.what == "'toy' on 'fast' gave numbers that are not finite, or far too large."
         assert (caught.value.why, str(caught.value.fix)) == (("the weights may be damaged",), "choose other weights")
 
+    def test_of_a_file_they_may_come_of_wrong_options(self, make):
+        for detect in ("detect", "raw_heads"):
+            detector = make(faces([np.inf, 0, 5, 5, 0.9]), family="ssd")
+            with pytest.raises(NumericalError) as caught:
+                getattr(detector, detect)(make_image(0) if detect == "detect" else [make_image(0)])
+            assert caught.value.why == (
+                "options such as mean and std may be others than the network was trained with, or the file is damaged",
+            )
+            assert str(caught.value.fix) == "change family_options; or: get the file again"
+
     def test_numbers_that_are_not_finite_in_half_precision_suggest_full_precision(self, make):
         detector = make(faces([0, 0, 5, 5, np.nan]), on=("cuda:0", "fp16"))
         with pytest.raises(NumericalError) as caught:
@@ -161,6 +171,10 @@ class TestBadOutputs:
             make(lambda _: outputs).detect(make_image(0))
         assert caught.value.what == (
             f"The backend 'fast' gave {got} for the output 'heads' of 'toy'; wanted: float32 (1, p, 5)."
+        )
+        assert caught.value.why == ("the record is that of toy-faces",)
+        assert str(caught.value.fix) == (
+            "mend its installation; or: choose another backend; or: mend toy-faces; or: choose another detector"
         )
 
     def test_an_error_that_a_backend_does_not_make_its_own_is_named_as_its(self, make):
@@ -236,7 +250,30 @@ class TestBadOutputs:
         wrong = type("Wrong", (Head,), {method: lambda *_: gives})
         with pytest.raises(ContractError) as caught:
             make(head=wrong()).detect(make_image(0))
-        assert caught.value.what == f"'toy' {said}"
+        assert (caught.value.what, caught.value.why) == (f"'toy' {said}", ("its head is that of toy-faces",))
+        assert str(caught.value.fix) == "mend toy-faces; or: choose another detector"
+
+    def test_nor_that_of_a_family_which_may_have_wrong_options(self, make):
+        with pytest.raises(ContractError, match=r"gave scores from 0 to 2; wanted") as caught:
+            make(faces((5, 5, 15, 15, 2)), family="ssd").detect(make_image(0))
+        assert caught.value.why == ("its head is that of the family 'ssd' of toy-faces",)
+        options = "change family_options or family"
+        assert str(caught.value.fix) == f"{options}; or: mend the family 'ssd' of toy-faces"
+
+    @pytest.mark.parametrize(
+        ("family", "fix"),
+        [
+            (None, "mend toy-faces; or: choose another detector"),
+            ("ssd", "change family_options or family; or: mend the family 'ssd' of toy-faces"),
+        ],
+    )
+    def test_numbers_that_only_the_head_made_infinite_are_its_affair(self, make, family, fix):
+        wrong = type("Wrong", (Head,), {"decode": lambda *_: (np.full((1, 4), np.nan), np.zeros((1, 2, 2)))})
+        with pytest.raises(NumericalError) as caught:
+            make(faces((5, 5, 15, 15, 1)), head=wrong(), family=family).detect(make_image(0))
+        maker = "toy-faces" if family is None else "the family 'ssd' of toy-faces"
+        assert caught.value.why == (f"the network's own are finite, and the head of {maker} makes these of them",)
+        assert str(caught.value.fix) == fix
 
     def test_nor_landmarks_that_the_record_does_not_declare(self, make, detector_spec):
         bare = attrs.evolve(detector_spec, landmarks=())

@@ -70,7 +70,7 @@ def test_what_did_not_stand_it_is_refused_and_tried_again(graph, process):
     assert caught.value.what == (
         f"The graph {graph.source} is not used: in a trial, its process ended with signal 11, SIGSEGV."
     )
-    assert str(caught.value.fix).endswith("and leave out artifacts; or: choose other weights")
+    assert str(caught.value.fix).endswith("and leave out artifacts; or: name another file as weights or detector")
     assert len(process.calls) == 2
 
 

@@ -369,11 +369,15 @@ def select_device(backend: BackendSpec, found: Sequence[DeviceReport], device: s
 
 @frozen(kw_only=True)
 class Names:
-    """What the names in the settings stand for: a detector with its weights, and the backends, the preferred first."""
+    """What the names in the settings stand for: a detector with its weights, and the backends, the preferred first.
+
+    ``owner`` is the distribution whose code reads what the network gives: the detector's, or the family's.
+    """
 
     config: Config
     planner: Planner
     backends: tuple[BackendSpec, ...]
+    owner: str
 
 
 @frozen(kw_only=True)
@@ -395,11 +399,13 @@ class Plan:
         config: the settings.
         selections: the preferred first.
         refused: of the last device asked for, since what came before it is only looked for.
+        owner: as in :class:`Names`.
     """
 
     config: Config
     selections: tuple[Selection, ...]
     refused: tuple[Refusal, ...]
+    owner: str
 
     @property
     def first(self) -> Selection:
@@ -439,7 +445,7 @@ def plan(names: Names) -> Plan:
                 selections.append(
                     Selection(detector=detector, backend=backend, device=device, weights=weights, route=route)
                 )
-    return Plan(config=config, selections=tuple(selections), refused=tuple(refused))
+    return Plan(config=config, selections=tuple(selections), refused=tuple(refused), owner=names.owner)
 
 
 def refusal(config: Config, refused: Sequence[Refusal]) -> Refusal:

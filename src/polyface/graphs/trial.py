@@ -63,7 +63,7 @@ def try_first(graph: Graph, function: str, *arguments: Any, version: str) -> Non
             fix=Fix(
                 "make the graph here by `polyface export` or `polyface quantize`, and leave out", names=("artifacts",)
             )
-            | Fix("choose other", names=("weights",)),
+            | Fix("name another file as", names=("weights", "detector")),
         ) from error
     except Exception as error:  # noqa: BLE001 - a runtime that says what is wrong will say it here as well
         LOG.debug("the trial of %s raised %s", path, described(error))

@@ -36,5 +36,6 @@ def prepare(
             inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
             inside -= np.float32(mean)
             if std != 1:
-                inside /= np.float32(std)
+                with np.errstate(over="ignore"):  # a wrong std: what comes of it is told where the network gives it
+                    inside /= np.float32(std)
     return batch

@@ -175,7 +175,7 @@ class FaceDetector:
         batch = stages.prepare(self._network, pixels, views)
         stages.run(self._network, batch)
         if not all(np.isfinite(output).all() for output in batch.outputs.values()):
-            raise self._network.not_finite()
+            raise self._network.not_finite(batch.outputs)
         return {output.name: batch.outputs[output.name] for output in self.spec.outputs}
 
     def close(self) -> None:

@@ -42,12 +42,17 @@ OTHER_BACKEND = Fix("mend its installation") | Fix("choose another", names=("bac
 
 @frozen(kw_only=True, eq=False)
 class Network:
-    """A compiled network, its detector's head, and the memory that its inputs take turns in."""
+    """A compiled network, its detector's head, and the memory that its inputs take turns in.
+
+    ``owner`` is the distribution that has the head; ``family`` is that of a user's own file.
+    """
 
     spec: DetectorSpec
     backend: BackendSpec
     head: Head
     session: Session
+    owner: str
+    family: str | None = None
     execution: Execution = field(default=Factory(lambda self: self.session.execution, takes_self=True), init=False)
     buffers: Buffers = field(factory=Buffers, init=False)
     priors: PriorCache = field(default=Factory(lambda self: PriorCache(self._make_priors), takes_self=True), init=False)
@@ -55,23 +60,48 @@ class Network:
     def _make_priors(self, height: int, width: int) -> FloatArray:
         priors: object = self.head.priors(height, width)
         if not isinstance(priors, np.ndarray) or not priors.ndim:
-            raise ContractError(f"'{self.spec.name}' gave {_named(priors)} for the priors of {width}x{height} pixels.")
+            raise self.breach(f"gave {_named(priors)} for the priors of {width}x{height} pixels.")
         return priors
+
+    @property
+    def maker(self) -> str:
+        """Whose code reads what the network gives, for a message."""
+        return self.owner if self.family is None else f"the family '{self.family}' of {self.owner}"
+
+    @property
+    def remedy(self) -> Fix:
+        """What to do about that code; of a file it may be no more than an option that is wrong."""
+        mend = Fix(f"mend {self.maker}")
+        if self.family is None:
+            return mend | Fix("choose another", names=("detector",))
+        return Fix("change", names=("family_options", "family")) | mend
+
+    def breach(self, what: str) -> ContractError:
+        """Return the error for what no head may give; ``what`` says what it did."""
+        return ContractError(f"'{self.spec.name}' {what}", why=[f"its head is that of {self.maker}"], fix=self.remedy)
 
     def close(self) -> None:
         """Release the session and the memory of its inputs; twice is fine."""
         self.session.close()
         self.buffers.clear()
 
-    def not_finite(self) -> NumericalError:
-        """Return the error for numbers that no face can come of."""
+    def not_finite(self, outputs: Outputs) -> NumericalError:
+        """Return the error for numbers that no face can come of; ``outputs`` are the raw heads."""
         run = self.execution
-        full = run.precision == "fp32"
-        narrow = f"precision {run.precision} on {run.device} may be too narrow for these weights"
+        if all(np.isfinite(output).all() for output in outputs.values()):
+            why, fix = f"the network's own are finite, and the head of {self.maker} makes these of them", self.remedy
+        elif run.precision != "fp32":
+            why = f"precision {run.precision} on {run.device} may be too narrow for these weights"
+            fix = Fix(settings={"precision": "fp32"})
+        elif self.family is not None:
+            why = "options such as mean and std may be others than the network was trained with, or the file is damaged"
+            fix = Fix("change", names=("family_options",)) | "get the file again"
+        else:
+            why, fix = "the weights may be damaged", Fix("choose other", names=("weights",))
         return NumericalError(
             f"'{self.spec.name}' on '{self.backend.name}' gave numbers that are not finite, or far too large.",
-            why=["the weights may be damaged" if full else narrow],
-            fix=Fix("choose other", names=("weights",)) if full else Fix(settings={"precision": "fp32"}),
+            why=[why],
+            fix=fix,
         )
 
 
@@ -133,12 +163,15 @@ def run(network: Network, batch: Batch) -> None:
             if not isinstance(output, np.ndarray) or output.dtype != np.float32 or not _fits(output.shape, wanted):
                 raise ContractError(
                     f"The backend '{backend.name}' gave {_named(output)} for the output '{declared.name}' of "
-                    f"'{spec.name}'; wanted: float32 ({', '.join(map(str, wanted))})."
+                    f"'{spec.name}'; wanted: float32 ({', '.join(map(str, wanted))}).",
+                    why=[f"the record is that of {network.maker}"],
+                    fix=OTHER_BACKEND | network.remedy,
                 )
             if np.may_share_memory(output, image):
                 raise ContractError(
                     f"The backend '{backend.name}' gave memory of its input for the output '{declared.name}' of "
-                    f"'{spec.name}'; wanted: a copy, since that memory is used again."
+                    f"'{spec.name}'; wanted: a copy, since that memory is used again.",
+                    fix=OTHER_BACKEND,
                 )
     batch.outputs = outputs
 
@@ -170,24 +203,20 @@ def _score(network: Network, batch: Batch) -> tuple[FloatArray, FloatArray]:
         scores: object = network.head.scores(batch.outputs)
         priors = network.priors(*placement.shape)
     if not isinstance(scores, np.ndarray) or scores.shape != (len(batch.views), len(priors)):
-        raise ContractError(
-            f"'{network.spec.name}' gave {_named(scores)} as scores for {len(batch.views)} images and {len(priors)} "
-            f"anchors of a network input of {placement.net_width}x{placement.net_height}."
+        raise network.breach(
+            f"gave {_named(scores)} as scores for {len(batch.views)} images and {len(priors)} anchors of a network "
+            f"input of {placement.net_width}x{placement.net_height}."
         )
     if scores.dtype.kind != "f":
-        raise ContractError(f"'{network.spec.name}' gave {_named(scores)} as scores; wanted: float32.")
+        raise network.breach(f"gave {_named(scores)} as scores; wanted: float32.")
     least, most = scores.min(initial=0), scores.max(initial=1)  # a NaN is both, where there is one
     if least < 0 or most > 1:
         scores = clip_rounding(scores)
         least, most = scores.min(initial=0), scores.max(initial=1)
     if not (least >= 0 and most <= 1):
         if not all(np.isfinite(output).all() for output in batch.outputs.values()):
-            raise network.not_finite()
-        raise ContractError(
-            f"'{network.spec.name}' gave scores from {least:g} to {most:g}; wanted: from 0 to 1.",
-            why=[f"'{network.spec.name}' is: {network.spec.summary}"],
-            fix=Fix("mend its plugin") | Fix("for a file of your own, change", names=("family", "family_options")),
-        )
+            raise network.not_finite(batch.outputs)
+        raise network.breach(f"gave scores from {least:g} to {most:g}; wanted: from 0 to 1.")
     return scores, priors
 
 
@@ -204,25 +233,22 @@ def _decode(
         boxes, landmarks = (getattr(array, "shape", None) for array in found)
     wanted = (len(keep), 4), (len(keep), len(network.spec.landmarks), 2) if network.spec.landmarks else None
     if (boxes, landmarks) != wanted:
-        raise ContractError(
-            f"'{network.spec.name}' decoded {len(keep)} anchors into boxes {boxes} and landmarks {landmarks}; wanted: "
-            f"{wanted[0]} and {wanted[1]}."
+        raise network.breach(
+            f"decoded {len(keep)} anchors into boxes {boxes} and landmarks {landmarks}; wanted: {wanted[0]} and "
+            f"{wanted[1]}."
         )
     for what, array in found._asdict().items():
         if array is not None and not (isinstance(array, np.ndarray) and array.dtype.kind == "f"):
-            raise ContractError(
-                f"'{network.spec.name}' decoded anchors into {what} of {_named(array)}; wanted: float32."
-            )
+            raise network.breach(f"decoded anchors into {what} of {_named(array)}; wanted: float32.")
     if not all((np.abs(array) <= FARTHEST).all() for array in found if array is not None):
-        raise network.not_finite()
+        raise network.not_finite(batch.outputs)
     truncated = int(np.count_nonzero(scores[above] >= threshold)) > most
     faces = to_image(found, scores[keep], view, network.spec.mirrored_places)
     return attrs.evolve(faces, truncated=truncated)
 
 
 def _head_errors(network: Network) -> contextlib.AbstractContextManager[None]:
-    fix = Fix("mend its plugin") | Fix("choose another", names=("detector",))
-    return plugin_errors(f"The head of '{network.spec.name}' failed.", fix)
+    return plugin_errors(f"The head of '{network.spec.name}' failed.", network.remedy)
 
 
 def _fits(shape: tuple[int, ...], dims: tuple[int | str, ...]) -> bool:

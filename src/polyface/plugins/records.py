@@ -516,8 +516,9 @@ class OptionSpec:
         if self.type in _LISTS:
             parts = value if isinstance(value, tuple) else ()
             lists = parts if self.type != "numbers" else (parts,)
-            plain = all(isinstance(part, tuple) and part and all(map(rules.is_number, part)) for part in lists)
-            return None if parts and plain else f"must be {self.type}, not {quoted(value)}"
+            plain = all(isinstance(part, tuple) and part and {*map(type, part)} <= {int, float} for part in lists)
+            kind = f"{self.type} that float32 can hold" if parts and plain else self.type
+            return None if parts and plain and rules.is_plain(value) else f"must be {kind}, not {quoted(value)}"
         wanted = _OPTION_TYPES[self.type]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if type(value) is not wanted and not (wanted is float and number):

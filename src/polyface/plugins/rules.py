@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -16,6 +15,10 @@ Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 REF = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 FILE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[^/\\:][^\\:]*")
 ENDING = re.compile(r"(\.[a-z0-9]+)+")
+
+
+LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""The range of the numbers that float32 holds in full precision."""
 
 
 def rule(wanted: str, holds: Callable[[Any], bool]) -> Validator:
@@ -111,8 +114,8 @@ def are_three_numbers(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite int or float."""
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    """Whether a value is an int or float that is finite in float32 as well, and 0 there only where it is 0."""
+    return type(value) in (int, float) and (value == 0 or LEAST <= abs(value) <= MOST)  # type: ignore[arg-type]
 
 
 name = matches("lower-case letters, digits, '.', '_' or '-', starting with a letter or digit", r"[a-z0-9][a-z0-9._-]*")
