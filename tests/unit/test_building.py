@@ -581,9 +581,15 @@ class TestOptions:
 
     @pytest.mark.parametrize("given", [{"max_side": 50}, {"scales": (1, 2)}, {"preset": "widerface-original"}])
     def test_nor_may_any_setting_contradict_it(self, detector_spec, given):
-        with pytest.raises(ConfigError, match="contradict each other") as caught:
-            settle_size(Config(**given), attrs.evolve(detector_spec, input=self.FIXED))
-        assert "infer_size is set (by 'toy')" in caught.value.why
+        (name,) = given
+        fixed = attrs.evolve(detector_spec, input=self.FIXED)
+        with pytest.raises(ConfigError, match=rf"^'toy' cannot run with {name}\.") as caught:
+            settle_size(Config(**given), fixed)
+        assert caught.value.why == ("its network takes 64x96 and nothing else", f"{name} is set (keyword)")
+        assert str(caught.value.fix) == f"leave out {name}"
+        with pytest.raises(ConfigError) as caught:
+            settle_size(Config(**given, family="toys"), fixed)
+        assert str(caught.value.fix).startswith(f"leave out {name}; or: if its family has the option free, ")
 
     @pytest.mark.parametrize(
         ("given", "size", "fit"),

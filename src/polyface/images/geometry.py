@@ -13,9 +13,9 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from polyface.errors import ConfigError, Fix, ImageError
+from polyface.errors import NO_FIX, ConfigError, Fix, ImageError
 from polyface.plugins.records import DetectorSpec
-from polyface.settings.config import Config
+from polyface.settings.config import Config, contradicted
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PADDING = 2**24
 """Pixels that padding may add to a network's input beside as many again as the image has there: one that is a pixel
 wide would cost as much as one of 32 times its pixels."""
+
+
+FREE = Fix("if its family has the option free, make the file's size free by free=true among", names=("family_options",))
 
 
 @frozen(kw_only=True)
@@ -61,9 +64,16 @@ def settle_size(config: Config, detector: DetectorSpec) -> Config:
     if size is None:
         return config
     legal = fixed or detector.legal_size(size)
+    only = f"its network takes {legal[0]}x{legal[1]} and nothing else"
+    for name in contradicted("infer_size") if fixed else ():
+        if config.differs(name):
+            raise ConfigError(
+                f"'{detector.name}' cannot run with {name}.",
+                why=[only, f"{name} is set ({config.sources.get(name, 'keyword')})"],
+                fix=Fix("leave out", names=(name,)) | (FREE if config.family else NO_FIX),
+            )
     if size != legal:
         stride = detector.preprocess.stride
-        only = f"its network takes {legal[0]}x{legal[1]} and nothing else"
         raise ConfigError(
             f"'{detector.name}' cannot run at infer_size {size[0]}x{size[1]}.",
             why=[only if fixed else f"its sides must be multiples of {stride} and at least {detector.min_side}"],

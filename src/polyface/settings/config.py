@@ -32,6 +32,11 @@ CONTRADICTIONS = (
 """Pairs of settings of which at most one may differ from its default."""
 
 
+def contradicted(name: str) -> list[str]:
+    """Return the settings that one contradicts."""
+    return [other for pair in CONTRADICTIONS if name in pair for other in pair if other != name]
+
+
 @frozen(kw_only=True)
 class Config(SettingsRecord):
     """The settings of a detector, checked; ``None`` leaves a value to the detector.
@@ -135,15 +140,16 @@ class Config(SettingsRecord):
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         for pair in CONTRADICTIONS:
-            if all(self._differs(name) for name in pair):
+            if all(self.differs(name) for name in pair):
                 why = [f"{name} is set ({self.sources.get(name, 'keyword')})" for name in pair]
                 raise ConfigError(f"{' and '.join(pair)} contradict each other.", why=why, fix="leave one of them out")
 
     def is_given(self, name: str) -> bool:
         """Return whether a setting was given, be it with the value that it has by default."""
-        return name in self.sources or self._differs(name)
+        return name in self.sources or self.differs(name)
 
-    def _differs(self, name: str) -> bool:
+    def differs(self, name: str) -> bool:
+        """Return whether a setting has another value than its default."""
         return bool(getattr(self, name) != getattr(attrs.fields(Config), name).default)
 
     def replace(self, **changes: Unpack[AllSettings]) -> Config:
