@@ -203,9 +203,9 @@ class TestBeside:
         config = settle(Config(**said, sources={**sources, elsewhere: "option"}))
         assert (config.family, config.family_options) == ("toys", {})
         assert "family_options" not in config.sources
-        assert [record.getMessage() for record in caplog.records] == [
-            f"family_options ({sources['family_options']}) is left out: no detector and family that count are set there"
-        ]
+        source = sources["family_options"]
+        said = f"family_options ({source}) is left out: it counts beside the detector and the family of the same source"
+        assert [record.getMessage() for record in caplog.records] == [said]
 
     def test_only_what_counts_of_it_is_said_to_be_from_it(self, folder, caplog):
         caplog.set_level("INFO")
@@ -354,6 +354,20 @@ class TestFind:
             "by its shapes it may be of: toys",
         )
         assert str(caught.value.fix).startswith('family="toys"; or: choose one as family; or: to keep it, write ')
+
+    def test_where_none_that_is_there_fits_it_says_what_brings_others(self, plugins, folder):
+        plugin = SimpleNamespace(polyface_detectors=polyface.hookimpl(lambda: [attrs.evolve(FAMILY, name="scrfd")]))
+        plugins.register(plugin, name="scrfd", distribution="polyface-scrfd")
+        write(folder / "mine.onnx", outputs=[("faces", ("n", "p", 4))])
+        with pytest.raises(ConfigError) as caught:
+            self.find(plugins, family=None)
+        assert caught.value.why[3:] == (
+            "by its shapes it may be of: none of them",
+            "families that are not here: centerface (of polyface-centerface), retinaface (of polyface-retinaface), "
+            "ssd (of polyface-retinaface), yunet (of polyface-yunet)",
+        )
+        install = "pip install polyface-centerface polyface-retinaface polyface-yunet"
+        assert str(caught.value.fix).startswith(f"{install}; or: to keep it, write ")
 
     def test_without_any_family_it_says_what_brings_some(self, mine):  # noqa: ARG002
         with pytest.raises(ConfigError, match=r"(?s)families: none is installed.*pip install .*polyface-retinaface"):

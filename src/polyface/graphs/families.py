@@ -153,7 +153,9 @@ def _said_elsewhere(config: Config) -> Said:
     whole = len({source.partition(" POLYFACE_")[0] for source in sources}) == 1
     if "family_options" in said and not whole:
         source = said.pop("family_options")
-        LOG.warning("family_options (%s) is left out: no detector and family that count are set there", source)
+        LOG.warning(
+            "family_options (%s) is left out: it counts beside the detector and the family of the same source", source
+        )
     return _said(config, said)
 
 
@@ -383,7 +385,11 @@ def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> Conf
     if not fitting:
         interface.fields()  # says so where the file is one that none can take
     there = [f"{name} ({family.summary})" for name, family in families.items()]
-    fix = Fix("choose one as", names=("family",)) if families else install(*sorted(set(FAMILIES.values())))
+    absent = {name: package for name, package in FAMILIES.items() if name not in {f.name for f in families.values()}}
+    elsewhere = [f"{name} (of {package})" for name, package in absent.items()]
+    fix = Fix("choose one as", names=("family",))
+    if absent and not fitting:
+        fix = install(*sorted({*absent.values()}))
     for name in reversed(fitting):
         fix = Fix(settings={"family": name}) | fix
     keep = f'to keep it, write family = "{(*fitting, "NAME")[0]}" into {path.with_suffix(".toml")}'
@@ -393,6 +399,7 @@ def _no_family(interface: Interface, path: Path, plugins: PluginManager) -> Conf
             *interface.lines,
             f"families: {', '.join(there) or 'none is installed'}",
             f"by its shapes it may be of: {', '.join(fitting) or 'none of them'}",
+            *([] if fitting or not absent else [f"families that are not here: {', '.join(elsewhere)}"]),
         ],
         fix=fix | f"{keep}, and its options into [family_options]",
     )
