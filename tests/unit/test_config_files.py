@@ -198,6 +198,14 @@ class TestWhereTheyMayLead:
         assert config.artifacts == str(tmp_path / "graphs")
         assert load.said == [("INFO", f"settings from {path}: artifacts, weights, pad_to")]
 
+    def test_what_a_stronger_source_sets_is_not_told_as_its(self, tmp_path, load):
+        path = tmp_path / "polyface.toml"
+        path.write_text("artifacts = 'graphs'\nweights = 'nets/a.pth'\npad_to = 8\n")
+        load(environ={"POLYFACE_PAD_TO": "16"}, weights="mine.pth")
+        assert load.said == [("INFO", f"settings from {path}: artifacts")]
+        load(environ={"POLYFACE_ARTIFACTS": "elsewhere"}, weights="mine.pth")
+        assert load.said == []
+
     def test_a_name_of_weights_is_no_path(self, tmp_path, load):
         (tmp_path / "polyface.toml").write_text("weights = 'wider'\n")
         assert load().weights == "wider"

@@ -100,13 +100,19 @@ def load(
     chosen = path if path is not None else environ.get("POLYFACE_CONFIG") or None
     keys = {key.name: key for key in settings(*records)}
     layers: list[tuple[str, Mapping[str, Any]]] = []
+    found: list[tuple[Source, dict[str, Any]]] = []
     for file in read_named(Path(chosen)) if chosen is not None else find_sources(directory, environ, LOG.warning):
         check_names(file.table, SETTINGS_RECORDS, (), file.origin)
-        layers.append((file.origin, _from_file(file, keys)))
+        layers.append((file.origin, table := _from_file(file, keys)))
+        found += [(file, table)] if file.found else []
     layers += [(f"environment {name}", {key: text}) for name, key, text in _from_environment(environ) if key in keys]
     check_names(overrides, records, SETTINGS_RECORDS, source)
     layers.append((source, {name: value for name, value in overrides.items() if value is not None}))
     values = {name: (value, origin) for origin, layer in layers for name, value in layer.items()}
+    for file, table in found:
+        counts = [name for name in table if values[name][1] == file.origin]
+        if counts and (file.above or any(_is_notable(keys[name], table[name]) for name in counts)):
+            LOG.info("settings from %s: %s", file.origin, ", ".join(counts))
     made = []
     for record in records:
         own = {key.name: values[key.name] for key in settings(record) if key.name in values}
@@ -119,15 +125,17 @@ def _from_file(file: Source, keys: Mapping[str, attrs.Attribute[Any]]) -> dict[s
     """The settings of a file, its paths anchored to its folder; those of a file that was found lead nowhere else."""
     table = {name: _anchor(keys[name], value, file.path.parent) for name, value in file.table.items() if name in keys}
     if file.found:
-        named = [(name, path) for name, value in table.items() for path in _paths(keys[name], value)]
-        for name, path in named:
-            _check_inside(name, path, file)
         for name, value in table.items():
+            for path in _paths(keys[name], value):
+                _check_inside(name, path, file)
             if value and (why := keys[name].metadata["guard"]):
                 raise _refused(f"{name} cannot be set by a file that was found", [why], file)
-        if table and (file.above or named or any(keys[name].metadata["costs"] for name in table)):
-            LOG.info("settings from %s: %s", file.origin, ", ".join(table))
     return table
+
+
+def _is_notable(key: attrs.Attribute[Any], value: Any) -> bool:
+    """Whether it should be said that a file that was found sets this: it names files, or lets a run take more."""
+    return bool(_paths(key, value) or key.metadata["costs"])
 
 
 def _paths(key: attrs.Attribute[Any], value: Any) -> list[str]:
