@@ -413,7 +413,12 @@ class TestAsWeightsOfADetector:
         size = TensorSpec(name="image", dims=("n", 3, 64, 96)), [TensorSpec(name="heads", dims=("n", 24, 5))]
         made.append(attrs.evolve(made[2], name="fixed", input=size[0], outputs=size[1]))
         manager = PluginManager()
-        for owner, records in (("toy-faces", made), ("others", [attrs.evolve(FAMILY, name="others")])):
+        others = [attrs.evolve(FAMILY, name="others")]
+        for owner, records in (
+            ("toy-faces", made),
+            ("others", others),
+            ("lone-faces", [attrs.evolve(built, name="lone")]),
+        ):
             plugin = SimpleNamespace(polyface_detectors=polyface.hookimpl(lambda records=records: records))
             manager.register(plugin, name=owner, distribution=owner)
         return manager
@@ -454,7 +459,13 @@ class TestAsWeightsOfADetector:
         assert caught.value.why == ("its network is built by code, and loads checkpoints",)
         assert caught.value.fix == Fix(settings={"detector": str(mine), "family": "toys"})
 
-    def test_a_file_that_no_family_of_the_plugin_takes_has_no_such_fix(self, plugins, folder):
+    def test_where_its_plugin_has_none_every_family_that_fits_is_named(self, plugins, mine):
+        with pytest.raises(WeightsMismatchError) as caught:
+            find_detector(Config(detector="lone", weights="mine.onnx"), plugins)
+        ways = [Fix(settings={"detector": str(mine), "family": name}) for name in ("others", "toys")]
+        assert caught.value.fix == ways[0] | ways[1]
+
+    def test_a_file_that_no_family_takes_has_no_such_fix(self, plugins, folder):
         write(folder / "mine.onnx", outputs=[("heads", ("n", "p", 4))])
         with pytest.raises(WeightsMismatchError) as caught:
             find_detector(Config(detector="toy", weights="mine.onnx"), plugins)

@@ -237,7 +237,7 @@ def find_detector(config: Config, plugins: PluginManager, own_sha256: str = "") 
 def _check_own_graph(detector: DetectorSpec, weights: Weights, plugins: PluginManager) -> None:
     """Refuse a user's own ONNX file where a detector runs none, or another than its record describes.
 
-    A family of the same package may take it.
+    A family may take it, that of the same package before others.
 
     Raises:
         WeightsMismatchError: it is so.
@@ -248,11 +248,11 @@ def _check_own_graph(detector: DetectorSpec, weights: Weights, plugins: PluginMa
     if not why:
         return
     interface = read_interface(weights.own)
-    owner = plugins.owner_of(detector)
+    fitting, owner = fitting_families(interface, plugins), plugins.owner_of(detector)
+    own = [name for name in fitting if plugins.owner_of(plugins.get(FamilySpec, name)) == owner]
     fix = NO_FIX
-    for name in fitting_families(interface, plugins):
-        if plugins.owner_of(plugins.get(FamilySpec, name)) == owner:
-            fix |= Fix(settings={"detector": str(weights.own), "family": name})
+    for name in own or fitting:
+        fix |= Fix(settings={"detector": str(weights.own), "family": name})
     fix = fix or Fix("choose others, or none, as", names=("weights",))
     raise WeightsMismatchError(f"'{detector.name}' cannot take {weights.own.name} as its weights.", why=why, fix=fix)
 
