@@ -63,19 +63,29 @@ def quantizer(monkeypatch):
 
 
 @pytest.fixture
-def plugins(quantizer, detector_spec, backend_spec, converter_spec):
-    plugin = types.ModuleType("plugin")
+def register(quantizer, detector_spec, backend_spec, converter_spec):
+    """Return what makes a manager of plugins whose detector keeps these layers in float."""
     graph = attrs.evolve(detector_spec.graphs[0], requires=())
     narrow = Capability(device="cpu", precisions=("int8",), accepts=(KIND,))
-    detector = attrs.evolve(detector_spec, graphs=[graph], keep_float=["head.*"])
     backend = attrs.evolve(backend_spec, requires=(), capabilities=[*backend_spec.capabilities, narrow])
     quantizes = ConverterSpec(source="onnx", target=KIND, calibrated=True, factory=Ref("toy_faces:Quantizer"))
-    plugin.polyface_detectors = hookimpl(lambda: [detector])
-    plugin.polyface_backends = hookimpl(lambda: [backend])
-    plugin.polyface_converters = hookimpl(lambda: [attrs.evolve(converter_spec, requires=()), quantizes])
-    manager = PluginManager()
-    manager.register(plugin, name="toy")
-    return manager
+
+    def register(*keep_float):
+        detector = attrs.evolve(detector_spec, graphs=[graph], keep_float=keep_float)
+        plugin = types.ModuleType("plugin")
+        plugin.polyface_detectors = hookimpl(lambda: [detector])
+        plugin.polyface_backends = hookimpl(lambda: [backend])
+        plugin.polyface_converters = hookimpl(lambda: [attrs.evolve(converter_spec, requires=()), quantizes])
+        manager = PluginManager()
+        manager.register(plugin, name="toy")
+        return manager
+
+    return register
+
+
+@pytest.fixture
+def plugins(register):
+    return register("head.*")
 
 
 @pytest.fixture
@@ -158,14 +168,12 @@ def test_the_same_again_is_kept(config, plugins, images, quantizer):
 
 
 @pytest.mark.parametrize("other", ["images", "their order", "a size", "a version", "layers kept in float"])
-def test_what_was_made_of_something_else_is_replaced(config, plugins, images, quantizer, monkeypatch, other):
+def test_what_was_made_of_something_else_is_replaced(config, plugins, register, images, quantizer, monkeypatch, other):
     made(config, plugins, images)
     if other == "a version":
         monkeypatch.setattr(quantizer, "version", "2")
     if other == "layers kept in float":
-        detector = attrs.evolve(plugins.get(DetectorSpec, "toy"), keep_float=())
-        get = plugins.get
-        monkeypatch.setattr(plugins, "get", lambda kind, name: detector if kind is DetectorSpec else get(kind, name))
+        plugins = register()
     chosen = {"images": images[:1], "their order": images[::-1]}.get(other, images)
     sized = config.replace(max_side=50) if other == "a size" else config
     done = made(sized, plugins, chosen)
