@@ -33,15 +33,16 @@ def make_detector():
 def weights_of(weights_at_hand, tmp_path_factory):
     """Return the weights to test a detector with: its own where they are at hand, else seeded random ones in a file.
 
-    Its own are its default file, or for a backend's ``kinds`` the first file that a graph of such a kind is made from.
+    Its own are its default file, or where that is a graph itself and of none of a backend's ``kinds``, the next.
     """
     made = {}
 
-    def weights(name, kinds=()):
+    def weights(name, kinds=None):
         spec = installed_plugins().get(DetectorSpec, name)
         if not spec.weights:
             return None
-        file = next((file for file in spec.weights if kinds_made_from(spec, file) & {*kinds}), spec.weights[0])
+        taken = [file for file in spec.weights if kinds is None or kinds_of(spec, file) <= {*kinds}]
+        file = (taken or spec.weights)[0]
         if file.ref is not None:
             return None
         if at_hand := weights_at_hand(file):
@@ -61,10 +62,9 @@ def weights_of(weights_at_hand, tmp_path_factory):
     return weights
 
 
-def kinds_made_from(spec, file):
-    """The kinds of graph that a file of weights is or goes into: a graph that names no file takes those left over."""
-    named = {graph.weights for graph in spec.graphs}
-    return {graph.kind for graph in spec.graphs if graph.weights == (file.name if file.name in named else None)}
+def kinds_of(spec, file):
+    """The kinds of graph that a file of weights is by itself; none where it is numbers alone, which any graph takes."""
+    return {graph.kind for graph in spec.graphs if graph.ref is None and graph.weights == file.name}
 
 
 @pytest.fixture(scope="session")
