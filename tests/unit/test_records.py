@@ -463,7 +463,7 @@ def test_a_file_ref_to_no_package_is_a_contract_error():
         ({"type": "numbers"}, ((8,),), "must be numbers, not ((8,),)"),
         ({"type": "numbers"}, (3.4028234663852886e38, -(2**-126), 0), None),
         ({"type": "numbers"}, (1e40, 1), "must be numbers that float32 can hold, not (1e+40, 1)"),
-        ({"type": "numbers"}, (1, 1e-39), "must be numbers that float32 can hold, not (1, 1e-39)"),
+        ({"type": "numbers"}, (1, 1e-46), "must be numbers that float32 can hold, not (1, 1e-46)"),
         ({"type": "lists of numbers"}, ((1e40,),), "must be lists of numbers that float32 can hold, not ((1e+40,),)"),
         ({"type": "lists of numbers"}, ((8, 16), (32,)), None),
         ({"type": "lists of numbers"}, (8, 16), "must be lists of numbers, not (8, 16)"),

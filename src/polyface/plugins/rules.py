@@ -16,9 +16,8 @@ REF = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 FILE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[^/\\:][^\\:]*")
 ENDING = re.compile(r"(\.[a-z0-9]+)+")
 
-
-LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
-"""The range of the numbers that float32 holds in full precision."""
+LEAST, MOST = 2.0**-149, (2 - 2.0**-23) * 2.0**127
+"""The smallest and the largest number above 0 that float32 has."""
 
 
 def rule(wanted: str, holds: Callable[[Any], bool]) -> Validator:
