@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxes import suppress
 from polyface.plugins.protocols import Head as HeadProtocol
 from polyface_yunet.head import Head
 
@@ -132,7 +133,7 @@ def test_the_whole_finds_what_the_published_file_finds_in_the_examples(original,
             padded = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.float32)
             padded[:height, :width] = image[..., ::-1]
             cells = slow_decode(original(padded.transpose(2, 0, 1)[None].copy()), 0, padded.shape[1])
-            expected = suppress([cell for cell in cells if cell[0] > detector.spec.defaults.score_threshold])
+            expected = suppress([cell for cell in cells if cell[0] > detector.spec.defaults.score_threshold], 0.45)
 
             faces = detector.detect(image)
 
@@ -143,20 +144,3 @@ def test_the_whole_finds_what_the_published_file_finds_in_the_examples(original,
             np.testing.assert_allclose(faces.boxes, np.clip(boxes, 0, [width, height] * 2), rtol=0, atol=0.01)
             np.testing.assert_allclose(faces.landmarks, points, rtol=0, atol=0.01)
     assert found > 20
-
-
-def suppress(cells):
-    """NMS by hand at 0.45, the highest score first."""
-    kept = []
-    for cell in sorted(cells, key=lambda cell: -cell[0]):
-        if all(overlap(cell[1], other[1]) <= 0.45 for other in kept):
-            kept.append(cell)
-    return kept
-
-
-def overlap(one, other):
-    """The IoU of two boxes."""
-    width = max(0, min(one[2], other[2]) - max(one[0], other[0]))
-    height = max(0, min(one[3], other[3]) - max(one[1], other[1]))
-    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return width * height / (sum(areas) - width * height)

@@ -150,6 +150,7 @@ def plan_views(config: Config, detector: DetectorSpec, run_pixels: int, height: 
         ImageError: all that would be more than ``MOST_PIXELS``.
     """
 
+    @functools.cache  # asked of each view three times
     def cost(size: tuple[int, int], scale: float) -> int:
         return math.prod(place_image(config, detector, *size, scale).shape)
 
