@@ -178,6 +178,48 @@ class TestMovedMeanwhile:
         assert names(tmp_path / "there") == ["sub", "sub/a"]
 
 
+class TestLines:
+    def added(self, folder, *lines):
+        with Place(folder / "a.txt", folder=False) as place:
+            file = place.lines()
+            for line in lines:
+                file.add(line)
+            file.close()
+        return (folder / "a.txt").read_bytes()
+
+    def test_follow_those_that_are_there(self, tmp_path):
+        assert self.added(tmp_path, b"one") == b"one\n"
+        assert self.added(tmp_path, b"two", b"three") == b"one\ntwo\nthree\n"
+
+    @pytest.mark.parametrize("half", [1, places.BLOCK - 3, places.BLOCK, 3 * places.BLOCK])
+    def test_follow_the_last_whole_one_and_half_a_line_goes(self, tmp_path, half):
+        for whole in (b"", b"one\n", b"one\n" * places.BLOCK):
+            (tmp_path / "a.txt").write_bytes(whole + b"x" * half)
+            assert self.added(tmp_path, b"two") == whole + b"two\n"
+
+    def test_may_be_in_a_journal_beside_a_file_and_in_no_other(self, tmp_path):
+        with Place(tmp_path / "a.txt", folder=False) as place:
+            file = place.lines(place.journal)
+            file.add(b"one")
+            file.close()
+            for name in ("b.txt", "a.txt/b", "../a.txt.journal"):
+                with pytest.raises(ValueError, match="a file none but its journal's"):
+                    place.lines(PurePath(name))
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.txt.journal": b"one\n"}
+
+
+def test_results_of_a_run_before_are_in_the_file_or_its_journal(tmp_path):
+    path, journal = tmp_path / "a.csv", tmp_path / "a.csv.journal"
+    path.touch()
+    journal.mkdir()
+    assert places.find_results(path) is None
+    journal.rmdir()
+    journal.write_bytes(b"1")
+    assert places.find_results(path) == journal
+    path.write_bytes(b"1")
+    assert places.find_results(path) == path
+
+
 def test_what_killed_runs_left_is_removed_from_the_folders_that_are_written_to(tmp_path):
     mine, out = tmp_path / "mine", tmp_path / "out"
     left = [out / ".old.part", out / "sub/.old.part", mine / ".old.part", out / "untouched/.old.part"]

@@ -26,6 +26,12 @@ LOCK = ".polyface.lock"
 OTHER_OUTPUT = Fix("choose another", names=("output",))
 """What to do where one cannot be written to."""
 
+JOURNAL = ".journal"
+"""What the name of a journal ends in: the file of lines beside another, of which that is made."""
+
+BLOCK = 1 << 16
+"""Bytes that are looked at together for the end of a line."""
+
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -42,12 +48,14 @@ class Place:
 
     Args:
         path: of the file or the folder, absolute; its folders are made where there are none.
-        folder: whether it is a folder. Methods then want a name in it or below it, and otherwise none.
+        folder: whether it is a folder. Methods then want a name in it or below it; otherwise none, for the file, or
+            that of its ``journal``.
 
     Attributes:
         path: as given.
         root: the folder, or the one that holds the file.
         locked: whether other processes are kept out; some file systems cannot.
+        journal: the name of the file's journal, which lies beside it.
 
     Raises:
         ConfigError: another process writes there.
@@ -57,6 +65,7 @@ class Place:
     def __init__(self, path: Path, *, folder: bool) -> None:
         self.path = path
         self._name = None if folder else PurePath(path.name)
+        self.journal = PurePath(path.name + JOURNAL)
         self.root = path if folder else path.parent
         # What lies beside a file may be another job's.
         self._lock_name = LOCK if folder else f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.lock"
@@ -95,7 +104,7 @@ class Place:
                 yield stream
 
     def lines(self, name: PurePath | None = None) -> LineFile:
-        """Open a file in the folder to add lines to it, made where there is none; those that are there stay."""
+        """Open a file in the folder to add lines to it, made where there is none; whole ones that are there stay."""
         return LineFile(self, str(self._named(name)))
 
     def read(self, name: PurePath | None = None) -> BinaryIO:
@@ -108,9 +117,10 @@ class Place:
             return os.listdir(place if within is None else within)  # noqa: PTH208 - of a descriptor, too
 
     def _named(self, name: PurePath | None) -> PurePath:
-        if (name is None) == (self._name is None):
-            raise ValueError("A place that is a folder wants a name, and one that is a file wants none.")
-        return name or self._name or PurePath()
+        name = name or self._name
+        if name is None or (self._name not in (None, name) and name != self.journal):
+            raise ValueError("A place that is a folder wants a name, and one that is a file none but its journal's.")
+        return name
 
     def check(self) -> None:
         """Raise ``OSError`` unless the folder is still where it was."""
@@ -202,12 +212,24 @@ class Place:
 
 
 class LineFile:
-    """A file of lines in a place, which stays open as long as this: a line is there whole, or not at all."""
+    """A file of lines in a place, which stays open as long as this: a line is there whole, or not at all.
+
+    What follows the last whole line, a killed run left: it goes.
+    """
 
     def __init__(self, place: Place, name: str) -> None:
         self._place = place
         self._name = name
         self._file: int | None = place.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        end = start = os.fstat(self._file).st_size
+        while start:
+            start = max(0, end - BLOCK)
+            os.lseek(self._file, start, os.SEEK_SET)
+            if whole := os.read(self._file, end - start).rfind(b"\n") + 1:
+                os.ftruncate(self._file, start + whole)
+                return
+            end = start
+        os.ftruncate(self._file, 0)
 
     def add(self, line: bytes) -> None:
         """Add a line; its end is added.
@@ -236,6 +258,16 @@ class LineFile:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def find_results(path: Path) -> Path | None:
+    """Return what holds the results of a run before: a file of results or its journal; ``None`` where neither does."""
+    for file in (path, path.with_name(path.name + JOURNAL)):
+        with contextlib.suppress(OSError):
+            status = file.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_size:
+                return file
+    return None
 
 
 def _lock(descriptor: int) -> bool:
