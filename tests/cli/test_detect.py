@@ -186,9 +186,10 @@ def test_images_of_one_name_lose_nothing(polyface, image, folder):
 def test_an_output_folder_inside_the_input_is_not_read_again(polyface, image):
     image("in/a.png")
     first = polyface("detect", "in", "--output", "in/out", "--json")
-    second = polyface("detect", "in", "--output", "in/out", "--json")
-    assert [line["image"] for line in lines(second.stdout)] == ["in/a.png"]
-    assert second.stdout == first.stdout
+    image("in/b.png")
+    second = polyface("detect", "in", "--output", "in/out", "--json", "--resume")
+    assert [line["image"] for line in lines(first.stdout)] == ["in/a.png"]
+    assert [line["image"] for line in lines(second.stdout)] == ["in/b.png"]
 
 
 def test_json_prints_the_lines_and_nothing_else(polyface, image):
@@ -199,14 +200,27 @@ def test_json_prints_the_lines_and_nothing_else(polyface, image):
     assert "2 images, 1 failed" in result.stderr
 
 
-def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(image):
+def detect_on_a_terminal(*arguments):
+    """Return what comes on standard output, and what is shown on the terminal that standard error is."""
     bar, terminal = pty.openpty()
-    command = [sys.executable, "-m", "polyface", "detect", str(image("a.png")), "--json"]
+    command = [sys.executable, "-m", "polyface", "detect", *map(str, arguments)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True)
     os.close(terminal)
-    assert [line["faces"] for line in lines(result.stdout)] == [[FACE]]
-    assert b"1/1" in os.read(bar, 10_000)
+    shown = os.read(bar, 10_000)
     os.close(bar)
+    return result.stdout, shown
+
+
+def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(image):
+    stdout, shown = detect_on_a_terminal(image("a.png"), "--json")
+    assert [line["faces"] for line in lines(stdout)] == [[FACE]]
+    assert b"1/1" in shown
+
+
+def test_a_progress_bar_counts_what_was_done_before(polyface, image):
+    polyface("detect", image("a.png"), "--output", "faces.jsonl")
+    _, shown = detect_on_a_terminal("a.png", image("b.png"), "--output", "faces.jsonl", "--resume")
+    assert b"2/2" in shown
 
 
 def test_where_the_json_is_on_the_terminal_there_is_no_progress_bar(image):

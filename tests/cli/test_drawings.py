@@ -43,57 +43,62 @@ def detect(polyface, *inputs, status=0):
     return result
 
 
-class TestLinesOfEarlierRuns:
-    def test_stay_and_the_new_ones_follow(self, polyface, image):
+class TestLinesOfARunBefore:
+    def test_are_refused_without_a_word_of_what_to_do_with_them(self, polyface, image):
+        detect(polyface, image("a.png"))
+        before = LINES.read_bytes()
+        result = detect(polyface, image("b.png"), status=2)
+        assert result.stderr == (
+            f"error: {LINES.resolve()} has the results of a run before.\n"
+            "To fix it: to go on with them: --resume; or: choose another --output\n"
+        )
+        assert LINES.read_bytes() == before
+        assert files() == ["a_out.jpg", "faces.jsonl"]
+
+    def test_are_no_lines_where_the_file_is_empty(self, polyface, image):
+        Path("out").mkdir()
+        LINES.touch()
+        detect(polyface, image("a.png"))
+        assert images() == ["a.png"]
+
+    def test_stay_when_the_run_is_resumed_and_the_new_ones_follow(self, polyface, image):
         detect(polyface, image("one/a.png"))
-        detect(polyface, image("two/b.png"))
+        detect(polyface, image("two/b.png"), "--resume")
         assert images() == ["one/a.png", "two/b.png"]
         assert files() == ["a_out.jpg", "b_out.jpg", "faces.jsonl"]
 
-    def test_stay_after_a_mistyped_name(self, polyface, image):
-        detect(polyface, image("a.png"))
-        detect(polyface, "a.pgn", status=1)
-        assert [(line["image"], line["error"]) for line in lines()] == [
-            ("a.png", None),
-            ("a.pgn", "there is no such file or folder"),
-        ]
-
-    def test_of_an_image_that_is_done_again_give_way_to_the_new(self, polyface, image):
-        detect(polyface, image("a.png"), image("b.png"))
-        image("a.png", 80, 56)
-        detect(polyface, "a.png")
-        assert [(line["image"], line["width"]) for line in lines()] == [("b.png", 64), ("a.png", 80)]
-        assert files() == ["a_out.jpg", "b_out.jpg", "faces.jsonl"]
-
-    def test_stay_until_the_new_one_is_there_when_a_run_is_killed(self, polyface, image, monkeypatch):
-        detect(polyface, image("a.png"), image("b.png"))
+    def test_keep_their_images_from_being_done_again_failed_ones_among_them(self, polyface, image):
+        detect(polyface, image("a.png"), "b.png", status=1)
         before = LINES.read_bytes()
-        image("b.png", 80, 56)
-        with monkeypatch.context() as patch:
-            patch.setattr(JsonLines, "close", lambda _: None)
-            detect(polyface, "b.png")
+        image("a.png", 80, 56)
+        image("b.png")
+        result = detect(polyface, "a.png", "b.png", image("c.png"), "--resume")
         assert LINES.read_bytes().startswith(before)
-        assert [(line["image"], line["width"]) for line in lines()] == [("a.png", 64), ("b.png", 64), ("b.png", 80)]
+        assert [(line["image"], line["width"]) for line in lines()] == [("a.png", 64), ("b.png", None), ("c.png", 64)]
+        assert "1 image, 2 done before, " in result.stdout
 
-    def test_that_a_killed_run_left_twice_are_once_after_the_next(self, polyface, image):
-        Path("out").mkdir()
-        kept = ['{"image": "a.png", "n": 1}', '{"image": "b.png", "n": 2}', '{"image": "a.png", "n": 3}']
-        LINES.write_text("\n".join(kept) + "\n")
-        detect(polyface, image("c.png"))
-        assert [(line["image"], line.get("n")) for line in lines()] == [("b.png", 2), ("a.png", 3), ("c.png", None)]
+    def test_may_be_all_there_is_to_do(self, polyface, image):
+        detect(polyface, image("a.png"))
+        before = LINES.read_bytes()
+        assert "0 images, 1 done before, " in detect(polyface, "a.png", "--resume").stdout
+        assert LINES.read_bytes() == before
 
-    def test_a_half_line_of_a_killed_run_goes_and_a_whole_one_without_its_end_stays(self, polyface, image):
+    def test_need_not_be_there_to_resume(self, polyface, image):
+        detect(polyface, image("a.png"), "--resume")
+        assert images() == ["a.png"]
+
+    def test_lose_the_half_that_a_killed_run_left_and_no_whole_one_without_its_end(self, polyface, image):
         Path("out").mkdir()
         for rest, images_before in (('{"image": "b.p', ["a.png"]), ('{"image": "b.png"}', ["a.png", "b.png"])):
             LINES.write_text('{"image": "a.png"}\n' + rest)
-            detect(polyface, image("c.png"))
+            detect(polyface, image("c.png"), "--resume")
             assert images() == [*images_before, "c.png"]
 
     @pytest.mark.parametrize("line", ["precious", "[]", '{"file": "a.png"}', '{"image": 1}', "[" * 100_000, ""])
     def test_of_somebody_else_are_not_touched(self, polyface, image, line):
         Path("out").mkdir()
         LINES.write_text(line + "\n")
-        result = detect(polyface, image("a.png"), status=2)
+        result = detect(polyface, image("a.png"), "--resume", status=2)
         assert f"Line 1 of {LINES.resolve()} is not one that polyface writes." in result.stderr
         assert LINES.read_text() == line + "\n"
         assert files() == ["faces.jsonl"]
@@ -102,7 +107,7 @@ class TestLinesOfEarlierRuns:
         detect(polyface, image("a.png"))
         Path("backup").hardlink_to(LINES)
         before = LINES.read_bytes()
-        detect(polyface, image("b.png"))
+        detect(polyface, image("b.png"), "--resume")
         assert Path("backup").read_bytes() == before
         assert images() == ["a.png", "b.png"]
 
@@ -146,11 +151,12 @@ class TestDrawings:
 
     def test_of_an_earlier_run_are_not_overwritten_by_another_image_of_that_name(self, polyface, image):
         detect(polyface, image("one/a.png", 80, 56))
-        detect(polyface, image("two/a.png"))
-        detect(polyface, "two/a.png")
+        detect(polyface, image("two/a.png"), "--resume")
+        LINES.unlink()  # so that both are done again
+        detect(polyface, "two/a.png", "one/a.png")
         assert [(line["image"], line["drawing"]) for line in lines()] == [
-            ("one/a.png", "a_out.jpg"),
             ("two/a.png", "a-2_out.jpg"),
+            ("one/a.png", "a_out.jpg"),
         ]
         with Image.open("out/a_out.jpg") as drawing:
             assert drawing.size == (80, 56)
@@ -158,9 +164,9 @@ class TestDrawings:
 
     def test_go_where_this_run_says_whatever_a_line_claims(self, polyface, image):
         Path("out").mkdir()
-        LINES.write_text('{"image": "a.png", "drawing": "../precious_out.jpg"}\n')
-        detect(polyface, image("a.png"))
-        assert lines()[0]["drawing"] == "a_out.jpg"
+        LINES.write_text('{"image": "b.png", "drawing": "../precious_out.jpg"}\n')
+        detect(polyface, image("a.png"), image("b.png"), "--resume")
+        assert (files(), lines()[1]["drawing"]) == (["a_out.jpg", "faces.jsonl"], "a_out.jpg")
         assert not Path("precious_out.jpg").exists()
 
     def test_of_an_image_that_is_named_twice_are_one(self, polyface, image):
@@ -194,6 +200,7 @@ class TestDrawings:
         for _ in range(2):
             polyface("detect", image("a.png"), "link.png", "--output", "out")
             assert lines()[0]["drawing"] == "a-2_out.jpg"
+            LINES.unlink()
         assert Path("out/a_out.jpg").read_bytes() == before
 
 
@@ -278,24 +285,6 @@ def test_a_drawing_whose_name_is_too_long_is_named_in_its_error(polyface, image)
     assert ".part" not in line["error"]
 
 
-def test_without_room_to_put_the_lines_in_order_the_run_says_so_and_loses_none(polyface, image, monkeypatch):
-    detect(polyface, image("a.png"))
-    atomic_write = Place.atomic_write
-
-    def full(self, name=None):
-        if (name or self.path).name == "faces.jsonl":
-            raise OSError(28, "No space left on device")
-        return atomic_write(self, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Place, "atomic_write", full)
-        result = detect(polyface, "a.png", status=2)
-    assert "still has the lines of before beside those of this run" in result.stderr
-    assert images() == ["a.png", "a.png"]
-    detect(polyface, image("b.png"))
-    assert images() == ["a.png", "b.png"]
-
-
 class TestAFolderThatGoesMeanwhile:
     def meanwhile(self, monkeypatch, act):
         """Have something done to the folder while the second image is looked at."""
@@ -336,9 +325,9 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(polyface
     with Place(LINES.absolute(), folder=False) as lines_place, Place(Path("out").absolute(), folder=True):
         first = JsonLines(lines_place)
         first.write(Result(name="b.png"))
-        result = detect(polyface, "a.png", status=2)
+        result = detect(polyface, "a.png", "--resume", status=2)
         assert result.stderr.startswith(f"error: Another run writes to the folder {Path('out').resolve()}.\n")
-        result = polyface("detect", "a.png", "--output", LINES)
+        result = polyface("detect", "a.png", "--output", LINES, "--resume")
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith(f"error: Another run writes to {LINES.resolve()}.\n")
         first.write(Result(name="c.png"))
@@ -382,6 +371,16 @@ class TestOutputs:
         for output in ("run.1/", "run.2"):
             assert polyface("detect", image("a.png"), "--output", output).exit_code == 0
             assert Path(output, "faces.jsonl").is_file()
+
+    def test_that_keep_no_results_have_nothing_to_resume(self, polyface, image):
+        for output in ([], ["--output", "images:drawn"]):
+            result = polyface("detect", image("a.png"), *output, "--resume")
+            assert (result.exit_code, result.stdout) == (2, "")
+            assert result.stderr == (
+                "error: There is nothing to resume.\n"
+                "  - a file of results says what a run before has done, and no output is one\n"
+                "To fix it: add one: --output jsonl:faces.jsonl\n"
+            )
 
     def test_may_name_their_writer(self, polyface, image):
         assert polyface("detect", image("a.png"), "--output", "jsonl:faces.txt").exit_code == 0

@@ -69,6 +69,7 @@ VALUES = {
     "timing": FLAGS,
     "output": st.lists(TEXT, min_size=1, max_size=3).map(tuple),
     "json": FLAGS,
+    "resume": FLAGS,
 }
 
 

@@ -53,6 +53,7 @@ VALUES = {
     "timing": (True, "true"),
     "output": (["faces"], "faces"),
     "json": (True, "true"),
+    "resume": (True, "true"),
 }
 NAMES = [key.name for key in settings(*SETTINGS_RECORDS)]
 

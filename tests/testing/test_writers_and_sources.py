@@ -80,13 +80,17 @@ COUNT = itertools.count()
 
 class TextWriter:
     def __init__(self, place):
-        with place.atomic_write():
-            pass  # each run begins anew
         self._again = place.lines
         self._lines = place.lines()
+        with place.read() as lines:
+            self._names = {json.JSONDecoder().raw_decode(line.decode())[0] for line in lines}
         self._closed = False
 
+    def has(self, name):
+        return name in self._names
+
     def write(self, result):
+        self._names.add(result.name)
         name = json.dumps(result.name)
         boxes = result.faces.boxes.tolist()
         lines = [f"{name} {box}" for box in boxes] or [f"{name} none {result.error}"]
@@ -249,7 +253,35 @@ BROKEN = {
             "        there = place.names(PurePath())\n"
             "        if any(name[0] != '.' for name in there): raise ValueError('there')\n",
         ),
-        ("Folder", "what_a_killed_run_left_is_gone_on_with", "ValueError: there"),
+        ("Folder", "what_a_killed_run_left_is_gone_on_with", "ValueError: there", ...),
+    ),
+    "a writer that begins anew": (
+        (
+            "self._again = place.lines\n",
+            "self._again = place.lines\n        with place.atomic_write() as stream: stream.write(b'')\n",
+        ),
+        (
+            "Text",
+            "what_a_killed_run_left_is_gone_on_with",
+            "What a run before wrote is gone when it is opened.\n  - results.toy",
+            ...,
+        ),
+    ),
+    "a writer that does not know what it has": (
+        ("return name in self._names", "return False"),
+        ("Text", "a_resumed_run_ends_as_an_undisturbed_one", "Of 1 results that were written, it has others."),
+    ),
+    "a writer that ends otherwise when it is resumed": (
+        (
+            "        self._closed = False\n",
+            "        self._closed = False\n        self._names and self._lines.add(b'\"again\"')\n",
+        ),
+        (
+            "Text",
+            "a_resumed_run_ends_as_an_undisturbed_one",
+            "Killed after 1 results and resumed, it leaves other files.\n  - results.toy",
+            ...,
+        ),
     ),
     "a writer that adds a line when it is closed again": (
         ("self._lines.close()\n", "self._lines.close()\n        if self._closed: self._again().add(b'end')\n"),
@@ -261,7 +293,7 @@ BROKEN = {
     ),
     "a writer that counts on": (
         ("name = json.dumps(result.name)", "name = json.dumps([result.name, next(COUNT)])"),
-        ("Text", "the_same_results_give_the_same_bytes", "results.toy"),
+        ("Text", "the_same_results_give_the_same_bytes", "results.toy", ...),
     ),
     "a writer that returns arrays": (
         (MADE, "return {'boxes': result.faces.boxes}"),

@@ -23,7 +23,7 @@ def load_both(tmp_path):
 
 
 def test_a_job_writes_nothing_unless_told():
-    assert (Job().output, Job().json) == ((), False)
+    assert (Job().output, Job().json, Job().resume) == ((), False, False)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import polyface.writers.plugin
 from polyface.errors import AmbiguousNameError, ConfigError, ImageError, PluginError, UnknownNameError, UnsupportedError
 from polyface.jobs.inputs import Inputs, select_source
 from polyface.jobs.outputs import parse_outputs
-from polyface.jobs.run import Tally, read_images, run
+from polyface.jobs.run import Tally, leave_out_done, read_images, run
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Search
@@ -208,6 +208,39 @@ class TestOutputs:
             parse_outputs(outputs, plugins)
         assert caught.value.what.startswith(what)
 
+    @pytest.mark.parametrize("there", ["a.jsonl", "a.jsonl.journal"])
+    def test_that_have_the_results_of_a_run_before_want_to_be_resumed(self, plugins, there):
+        Path(there).write_text("1\n")
+        with pytest.raises(ConfigError) as caught:
+            parse_outputs(["b.jsonl", "a.jsonl"], plugins)
+        assert caught.value.what == f"{Path(there).resolve()} has the results of a run before."
+        assert str(caught.value.fix) == "to go on with them: resume=True; or: choose another output"
+        assert len(parse_outputs(["b.jsonl", "a.jsonl"], plugins, resume=True)) == 2
+
+    @pytest.mark.parametrize("outputs", [[], ["sheets:out"]])
+    def test_that_keep_no_results_cannot_be_resumed(self, plugins, outputs):
+        with pytest.raises(ConfigError, match="There is nothing to resume") as caught:
+            parse_outputs(outputs, plugins, resume=True)
+        assert caught.value.fix.settings == {"output": "jsonl:faces.jsonl"}
+
+    def test_that_are_called_as_the_journal_of_another_are_refused(self, plugins):
+        with pytest.raises(ConfigError, match=r"'jsonl:a\.csv\.journal' ends as the journal of an output does"):
+            parse_outputs(["jsonl:a.csv.journal"], plugins)
+
+    def test_whose_writer_cannot_go_on_are_refused_and_keep_what_they_have(self, plugins):
+        sys.modules["stranger"].Writer = lambda _: Recorder()
+        Path("a.json").write_text("precious")
+        [output] = parse_outputs(["a.json"], plugins, resume=True)
+        with (
+            pytest.raises(ConfigError, match="The writer 'coco' cannot go on with what a run before wrote"),
+            output.open(),
+        ):
+            pass
+        assert Path("a.json").read_text() == "precious"
+        Path("a.json").unlink()
+        with output.open() as writer:
+            assert isinstance(writer, Recorder)
+
     @pytest.mark.parametrize("name", ["jsnl", "JSONL"])
     def test_of_a_writer_that_nobody_provides_are_refused_and_the_nearest_offered(self, plugins, name):
         with pytest.raises(UnknownNameError, match=f"There is no writer named '{name}'; did you mean 'jsonl'"):
@@ -218,6 +251,21 @@ class TestOutputs:
         with pytest.raises(UnsupportedError, match="The writer 'parquet' cannot be used here") as caught, output.open():
             pass
         assert "pip install no-such-package" in str(caught.value.fix)
+
+    def test_that_find_no_room_in_the_end_say_how_to_finish_them(self, plugins):
+        class Writer(Recorder):
+            def __init__(self, _):
+                super().__init__()
+
+            def close(self):
+                raise OSError(28, "No space left on device")
+
+        sys.modules["stranger"].Writer = Writer
+        [output] = parse_outputs(["a.coco.json"], plugins)
+        with pytest.raises(ConfigError, match=r"The output a\.coco\.json cannot be finished") as caught, output.open():
+            pass
+        assert caught.value.why == ("[Errno 28] No space left on device", "what was found is kept")
+        assert str(caught.value.fix) == "mend that, and run it again: resume=True"
 
     @pytest.mark.parametrize("ends", [None, ValueError("of the job")])
     def test_whose_writer_fails_to_finish_say_so_unless_the_job_failed_before(self, plugins, ends):
@@ -255,6 +303,21 @@ class Recorder:
 
     def close(self):
         pass
+
+
+class Keeper(Recorder):
+    """A writer that knows what it has."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.names = {*names}
+
+    def has(self, name):
+        return name in self.names
+
+    def write(self, result):
+        self.names.add(result.name)
+        return super().write(result)
 
 
 def result(name, count=0, **rest):
@@ -333,6 +396,26 @@ class TestRun:
         run([result("a", timing={"network": 3.0}), result("b")], [("1", Recorder()), ("2", second)], tally=tally)
         assert [one.timing for one in second.results] == [{"network": 3.0, "write": 1.0}, None]
         assert tally.stages == {"network": 3.0, "write": 2.0}
+
+
+class TestResume:
+    def test_leaves_out_what_every_writer_has_and_counts_it(self):
+        tally = Tally(total=4)
+        items = [Item(name=name) for name in "abcd"]
+        left = leave_out_done(items, [Keeper("a", "b", "d"), Keeper("a", "d")], tally=tally)
+        assert [item.name for item in left] == ["b", "c"]
+        assert (tally.before, tally.items, tally.progress) == (2, 0, "2 of 4")
+
+    def test_leaves_out_nothing_where_one_keeps_no_results(self):
+        items = [Item(name=name) for name in "ab"]
+        assert [*leave_out_done(items, [Keeper("a"), Recorder()], tally=Tally())] == items
+
+    def test_gives_a_writer_nothing_that_it_has(self):
+        keeper, other, tally = Keeper("a"), Recorder(), Tally()
+        run([result("a"), result("b", 2), result("b", 1)], [("1", keeper), ("2", other)], tally=tally)
+        assert [(one.name, len(one.faces)) for one in keeper.results] == [("b", 2)]
+        assert [one.name for one in other.results] == ["a", "b", "b"]
+        assert tally.items == 3
 
 
 class TestReadImages:

@@ -40,10 +40,13 @@ def command(
 
     --output says what is written, and may stand several times. A folder gets each image with its faces drawn, as
     NAME_out.jpg, and faces.jsonl with one line an image, which says which drawing is its own. A file gets what its
-    ending says, as faces.jsonl does; WRITER:PATH names the writer. The lines of earlier runs stay; an image that is
-    done again gets a new one in the place of its old. One run at a time writes to a folder. With --json, writes the
-    same lines to standard output. With --timing, each line has the image's seconds by stage, and a table at the
-    end their sums. --batch-size is how many images are read, and go through the network together, at a time.
+    ending says, as faces.jsonl does; WRITER:PATH names the writer. One run at a time writes to a folder. With --json,
+    writes the same lines to standard output. With --timing, each line has the image's seconds by stage, and a table at
+    the end their sums. --batch-size is how many images are read, and go through the network together, at a time.
+
+    --resume goes on where a run before ended, however that was, with the same outputs and images: what every file of
+    results has is not done again, and in the end all is as if nothing had happened. New images follow. Without it, a
+    file that has results is refused.
 
     Exit status: 0 if every image was read, 1 if some could not be (the rest is done), 2 for usage and configuration,
     130 after Ctrl-C.
@@ -51,11 +54,11 @@ def command(
     from polyface.building import create_detector
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.outputs import parse_outputs
-    from polyface.jobs.run import Tally, run
+    from polyface.jobs.run import Tally, leave_out_done, run
     from polyface.plugins.protocols import Search
 
     config, job = load(*SETTINGS_RECORDS, path=config_file, source=SOURCE, overrides=overrides)
-    outputs = parse_outputs(job.output, plugins)
+    outputs = parse_outputs(job.output, plugins, resume=job.resume)
     folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
     items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders))
     tally = Tally(items.count())
@@ -64,7 +67,9 @@ def command(
     with ExitStack() as stack:
         detector = stack.enter_context(create_detector(config=config, plugins=plugins))
         writers = [(output.given, stack.enter_context(output.open())) for output in outputs]
-        progress = stack.enter_context(report_progress(tally.total, as_json=job.json))
+        kept = [writer for output, (_, writer) in zip(outputs, writers, strict=True) if output.spec.writes == "file"]
+        todo = leave_out_done(items, kept, tally=tally) if job.resume else items
+        progress = stack.enter_context(report_progress(tally.total, before=lambda: tally.before, as_json=job.json))
 
         def report(result: Result) -> None:
             progress(result)
@@ -78,7 +83,7 @@ def command(
 
         images = any(output.spec.wants_image for output in outputs)
         try:
-            run(detector.stream(items, keep_images=images), writers, tally=tally, report=report)
+            run(detector.stream(todo, keep_images=images), writers, tally=tally, report=report)
         except KeyboardInterrupt:
             say(f"interrupted after {tally.progress}; what was written is whole", err=True)
             ctx.exit(130)
@@ -93,7 +98,8 @@ def _report(tally: Tally, listed: list[tuple[str, str]], seconds: float, detecto
     rows = [*listed, *([(f"... and {rest} more", "")] if rest else [])]
     count = f"{tally.items} image{'' if tally.items == 1 else 's'}"
     failed = f", {tally.failed} failed" if tally.failed else ""
-    totals = (f"{count}{failed}, {seconds:.2f} s", str(tally.faces))
+    before = f", {tally.before} done before" if tally.before else ""
+    totals = (f"{count}{failed}{before}, {seconds:.2f} s", str(tally.faces))
     title = f"{detector.spec.name} on {detector.backend.name}, {execution.device}, {execution.precision}"
     print_table(title, ("Image", "Faces"), rows, wraps="Image", totals=totals, err=err)
     if not tally.stages:

@@ -174,8 +174,8 @@ def _predict(detector: FaceDetector, images: Path, writer: WiderText, names: lis
     if done:
         note(f"{done} of {len(names)} images were done before")
     failed: dict[str, str] = {}
-    tally = Tally(len(names), items=done)
-    with report_progress(len(names), done=done) as progress:
+    tally = Tally(len(names), before=done)
+    with report_progress(len(names), before=lambda: done) as progress:
 
         def report(result: Result) -> None:
             progress(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(
-    total: int | None, *, done: int = 0, as_json: bool = False, doing: str = "detecting"
+    total: int | None, *, before: Callable[[], int] = lambda: 0, as_json: bool = False, doing: str = "detecting"
 ) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, where somebody may see it, from ``done`` on; yields what counts one.
+    """A progress bar on standard error, where somebody may see it; yields what counts one.
+
+    ``before`` says how many were done without being counted, which may still grow.
 
     There is none where standard output is a terminal, too, and receives JSON: nothing else belongs there then.
     """
@@ -32,19 +35,25 @@ def progress(
     beside_json = as_json and stdout is not None and stdout.isatty()
     disable = beside_json or not console.is_terminal
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
-        task = bar.add_task(doing, total=total, completed=done)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(doing, total=total, completed=before())
+        count = itertools.count(1)
+        yield lambda: bar.update(task, completed=before() + next(count))
 
 
 @contextmanager
 def report_progress(
-    total: int | None, *, done: int = 0, as_json: bool = False, doing: str = "detecting", failed: str = ""
+    total: int | None,
+    *,
+    before: Callable[[], int] = lambda: 0,
+    as_json: bool = False,
+    doing: str = "detecting",
+    failed: str = "",
 ) -> Iterator[Callable[[Result], None]]:
     """A progress bar that yields what is to be told of each result: it counts, and says an error at once.
 
     ``failed`` stands before the name of an image with an error; all else is as of :func:`progress`.
     """
-    with progress(total, done=done, as_json=as_json, doing=doing) as advance:
+    with progress(total, before=before, as_json=as_json, doing=doing) as advance:
 
         def report(result: Result) -> None:
             if result.error is not None:

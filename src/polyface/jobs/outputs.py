@@ -13,10 +13,10 @@ from attrs import frozen
 from polyface.errors import ConfigError, Fix, nearest, plugin_errors, quoted
 from polyface.jobs.inputs import longest
 from polyface.plugins.manager import CORE, PluginManager, load_code
-from polyface.plugins.protocols import Writer
+from polyface.plugins.protocols import Resumable, Writer
 from polyface.plugins.records import WriterSpec
 from polyface.settings.paths import resolve_path, split_output
-from polyface.storage.places import OTHER_OUTPUT, Place
+from polyface.storage.places import JOURNAL, OTHER_OUTPUT, Place, find_results
 
 LOG = logging.getLogger(__name__)
 
@@ -43,10 +43,12 @@ class Output:
         """Open the writer, and close it in the end.
 
         Raises:
-            ConfigError: the place cannot be written to, or another process writes there.
+            ConfigError: the place cannot be written to, another process writes there, or the writer cannot go on with
+                what a run before wrote.
             UnsupportedError: the writer requires something that is not installed.
             PluginError: the writer's own code fails.
         """
+        found = self.results
         with contextlib.ExitStack() as stack:
             try:
                 place = stack.enter_context(Place(self.path, folder=self.spec.writes == "folder"))
@@ -59,19 +61,34 @@ class Output:
                     f"The output {self.given} cannot be written to.", why=[str(error)], fix=OTHER_OUTPUT
                 ) from error
             try:
+                if found and not isinstance(writer, Resumable):
+                    what = f"The writer '{self.spec.name}' cannot go on with what a run before wrote: {found}."
+                    raise ConfigError(what, fix=OTHER_OUTPUT)
                 yield writer
             except BaseException:
                 with contextlib.suppress(Exception):  # what ended the job is what the user wants to know
                     writer.close()
                 raise
-            with plugin_errors(*self._failed("finish")):
-                writer.close()
+            try:
+                with plugin_errors(*self._failed("finish"), but=(OSError,)):
+                    writer.close()
+            except OSError as error:
+                raise ConfigError(
+                    f"The output {self.given} cannot be finished.",
+                    why=[str(error), "what was found is kept"],
+                    fix=Fix("mend that, and run it again", settings={"resume": True}),
+                ) from error
+
+    @property
+    def results(self) -> Path | None:
+        """The file that holds the results of a run before; ``None`` where there are none, and of a folder."""
+        return None if self.spec.writes == "folder" else find_results(self.path)
 
     def _failed(self, what: str) -> tuple[str, Fix]:
         return f"The writer '{self.spec.name}' failed to {what}.", Fix("mend its plugin") | OTHER_OUTPUT
 
 
-def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output]:
+def parse_outputs(outputs: Sequence[str], plugins: PluginManager, *, resume: bool = False) -> list[Output]:
     """Return what is written where: writers that fill folders first, so that what they make is in the others' lines.
 
     An output is a file whose ending selects its writer, ``WRITER:PATH``, or a folder, which gets the images with their
@@ -80,9 +97,11 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output
     Args:
         outputs: as of ``--output``.
         plugins: where the writers are looked up.
+        resume: go on with what a run before wrote; otherwise there must be nothing.
 
     Raises:
-        ConfigError: no writer takes such a file, two write to one place, or there can be no such path.
+        ConfigError: no writer takes such a file, two write to one place, there can be no such path, one has the results
+            of a run before, or none would tell with what to go on.
         UnknownNameError: there is no writer of that name.
         AmbiguousNameError: two plugins have that name, or make files of that ending.
     """
@@ -90,11 +109,22 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager) -> list[Output
     for output in found:
         if [other.path for other in found].count(output.path) > 1:
             raise ConfigError(f"Two outputs write to {output.path}.", fix="name each place once")
+        if not resume and output.results:
+            fix = Fix("to go on with them", settings={"resume": True}) | OTHER_OUTPUT
+            raise ConfigError(f"{output.results} has the results of a run before.", fix=fix)
+    if resume and all(output.spec.writes == "folder" for output in found):
+        raise ConfigError(
+            "There is nothing to resume.",
+            why=["a file of results says what a run before has done, and no output is one"],
+            fix=Fix("add one", settings={"output": "jsonl:faces.jsonl"}),
+        )
     return sorted(found, key=lambda output: output.spec.writes != "folder")
 
 
 def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
     name, path = split_output(text)
+    if path.endswith(JOURNAL):
+        raise ConfigError(f"{quoted(text)} ends as the journal of an output does.", fix=OTHER_OUTPUT)
     if not path:
         raise ConfigError(f"{quoted(text)} names no output.", why=["is a variable of the shell unset?"])
     if name:

@@ -20,7 +20,7 @@ from polyface.errors import (
     quoted,
 )
 from polyface.pipeline.stream import read_item
-from polyface.plugins.protocols import Writer
+from polyface.plugins.protocols import Resumable, Writer
 from polyface.results import Item, Result
 from polyface.storage.places import OTHER_OUTPUT
 
@@ -36,7 +36,8 @@ class Tally:
 
     Attributes:
         total: how many items there are; ``None`` where that is not known.
-        items: how many were done, failed ones among them.
+        before: how many of them a run before has done, and this one leaves out.
+        items: how many this run has done, failed ones among them.
         failed: how many could not be examined, or not be written.
         faces: how many were found.
         stages: the seconds of each stage, where they are measured.
@@ -44,6 +45,7 @@ class Tally:
     """
 
     total: int | None = None
+    before: int = 0
     items: int = 0
     failed: int = 0
     faces: int = 0
@@ -52,8 +54,9 @@ class Tally:
 
     @property
     def progress(self) -> str:
-        """How many were done, such as ``"2 of 5"``."""
-        return str(self.items) if self.total is None else f"{self.items} of {self.total}"
+        """How many were done, by runs before as well, such as ``"2 of 5"``."""
+        done = self.before + self.items
+        return str(done) if self.total is None else f"{done} of {self.total}"
 
     def add(self, result: Result) -> None:
         """Count a result."""
@@ -74,7 +77,8 @@ def run(
 ) -> None:
     """Give each result to the writers, in their order, count it, and report it.
 
-    What a writer makes of a result is in the ``extra`` of what the next one gets. A result that a writer cannot take
+    What a writer makes of a result is in the ``extra`` of what the next one gets. A writer that has a result of that
+    name does not get it: a run before did, or the image was named twice. A result that a writer cannot take
     bears the error from there on, and that writer gets it once more, as the error that it is now.
 
     Args:
@@ -90,9 +94,25 @@ def run(
     for given in results:
         result = given
         for place, writer in writers:
-            result = _write(result, place, writer, tally)
+            if not (isinstance(writer, Resumable) and writer.has(result.name)):
+                result = _write(result, place, writer, tally)
         tally.add(result)
         report(result)
+
+
+def leave_out_done(items: Iterable[Item], writers: Sequence[Writer], *, tally: Tally) -> Iterator[Item]:
+    """Yield the items that one of the writers has no result of; the rest is not even read.
+
+    Args:
+        items: as a source yields them.
+        writers: those that keep results, at least one; one that is not ``Resumable`` has none.
+        tally: counts what is left out.
+    """
+    for item in items:
+        if all(isinstance(writer, Resumable) and writer.has(item.name) for writer in writers):
+            tally.before += 1
+        else:
+            yield item
 
 
 def read_images(

@@ -344,6 +344,17 @@ class Writer(Protocol):
         """Finish what was written; closing twice is fine."""
 
 
+@runtime_checkable
+class Resumable(Writer, Protocol):
+    """A writer that goes on with what a run before wrote, and so keeps what it finds in its place.
+
+    It is not given a result again that it has. The order in which results come is that of an undisturbed run.
+    """
+
+    def has(self, name: str) -> bool:
+        """Return whether the result of an image of that name was written, by a run before or by this one."""
+
+
 @frozen(kw_only=True)
 class Search:
     """How a source looks for images.

@@ -175,6 +175,7 @@ class Job(SettingsRecord):
     Args:
         output: folder for the drawn images and faces.jsonl, or a file by its ending.
         json: write JSON to standard output, and nothing else there.
+        resume: go on with what a run before wrote; images that it has done, failed ones among them, are left out.
         sources: where each value that is not a default came from.
 
     Raises:
@@ -187,3 +188,4 @@ class Job(SettingsRecord):
         (), values.texts, "DIR|FILE|WRITER:PATH", path_in=lambda output: split_output(output)[1], repeat=True
     )
     json: bool = setting(False, values.flag)
+    resume: bool = setting(False, values.flag)

@@ -1,7 +1,8 @@
-"""``faces.jsonl``: a line of JSON for each image, of all runs."""
+"""``faces.jsonl``: a line of JSON for each image."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -11,30 +12,42 @@ from polyface.storage.files import json_bytes
 from polyface.storage.places import OTHER_OUTPUT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import PurePath
+
     from polyface.results import Result
     from polyface.storage.places import Place
 
 
 class JsonLines:
-    """A file with a line for each image of all runs that wrote to it: :meth:`polyface.results.Result.to_dict` as JSON.
+    """A file with a line for each image: :meth:`polyface.results.Result.to_dict` as JSON.
 
-    Where an image is done again its new line is added at once, and the one of before is taken away at the end, or,
-    where the run is killed, by the next.
+    It goes on with a file that is there: its lines stay, but for half a line that a killed run left at the end. In
+    memory are the names of the images alone.
 
     Args:
         place: the file.
+        name: another file of the place, such as its journal.
 
     Raises:
         ConfigError: it is somebody else's file.
         OSError: it cannot be written to.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, name: PurePath | None = None) -> None:
         self._place = place
-        self._known = self._compact()
-        self._lines = place.lines()
-        self._again = False
-        self._closed = False
+        self._name = name
+        self._images = self._read_images()
+        self._lines = place.lines(name)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield each line as a table."""
+        with self._place.read(self._name) as stream:
+            yield from map(json.loads, stream)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a line of the image of that name."""
+        return name in self._images
 
     def write(self, result: Result) -> None:
         """Add the line of a result, whole or not at all.
@@ -43,59 +56,40 @@ class JsonLines:
             OSError: it cannot be written.
         """
         self._lines.add(json_bytes(result.to_dict()))
-        self._again |= result.name in self._known
-        self._known.add(result.name)
+        self._images.add(result.name)
 
     def close(self) -> None:
-        """Take the lines away that others replaced; twice is fine.
-
-        Raises:
-            ConfigError: they cannot be taken away.
-        """
-        if self._closed:
-            return
-        self._closed = True
+        """Close the file; twice is fine."""
         self._lines.close()
-        if self._again:
-            try:
-                self._compact()
-            except OSError as error:
-                raise ConfigError(
-                    f"{self._place.path} still has the lines of before beside those of this run.",
-                    why=[str(error)],
-                    fix="run it again, or take the last line of each image",
-                ) from error
 
-    def _compact(self) -> set[str]:
-        """Keep the last line of each image, and return the images."""
-        last: dict[str, tuple[int, int]] = {}
+    def _read_images(self) -> set[str]:
+        """Return the images that have a line, and see to it that the file can be added to."""
+        images: set[str] = set()
         try:
-            stream = self._place.read()
+            stream = self._place.read(self._name)
         except FileNotFoundError:
-            return set()
+            return images
         with stream:
-            count, position, whole = 0, 0, True
-            for count, line in enumerate(stream, 1):
+            count, whole = 0, True
+            for line in stream:
                 whole = line.endswith(b"\n")
-                name = _image_of(line)
-                if name is not None:
-                    last.pop(name, None)
-                    last[name] = position, len(line)
+                image = _image_of(line)
+                if image is not None:
+                    images.add(image)
+                    count += 1
                 elif whole:
-                    path = self._place.path
+                    path = self._place.path.with_name(self._name.name) if self._name else self._place.path
                     raise ConfigError(
-                        f"Line {count} of {path} is not one that polyface writes.",
+                        f"Line {count + 1} of {path} is not one that polyface writes.",
                         why=["its lines stay beside those of the images that are done now"],
                         fix=OTHER_OUTPUT,
                     )
-                position += len(line)
             # Whoever has a second name for the file, a backup for one, keeps what it has.
-            if len(last) < count or not whole or os.fstat(stream.fileno()).st_nlink > 1:
-                with self._place.atomic_write() as new:
-                    for start, length in last.values():
-                        stream.seek(start)
-                        new.write(stream.read(length).rstrip(b"\n") + b"\n")
-        return set(last)
+            if not whole or os.fstat(stream.fileno()).st_nlink > 1:
+                with self._place.atomic_write(self._name) as new:
+                    stream.seek(0)
+                    new.writelines(line.rstrip(b"\n") + b"\n" for line in itertools.islice(stream, count))
+        return images
 
 
 def _image_of(line: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import itertools
 import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ import pytest
 
 from polyface.errors import ImageError, described
 from polyface.images.reading import decode
-from polyface.plugins.protocols import Writer
+from polyface.plugins.protocols import Resumable, Writer
 from polyface.plugins.records import WriterSpec
 from polyface.results import Detections, Item, Result
 from polyface.storage.places import LineFile, Place
@@ -89,13 +90,13 @@ class Opened(Place):
     @contextlib.contextmanager
     def atomic_write(self, name: PurePath | None = None) -> Iterator[BinaryIO]:
         """Note what is written."""
-        self.named.add(self.path / (name or ""))
+        self.named.add(self.root / self._named(name))
         with self.step(), super().atomic_write(name) as stream:
             yield stream
 
     def lines(self, name: PurePath | None = None) -> LineFile:
         """Note each line that is written."""
-        self.named.add(self.path / (name or ""))
+        self.named.add(self.root / self._named(name))
         return _Lines(self, str(self._named(name)))
 
 
@@ -192,8 +193,36 @@ class WriterConformance(Conformance):
         there.close()
         with fail_where_raised("It cannot go on where a run was killed."):
             again = opened()
+            before, after = there.calls[-1], again.calls[0]
+            if gone := [path.name for path, content in before.items() if content and not after.get(path)]:
+                fail("What a run before wrote is gone when it is opened.", why=gone, fix="go on with what is there")
             again.write(*(result_of(f"{number}.jpg") for number in range(3)))
             again.finish()
+
+    def test_a_resumed_run_ends_as_an_undisturbed_one(self, opened: Callable[..., Opened], spec: WriterSpec) -> None:
+        """Whoever goes on after days must not have to ask what was lost, or is there twice."""
+        trees: list[Tree] = []
+        for done in range(-1, len(jobs()["with landmarks"]) + 1):
+            results = {result.name: result for result in jobs()["with landmarks"].values()}
+            there = opened(f"killed-{done}")
+            known: set[str] = set()
+            if done >= 0:
+                there.write(*itertools.islice(results.values(), done))
+                there.close()
+                there = opened(f"killed-{done}")
+                if isinstance(there.writer, Resumable):
+                    known = set(filter(there.writer.has, results))
+                    if known != {*itertools.islice(results, done)}:
+                        fail(f"Of {done} results that were written, it has others.", why=sorted(known))
+                elif spec.writes == "file":
+                    return  # polyface refuses a file that has results before it asks such a writer
+            there.write(*(result for name, result in results.items() if name not in known))
+            there.finish()
+            trees.append({path.relative_to(there.root): content for path, content in there.calls[-1].items()})
+            if off := sorted(
+                str(path) for path in {*trees[0], *trees[-1]} if trees[0].get(path) != trees[-1].get(path)
+            ):
+                fail(f"Killed after {done} results and resumed, it leaves other files.", why=off)
 
     def test_closing_twice_is_fine(self, opened: Callable[..., Opened]) -> None:
         """What ends a job closes its writers, whatever closed them before."""
