@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-OUTPUTS = ("out/",)
+OUTPUTS = ("", "faces.csv", "faces.coco.json", "faces.wider.txt")
 """What is written at once; all lies in one folder."""
 
 INPUTS = ("one", "missing.png", "two")
@@ -35,7 +35,9 @@ def start(folder, *options):
 
 
 def files(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_killed_at_random_moments_and_resumed_it_leaves_the_files_of_an_undistur
     assert process.returncode == 1
     expected = files("undisturbed")
     assert len(expected) > 48
-    moment, killed, run = random.Random(moments), 0, 0
+    moment, killed, run = random.Random(moments), 0, 0  # noqa: S311
     while killed < moments:
         run += 1
         options = ()

@@ -15,6 +15,7 @@ from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.settings.loading import SETTINGS_RECORDS, load_config
 from polyface.settings.record import settings
+from polyface.writers.plugin import polyface_writers
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,11 @@ def test_every_installed_detector_and_backend_of_ours_is_in_the_table(readme):
     for name in names:
         if name not in ("example-redbox", "numpy"):
             assert f"`{name}`" in readme
+
+
+def test_every_writer_of_core_is_in_the_table_with_its_ending(readme):
+    for spec in polyface_writers():
+        assert f"| `{spec.name}` | {' '.join(f'`{end}`' for end in spec.endings)} | ".replace("|  |", "| |") in readme
 
 
 def test_the_guide_documents_every_hook_with_its_exact_signature(pytestconfig):

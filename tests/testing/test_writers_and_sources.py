@@ -15,6 +15,18 @@ class TestJsonLines(WriterConformance):
     writer = "jsonl"
 
 
+class TestCsv(WriterConformance):
+    writer = "csv"
+
+
+class TestCoco(WriterConformance):
+    writer = "coco"
+
+
+class TestWider(WriterConformance):
+    writer = "wider"
+
+
 class TestDrawings(WriterConformance):
     writer = "images"
 

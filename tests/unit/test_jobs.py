@@ -43,7 +43,7 @@ def plugins(monkeypatch):
     )
     plugin.polyface_writers = hookimpl(
         lambda: [
-            WriterSpec(name="coco", summary="COCO", endings=(".json", ".coco.json"), factory=writer),
+            WriterSpec(name="boxes", summary="Boxes", endings=(".json", ".boxes.json"), factory=writer),
             WriterSpec(name="parquet", summary="Parquet", endings=(".parquet",), requires=need, factory=writer),
             WriterSpec(name="sheets", summary="Sheets", writes="folder", factory=writer),
         ]
@@ -154,7 +154,7 @@ class TestOutputs:
         [
             ("faces.jsonl", [("jsonl", "faces.jsonl")]),
             ("FACES.JSONL", [("jsonl", "FACES.JSONL")]),
-            ("a.coco.json", [("coco", "a.coco.json")]),
+            ("a.boxes.json", [("boxes", "a.boxes.json")]),
             ("out", [("images", "out"), ("jsonl", "out/faces.jsonl")]),
             ("out.v2/", [("images", "out.v2"), ("jsonl", "out.v2/faces.jsonl")]),
             ("out.jsonl/", [("images", "out.jsonl"), ("jsonl", "out.jsonl/faces.jsonl")]),
@@ -232,7 +232,7 @@ class TestOutputs:
         Path("a.json").write_text("precious")
         [output] = parse_outputs(["a.json"], plugins, resume=True)
         with (
-            pytest.raises(ConfigError, match="The writer 'coco' cannot go on with what a run before wrote"),
+            pytest.raises(ConfigError, match="The writer 'boxes' cannot go on with what a run before wrote"),
             output.open(),
         ):
             pass
@@ -261,8 +261,8 @@ class TestOutputs:
                 raise OSError(28, "No space left on device")
 
         sys.modules["stranger"].Writer = Writer
-        [output] = parse_outputs(["a.coco.json"], plugins)
-        with pytest.raises(ConfigError, match=r"The output a\.coco\.json cannot be finished") as caught, output.open():
+        [output] = parse_outputs(["a.boxes.json"], plugins)
+        with pytest.raises(ConfigError, match=r"The output a\.boxes\.json cannot be finished") as caught, output.open():
             pass
         assert caught.value.why == ("[Errno 28] No space left on device", "what was found is kept")
         assert str(caught.value.fix) == "mend that, and run it again: resume=True"
@@ -277,8 +277,8 @@ class TestOutputs:
                 raise RuntimeError("of the writer")
 
         sys.modules["stranger"].Writer = Writer
-        [output] = parse_outputs(["a.coco.json"], plugins)
-        expected = "The writer 'coco' failed to finish." if ends is None else "of the job"
+        [output] = parse_outputs(["a.boxes.json"], plugins)
+        expected = "The writer 'boxes' failed to finish." if ends is None else "of the job"
 
         def job():
             with output.open():

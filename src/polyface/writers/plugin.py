@@ -13,9 +13,27 @@ def polyface_writers() -> Iterable[WriterSpec]:
     """Yield core's writers."""
     yield WriterSpec(
         name="jsonl",
-        summary="A line of JSON for each image, of all runs",
+        summary="A line of JSON for each image",
         endings=(".jsonl",),
         factory=Ref("polyface.writers.jsonl:JsonLines"),
+    )
+    yield WriterSpec(
+        name="csv",
+        summary="A row for each face, and for each image without one",
+        endings=(".csv",),
+        factory=Ref("polyface.writers.csv:Csv"),
+    )
+    yield WriterSpec(
+        name="coco",
+        summary="COCO's format, as a data set and as results",
+        endings=(".coco.json",),
+        factory=Ref("polyface.writers.coco:Coco"),
+    )
+    yield WriterSpec(
+        name="wider",
+        summary="WIDER FACE's text format, all images in one file",
+        endings=(".wider.txt",),
+        factory=Ref("polyface.writers.wider:WiderList"),
     )
     yield WriterSpec(
         name="images",

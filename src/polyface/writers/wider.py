@@ -1,21 +1,22 @@
-"""Predictions in WIDER FACE's text format: a file an image, below a folder an event.
+"""Predictions in WIDER FACE's text format: all images in one file, or a file an image, below a folder an event.
 
-A file holds the image's name, the number of faces, and for each face a line of x, y, width, height and score.
+Of an image there are its name, the number of faces, and for each face a line of x, y, width, height and score.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from polyface.errors import EvaluationError, Fix
+from polyface.errors import EvaluationError, Fix, ImageError
 from polyface.storage.files import read_json
 from polyface.storage.places import OTHER_OUTPUT
+from polyface.writers.document import Document, was_examined
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,6 +43,33 @@ def as_rows(faces: Detections) -> npt.NDArray[np.float64]:
 def path_of(folder: P, name: str) -> P:
     """Return the file of an image, ``event/image``, below a folder of predictions."""
     return folder / f"{name}.txt"
+
+
+class WiderList(Document):
+    """One text of all images, as the data set's own list of faces is.
+
+    An image without faces has the number 0 and no line more. One that could not be examined is left out.
+    """
+
+    def write(self, result: Result) -> None:
+        """Add a result to the journal.
+
+        Raises:
+            ImageError: its name has several lines, so that it would be read as other than a name.
+            OSError: it cannot be written.
+        """
+        if result.error is None and not {*result.name}.isdisjoint("\r\n"):
+            raise ImageError("its name cannot stand in a text of lines", fix=OTHER_OUTPUT)
+        super().write(result)
+
+    def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
+        """Write the document."""
+        for line in filter(was_examined, lines):
+            rows = [line["image"], str(len(line["faces"]))]
+            for face in line["faces"]:
+                x1, y1, x2, y2 = face["box"]
+                rows.append(" ".join(map(str, (x1, y1, round(x2 - x1, 3), round(y2 - y1, 3), face["score"]))))
+            stream.write("".join(f"{row}\n" for row in rows).encode("utf-8", "surrogateescape"))
 
 
 class WiderText:
