@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-OUTPUTS = ("", "faces.csv", "faces.coco.json", "faces.wider.txt")
+from polyface.machine.drivers import is_installed
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import WriterSpec
+
+PARQUET = ["faces.parquet"] if "parquet" in installed_plugins().by_name(WriterSpec) and is_installed("pyarrow") else []
+OUTPUTS = ("", "faces.csv", "faces.coco.json", "faces.wider.txt", *PARQUET)
 """What is written at once; all lies in one folder."""
 
 INPUTS = ("one", "missing.png", "two")

@@ -22,7 +22,7 @@ from polyface.plugins.manager import PluginInfo, PluginManager, missing
 from polyface.plugins.records import CommandSpec, DetectorSpec, FileRef, Ref, Requirement, as_json
 from polyface.testing.conformance.base import Conformance, fail, fail_where_raised
 
-HEAVY = "PIL cv2 jax numpy onnx onnxruntime openvino safetensors scipy tensorflow tensorrt torch torchvision"
+HEAVY = "PIL cv2 jax numpy onnx onnxruntime openvino pyarrow safetensors scipy tensorflow tensorrt torch torchvision"
 """What no module that an entry point names may import, not even by way of another."""
 
 _LOAD = """

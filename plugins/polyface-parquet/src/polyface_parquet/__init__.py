@@ -1,0 +1,1 @@
+"""The Parquet writer of polyface."""
