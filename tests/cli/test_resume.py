@@ -30,10 +30,15 @@ main(sys.argv[1:])
 """
 
 
+def arguments(folder, *options, outputs=OUTPUTS):
+    """The command line of a run over the images that writes into a folder."""
+    named = [part for output in outputs for part in ("--output", f"{folder}/{output}")]
+    return ["detect", *INPUTS, *named, "--batch-size", "3", *options]
+
+
 def start(folder, *options):
-    """Start a run over the images that writes into a folder, and return it once only its work is ahead."""
-    outputs = [part for output in OUTPUTS for part in ("--output", f"{folder}/{output}")]
-    command = [sys.executable, "-c", RUN, "detect", *INPUTS, *outputs, "--batch-size", "3", *options]
+    """Start a run, and return it once only its work is ahead."""
+    command = [sys.executable, "-c", RUN, *arguments(folder, *options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     process.stdout.readline()
     return process
@@ -81,3 +86,40 @@ def test_killed_at_random_moments_and_resumed_it_leaves_the_files_of_an_undistur
         # 1 where this last run met a damaged image, and 0 where those before had met them all.
         assert process.returncode in (0, 1)
         assert files(f"killed-{run}") == expected
+
+
+KEPT = ("faces.jsonl", *(f"{document}.journal" for document in OUTPUTS if document))
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("lines", [0, 1, 20])
+def test_files_that_a_kill_left_at_different_lengths_are_even_again(polyface, images, kept, lines):
+    assert polyface(*arguments("out")).exit_code == 1
+    expected = files("out")
+    for path in map(Path, (f"out/{document}" for document in OUTPUTS if document)):
+        path.unlink()  # they are made at the end
+    path = Path("out", kept)
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole[: len(whole) - lines]))
+    result = polyface(*arguments("out", "--resume"))
+    assert f"{len(whole) - lines} done before" in result.stdout
+    assert files("out") == expected
+
+
+def test_an_output_that_is_new_is_filled_without_adding_to_the_others(polyface, images):
+    assert polyface(*arguments("whole")).exit_code == 1
+    assert polyface(*arguments("out", outputs=OUTPUTS[:2])).exit_code == 1
+    assert polyface(*arguments("out", "--resume")).exit_code == 1
+    assert files("out") == files("whole")
+
+
+def test_a_finished_run_is_resumed_with_new_images_alone(polyface, images, image):
+    polyface(*arguments("one-by-one"))
+    image("two/more.png")
+    assert "1 image, 61 done before" in polyface(*arguments("one-by-one", "--resume")).stdout
+    polyface(*arguments("at-once"))
+    assert files("one-by-one").keys() == files("at-once").keys()
+    assert files("one-by-one")["more_out.jpg"] == files("at-once")["more_out.jpg"]
+    lines = files("one-by-one")["faces.jsonl"].splitlines(keepends=True)
+    assert b"more.png" in lines[-1]
+    assert sorted(lines) == sorted(files("at-once")["faces.jsonl"].splitlines(keepends=True))
