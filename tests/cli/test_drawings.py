@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import resource
 import subprocess
@@ -381,6 +382,16 @@ class TestOutputs:
                 "  - a file of results says what a run before has done, and no output is one\n"
                 "To fix it: add one: --output jsonl:faces.jsonl\n"
             )
+
+    def test_name_each_images_drawing(self, polyface, image):
+        beside = ("--output", "out/faces.csv", "--output", "out/faces.coco.json")
+        detect(polyface, image("one/a.png"), image("two/a.png"), "b.png", *beside, status=1)
+        drawings = ["a_out.jpg", "a-2_out.jpg"]
+        assert [line["drawing"] for line in lines()] == [*drawings, None]
+        with Path("out/faces.csv").open(newline="", encoding="utf-8") as stream:
+            assert [row["drawing"] for row in csv.DictReader(stream)] == [*drawings, ""]
+        images = json.loads(Path("out/faces.coco.json").read_text())["images"]
+        assert [image["drawing"] for image in images] == drawings
 
     def test_may_name_their_writer(self, polyface, image):
         assert polyface("detect", image("a.png"), "--output", "jsonl:faces.txt").exit_code == 0

@@ -46,8 +46,23 @@ def test_while_the_third_image_is_detected(polyface, five, folder, monkeypatch):
 
     monkeypatch.setattr(FaceDetector, "_detect_window", interrupted)
     result = polyface("detect", "in", "--output", "out", "--batch-size", 1)
-    assert (result.exit_code, result.stderr) == (130, "interrupted after 2 of 5; what was written is whole\n")
+    said = "interrupted after 2 of 5; what was written is whole, and --resume goes on from there\n"
+    assert (result.exit_code, result.stderr) == (130, said)
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
+    calls.clear()
+    again = polyface("detect", "in", "--output", "out", "--batch-size", 1, "--resume")
+    assert (again.exit_code, again.stderr.partition(";")[0]) == (130, "interrupted after 4 of 5")
+    assert polyface("detect", "in", "--output", "out", "--resume").exit_code == 0
+    assert check_whole(folder / "out") == [f"in/{index}.png" for index in range(5)]
+
+
+def test_without_a_file_of_results_there_is_nothing_to_go_on_with(polyface, five, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FaceDetector, "_detect_window", interrupted)
+    result = polyface("detect", "in", "--json")
+    assert (result.exit_code, result.stderr) == (130, "interrupted after 0 of 5; what was written is whole\n")
 
 
 def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch):

@@ -40,9 +40,10 @@ def command(
 
     --output says what is written, and may stand several times. A folder gets each image with its faces drawn, as
     NAME_out.jpg, and faces.jsonl with one line an image, which says which drawing is its own. A file gets what its
-    ending says, as faces.jsonl does; WRITER:PATH names the writer. One run at a time writes to a folder. With --json,
-    writes the same lines to standard output. With --timing, each line has the image's seconds by stage, and a table at
-    the end their sums. --batch-size is how many images are read, and go through the network together, at a time.
+    ending says: .jsonl, .csv, .coco.json, .wider.txt and those of plugins; WRITER:PATH names the writer. One run at a
+    time writes to a folder. With --json, writes the lines to standard output. With --timing, each line has the image's
+    seconds by stage, and a table at the end their sums. --batch-size is how many images are read, and go through the
+    network together, at a time.
 
     --resume goes on where a run before ended, however that was, with the same outputs and images: what every file of
     results has is not done again, and in the end all is as if nothing had happened. New images follow. Without it, a
@@ -85,7 +86,8 @@ def command(
         try:
             run(detector.stream(todo, keep_images=images), writers, tally=tally, report=report)
         except KeyboardInterrupt:
-            say(f"interrupted after {tally.progress}; what was written is whole", err=True)
+            goes_on = ", and --resume goes on from there" if kept else ""
+            say(f"interrupted after {tally.progress}; what was written is whole{goes_on}", err=True)
             ctx.exit(130)
     _report(tally, rows, time.perf_counter() - started, detector, err=job.json)
     note_left_out(items.left_out)
