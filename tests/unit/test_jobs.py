@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -127,6 +128,16 @@ class TestLists:
         Path("list.txt").write_bytes(b"\xef\xbb\xbfin\r\n\r\nb \xc3\xa9.png\n")
         missing = "there is no such file or folder"
         assert self.names(plugins, "@list.txt") == [("in/a.png", ""), ("b \u00e9.png", missing)]
+
+    def test_take_a_few_hundred_bytes_an_image(self, plugins):
+        Path("long.txt").write_text("".join(f"photos/IMG_{number:08}.jpg\n" for number in range(5000)))
+        inputs = Inputs(["@long.txt"], plugins, Search())
+        tracemalloc.start()
+        assert inputs.count() == 5000
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert held < 5000 * 200
+        assert sum(1 for _ in inputs) == 5000
 
     def test_are_read_from_standard_input(self, plugins, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"in\n")))

@@ -59,14 +59,17 @@ class Files:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each image."""
-        return iter(self._items)
+        for place, relative, problem in self._found:
+            path = Path(place)
+            yield Item(name=str(path), image=path, relative=PurePath(relative or path.name), problem=problem)
 
     def count(self) -> int:
         """Return how many images there are."""
-        return len(self._items)
+        return len(self._found)
 
     @functools.cached_property
-    def _items(self) -> list[Item]:
+    def _found(self) -> list[tuple[str, str, str]]:
+        """Each image, its path below the folder it was found in, and what is wrong with it; there may be a million."""
         root, problem = self._location, ""
         found: list[tuple[str, str, str]] = []
         try:
@@ -82,10 +85,7 @@ class Files:
                 problem = "there is no such file or folder"
         except OSError as error:
             problem = f"it cannot be looked at: {reason_of(error)}"
-        return [
-            Item(name=str(path := Path(place)), image=path, relative=PurePath(relative), problem=obstacle)
-            for place, relative, obstacle in found or [(str(root), root.name, problem)]
-        ]
+        return found or [(str(root), "", problem)]
 
     def _below(self, root: str) -> Iterator[tuple[str, str, str]]:
         """Each image below a folder, its path below it, and what is wrong with it; no folder lies too deep."""

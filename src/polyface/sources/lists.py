@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from polyface.errors import reason_of
-from polyface.results import Item
 from polyface.sources.files import Files
 
 
@@ -19,16 +18,16 @@ class PathList(Files):
     """
 
     @functools.cached_property
-    def _items(self) -> list[Item]:
+    def _found(self) -> list[tuple[str, str, str]]:
         location = str(self._location)
         path = location.removeprefix("@")
         try:
             data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         except (OSError, ValueError) as error:
-            return [Item(name=location, problem=f"the list cannot be read: {reason_of(error)}")]
+            return [(location, "", f"the list cannot be read: {reason_of(error)}")]
         lines = data.decode("utf-8-sig", "surrogateescape").splitlines()
-        items: list[Item] = []
+        found: list[tuple[str, str, str]] = []
         for files in (Files(line, self._search) for line in lines if line.strip()):
-            items += files
+            found += files._found  # noqa: SLF001 - of this class
             self.left_out += files.left_out
-        return items or [Item(name=location, problem="the list names no image")]
+        return found or [(location, "", "the list names no image")]
