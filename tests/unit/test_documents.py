@@ -95,6 +95,16 @@ class TestCsv:
             "\\udcff",
         ]
 
+    def test_parts_what_is_a_list_with_a_value_for_each_face_in_all_images(self):
+        crops = [["a_1.png", "a_2.png"], [], None]
+        faces = [2, 0, 0]
+        given = [{"crops": crop, "tags": ["x", "y"]} for crop in crops]
+        rows = self.rows(
+            *(result(str(n), count, extra=extra) for n, (count, extra) in enumerate(zip(faces, given, strict=True)))
+        )
+        assert [row["crops"] for row in rows] == ["a_1.png", "a_2.png", "", ""]
+        assert {row["tags"] for row in rows} == {'["x", "y"]'}
+
     def test_has_json_for_what_is_no_scalar(self):
         [row] = self.rows(result("a", 0, extra={"crops": ["é", 1]}, timing={"network": 0.5}))
         assert (row["crops"], row["timing"]) == ('["é", 1]', '{"network": 0.5}')
