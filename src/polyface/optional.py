@@ -22,8 +22,8 @@ def is_zipped() -> bool:
     return isinstance(__spec__.loader, zipimport.zipimporter)
 
 
-def needs(module: str, extra: str) -> Any:
-    """Return a module that one of polyface's extras brings.
+def needs(module: str, installed_by: str) -> Any:
+    """Return a module that is not always there, such as one that ``polyface[evaluate]`` brings.
 
     Raises:
         UnsupportedError: it cannot be imported; says why, and the command that installs it.
@@ -36,7 +36,7 @@ def needs(module: str, extra: str) -> Any:
         package = module.partition(".")[0]
         raise UnsupportedError(
             f"This needs {package}, which cannot be imported.",
-            [Reason(subject=package, why=str(error), fix=install(f"polyface[{extra}]"))],
+            [Reason(subject=package, why=str(error), fix=install(installed_by))],
         ) from error
 
 

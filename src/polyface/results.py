@@ -11,12 +11,13 @@ import attrs
 import numpy as np
 from attrs import field, frozen
 
+from polyface import exchange
 from polyface.errors import ImageError, PolyfaceError, quoted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from polyface.arrays import FloatArray
+    from polyface.arrays import FloatArray, IndexArray, Mask
 
 COLUMNS = ("boxes", "scores", "landmarks")
 """The columns that :class:`Detections` always has, ``landmarks`` from a detector that gives them; others are extra."""
@@ -175,6 +176,91 @@ class Detections:
         if rows.dtype.kind != "b" and len(beyond := rows[(rows < -len(self)) | (rows >= len(self))]):
             raise IndexError(f"There is no face {beyond[0]} among {len(self)}.")
         return rows
+
+    @property
+    def sizes(self) -> FloatArray:
+        """``(N,)`` float32: the longer side of each box, in pixels."""
+        sizes: FloatArray = (self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1)
+        return sizes
+
+    def filter(
+        self,
+        *,
+        score: float | None = None,
+        size: float | tuple[float, float] | None = None,
+        region: Sequence[float] | None = None,
+    ) -> Detections:
+        """Return the faces that pass all that is asked for, in the same order.
+
+        Args:
+            score: the least score.
+            size: the least longer side of a box, in pixels, or the least and the most as a pair; both are within.
+            region: x1, y1, x2, y2 in pixels: where the centre of a box must lie, edges included.
+
+        Raises:
+            ValueError: a bound is no number, or the first of two is the greater.
+        """
+        lowest = -np.inf if score is None else score
+        least, most = size if isinstance(size, Sequence) else (-np.inf if size is None else size, np.inf)
+        left, top, right, bottom = (-np.inf, -np.inf, np.inf, np.inf) if region is None else region
+        if not (lowest <= np.inf and least <= most and left <= right and top <= bottom):
+            given = f"score={score}, size={size}, region={region}"
+            raise ValueError(f"Faces are filtered by numbers, of two bounds the lower first, not by {given}.")
+        x, y = ((self.boxes[:, :2] + self.boxes[:, 2:]) / 2).T
+        keep: Mask = (self.scores >= lowest) & (self.sizes >= least) & (self.sizes <= most)
+        keep &= (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+        return self[keep]
+
+    def sort(self, by: str = "score") -> Detections:
+        """Return the faces in another order; those that are alike stay in theirs.
+
+        Args:
+            by: ``"score"`` or ``"size"`` (the longer side), the highest first; ``"left"`` or ``"top"``, the edge of the
+                box that is nearest to the image's first.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        keys = {"score": -self.scores, "size": -self.sizes, "left": self.boxes[:, 0], "top": self.boxes[:, 1]}
+        if by not in keys:
+            raise ValueError(f"Faces are sorted by {', '.join(map(repr, keys))}, not by {by!r}.")
+        order: IndexArray = np.argsort(keys[by], kind="stable")
+        return self[order]
+
+    def largest(self, count: int = 1) -> Detections:
+        """Return the faces of the longest sides, at most so many, the largest first.
+
+        Raises:
+            ValueError: the count is below 0.
+        """
+        if count < 0:
+            raise ValueError(f"There are no {count} faces.")
+        return self.sort("size")[:count]
+
+    def to_supervision(self) -> Any:
+        """Return the faces as a ``supervision.Detections``, all of class 0, ``"face"``.
+
+        Its ``data`` holds ``landmarks`` ``(N, L, 2)``, where the detector gives them, and the extra columns.
+
+        Raises:
+            UnsupportedError: supervision is not installed.
+        """
+        return exchange.to_supervision(self)
+
+    def to_coco(self, image_id: int, *, category_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
+        """Return one annotation of COCO a face, which is one of COCO's results as well.
+
+        Keys: ``id``, ``image_id``, ``category_id``, ``bbox`` (x, y, width and height in pixels), ``area``, ``iscrowd``,
+        ``score``; ``keypoints`` (x, y and 2, for visible, of each landmark) and ``num_keypoints``, where the detector
+        gives landmarks; ``attributes`` with the extra columns, where there are any. Digits are those of
+        :meth:`to_dicts`.
+
+        Args:
+            image_id: of the image that the faces are in.
+            category_id: of faces.
+            first_id: of the first annotation; the others follow. COCO's own evaluation takes 0 for none.
+        """
+        return exchange.to_coco(self, image_id, category_id, first_id)
 
     def to_array(self) -> FloatArray:
         """Return ``(N, 5)`` float32: x1, y1, x2, y2, score."""

@@ -53,12 +53,12 @@ class TestWhatAProgramLacks:
 
 class TestAModuleOfAnExtra:
     def test_is_returned_where_it_is_installed(self):
-        assert needs("zipfile", "evaluate") is zipfile
+        assert needs("zipfile", "polyface[evaluate]") is zipfile
 
     def test_is_missed_with_the_command_that_brings_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(UnsupportedError) as caught:
-            needs("matplotlib.figure", "evaluate")
+            needs("matplotlib.figure", "polyface[evaluate]")
         assert str(caught.value) == (
             "This needs matplotlib, which cannot be imported.\n"
             "  - matplotlib: import of matplotlib.figure halted; None in sys.modules\n"

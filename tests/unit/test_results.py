@@ -182,3 +182,88 @@ def test_a_line_without_faces_tells_no_columns_and_goes_together_with_others():
     read = Result.from_dict(Result(name="a", faces=none).to_dict()).faces
     assert (len(read), read.landmarks, read.extra) == (0, None, {})
     assert Detections.concatenate([read, Detections(**TWO)]) == Detections(**TWO)
+
+
+FOUR = Detections(
+    boxes=[[50, 0, 60, 40], [0, 10, 20, 20], [30, 5, 50, 10], [8, 8, 12, 18]],  # longer sides 40, 20, 20, 10
+    scores=[0.9, 0.7, 0.6, 0.5],
+    landmarks=np.arange(16).reshape(4, 2, 2),
+    extra={"track_id": np.array([3, 1, 4, 2])},
+    timing={"read": 0.1},
+    truncated=True,
+)
+
+
+def places(faces):
+    """Which of the four faces these are."""
+    return [FOUR.scores.tolist().index(score) for score in faces.scores.tolist()]
+
+
+class TestFilter:
+    @pytest.mark.parametrize(
+        ("bounds", "left"),
+        [
+            ({}, [0, 1, 2, 3]),
+            ({"score": 0.6}, [0, 1, 2]),
+            ({"score": 1}, []),
+            ({"size": 20}, [0, 1, 2]),
+            ({"size": 20.5}, [0]),
+            ({"size": (10, 20)}, [1, 2, 3]),
+            ({"size": [0, 10]}, [3]),
+            ({"region": (10, 13, 20, 30)}, [1, 3]),  # their centres lie on its edge
+            ({"region": (10.5, 0, 100, 100)}, [0, 2]),
+            ({"region": (0, 0, 100, 12)}, [2]),
+            ({"region": (0, 0, 100, 15), "score": 0.7, "size": 15}, [1]),
+        ],
+    )
+    def test_leaves_the_faces_within_all_bounds(self, bounds, left):
+        assert places(FOUR.filter(**bounds)) == left
+
+    def test_keeps_what_belongs_to_the_faces_and_to_the_image(self):
+        some = FOUR.filter(size=(20, 20))
+        assert (some.extra["track_id"].tolist(), some.truncated, some.timing) == ([1, 4], True, {"read": 0.1})
+
+    @pytest.mark.parametrize(
+        "bounds",
+        [
+            {"score": np.nan},
+            {"size": (3, 2)},
+            {"size": np.nan},
+            {"region": (5, 0, 4, 1)},
+            {"region": (0, 5, 4, np.nan)},
+        ],
+    )
+    def test_refuses_bounds_that_nothing_can_lie_within(self, bounds):
+        with pytest.raises(ValueError, match=r"^Faces are filtered by numbers, of two bounds the lower first, not by "):
+            FOUR.filter(**bounds)
+
+
+class TestSort:
+    @pytest.mark.parametrize(
+        ("by", "order"),
+        [("score", [0, 1, 2, 3]), ("size", [0, 1, 2, 3]), ("left", [1, 3, 2, 0]), ("top", [0, 2, 3, 1])],
+    )
+    def test_puts_the_first_first_from_whatever_order(self, by, order):
+        backwards = FOUR[[3, 1, 2, 0]]  # the two of one size stay as they are
+        assert places(FOUR.sort(by)) == order
+        assert places(backwards.sort(by)) == order
+
+    def test_leaves_faces_that_are_alike_in_their_order(self):
+        assert places(FOUR[[2, 3, 1, 0]].sort("size")) == [0, 2, 1, 3]
+
+    def test_refuses_what_is_no_order(self):
+        with pytest.raises(ValueError, match=r"^Faces are sorted by 'score', 'size', 'left', 'top', not by 'age'\.$"):
+            FOUR.sort("age")
+
+    def test_largest_gives_those_of_the_longest_sides(self):
+        assert places(FOUR[::-1].largest()) == [0]
+        assert places(FOUR.largest(3)) == [0, 1, 2]
+        assert places(FOUR.largest(9)) == [0, 1, 2, 3]
+        assert len(FOUR.largest(0)) == len(Detections.from_dicts([]).largest()) == 0
+        with pytest.raises(ValueError, match=r"^There are no -1 faces\.$"):
+            FOUR.largest(-1)
+
+
+def test_no_faces_can_be_filtered_and_sorted():
+    none = Detections.from_dicts([])
+    assert none.filter(score=0.5, size=(1, 2), region=(0, 0, 1, 1)) == none == none.sort("left")

@@ -26,7 +26,7 @@ def make_figure(path: Path, *, rows: int = 0) -> Any:
         ConfigError: matplotlib does not write files of that ending.
     """
     size = (8, 1.6 + 0.4 * rows) if rows else (6, 5)  # inches
-    drawing = needs("matplotlib.figure", "evaluate").Figure(figsize=size, layout="constrained")
+    drawing = needs("matplotlib.figure", "polyface[evaluate]").Figure(figsize=size, layout="constrained")
     endings = set(drawing.canvas.get_supported_filetypes()) - {"pgf"}  # which is text for LaTeX, and no image
     if path.suffix.lower()[1:] not in endings:
         raise ConfigError(
