@@ -35,6 +35,9 @@ if TYPE_CHECKING:  # `as` says that the names are ours to give: mypy cannot read
     from polyface.errors import WeightsNotFoundError as WeightsNotFoundError
     from polyface.graphs.fetch import fetch_weights as fetch_weights
     from polyface.images.drawing import draw_faces as draw_faces
+    from polyface.images.faces import align as align
+    from polyface.images.faces import anonymize as anonymize
+    from polyface.images.faces import crop as crop
     from polyface.images.reading import read_image as read_image
     from polyface.pipeline.detector import FaceDetector as FaceDetector
     from polyface.plugins.hookspecs import hookimpl as hookimpl
@@ -55,6 +58,7 @@ _NAMES_IN = {
     """,
     "graphs.fetch": "fetch_weights",
     "images.drawing": "draw_faces",
+    "images.faces": "align anonymize crop",
     "images.reading": "read_image",
     "pipeline.detector": "FaceDetector",
     "plugins.hookspecs": "hookimpl",

@@ -17,7 +17,7 @@ from polyface.errors import ImageError, PolyfaceError, quoted
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from polyface.arrays import FloatArray, IndexArray, Mask
+    from polyface.arrays import Float64Array, FloatArray, IndexArray, Mask
 
 COLUMNS = ("boxes", "scores", "landmarks")
 """The columns that :class:`Detections` always has, ``landmarks`` from a detector that gives them; others are extra."""
@@ -178,9 +178,9 @@ class Detections:
         return rows
 
     @property
-    def sizes(self) -> FloatArray:
-        """``(N,)`` float32: the longer side of each box, in pixels."""
-        sizes: FloatArray = (self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1)
+    def sizes(self) -> Float64Array:
+        """``(N,)`` float64: the longer side of each box, in pixels."""
+        sizes: Float64Array = np.subtract(self.boxes[:, 2:], self.boxes[:, :2], dtype=np.float64).max(axis=1)
         return sizes
 
     def filter(
@@ -221,7 +221,8 @@ class Detections:
         Raises:
             ValueError: it is none of these.
         """
-        keys = {"score": -self.scores, "size": -self.sizes, "left": self.boxes[:, 0], "top": self.boxes[:, 1]}
+        left, top = self.boxes[:, :2].T
+        keys: dict[str, npt.NDArray[Any]] = {"score": -self.scores, "size": -self.sizes, "left": left, "top": top}
         if by not in keys:
             raise ValueError(f"Faces are sorted by {', '.join(map(repr, keys))}, not by {by!r}.")
         order: IndexArray = np.argsort(keys[by], kind="stable")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from polyface.images.reading import Decoded, read_image
+from polyface.images.faces import scale_faces
 
 if TYPE_CHECKING:
-    from polyface.images.reading import ImageSource
+    from polyface.images.reading import Decoded, ImageSource
     from polyface.results import Detections
 
 BOX = (0, 230, 118)
@@ -28,11 +26,8 @@ def draw_faces(image: ImageSource | Decoded, faces: Detections) -> Image.Image:
         image: as :func:`polyface.read_image` takes it, or what :meth:`polyface.FaceDetector.read` returned.
         faces: in pixels of that image; of a draft, in those of the whole image.
     """
-    drawing = Image.fromarray(image.pixels if isinstance(image, Decoded) else read_image(image))
-    if isinstance(image, Decoded):
-        scale = np.divide(drawing.size, image.shape[::-1], dtype=np.float32)
-        marks = None if faces.landmarks is None else faces.landmarks * scale
-        faces = attrs.evolve(faces, boxes=faces.boxes * np.tile(scale, 2), landmarks=marks)
+    pixels, faces = scale_faces(image, faces)
+    drawing = Image.fromarray(pixels)
     pen = ImageDraw.Draw(drawing)
     thin = max(2, round(max(drawing.size) / 500))
     font = ImageFont.load_default(size=7 * thin)
