@@ -31,6 +31,10 @@ class TestDrawings(WriterConformance):
     writer = "images"
 
 
+class TestCrops(WriterConformance):
+    writer = "crops"
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with two images."""

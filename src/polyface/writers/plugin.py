@@ -42,3 +42,10 @@ def polyface_writers() -> Iterable[WriterSpec]:
         wants_image=True,
         factory=Ref("polyface.writers.images:Drawings"),
     )
+    yield WriterSpec(
+        name="crops",
+        summary="Each face as an image, NAME-1.jpg, NAME-2.jpg and so on",
+        writes="folder",
+        wants_image=True,
+        factory=Ref("polyface.writers.crops:Crops"),
+    )
