@@ -31,6 +31,10 @@ class TestDrawings(WriterConformance):
     writer = "images"
 
 
+class TestAnonymized(WriterConformance):
+    writer = "anonymized"
+
+
 class TestCrops(WriterConformance):
     writer = "crops"
 

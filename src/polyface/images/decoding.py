@@ -15,6 +15,7 @@ import random
 import re
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -54,7 +55,10 @@ MOST_PAGES = 16
 """Directories of a TIFF that are looked at to find a second page."""
 
 LONGEST_TEXT = 2**20
-"""Bytes of a text that may hold an image's orientation."""
+"""Bytes of a text that may hold an image's orientation, and of a colour profile that is packed as one."""
+
+LONGEST_LABEL = 32
+"""Bytes in which a segment of a JPEG says what it holds."""
 
 _EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
 
@@ -117,6 +121,7 @@ class Opened:
         source: the file.
         orientation: as EXIF counts it; 1, upright, where Pillow turns the image itself.
         note: what the file shows beside this image, or an empty text.
+        profile: its ICC profile as it stands in the file, or nothing.
         jpeg: the bytes of a JPEG that Pillow gets; empty for other formats.
         ended: whether the JPEG has its end marker.
     """
@@ -125,6 +130,7 @@ class Opened:
     source: Source
     orientation: int = 1
     note: str = ""
+    profile: bytes = b""
     jpeg: bytes = b""
     ended: bool = True
 
@@ -137,6 +143,7 @@ class _Found:
     exif: bytes = b""
     xmp: bytes = b""
     note: str = ""
+    profile: bytes = b""
     ended: bool = True
 
 
@@ -215,8 +222,15 @@ def _open(name: str, factory: Callable[..., Any], source: Source) -> Opened:
         exif, xmp = (_bytes(image.info.get(key)) for key in ("exif", "xmp"))
         found = _Found(exif=exif, xmp=xmp, note=_animation(image.n_frames))
     orientation = orientation_of(found.exif, found.xmp)
-    jpeg = found.data if name == "JPEG" else b""
-    return Opened(image=image, source=source, orientation=orientation, note=found.note, jpeg=jpeg, ended=found.ended)
+    return Opened(
+        image=image,
+        source=source,
+        orientation=orientation,
+        note=found.note,
+        profile=found.profile or _bytes(image.info.get("icc_profile")),
+        jpeg=found.data if name == "JPEG" else b"",
+        ended=found.ended,
+    )
 
 
 def _bytes(value: object) -> bytes:
@@ -276,17 +290,16 @@ def _entries(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 def _look_into_jpeg(source: Source) -> _Found:
     """Keep tables, frame and scans; find EXIF, XMP, and what lies behind the image."""
-    kept, exif, xmp, others, scans = [b"\xff\xd8"], b"", b"", 0, 0
+    kept, scans = [b"\xff\xd8"], 0
+    beside: defaultdict[tuple[int, bytes], list[bytes]] = defaultdict(
+        list
+    )  # by marker and what the segment calls itself
     bits: dict[tuple[int, int], int] = {}
     ended = False
     for marker, segment in _segments(source.file.read()):
         body = segment[4:]
-        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            exif = exif or body
-        elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
-            xmp = xmp or body
-        elif marker == 0xE2 and body.startswith(b"MPF\0"):
-            others = others or _views_beside(body[4:])
+        if marker in (0xE1, 0xE2):
+            beside[marker, body[:LONGEST_LABEL].partition(b"\0")[0]].append(body)
         elif marker in (0xE0, 0xEE) or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             kept.append(segment)
         ended |= marker == 0xD9
@@ -302,8 +315,16 @@ def _look_into_jpeg(source: Source) -> _Found:
         raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=RESAVE)
     if not ended and any(bits.values()):
         raise ImageError(f"{source.label} cannot be decoded.", why=["it is cut short: its last scans are missing"])
-    note = f"a file of {1 + others} views of one scene, of which the first is read" if others else ""
-    return _Found(data=b"".join(kept), exif=exif, xmp=xmp, note=note, ended=ended or not scans)
+    others = next(filter(None, map(_views_beside, beside[0xE2, b"MPF"])), 0)
+    parts = {body[12]: body[14:] for body in reversed(beside[0xE2, b"ICC_PROFILE"]) if len(body) > 14}
+    return _Found(
+        data=b"".join(kept),
+        exif=next(iter(beside[0xE1, b"Exif"]), b""),
+        xmp=next(iter(beside[0xE1, b"http://ns.adobe.com/xap/1.0/"]), b""),
+        note=f"a file of {1 + others} views of one scene, of which the first is read" if others else "",
+        profile=b"".join(parts[number] for number in sorted(parts)),
+        ended=ended or not scans,
+    )
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -350,8 +371,9 @@ def _note_bits(scan: bytes, bits: dict[tuple[int, int], int]) -> None:
             bits[component, place] = low
 
 
-def _views_beside(data: bytes) -> int:
+def _views_beside(body: bytes) -> int:
     """How many further images an MPO holds; previews and maps of depth or light are none."""
+    data = body[4:]
     for tag, _, size, value in _entries(data):
         if tag == 0xB002:
             (at,) = struct.unpack(_order(data) + "I", value)
@@ -367,7 +389,7 @@ def _views_beside(data: bytes) -> int:
 def _look_into_png(source: Source) -> _Found:
     """Keep header, palette, transparency and pixels, these in one chunk; find what turns the image."""
     data = source.file.read()
-    head, pixels, exif, frames, at = [data[:8]], [], b"", 1, 8
+    head, pixels, exif, profile, frames, at = [data[:8]], [], b"", b"", 1, 8
     texts: dict[bytes, bytes] = {}
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -380,6 +402,8 @@ def _look_into_png(source: Source) -> _Found:
             frames = int.from_bytes(body[:4], "big")
         elif kind == b"eXIf":
             exif = exif or body
+        elif kind == b"iCCP":
+            profile = profile or _text(b"zTXt", body)  # which is packed likewise
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             keyword = body[:80].partition(b"\0")[0]
             if keyword in (_EXIF_TEXT, _XMP_TEXT) and keyword not in texts:  # of many, only the first is unpacked
@@ -390,7 +414,7 @@ def _look_into_png(source: Source) -> _Found:
     chunks = [_chunk(b"IDAT", b"".join(pixels))] if pixels else []
     joined = b"".join([*head, *chunks, _chunk(b"IEND", b"")])
     exif = exif or _hex_profile(texts.get(_EXIF_TEXT, b""))
-    return _Found(data=joined, exif=exif, xmp=texts.get(_XMP_TEXT, b""), note=_animation(frames))
+    return _Found(data=joined, exif=exif, xmp=texts.get(_XMP_TEXT, b""), note=_animation(frames), profile=profile)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

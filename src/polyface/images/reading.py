@@ -118,6 +118,29 @@ def decode(
     if isinstance(source, Image.Image):
         with _refusals("the PIL image", closed=getattr(source, "fp", source) is None):
             return Decoded(pixels=_from_pil(source, "the PIL image", _orientation(source)))
+    with open_image(source, formats=formats, max_pixels=max_pixels) as opened:
+        found = _pixels_of(opened, scale)
+        if not opened.ended:
+            # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
+            for rest in continuations(opened.jpeg):
+                if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), scale).pixels):
+                    raise ImageError(
+                        f"{opened.source.label} cannot be decoded.",
+                        why=["it is cut short: its last pixels are missing"],
+                    )
+    if opened.note:
+        LOG.warning("%s is %s", opened.source.label, opened.note)
+    return found
+
+
+@contextlib.contextmanager
+def open_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> Iterator[Opened]:
+    """Open the file of an image, and read its header; all else is as of :func:`read_image`.
+
+    Raises:
+        ImageError: as :func:`read_image`, or it is no file, its path or its bytes; also in the place of whatever a
+            decoder raises in the block.
+    """
     if isinstance(source, str | os.PathLike):
         label = quoted(os.fspath(source))
     elif isinstance(source, bytes | bytearray | memoryview):
@@ -127,18 +150,13 @@ def decode(
     else:
         raise ImageError(f"A {type(source).__name__} is not an image; wanted: {WANTED}.")
     with _refusals(label), _open(source, label) as file:
-        opened = open_file(file, label, formats, max_pixels)
-        found = _pixels_of(opened, scale)
-        if not opened.ended:
-            # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
-            for rest in continuations(opened.jpeg):
-                if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), scale).pixels):
-                    raise ImageError(
-                        f"{label} cannot be decoded.", why=["it is cut short: its last pixels are missing"]
-                    )
-    if opened.note:
-        LOG.warning("%s is %s", label, opened.note)
-    return found
+        yield open_file(file, label, formats, max_pixels)
+
+
+def turn_back(pixels: ImageArray, orientation: int) -> ImageArray:
+    """Return a view of an image as shown, ``(H, W, 3)``, as its file of that EXIF orientation has its pixels."""
+    down, across = _STEPS[orientation]
+    return (pixels.transpose(1, 0, 2) if orientation in _ON_ITS_SIDE else pixels)[::down, ::across]
 
 
 def _open(source: Any, label: str) -> BinaryIO:
@@ -291,8 +309,7 @@ def _from_pil(image: Image.Image, label: str, orientation: int) -> ImageArray:
             fix="scale it to 0-255 and convert it to uint8 first",
         )
     turned = np.empty((*_shape(image, orientation), 3), np.uint8)
-    down, across = _STEPS[orientation]
-    pixels = (turned.transpose(1, 0, 2) if orientation in _ON_ITS_SIDE else turned)[::down, ::across]
+    pixels = turn_back(turned, orientation)
     if not image.has_transparency_data:
         _copy(image, pixels, functools.partial(_grey, image) if image.mode.startswith("I") else _rgb)
     elif not _copy(image, pixels, _on_white):

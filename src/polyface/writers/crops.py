@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
+from polyface.images.faces import align, crop
+from polyface.results import Detections
 from polyface.writers.naming import Names, comment_in, mark_of, one_image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from polyface.arrays import ImageArray
     from polyface.results import Result
     from polyface.storage.places import Place
 
@@ -25,36 +32,33 @@ class Crops:
         place: the folder.
         margin: what is cropped around each face, as of :func:`polyface.crop`.
         size: of faces that are aligned instead, as of :func:`polyface.align`.
+
+    Raises:
+        ConfigError: the margin or the size is out of range.
     """
 
     def __init__(self, place: Place, *, margin: float = 0.0, size: int | None = None) -> None:
         self._place = place
         self._names = Names(place, lambda stem, number: f"{stem}-{number}.jpg", comment_in)
-        self._margin = margin
-        self._size = size
+        if size is None:
+            self._cut: Callable[..., Iterable[ImageArray]] = functools.partial(crop, margin=margin)
+        else:
+            self._cut = functools.partial(align, size=size)
+        self._cut(np.zeros((1, 1, 3), np.uint8), Detections.from_dicts([]))  # raises where a setting is wrong
 
     def write(self, result: Result) -> Mapping[str, list[str] | None]:
         """Write the faces, of a draft as they are in it; return their paths below the folder, ``None`` of an error.
 
         Raises:
             ImageError: they cannot be cropped, or not written under their names.
-            ConfigError: the margin or the size is out of range.
             UnsupportedError: they have not the landmarks that they are aligned by.
             OSError: none can be written.
         """
         if result.image is None or result.item is None or result.error is not None:
             return {"crops": None}
-        from PIL import Image
-
-        from polyface.images.faces import align, crop
-
         names = []
         with one_image("its faces cannot be cropped"):
-            if self._size is None:
-                faces = crop(result.image, result.faces, margin=self._margin)
-            else:
-                faces = list(align(result.image, result.faces, size=self._size))
-            for number, face in enumerate(faces, 1):
+            for number, face in enumerate(self._cut(result.image, result.faces), 1):
                 mark = mark_of(f"face {number}", result.name)
                 data = io.BytesIO()
                 Image.fromarray(face).save(data, format="JPEG", quality=JPEG_QUALITY, comment=mark)

@@ -49,3 +49,10 @@ def polyface_writers() -> Iterable[WriterSpec]:
         wants_image=True,
         factory=Ref("polyface.writers.crops:Crops"),
     )
+    yield WriterSpec(
+        name="anonymized",
+        summary="Each image with its faces blurred, as a file like its own",
+        writes="folder",
+        wants_image=True,
+        factory=Ref("polyface.writers.anonymized:Anonymized"),
+    )

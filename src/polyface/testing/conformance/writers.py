@@ -348,9 +348,8 @@ def result_of(
         scores=np.linspace(0.9, 0.6, faces, dtype=np.float32),
         landmarks=np.tile(np.array([[4, 5], [9, 5]], np.float32), (faces, 1, 1)) if landmarks else None,
         extra={"track_id": np.arange(faces)} if extra else {},
-        truncated=extra,
     )
-    image = decode(np.full((48, 64, 3), 7, np.uint8))
+    pixels = np.full((48, 64, 3), 7, np.uint8)
     return Result(
         name=name,
         width=64,
@@ -358,8 +357,8 @@ def result_of(
         faces=found,
         timing={"network": 0.25} if extra else None,
         extra={"frame": 3} if extra else {},
-        item=Item(name=name, image=name),
-        image=image,
+        item=Item(name=name, image=pixels),
+        image=decode(pixels),
     )
 
 
