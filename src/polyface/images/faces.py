@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 from attrs import frozen
-from PIL import Image
+from PIL import Image, ImageStat
 
 from polyface.errors import ConfigError, Fix, ImageError, Reason, UnsupportedError, quoted
 from polyface.images.reading import Decoded, read_image
@@ -45,6 +45,9 @@ FARTHEST = 2.0**40
 
 MIDDLE = 0.5
 """How far the middle of a face reaches, as a part of its ellipse: what lies beyond is its rim."""
+
+LEVELS = 1024
+"""The shades between the colours of a face's middle and rim."""
 
 CELLS = 6
 """The cells of a mosaic, across and down."""
@@ -169,7 +172,7 @@ def anonymize(
     for edges in reversed(_touched(faces, grow).tolist()):  # the best face last, so that it lies on top
         there, part = _cut(pixels, edges, shape)
         if part.inside.any():
-            done[there][part.inside] = _WAYS[how](part, cover)[part.inside]
+            np.copyto(done[there], _WAYS[how](part, cover), where=part.inside[:, :, None])
     return done
 
 
@@ -183,12 +186,12 @@ def _check(name: str, parse: Callable[[Any], T], value: Any) -> T:
 def _touched(faces: Detections, grow: float) -> Float64Array:
     """The rectangles ``(N, 4)`` of pixels, whole numbers, that boxes touch, grown by a part of their longer side.
 
-    Each has one pixel at least; it may reach beyond the image.
+    Each has one pixel at least; it may reach beyond the image. A box that is inside out is one of its corners.
     """
-    boxes = faces.boxes.astype(np.float64)
-    by = grow * np.maximum(faces.sizes, 0)[:, None]
+    corners = np.sort(faces.boxes.astype(np.float64).reshape(-1, 2, 2), axis=1)
+    by = grow * (corners[:, 1] - corners[:, 0]).max(axis=1, keepdims=True)
     # What lies so far out is beyond any image, and from there on float64 counts no single pixels.
-    low, high = (np.clip(edges, -FARTHEST, FARTHEST) for edges in (boxes[:, :2] - by, boxes[:, 2:] + by))
+    low, high = np.clip(corners[:, 0] - by, -FARTHEST, FARTHEST), np.clip(corners[:, 1] + by, -FARTHEST, FARTHEST)
     low = np.floor(low)
     return np.concatenate([low, np.maximum(np.ceil(high), low + 1)], axis=1)
 
@@ -264,7 +267,7 @@ class _Part:
         inside: ``(h, w)``: which of them are to be painted.
         x: ``(w,)``: where their middles lie in the rectangle, -1 and 1 at its edges.
         y: ``(h,)``: likewise.
-        radius: ``(h, w)``: 0 in the middle of the rectangle, 1 on the ellipse in it.
+        square: ``(h, w)``: of the radius, 0 in the middle of the rectangle, 1 on the ellipse in it.
         box: left, top, right and bottom of the part, in parts of the rectangle's sides.
     """
 
@@ -272,7 +275,7 @@ class _Part:
     inside: Mask
     x: FloatArray
     y: FloatArray
-    radius: FloatArray
+    square: FloatArray
     box: tuple[float, float, float, float]
 
 
@@ -286,27 +289,35 @@ def _cut(image: ImageArray, edges: Sequence[float], shape: str) -> tuple[tuple[s
         places.append(middles.astype(np.float32))
         box.append([(edge - low) / (high - low) for edge in (start, stop)])
     (columns, rows), (x, y), ((left, right), (top, bottom)) = slices, places, box
-    radius: FloatArray = np.hypot(x, y[:, None])
-    inside: Mask = radius <= (1 if shape == "ellipse" else math.inf)
-    return (rows, columns), _Part(image[rows, columns], inside, x, y, radius, (left, top, right, bottom))
+    square = _square(x, y)
+    inside: Mask = square <= (1 if shape == "ellipse" else math.inf)
+    return (rows, columns), _Part(image[rows, columns], inside, x, y, square, (left, top, right, bottom))
+
+
+def _square(x: FloatArray, y: FloatArray) -> FloatArray:
+    square: FloatArray = x * x + (y * y)[:, None]
+    return square
 
 
 def _blur(part: _Part, _: Image.Image) -> ImageArray:
-    return _blend(part, part.radius)
+    return _blend(part, part.square)
 
 
 def _pixelate(part: _Part, _: Image.Image) -> ImageArray:
     x, y = ((np.floor((at + 1) * (CELLS / 2)) + 0.5) * (2 / CELLS) - 1 for at in (part.x, part.y))
-    return _blend(part, np.hypot(x, y[:, None]))
+    return _blend(part, _square(x, y))
 
 
-def _blend(part: _Part, radius: FloatArray) -> ImageArray:
-    """From the mean colour of the middle smoothly to that of the rim, where the radius is 1."""
-    middle = part.inside & (part.radius < MIDDLE)
-    each = [cell for cell in (middle, part.inside & ~middle) if cell.any()]  # a tiny face may have one alone
-    colours = [part.pixels[cell].mean(axis=0).astype(np.float32) for cell in each]
-    way = np.minimum(radius, 1)[..., None]
-    blend: ImageArray = np.rint(colours[0] + (colours[-1] - colours[0]) * (way * way * (3 - 2 * way))).astype(np.uint8)
+def _blend(part: _Part, square: FloatArray) -> ImageArray:
+    """From the mean colour of the middle smoothly to that of the rim, where the squared radius is 1."""
+    middle = part.inside & (part.square < MIDDLE**2)
+    image = Image.fromarray(part.pixels)
+    cells = [cell for cell in (middle, part.inside & ~middle) if cell.any()]  # a tiny face may have one alone
+    colours = [ImageStat.Stat(image, Image.fromarray(cell)).mean for cell in cells]
+    # A table, since a face may have millions of pixels.
+    way = np.sqrt(np.linspace(0, 1, LEVELS))[:, None]
+    table = np.rint(colours[0] + np.subtract(colours[-1], colours[0]) * (way * way * (3 - 2 * way))).astype(np.uint8)
+    blend: ImageArray = table[(np.minimum(square, 1) * (LEVELS - 1)).astype(np.uint16)]
     return blend
 
 
