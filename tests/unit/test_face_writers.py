@@ -65,7 +65,7 @@ class TestCrops:
             assert face.size == (2 + 20 + 3, 3 + 30 + 3)
         marks = [[[8, 10], [16, 10], [12, 15], [9, 20], [15, 20]]] * 2
         five = Detections(boxes=FACES.boxes, scores=FACES.scores, landmarks=marks)
-        Crops(folder, size=96).write(result_of("in/b.png", five, pixels=smooth()))
+        Crops(folder, align=96).write(result_of("in/b.png", five, pixels=smooth()))
         with Image.open(folder.path / "b-1.jpg") as face:
             np.testing.assert_allclose(np.asarray(face), align(smooth(), five, size=96)[0].astype(int), atol=30)
 
@@ -89,7 +89,7 @@ class TestCrops:
 
     def test_that_cannot_be_made_as_asked_are_refused(self, folder):
         with pytest.raises(UnsupportedError, match="cannot be aligned"):
-            Crops(folder, size=112).write(result_of("in/a.png"))
+            Crops(folder, align=112).write(result_of("in/a.png"))
         with pytest.raises(ConfigError, match="margin must be"):
             Crops(folder, margin=-1)
 

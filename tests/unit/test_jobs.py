@@ -20,7 +20,7 @@ from polyface.jobs.run import Tally, leave_out_done, read_images, run
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.protocols import Search
-from polyface.plugins.records import Ref, Requirement, SourceSpec, WriterSpec
+from polyface.plugins.records import OptionSpec, Ref, Requirement, SourceSpec, WriterSpec
 from polyface.results import Detections, Item, Result
 from polyface.storage.places import OTHER_OUTPUT
 
@@ -42,11 +42,12 @@ def plugins(monkeypatch):
             SourceSpec(name="tar", summary="Archives", endings=(".tar",), requires=need, factory=source),
         ]
     )
+    rows = (OptionSpec(name="rows", type="int", help="How many.", default=2, minimum=1),)
     plugin.polyface_writers = hookimpl(
         lambda: [
             WriterSpec(name="boxes", summary="Boxes", endings=(".json", ".boxes.json"), factory=writer),
             WriterSpec(name="parquet", summary="Parquet", endings=(".parquet",), requires=need, factory=writer),
-            WriterSpec(name="sheets", summary="Sheets", writes="folder", factory=writer),
+            WriterSpec(name="sheets", summary="Sheets", writes="folder", options=rows, factory=writer),
         ]
     )
     manager = PluginManager()
@@ -154,6 +155,27 @@ class TestOutputs:
     @pytest.fixture(autouse=True)
     def here(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
+
+    def test_a_folder_may_get_another_writer_with_its_options(self, plugins):
+        outputs = parse_outputs(["out/", "sheets:there", "a.jsonl"], plugins, folder="sheets", options={"rows": 3})
+        assert [(one.spec.name, one.path.name, one.options) for one in outputs] == [
+            ("sheets", "out", {"rows": 3}),
+            ("sheets", "there", {"rows": 3}),
+            ("jsonl", "faces.jsonl", {}),
+            ("jsonl", "a.jsonl", {}),
+        ]
+
+    def test_a_writer_gets_its_options_checked(self, plugins):
+        made = []
+        sys.modules["stranger"].Writer = lambda _, rows: made.append(rows) or types.SimpleNamespace(close=int)
+        for options, rows in (({}, 2), ({"rows": 3}, 3)):
+            [output] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
+            with output.open():
+                assert made[-1] == rows
+        for options, message in (({"row": 3}, "has no option 'row'"), ({"rows": 0}, "sheets: rows must be at least 1")):
+            [output] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
+            with pytest.raises(ConfigError, match=message), output.open():
+                pass
 
     def parsed(self, plugins, *outputs):
         return [

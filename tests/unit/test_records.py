@@ -23,6 +23,7 @@ from polyface.plugins.records import (
     Ref,
     Requirement,
     TensorSpec,
+    WriterSpec,
     as_json,
 )
 
@@ -149,6 +150,12 @@ def package(tmp_path, monkeypatch):
                 name="f", summary="s", describe=Ref("a:b"), parameters=[OptionSpec(name="a-b", type="int", help="h")]
             ),
             "FamilySpec 'f': no argument can be called 'a-b'.",
+        ),
+        (
+            lambda: WriterSpec(
+                name="w", summary="s", factory=Ref("a:b"), options=[OptionSpec(name="a-b", type="int", help="h")]
+            ),
+            "WriterSpec 'w': no argument can be called 'a-b'.",
         ),
         (
             lambda: OptionSpec(name="threads", type="integer", help="h"),

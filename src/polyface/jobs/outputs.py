@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attrs import frozen
+import attrs
+from attrs import field, frozen
 
 from polyface.errors import ConfigError, Fix, nearest, plugin_errors, quoted
 from polyface.jobs.inputs import longest
 from polyface.plugins.manager import CORE, PluginManager, load_code
+from polyface.plugins.options import check_options
 from polyface.plugins.protocols import Resumable, Writer
-from polyface.plugins.records import WriterSpec
+from polyface.plugins.records import OptionValue, WriterSpec
 from polyface.settings.paths import resolve_path, split_output
 from polyface.storage.places import JOURNAL, OTHER_OUTPUT, Place, find_results
 
 LOG = logging.getLogger(__name__)
 
-FOLDER = ((f"{CORE}/images", ""), (f"{CORE}/jsonl", "faces.jsonl"))
-"""What a folder gets: the writers, and their files in it."""
+IMAGES = f"{CORE}/images"
+"""The writer that fills a folder where no other is asked for."""
+
+LINES = f"{CORE}/jsonl", "faces.jsonl"
+"""The writer that every such folder gets as well, and its file there."""
 
 
 @frozen(kw_only=True)
@@ -32,30 +37,33 @@ class Output:
         given: as the user named it.
         path: the file or the folder, absolute.
         spec: the record of the writer.
+        options: of the writer; those that are left out have their defaults.
     """
 
     given: str
     path: Path
     spec: WriterSpec
+    options: Mapping[str, OptionValue] = field(factory=dict)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Writer]:
         """Open the writer, and close it in the end.
 
         Raises:
-            ConfigError: the place cannot be written to, another process writes there, or the writer cannot go on with
-                what a run before wrote.
+            ConfigError: the place cannot be written to, another process writes there, the writer cannot go on with what
+                a run before wrote, or an option is wrong.
             UnsupportedError: the writer requires something that is not installed.
             PluginError: the writer's own code fails.
         """
         found = self.results
+        options = check_options(f"writer '{self.spec.name}'", self.spec.options, self.options, self.spec.name)
         with contextlib.ExitStack() as stack:
             try:
                 place = stack.enter_context(Place(self.path, folder=self.spec.writes == "folder"))
                 if not place.locked:
                     LOG.warning("%s lies where no file can be locked; one run at a time!", self.given)
                 with plugin_errors(*self._failed("start"), but=(OSError,)):
-                    writer: Writer = load_code(self.spec)(place)
+                    writer: Writer = load_code(self.spec)(place, **options)
             except OSError as error:
                 raise ConfigError(
                     f"The output {self.given} cannot be written to.", why=[str(error)], fix=OTHER_OUTPUT
@@ -88,16 +96,25 @@ class Output:
         return f"The writer '{self.spec.name}' failed to {what}.", Fix("mend its plugin") | OTHER_OUTPUT
 
 
-def parse_outputs(outputs: Sequence[str], plugins: PluginManager, *, resume: bool = False) -> list[Output]:
+def parse_outputs(
+    outputs: Sequence[str],
+    plugins: PluginManager,
+    *,
+    resume: bool = False,
+    folder: str = IMAGES,
+    options: Mapping[str, OptionValue] | None = None,
+) -> list[Output]:
     """Return what is written where: writers that fill folders first, so that what they make is in the others' lines.
 
-    An output is a file whose ending selects its writer, ``WRITER:PATH``, or a folder, which gets the images with their
-    faces drawn and ``faces.jsonl``.
+    An output is a file whose ending selects its writer, ``WRITER:PATH``, or a folder, which gets what one writer makes,
+    usually the images with their faces drawn, and ``faces.jsonl``.
 
     Args:
         outputs: as of ``--output``.
         plugins: where the writers are looked up.
         resume: go on with what a run before wrote; otherwise there must be nothing.
+        folder: the writer that folders get.
+        options: of that writer, wherever it writes.
 
     Raises:
         ConfigError: no writer takes such a file, two write to one place, there can be no such path, one has the results
@@ -105,7 +122,10 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager, *, resume: boo
         UnknownNameError: there is no writer of that name.
         AmbiguousNameError: two plugins have that name, or make files of that ending.
     """
-    found = [output for text in outputs for output in _parse(text, plugins)]
+    found = [output for text in outputs for output in _parse(text, plugins, folder)]
+    if options:
+        filler = plugins.get(WriterSpec, folder)
+        found = [attrs.evolve(one, options=options) if one.spec is filler else one for one in found]
     for output in found:
         if [other.path for other in found].count(output.path) > 1:
             raise ConfigError(f"Two outputs write to {output.path}.", fix="name each place once")
@@ -121,7 +141,7 @@ def parse_outputs(outputs: Sequence[str], plugins: PluginManager, *, resume: boo
     return sorted(found, key=lambda output: output.spec.writes != "folder")
 
 
-def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
+def _parse(text: str, plugins: PluginManager, folder: str) -> Iterator[Output]:
     name, path = split_output(text)
     if path.endswith(JOURNAL):
         raise ConfigError(f"{quoted(text)} ends as the journal of an output does.", fix=OTHER_OUTPUT)
@@ -132,7 +152,7 @@ def _parse(text: str, plugins: PluginManager) -> Iterator[Output]:
         return
     whole = resolve_path(text)
     if whole.is_dir() or text.endswith(("/", os.sep)) or not whole.suffix:
-        for writer, name in FOLDER:
+        for writer, name in ((folder, ""), LINES):
             yield Output(given=text, path=whole / name, spec=plugins.get(WriterSpec, writer))
         return
     file = whole.name.lower()

@@ -485,10 +485,10 @@ class Capability:
 
 @frozen(kw_only=True)
 class OptionSpec:
-    """An option of a backend or a family, which core checks before the plugin sees it.
+    """An option of a backend, a family or a writer, which core checks before the plugin sees it.
 
     Args:
-        name: the key under ``backend_options`` or ``family_options``.
+        name: the key under ``backend_options`` or ``family_options``; of a writer, what a command calls its option.
         type: ``"bool"``, ``"int"``, ``"float"``, ``"str"``, ``"numbers"`` for a tuple of numbers, or ``"lists of
             numbers"`` for a tuple of such tuples.
         help: one line.
@@ -635,8 +635,9 @@ class WriterSpec:
         writes: ``"file"`` or ``"folder"``.
         endings: the ends of file names that select it, such as ``".csv"``; none for one that fills a folder.
         wants_image: each result that it gets has its image.
+        options: what its factory takes by name; each has a default, or is ``None`` where nothing is said.
         requires: what must be installed for it.
-        factory: called with a :class:`polyface.storage.places.Place`, returns a
+        factory: called with a :class:`polyface.storage.places.Place`, and with the options by name; returns a
             :class:`polyface.plugins.protocols.Writer`.
     """
 
@@ -645,12 +646,16 @@ class WriterSpec:
     writes: str = field(default="file", validator=rules.one_of("file", "folder"))
     endings: tuple[str, ...] = rules.tuples(str, rule=rules.endings)
     wants_image: bool = field(default=False, validator=rules.is_a(bool))
+    options: tuple[OptionSpec, ...] = rules.tuples(OptionSpec)
     requires: tuple[Requirement, ...] = rules.tuples(Requirement)
     factory: Ref = field(validator=rules.is_a(Ref))
 
     def __attrs_post_init__(self) -> None:
         if self.writes == "folder" and self.endings:
             raise ContractError(f"WriterSpec '{self.name}': one that fills a folder has no endings.")
+        for option in self.options:
+            if not option.name.isidentifier():
+                raise ContractError(f"WriterSpec '{self.name}': no argument can be called {quoted(option.name)}.")
 
 
 @frozen(kw_only=True)

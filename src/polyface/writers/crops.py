@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from polyface.images.faces import align, crop
+from polyface.images import faces
 from polyface.results import Detections
 from polyface.writers.naming import Names, comment_in, mark_of, one_image
 
@@ -31,19 +31,19 @@ class Crops:
     Args:
         place: the folder.
         margin: what is cropped around each face, as of :func:`polyface.crop`.
-        size: of faces that are aligned instead, as of :func:`polyface.align`.
+        align: the size of faces that are aligned instead, as of :func:`polyface.align`.
 
     Raises:
-        ConfigError: the margin or the size is out of range.
+        ConfigError: the margin or that size is out of range.
     """
 
-    def __init__(self, place: Place, *, margin: float = 0.0, size: int | None = None) -> None:
+    def __init__(self, place: Place, *, margin: float = 0.0, align: int | None = None) -> None:
         self._place = place
         self._names = Names(place, lambda stem, number: f"{stem}-{number}.jpg", comment_in)
-        if size is None:
-            self._cut: Callable[..., Iterable[ImageArray]] = functools.partial(crop, margin=margin)
+        if align is None:
+            self._cut: Callable[..., Iterable[ImageArray]] = functools.partial(faces.crop, margin=margin)
         else:
-            self._cut = functools.partial(align, size=size)
+            self._cut = functools.partial(faces.align, size=align)
         self._cut(np.zeros((1, 1, 3), np.uint8), Detections.from_dicts([]))  # raises where a setting is wrong
 
     def write(self, result: Result) -> Mapping[str, list[str] | None]:

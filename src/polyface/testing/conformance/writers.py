@@ -17,6 +17,7 @@ import pytest
 
 from polyface.errors import ImageError, described
 from polyface.images.reading import decode
+from polyface.plugins.options import check_options
 from polyface.plugins.protocols import Resumable, Writer
 from polyface.plugins.records import WriterSpec
 from polyface.results import Detections, Item, Result
@@ -59,7 +60,7 @@ class Opened(Place):
         self.steps: list[Tree] = []
         self.full = False
         try:
-            self.writer: Writer = spec.factory.load()(self)
+            self.writer: Writer = spec.factory.load()(self, **check_options(f"writer '{spec.name}'", spec.options, {}))
         except BaseException:
             self.close()
             raise
