@@ -189,7 +189,7 @@ class TestAlign:
             align(noise(), faces_at((0, 0, 1, 1), landmarks=landmarks))
         [why] = caught.value.why
         assert all(name in why for name in FIVE)
-        assert why.endswith(f"the detector gave {has}")
+        assert why.endswith(f"the detector gives {has}")
 
     def test_landmarks_in_one_point_are_an_error_that_says_which_face(self):
         faces = faces_at((0, 0, 1, 1), (0, 0, 1, 1), landmarks=[LAID, np.full((5, 2), 7)])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "detect": "detect:command",
+    "crop": "crop:command",
+    "anonymize": "anonymize:command",
     "compare": "compare:command",
     "evaluate": "evaluate:command",
     "bench": "bench:command",

@@ -196,14 +196,27 @@ def _touched(faces: Detections, grow: float) -> Float64Array:
     return np.concatenate([low, np.maximum(np.ceil(high), low + 1)], axis=1)
 
 
+def check_landmarks(names: Sequence[str]) -> None:
+    """Check that a detector whose landmarks have these names gives those by which faces are aligned.
+
+    Raises:
+        UnsupportedError: it gives others, or in another order.
+    """
+    if tuple(names) != FIVE:
+        raise _other_landmarks(", ".join(names) or "none")
+
+
 def _five(faces: Detections) -> Float64Array:
     """The five landmarks of each face, ``(N, 5, 2)``."""
     if faces.landmarks is None or faces.landmarks.shape[1] != len(FIVE):
-        has = "none" if faces.landmarks is None else f"{faces.landmarks.shape[1]} a face"
-        fix = Fix("take a detector that gives these, as this shows", command="polyface detectors")
-        why = f"wanted are {', '.join(FIVE[:-1])} and {FIVE[-1]}, in this order; the detector gave {has}"
-        raise UnsupportedError("These faces cannot be aligned.", [Reason(subject="landmarks", why=why, fix=fix)])
+        raise _other_landmarks("none" if faces.landmarks is None else f"{faces.landmarks.shape[1]} a face")
     return faces.landmarks.astype(np.float64)
+
+
+def _other_landmarks(given: str) -> UnsupportedError:
+    fix = Fix("take a detector that gives these, as this shows", command="polyface detectors")
+    why = f"wanted are {', '.join(FIVE[:-1])} and {FIVE[-1]}, in this order; the detector gives {given}"
+    return UnsupportedError("These faces cannot be aligned.", [Reason(subject="landmarks", why=why, fix=fix)])
 
 
 def _similarities(points: Float64Array, size: int) -> list[tuple[complex, complex]]:

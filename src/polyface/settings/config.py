@@ -173,7 +173,7 @@ class Job(SettingsRecord):
     """The settings of a job, such as ``polyface detect``, checked.
 
     Args:
-        output: folder for the drawn images and faces.jsonl, or a file by its ending.
+        output: folder for the images that the command makes and faces.jsonl, or a file by its ending.
         json: write JSON to standard output, and nothing else there.
         resume: go on with what a run before wrote; images that it has done, failed ones among them, are left out.
         sources: where each value that is not a default came from.

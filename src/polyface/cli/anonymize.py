@@ -1,0 +1,35 @@
+"""``polyface anonymize``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from polyface.cli.job import job_arguments, run_job, writer_options
+from polyface.cli.output import Command
+from polyface.writers.plugin import ANONYMIZED
+
+if TYPE_CHECKING:
+    from polyface.plugins.manager import PluginManager
+
+
+@click.command("anonymize", cls=Command, short_help="Write images with their faces made unrecognisable.")
+@writer_options(ANONYMIZED)
+@job_arguments
+def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManager, **given: Any) -> None:
+    """Find the faces in images, and write the images with their faces made unrecognisable.
+
+    --output names the folder: photos/sub/a.jpg becomes sub/a.jpg, and faces.jsonl has one line an image, which names it
+    as anonymized. Further outputs, --resume and all else are as of polyface detect.
+
+    Format, EXIF orientation and ICC profile of a file are kept, and nothing else of it: neither its position (GPS), nor
+    the thumbnail, which shows the faces, nor XMP. What was not examined wholly is not written: an image with an error,
+    one of several frames, pages or views, and one with more faces than a limit let through. A face that the detector
+    does not find is seen; a lower --score-threshold finds more.
+
+    Exit status: 0 if every image was written, 1 if some could not be (the rest is done), 2 for usage and configuration,
+    130 after Ctrl-C.
+    """
+    options = {option.name: given.pop(option.name) for option in ANONYMIZED.options}
+    run_job(ctx, inputs, plugins, given, fill=ANONYMIZED, options=options)
