@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -24,9 +25,10 @@ def link(name, target):
     Path(name).symlink_to(target)
 
 
-def found(*locations, output=None, left_out=None, formats=()):
+def found(*locations, output=None, left_out=None, formats=(), follow_links=True):
     """The names that are found, and those with a problem apart."""
-    search = Search(formats=formats, skip=() if output is None else (Path(output),))
+    skip = () if output is None else (Path(output),)
+    search = Search(formats=formats, skip=skip, follow_links=follow_links)
     sources = [Files(location, search) for location in locations]
     items = [item for source in sources for item in source]
     for source in sources:
@@ -91,6 +93,29 @@ class TestLinks:
         link("in/linked", "../elsewhere")
         assert found("in") == (["in/z/a.png", "in/linked/b.png", "in/linked/sub/c.png"], {})
 
+    def test_to_folders_are_left_out_and_counted_where_they_are_not_wanted_and_those_to_files_are_read(self):
+        touch("elsewhere/b.png", "in/a.png")
+        link("in/linked", "../elsewhere")
+        link("in/c.png", "../elsewhere/b.png")
+        left_out = Counter()
+        assert found("in", left_out=left_out, follow_links=False) == (["in/a.png", "in/c.png"], {})
+        assert left_out == {"links to folders": 1}
+
+    def test_that_is_named_itself_is_followed_in_any_case(self):
+        touch("elsewhere/b.png")
+        link("linked", "elsewhere")
+        assert found("linked", follow_links=False) == (["linked/b.png"], {})
+
+    def test_are_a_matter_of_an_option(self, polyface, image):
+        image("elsewhere/a.png")
+        image("in/b.png")
+        link("in/linked", "../elsewhere")
+        names = [
+            [json.loads(line)["image"] for line in polyface("detect", "in", "--json", *option).stdout.splitlines()]
+            for option in ([], ["--no-follow-links"])
+        ]
+        assert names == [["in/b.png", "in/linked/a.png"], ["in/b.png"]]
+
     def test_lead_to_each_folder_once_and_its_own_name_is_preferred(self):
         touch("in/z/a.png")
         link("in/a-link", "z")
@@ -140,10 +165,10 @@ class TestLeftOut:
     def test_are_hidden_files_and_folders_and_those_of_the_system(self):
         touch("in/._a.jpg", "in/.b.png", "in/.DS_Store", "in/.Trash-1000/c.png", "in/.git/d.png", "in/ok/e.png")
         touch("in/@eaDir/f.png", "in/__MACOSX/g.png", "in/$RECYCLE.BIN/h.png", "in/System Volume Information/i.png")
-        touch("in/ok/lost+found/j.png")
+        touch("in/ok/lost+found/j.png", "in/#recycle/k.png", "in/@Recycle/l.png", "in/#snapshot/m.png")
         left_out = Counter()
         assert found("in", left_out=left_out) == (["in/ok/e.png"], {})
-        assert left_out == {"hidden files": 2, "hidden folders": 2, "folders of the system": 5}
+        assert left_out == {"hidden files": 2, "hidden folders": 2, "folders of the system": 8}
 
     def test_what_is_named_itself_is_read(self):
         touch(".hidden/.a.png", ".hidden/b.png")

@@ -70,6 +70,7 @@ VALUES = {
     "output": st.lists(TEXT, min_size=1, max_size=3).map(tuple),
     "json": FLAGS,
     "resume": FLAGS,
+    "follow_links": FLAGS,
 }
 
 

@@ -54,6 +54,7 @@ VALUES = {
     "output": (["faces"], "faces"),
     "json": (True, "true"),
     "resume": (True, "true"),
+    "follow_links": (False, "false"),
 }
 NAMES = [key.name for key in settings(*SETTINGS_RECORDS)]
 

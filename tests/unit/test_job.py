@@ -22,8 +22,8 @@ def load_both(tmp_path):
     return run
 
 
-def test_a_job_writes_nothing_unless_told():
-    assert (Job().output, Job().json, Job().resume) == ((), False, False)
+def test_a_job_writes_nothing_unless_told_and_follows_links():
+    assert (Job().output, Job().json, Job().resume, Job().follow_links) == ((), False, False, True)
 
 
 @pytest.mark.parametrize(

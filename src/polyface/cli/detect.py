@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManager, **overrides: Any) -> None:
     """Find the faces in images, and in every image below folders.
 
-    In folders, links to other folders are followed; hidden files and folders are left out, and counted at the end.
+    In folders, links to other folders are followed, each folder once, unless --no-follow-links is given. Hidden files
+    and folders are left out, and counted at the end.
     @LIST reads the paths in a text file, a line each, and @- those on standard input.
 
     --output says what is written, and may stand several times. A folder gets each image with its faces drawn, as

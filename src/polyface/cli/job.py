@@ -93,7 +93,7 @@ def run_job(
     if fill is not None and all(output.spec.name != fill.name for output in outputs):
         raise ConfigError("It is not said where to write to.", fix=Fix(settings={"output": f"{fill.name}/"}))
     folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
-    items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders))
+    items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders, follow_links=job.follow_links))
     tally = Tally(items.count())
     rows: list[tuple[str, str]] = []
     started = time.perf_counter()

@@ -362,10 +362,12 @@ class Search:
     Args:
         formats: Pillow's names of formats to read beside the usual.
         skip: folders that are written to, where nothing is looked for.
+        follow_links: whether links to folders are followed.
     """
 
     formats: tuple[str, ...] = ()
     skip: tuple[Path, ...] = ()
+    follow_links: bool = True
 
 
 @runtime_checkable

@@ -176,6 +176,8 @@ class Job(SettingsRecord):
         output: folder for the images that the command makes and faces.jsonl, or a file by its ending.
         json: write JSON to standard output, and nothing else there.
         resume: go on with what a run before wrote; images that it has done, failed ones among them, are left out.
+        follow_links: search the folders that links in a folder lead to, too, each once, so that circles end; true by
+            default. A link to a file is read in any case.
         sources: where each value that is not a default came from.
 
     Raises:
@@ -189,3 +191,4 @@ class Job(SettingsRecord):
     )
     json: bool = setting(False, values.flag)
     resume: bool = setting(False, values.flag)
+    follow_links: bool = setting(True, values.flag)

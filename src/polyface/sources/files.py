@@ -15,7 +15,11 @@ from polyface.plugins.protocols import Search
 from polyface.results import Item
 from polyface.settings.paths import resolve_path
 
-SYSTEM_FOLDERS = {"#recycle", "$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
+SYSTEM_FOLDERS = {
+    *("$recycle.bin", "recycler", "system volume information", "~snapshot"),  # Windows, and what it sees of NetApp
+    *("__macosx", "lost+found"),
+    *("#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle"),  # Synology and QNAP
+}
 """Folders of operating systems and storage servers: thumbnails of the images beside them, and what was deleted."""
 
 # How files begin in the formats whose files are found without an ending, too.
@@ -30,9 +34,10 @@ class Files:
     """A file, or every image below a folder, sorted within each folder.
 
     In a folder, images are the files with an ending of a format that is read, and those without any ending that begin
-    as such a format does. Links to folders are followed, after all else, and no folder is searched twice. Hidden files
-    and folders and those of the system are left out; a file that is named is read whatever it is called. Folders that
-    are written to are not searched, so that a second run does not read what the first one drew.
+    as such a format does. Links to folders are followed, where the search says so, after all else, and no folder is
+    searched twice. Hidden files and folders and those of the system are left out; a file that is named is read whatever
+    it is called. Folders that are written to are not searched, so that a second run does not read what the first one
+    drew.
 
     A path that does not exist, a folder without images and one that cannot be listed are items, too, with their
     problem.
@@ -115,7 +120,7 @@ class Files:
                 if not _is(entry.is_dir):
                     if self._is_image(entry):
                         yield entry.path, place, ""
-                elif self._is_for_people(entry, "folders"):
+                elif self._is_wanted(entry, "folders"):
                     if entry.is_symlink():
                         linked.append((entry.path, place, os.path.realpath(entry.path)))
                     else:
@@ -130,7 +135,7 @@ class Files:
         ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - there may be a million
         if ending in self._endings:
             # A pipe would be waited on for ever; a link to nothing is an image that is missing.
-            return self._is_for_people(entry, "files") and (_is(entry.is_file) or not os.path.exists(entry.path))  # noqa: PTH110
+            return self._is_wanted(entry, "files") and (_is(entry.is_file) or not os.path.exists(entry.path))  # noqa: PTH110
         if ending in ("", ".") and not entry.name.startswith("."):
             if _is(entry.is_file):
                 return self._begins_as_an_image(entry.path)
@@ -146,12 +151,15 @@ class Files:
             self.left_out["files without an ending that cannot be read"] += 1
             return False
 
-    def _is_for_people(self, entry: os.DirEntry[str], kind: str) -> bool:
+    def _is_wanted(self, entry: os.DirEntry[str], kind: str) -> bool:
         if entry.name.startswith("."):
             self.left_out[f"hidden {kind}"] += 1
             return False
         if kind == "folders" and entry.name.casefold() in SYSTEM_FOLDERS:
             self.left_out["folders of the system"] += 1
+            return False
+        if kind == "folders" and entry.is_symlink() and not self._search.follow_links:
+            self.left_out["links to folders"] += 1
             return False
         return True
 
