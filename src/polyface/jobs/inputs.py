@@ -16,12 +16,16 @@ from polyface.results import Item
 FILES = f"{CORE}/files"
 """The source of what no other claims."""
 
+STDIN = {"-": "@-"}
+"""What names standard input on any command line, as the source of lists calls it."""
+
 
 class Inputs:
     """The items of several locations, one after the other: a source of sources.
 
     Args:
-        locations: each what a user names: a file, a folder, or what a plugin's source claims.
+        locations: each what a user names: a file, a folder, or what a source claims by how it begins or ends; ``-`` is
+            ``@-``, the paths on standard input.
         plugins: where the sources are looked up.
         search: how they look for images.
 
@@ -34,11 +38,11 @@ class Inputs:
 
     def __init__(self, locations: Sequence[str], plugins: PluginManager, search: Search) -> None:
         self._sources: list[Source] = []
-        for location in locations:
+        self._locations = [STDIN.get(location, location) for location in locations]
+        for location in self._locations:
             spec = select_source(location, plugins)
             with _failures(location):
                 self._sources.append(load_code(spec)(location, search))
-        self._locations = locations
 
     @property
     def left_out(self) -> Counter[str]:

@@ -30,6 +30,11 @@ _BEGINNINGS = re.compile(
 )
 
 
+def begins_as_an_image(data: bytes) -> bool:
+    """Return whether bytes begin as a file in one of the formats that are read; 16 tell."""
+    return _BEGINNINGS.match(data) is not None
+
+
 class Files:
     """A file, or every image below a folder, sorted within each folder.
 
@@ -146,7 +151,7 @@ class Files:
     def _begins_as_an_image(self, path: str) -> bool:
         try:
             with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
-                return _BEGINNINGS.match(stream.read(16)) is not None
+                return begins_as_an_image(stream.read(16))
         except OSError:
             self.left_out["files without an ending that cannot be read"] += 1
             return False
