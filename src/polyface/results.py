@@ -363,8 +363,10 @@ class Result:
         """Why the image could not be examined, in one line and without its name; ``None`` where it was."""
         if self.error is None:
             return None
-        source = self.name if self.item is None else self.item.image
-        return self.error.summary.removeprefix(f"{quoted(str(source))} ")
+        image = None if self.item is None else self.item.image
+        if isinstance(image, bytes):  # which has no name that an error could say
+            return self.error.summary.removeprefix(f"the file of {len(image)} bytes ")
+        return self.error.summary.removeprefix(f"{quoted(self.name if image is None else str(image))} ")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the line of ``faces.jsonl`` as a plain dictionary; seconds are rounded to 6 decimals.

@@ -170,6 +170,12 @@ class TestLeftOut:
         assert found("in", left_out=left_out) == (["in/ok/e.png"], {})
         assert left_out == {"hidden files": 2, "hidden folders": 2, "folders of the system": 8}
 
+    def test_are_archives_in_folders(self):
+        touch("in/a.png", "in/b.tar", "in/c.TAR.GZ", "in/d.tgz", "in/e.gz", "in/._b.tar")
+        left_out = Counter()
+        assert found("in", left_out=left_out) == (["in/a.png"], {})
+        assert left_out == {"archives": 3, "hidden files": 1}
+
     def test_what_is_named_itself_is_read(self):
         touch(".hidden/.a.png", ".hidden/b.png")
         assert found(".hidden/.a.png", ".hidden") == ([".hidden/.a.png", ".hidden/b.png"], {})
@@ -179,9 +185,7 @@ class TestLeftOut:
         touch("in/._a.png", "in/._b.png", "in/.git/c.png")
         result = polyface("detect", "in")
         assert result.exit_code == 0
-        assert result.stderr == (
-            "note: left out of the folders: hidden files (2), hidden folders (1); what is named itself is read\n"
-        )
+        assert result.stderr == ("note: left out: hidden files (2), hidden folders (1); what is named itself is read\n")
 
 
 class TestFolders:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tarfile
+
 import pytest
 from PIL import Image
 
@@ -64,6 +66,16 @@ class TestPathList(SourceConformance):
     def location(self, folder, tmp_path):
         (tmp_path / "list.txt").write_text(f"{folder}/a.png\n{folder}/b.png\n")
         return f"@{tmp_path}/list.txt"
+
+
+class TestTarArchive(SourceConformance):
+    source = "tar"
+
+    @pytest.fixture
+    def location(self, folder, tmp_path):
+        with tarfile.open(tmp_path / "shard.tar", "w") as file:
+            file.add(folder, "shots")
+        return f"{tmp_path}/shard.tar"
 
 
 PLUGIN = """
@@ -164,6 +176,8 @@ class Pairs:
 """
 
 TESTS = """
+import tarfile
+
 import pytest
 from polyface.testing import SourceConformance, WriterConformance
 

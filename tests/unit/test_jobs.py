@@ -39,7 +39,7 @@ def plugins(monkeypatch):
         lambda: [
             SourceSpec(name="video", summary="Videos", endings=(".mp4",), factory=source),
             SourceSpec(name="camera", summary="Cameras", prefixes=("rtsp://",), factory=source),
-            SourceSpec(name="tar", summary="Archives", endings=(".tar",), requires=need, factory=source),
+            SourceSpec(name="zip", summary="Archives", endings=(".zip",), requires=need, factory=source),
         ]
     )
     rows = (OptionSpec(name="rows", type="int", help="How many.", default=2, minimum=1),)
@@ -66,6 +66,9 @@ class TestSources:
             ("rtsp://camera/1.mp4", "camera"),
             ("@list.txt", "lists"),
             ("@-", "lists"),
+            ("shard.tar", "tar"),
+            ("shard.TAR.GZ", "tar"),
+            ("shard.tgz", "tar"),
             ("a.jpg", "files"),
             ("folder", "files"),
         ],
@@ -78,8 +81,8 @@ class TestSources:
         assert select_source(str(tmp_path / "clip.mp4"), plugins).name == "files"
 
     def test_that_require_what_is_not_installed_say_what_to_install(self, plugins):
-        with pytest.raises(UnsupportedError, match="The source 'tar' cannot be used here") as caught:
-            Inputs(["a.tar"], plugins, Search())
+        with pytest.raises(UnsupportedError, match="The source 'zip' cannot be used here") as caught:
+            Inputs(["a.zip"], plugins, Search())
         assert "pip install no-such-package" in str(caught.value.fix)
 
     @pytest.mark.parametrize("fault", ["starts", "counts", "yields", "yields junk"])

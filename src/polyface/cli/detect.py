@@ -20,6 +20,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManag
 
     In folders, links to other folders are followed, each folder once, unless --no-follow-links is given. Hidden files
     and folders are left out, and counted at the end.
+    The images of a tar archive (.tar, .tar.gz, .tgz), such as a shard of WebDataset, are read without unpacking it.
     @LIST reads the paths in a text file, a line each, and - those on standard input; zero bytes may part them, too.
 
     --output says what is written, and may stand several times. A folder gets each image with its faces drawn, as

@@ -35,7 +35,7 @@ def job_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
 
     The settings, and the option ``--config`` as ``config_file``, are what :func:`run_job` takes as ``overrides``.
     """
-    inputs = click.argument("inputs", nargs=-1, required=True, metavar="IMAGE|FOLDER|@LIST...")
+    inputs = click.argument("inputs", nargs=-1, required=True, metavar="IMAGE|FOLDER|TAR|@LIST...")
     command: Callable[..., Any] = inputs(config_options()(click.pass_context(pass_plugins(function))))
     return command
 

@@ -70,7 +70,7 @@ def one_line(result: Result) -> str:
 
 
 def note_left_out(left_out: Counter[str]) -> None:
-    """Say on standard error what a search of folders left out, if anything."""
+    """Say on standard error what a search of folders and archives left out, if anything."""
     if left_out:
         counts = ", ".join(f"{what} ({count})" for what, count in sorted(left_out.items()))
-        note(f"left out of the folders: {counts}; what is named itself is read")
+        note(f"left out: {counts}; what is named itself is read")

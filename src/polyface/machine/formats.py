@@ -30,6 +30,9 @@ ENDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 """The endings of the format ``HEIF``, which is read as well where pillow-heif is installed."""
 
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+"""The endings of archives whose images are read."""
+
 
 def suffixes(formats: Iterable[str] = ()) -> frozenset[str]:
     """Return the endings, in lower case and with their dot, of the files that are read.

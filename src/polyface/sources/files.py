@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from polyface.errors import ConfigError, Fix, reason_of
-from polyface.machine.formats import HEIC_SUFFIXES, suffixes
+from polyface.machine.formats import ARCHIVE_SUFFIXES, HEIC_SUFFIXES, suffixes
 from polyface.plugins.protocols import Search
 from polyface.results import Item
 from polyface.settings.paths import resolve_path
@@ -40,9 +40,9 @@ class Files:
 
     In a folder, images are the files with an ending of a format that is read, and those without any ending that begin
     as such a format does. Links to folders are followed, where the search says so, after all else, and no folder is
-    searched twice. Hidden files and folders and those of the system are left out; a file that is named is read whatever
-    it is called. Folders that are written to are not searched, so that a second run does not read what the first one
-    drew.
+    searched twice. Hidden files and folders, those of the system, and archives are left out; a file that is named is
+    read whatever it is called. Folders that are written to are not searched, so that a second run does not read what
+    the first one drew.
 
     A path that does not exist, a folder without images and one that cannot be listed are items, too, with their
     problem.
@@ -146,6 +146,8 @@ class Files:
                 return self._begins_as_an_image(entry.path)
             if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                 self.left_out["links to nothing"] += 1
+        elif entry.name.lower().endswith(ARCHIVE_SUFFIXES) and self._is_wanted(entry, "files"):
+            self.left_out["archives"] += 1
         return False
 
     def _begins_as_an_image(self, path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from polyface.machine.formats import ARCHIVE_SUFFIXES
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.records import Ref, SourceSpec
 
@@ -21,4 +22,10 @@ def polyface_sources() -> Iterable[SourceSpec]:
         summary="The paths in a text file, a line each",
         prefixes=("@",),
         factory=Ref("polyface.sources.lists:PathList"),
+    )
+    yield SourceSpec(
+        name="tar",
+        summary="The images in a tar archive, such as a shard of WebDataset",
+        endings=ARCHIVE_SUFFIXES,
+        factory=Ref("polyface.sources.archives:TarArchive"),
     )
