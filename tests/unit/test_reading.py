@@ -227,6 +227,7 @@ class TestRefusals:
         ("content", "why"),
         [
             (b"", "it is empty (0 bytes)"),
+            (b"x", "its 1 bytes do not begin as an image does"),
             (b"this is no image\n", "its 17 bytes do not begin as an image does"),
         ],
     )

@@ -257,7 +257,7 @@ def _unreadable(label: str, start: bytes, length: int, tried: dict[str, str]) ->
             return _foreign(label, f"it is {look}", fix)
     Image.init()
     for name, (_, accept) in Image.OPEN.items():
-        if accept is not None and name not in ENDINGS and accept(start[:16]):
+        if accept is not None and name not in ENDINGS and accept(start[:16].ljust(16, b"\0")):  # some want all 16
             return _foreign(
                 label,
                 f"it looks like {name}, which is read only where it is asked for",
