@@ -215,6 +215,7 @@ def test_a_progress_bar_on_a_terminal_stays_out_of_the_json(image):
     stdout, shown = detect_on_a_terminal(image("a.png"), "--json")
     assert [line["faces"] for line in lines(stdout)] == [[FACE]]
     assert b"1/1" in shown
+    assert b"/s, 0:00:00 left" in shown
 
 
 def test_a_progress_bar_counts_what_was_done_before(polyface, image):

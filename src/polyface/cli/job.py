@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface.cli.options import SOURCE, F, config_options, flag, pass_plugins
-from polyface.cli.output import echo
-from polyface.cli.progress import note_left_out, report_progress
+from polyface.cli.output import echo, is_quiet, quiet_option
+from polyface.cli.progress import Failures, note_left_out, report_progress
 from polyface.cli.tables import print_table, say
 from polyface.errors import ConfigError, Fix
 from polyface.settings.loading import SETTINGS_RECORDS, load
@@ -36,7 +36,7 @@ def job_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     The settings, and the option ``--config`` as ``config_file``, are what :func:`run_job` takes as ``overrides``.
     """
     inputs = click.argument("inputs", nargs=-1, required=True, metavar="IMAGE|FOLDER|TAR|@LIST...")
-    command: Callable[..., Any] = inputs(config_options()(click.pass_context(pass_plugins(function))))
+    command: Callable[..., Any] = inputs(config_options()(quiet_option(click.pass_context(pass_plugins(function)))))
     return command
 
 
@@ -95,6 +95,7 @@ def run_job(
     folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
     items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders, follow_links=job.follow_links))
     tally = Tally(items.count())
+    failures = Failures()
     rows: list[tuple[str, str]] = []
     started = time.perf_counter()
     with ExitStack() as stack:
@@ -103,13 +104,16 @@ def run_job(
         writers = [(output.given, stack.enter_context(output.open())) for output in outputs]
         kept = [writer for output, (_, writer) in zip(outputs, writers, strict=True) if output.spec.writes == "file"]
         todo = leave_out_done(items, kept, tally=tally) if job.resume else items
-        progress = stack.enter_context(report_progress(tally.total, before=lambda: tally.before, as_json=job.json))
+        progress = stack.enter_context(
+            report_progress(tally.total, before=lambda: tally.before, as_json=job.json, failures=failures)
+        )
 
         def report(result: Result) -> None:
             progress(result)
             if result.faces.truncated:
                 what = f"a limit cut the faces at {len(result.faces)}; there were more over the threshold"
-                say(f"{result.name}: note: {what}", err=True)
+                if not is_quiet():
+                    say(f"{result.name}: note: {what}", err=True)
             if job.json:
                 echo(json_bytes(result.to_dict()))
             if len(rows) < ROWS:
@@ -120,10 +124,13 @@ def run_job(
             run(detector.stream(todo, keep_images=images), writers, tally=tally, report=report)
         except KeyboardInterrupt:
             goes_on = ", and --resume goes on from there" if kept else ""
+            failures.sum_up()
             say(f"interrupted after {tally.progress}; what was written is whole{goes_on}", err=True)
             ctx.exit(130)
-    _report(tally, rows, time.perf_counter() - started, detector, err=job.json)
+    if not is_quiet():
+        _report(tally, rows, time.perf_counter() - started, detector, err=job.json)
     note_left_out(items.left_out)
+    failures.sum_up()
     ctx.exit(1 if tally.failed else 0)
 
 

@@ -15,6 +15,9 @@ from typing import IO, Any
 
 import click
 
+QUIET = f"{__name__}.quiet"
+"""Where a context holds whether ``-q`` was given."""
+
 _results: list[IO[Any] | None] = []  # while a command runs, where its results go
 
 
@@ -33,9 +36,39 @@ verbose_option = click.option(
 """Before the command or after it; the two add up."""
 
 
+def _be_quiet(ctx: click.Context, _: click.Parameter, quiet: bool) -> None:
+    ctx.meta[QUIET] = quiet
+
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_quiet,
+    help="Say only what is wrong: no table, no progress bar, no notes.",
+)
+
+
+def is_quiet() -> bool:
+    """Return whether the command that runs was given ``-q``."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(QUIET))
+
+
 def set_verbosity(ctx: click.Context) -> None:
-    """Have as much logged as ``-v`` asked for so far."""
-    if verbosity := ctx.meta.get(__name__, 0):
+    """Have as much logged as ``-v`` or ``-q`` asked for so far.
+
+    Raises:
+        UsageError: it was both.
+    """
+    verbosity = ctx.meta.get(__name__, 0)
+    if verbosity and ctx.meta.get(QUIET):
+        raise click.UsageError("-q and -v contradict each other.", ctx=ctx)
+    if ctx.meta.get(QUIET):
+        for name in ("polyface", "polyface.settings"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    elif verbosity:
         logging.getLogger("polyface").setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyface.cli.options import in_options
-from polyface.cli.output import echo, results
+from polyface.cli.output import echo, is_quiet, results
 from polyface.errors import LONGEST_PART, PolyfaceError, shortened
 from polyface.optional import install, is_frozen
 from polyface.storage.files import json_bytes
@@ -46,8 +46,9 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def note(text: str) -> None:
-    """Write a line to standard error that informs, and is no error."""
-    say(f"note: {text}", err=True)
+    """Write a line to standard error that informs, and is no error; with ``-q`` nothing."""
+    if not is_quiet():
+        say(f"note: {text}", err=True)
 
 
 def say_error(error: Exception) -> None:
