@@ -125,6 +125,44 @@ class TestQuiet:
         assert [logging.getLogger(name).level for name in ("polyface", "polyface.settings")] == [logging.NOTSET] * 2
 
 
+class TestMaxErrors:
+    """Of six images the second, the third and the fifth fail."""
+
+    @pytest.fixture
+    def named(self, image):
+        for name in "adf":
+            image(f"{name}.png")
+        return [f"{name}.png" for name in "abcdef"]
+
+    @pytest.mark.parametrize(("most", "done"), [(0, "ab"), (1, "abc"), (2, "abcde"), (3, "abcdef")])
+    def test_more_of_them_end_the_run_and_what_was_written_is_whole(self, polyface, named, most, done):
+        outputs = ["--output", "faces.jsonl", "--output", "faces.csv", "--batch-size", "2"]
+        result = polyface("detect", *named, *outputs, "--max-errors", most)
+        assert result.exit_code == 1
+        lines = [json.loads(line) for line in Path("faces.jsonl").read_text().splitlines()]
+        assert [line["image"] for line in lines] == [f"{name}.png" for name in done]
+        rows = Path("faces.csv").read_text().splitlines()
+        assert [row.partition(",")[0] for row in rows[1:]] == [f"{name}.png" for name in done]
+        stopped = (
+            f"stopped after {len(done)} of 6: more than {most} failed (--max-errors); what was written is whole, "
+            "and --resume goes on from there"
+        )
+        assert (stopped in result.stderr.splitlines()) == (most < 3)
+
+    def test_those_of_a_run_before_do_not_count_and_it_goes_on(self, polyface, named):
+        assert polyface("detect", *named, "--output", "undisturbed.csv").exit_code == 1
+        for _ in range(3):
+            polyface("detect", *named, "--output", "faces.csv", "--max-errors", "0", "--resume")
+        result = polyface("detect", *named, "--output", "faces.csv", "--max-errors", "0", "--resume")
+        assert (result.exit_code, "stopped" in result.stderr) == (0, False)
+        assert Path("faces.csv").read_bytes() == Path("undisturbed.csv").read_bytes()
+
+    def test_without_a_file_of_results_nothing_is_said_of_going_on(self, polyface, named):
+        result = polyface("detect", *named, "--max-errors", "0", "-q")
+        assert result.exit_code == 1
+        assert result.stderr.endswith("more than 0 failed (--max-errors); what was written is whole\n")
+
+
 @pytest.mark.parametrize(
     ("done", "seconds", "left", "text"),
     [

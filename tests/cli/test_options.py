@@ -71,6 +71,7 @@ VALUES = {
     "json": FLAGS,
     "resume": FLAGS,
     "follow_links": FLAGS,
+    "max_errors": st.integers(0, 999_999_999),
 }
 
 

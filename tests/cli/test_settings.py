@@ -55,6 +55,7 @@ VALUES = {
     "json": (True, "true"),
     "resume": (True, "true"),
     "follow_links": (False, "false"),
+    "max_errors": (0, "0"),
 }
 NAMES = [key.name for key in settings(*SETTINGS_RECORDS)]
 

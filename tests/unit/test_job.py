@@ -24,6 +24,7 @@ def load_both(tmp_path):
 
 def test_a_job_writes_nothing_unless_told_and_follows_links():
     assert (Job().output, Job().json, Job().resume, Job().follow_links) == ((), False, False, True)
+    assert Job().max_errors is None
 
 
 @pytest.mark.parametrize(

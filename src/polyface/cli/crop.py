@@ -35,8 +35,8 @@ def command(
 
     --align wants a detector that gives eyes, nose and corners of the mouth; polyface detectors shows which do.
 
-    Exit status: 0 if every image was read, 1 if some could not be (the rest is done), 2 for usage and configuration,
-    130 after Ctrl-C.
+    Exit status: 0 if every image was read, 1 if some could not be (the rest is done, up to --max-errors), 2 for usage
+    and configuration, 130 after Ctrl-C.
     """
 
     def check(detector: FaceDetector) -> None:

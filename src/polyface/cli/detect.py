@@ -34,7 +34,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManag
     results has is not done again, and in the end all is as if nothing had happened. New images follow. Without it, a
     file that has results is refused.
 
-    Exit status: 0 if every image was read, 1 if some could not be (the rest is done), 2 for usage and configuration,
-    130 after Ctrl-C.
+    Exit status: 0 if every image was read, 1 if some could not be (the rest is done, up to --max-errors), 2 for usage
+    and configuration, 130 after Ctrl-C.
     """
     run_job(ctx, inputs, plugins, overrides)

@@ -18,11 +18,13 @@ from polyface.settings.loading import SETTINGS_RECORDS, load
 from polyface.storage.files import json_bytes
 
 if TYPE_CHECKING:
+    from polyface.jobs.outputs import Output
     from polyface.jobs.run import Tally
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginManager
     from polyface.plugins.records import WriterSpec
     from polyface.results import Result
+    from polyface.settings.config import Job
 
 ROWS = 20
 """The closing table lists so many images one by one, and only sums up the rest."""
@@ -81,17 +83,11 @@ def run_job(
     """
     from polyface.building import create_detector
     from polyface.jobs.inputs import Inputs
-    from polyface.jobs.outputs import IMAGES, parse_outputs
     from polyface.jobs.run import Tally, leave_out_done, run
-    from polyface.plugins.manager import CORE
     from polyface.plugins.protocols import Search
 
     config, job = load(*SETTINGS_RECORDS, path=overrides.pop("config_file"), source=SOURCE, overrides=overrides)
-    folder = IMAGES if fill is None else f"{CORE}/{fill.name}"
-    given = {name: value for name, value in (options or {}).items() if value is not None}
-    outputs = parse_outputs(job.output, plugins, resume=job.resume, folder=folder, options=given)
-    if fill is not None and all(output.spec.name != fill.name for output in outputs):
-        raise ConfigError("It is not said where to write to.", fix=Fix(settings={"output": f"{fill.name}/"}))
+    outputs = _outputs_of(job, plugins, fill, options or {})
     folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
     items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders, follow_links=job.follow_links))
     tally = Tally(items.count())
@@ -120,18 +116,33 @@ def run_job(
                 rows.append((result.name, "failed" if result.error else str(len(result.faces))))
 
         images = any(output.spec.wants_image for output in outputs)
+        whole = f"what was written is whole{', and --resume goes on from there' if kept else ''}"
         try:
-            run(detector.stream(todo, keep_images=images), writers, tally=tally, report=report)
+            results = detector.stream(todo, keep_images=images)
+            finished = run(results, writers, tally=tally, report=report, max_errors=job.max_errors)
         except KeyboardInterrupt:
-            goes_on = ", and --resume goes on from there" if kept else ""
             failures.sum_up()
-            say(f"interrupted after {tally.progress}; what was written is whole{goes_on}", err=True)
+            say(f"interrupted after {tally.progress}; {whole}", err=True)
             ctx.exit(130)
     if not is_quiet():
         _report(tally, rows, time.perf_counter() - started, detector, err=job.json)
     note_left_out(items.left_out)
     failures.sum_up()
+    if not finished:
+        say(f"stopped after {tally.progress}: more than {job.max_errors} failed (--max-errors); {whole}", err=True)
     ctx.exit(1 if tally.failed else 0)
+
+
+def _outputs_of(job: Job, plugins: PluginManager, fill: WriterSpec | None, options: Mapping[str, Any]) -> list[Output]:
+    from polyface.jobs.outputs import IMAGES, parse_outputs
+    from polyface.plugins.manager import CORE
+
+    folder = IMAGES if fill is None else f"{CORE}/{fill.name}"
+    given = {name: value for name, value in options.items() if value is not None}
+    outputs = parse_outputs(job.output, plugins, resume=job.resume, folder=folder, options=given)
+    if fill is not None and all(output.spec.name != fill.name for output in outputs):
+        raise ConfigError("It is not said where to write to.", fix=Fix(settings={"output": f"{fill.name}/"}))
+    return outputs
 
 
 def _report(tally: Tally, listed: list[tuple[str, str]], seconds: float, detector: FaceDetector, *, err: bool) -> None:

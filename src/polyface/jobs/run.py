@@ -74,7 +74,8 @@ def run(
     *,
     tally: Tally,
     report: Callable[[Result], None] = lambda _: None,
-) -> None:
+    max_errors: int | None = None,
+) -> bool:
     """Give each result to the writers, in their order, count it, and report it.
 
     What a writer makes of a result is in the ``extra`` of what the next one gets. A writer that has a result of that
@@ -86,6 +87,10 @@ def run(
         writers: each with what its place is called; they stay open.
         tally: counts, and is right at any moment, whatever ends the run.
         report: told of each result, as the last writer leaves it.
+        max_errors: stop after more than so many that failed in this run; ``None`` is never.
+
+    Returns:
+        Whether it went through all results.
 
     Raises:
         ConfigError: a place cannot be written to any more.
@@ -98,6 +103,9 @@ def run(
                 result = _write(result, place, writer, tally)
         tally.add(result)
         report(result)
+        if max_errors is not None and tally.failed > max_errors:
+            return False
+    return True
 
 
 def leave_out_done(items: Iterable[Item], writers: Sequence[Writer], *, tally: Tally) -> Iterator[Item]:

@@ -178,6 +178,7 @@ class Job(SettingsRecord):
         resume: go on with what a run before wrote; images that it has done, failed ones among them, are left out.
         follow_links: search the folders that links in a folder lead to, too, each once, so that circles end; true by
             default. A link to a file is read in any case.
+        max_errors: stop after more than this many images that could not be done; by default never.
         sources: where each value that is not a default came from.
 
     Raises:
@@ -192,3 +193,4 @@ class Job(SettingsRecord):
     json: bool = setting(False, values.flag)
     resume: bool = setting(False, values.flag)
     follow_links: bool = setting(True, values.flag)
+    max_errors: int | None = setting(None, values.whole(0, MOST_IMAGE), "COUNT")
