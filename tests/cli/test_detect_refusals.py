@@ -65,7 +65,7 @@ def test_a_bad_input_is_named_with_its_reason_and_the_rest_is_done(polyface, ima
     assert bad["error"].startswith(reason)
     nothing = {"width": None, "height": None, "faces": [], "truncated": False, "drawing": None}
     assert bad == {"image": "bad.jpg", **nothing, "error": bad["error"]}
-    assert result.stderr.startswith(f"bad.jpg: {bad['error']}\n")
+    assert result.stderr.startswith(f"bad.jpg: {bad['error']}")
     assert (len(good["faces"]), good["error"]) == (1, None)
     assert (folder / "out/faces.jsonl").read_text() == result.stdout
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["faces.jsonl", "good_out.jpg"]

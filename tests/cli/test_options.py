@@ -48,6 +48,7 @@ VALUES = {
     "draft": FLAGS,
     "formats": st.lists(st.sampled_from(["SGI", "ICO", "EPS"]), unique=True, min_size=1).map(tuple),
     "max_pixels": st.integers(1, 999_999_999),
+    "damaged": st.sampled_from(["refuse", "read"]),
     "infer_size": st.tuples(SIDES, SIDES),
     "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": SIDES,

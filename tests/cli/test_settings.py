@@ -31,6 +31,7 @@ VALUES = {
     "draft": (True, "true"),
     "formats": (["SGI", "ICO"], "SGI,ico"),
     "max_pixels": (1000, "1000"),
+    "damaged": ("read", "read"),
     "infer_size": ([480, 640], "480x640"),
     "fit": ("stretch", "stretch"),
     "pad_to": (1, "1"),

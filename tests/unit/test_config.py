@@ -42,6 +42,7 @@ VALUES = {
     "draft": st.booleans(),
     "formats": st.lists(st.sampled_from(["EPS", "SGI", "ICO"]), min_size=1, max_size=2, unique=True),
     "max_pixels": counts,
+    "damaged": st.sampled_from(["refuse", "read"]),
     "infer_size": st.lists(counts, min_size=2, max_size=2),
     "fit": st.sampled_from(["letterbox", "stretch"]),
     "pad_to": counts,

@@ -14,9 +14,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
-from polyface.errors import ConfigError, ImageError
+from polyface.errors import ConfigError, Fix, ImageError
 from polyface.images.decoding import DENSITY, MAX_PIXELS, SMALL, Source, orientation_of
 from polyface.images.reading import decode, read_image
 
@@ -504,6 +504,54 @@ class TestJpegWithoutItsEnd:
         for _ in range(4):
             at = data.rindex(b"\xff\xc4", 0, at)
             assert refusal(data[:at]).why == ("it is cut short: its last scans are missing",)
+
+    @pytest.mark.parametrize("scale", [None, lambda *_: 0.2], ids=["whole", "draft"])
+    def test_one_that_lacks_pixels_has_those_above_the_cut_where_that_is_asked_for(self, scale):
+        data = encoded(photo(), "JPEG")
+        whole = decode(data, scale)
+        cut = decode(data[: len(data) // 2], scale, damaged=True)
+        assert (whole.damaged, cut.damaged) == (False, True)
+        assert cut.shape == whole.shape
+        alike = (cut.pixels == whole.pixels).all(axis=(1, 2))
+        rows = int(np.argmin(alike))
+        assert 0.2 < rows / len(alike) < 0.8
+        assert len(np.unique(cut.pixels[-4:].reshape(-1, 3), axis=0)) == 1
+
+    def test_a_progressive_one_has_the_scans_that_are_there_where_that_is_asked_for(self):
+        data = encoded(photo(), "JPEG", progressive=True)
+        whole = decode(data, damaged=True)
+        assert not whole.damaged
+        before = 255.0
+        for part in (0.3, 0.6, 0.9):
+            cut = decode(data[: int(len(data) * part)], damaged=True)
+            assert cut.damaged
+            off = float(np.abs(cut.pixels.astype(int) - whole.pixels).mean())
+            assert off < before
+            before = off
+
+    def test_one_that_lacks_only_its_end_marker_is_not_damaged(self):
+        data = encoded(photo(), "JPEG")
+        assert not decode(data[:-2], damaged=True).damaged
+
+    @pytest.mark.parametrize("length", [2, 100, 300, 600])
+    def test_one_without_any_pixels_is_refused_all_the_same(self, length):
+        data = encoded(photo(), "JPEG")
+        assert data.index(b"\xff\xda") > 600
+        with pytest.raises(ImageError):
+            decode(data[:length], damaged=True)
+
+    def test_what_mends_it_is_a_setting_which_the_library_takes_as_well(self, caplog):
+        data = encoded(photo(), "JPEG")[:4000]
+        assert refusal(data).fix == Fix("for what can be read of it", settings={"damaged": "read"})
+        assert read_image(data, damaged="read").shape == read_image(encoded(photo(), "JPEG")).shape
+        assert caplog.messages == ["the file of 4000 bytes is cut short, and read as far as it goes"]
+        with pytest.raises(ConfigError, match="damaged must be 'refuse' or 'read', not 'mend'"):
+            read_image(data, damaged="mend")
+
+    def test_nothing_of_pillow_is_switched_for_it(self, monkeypatch):
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+        read_image(encoded(photo(), "JPEG")[:4000], damaged="read")
+        assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
     def test_a_draft_of_one_is_read_as_well(self):
         data = encoded(photo(), "JPEG")

@@ -25,11 +25,11 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManag
 
     Format, EXIF orientation and ICC profile of a file are kept, and nothing else of it: neither its position (GPS), nor
     the thumbnail, which shows the faces, nor XMP. What was not examined wholly is not written: an image with an error,
-    one of several frames, pages or views, and one with more faces than a limit let through. A face that the detector
-    does not find is seen; a lower --score-threshold finds more.
+    one whose file is cut short, one of several frames, pages or views, and one with more faces than a limit let
+    through. A face that the detector does not find is seen; a lower --score-threshold finds more.
 
-    Exit status: 0 if every image was written, 1 if some could not be (the rest is done, up to --max-errors), 2 for usage and
-    configuration, 130 after Ctrl-C.
+    Exit status: 0 if every image was written, 1 if some could not be (the rest is done, up to --max-errors), 2 for
+    usage and configuration, 130 after Ctrl-C.
     """
     options = {option.name: given.pop(option.name) for option in ANONYMIZED.options}
     run_job(ctx, inputs, plugins, given, fill=ANONYMIZED, options=options)

@@ -64,6 +64,8 @@ _EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
 
 RESAVE = "save it anew in an image editor"
 
+READ_DAMAGED = Fix("for what can be read of it", settings={"damaged": "read"})
+
 _STREAMED = ("TIFF", "BMP", "PPM", "TGA")
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _MODULES = {"JPEG2000": "Jpeg2K", "WEBP": "WebP"}  # the others are called as their formats
@@ -87,12 +89,14 @@ class Source:
     """A file of an image, open for reading and seekable, its length in bytes, and what an error calls it.
 
     ``max_pixels`` is the most it may be decoded to; ``None`` takes :data:`MAX_PIXELS`, and less for short files.
+    ``damaged`` is whether a JPEG that is cut short is opened.
     """
 
     file: BinaryIO
     length: int
     label: str
     max_pixels: int | None
+    damaged: bool = False
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Refuse what would be decoded to too many pixels; a draft of this width and height counts by its own.
@@ -124,6 +128,7 @@ class Opened:
         profile: its ICC profile as it stands in the file, or nothing.
         jpeg: the bytes of a JPEG that Pillow gets; empty for other formats.
         ended: whether the JPEG has its end marker.
+        missing: whether whole scans of the JPEG are missing.
     """
 
     image: Image.Image
@@ -133,6 +138,7 @@ class Opened:
     profile: bytes = b""
     jpeg: bytes = b""
     ended: bool = True
+    missing: bool = False
 
 
 @frozen(kw_only=True)
@@ -145,12 +151,20 @@ class _Found:
     note: str = ""
     profile: bytes = b""
     ended: bool = True
+    missing: bool = False
 
 
-def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixels: int | None = None) -> Opened:
+def open_file(
+    file: BinaryIO,
+    label: str,
+    formats: Sequence[str] = (),
+    max_pixels: int | None = None,
+    *,
+    damaged: bool = False,
+) -> Opened:
     """Read the header of an image, in a file that is open for reading and seekable, from its start.
 
-    ``formats`` are Pillow's names of further formats to allow; label and ``max_pixels`` are as of :class:`Source`.
+    ``formats`` are Pillow's names of further formats to allow; all else is as of :class:`Source`.
 
     Raises:
         ImageError: it is in no format that is read, or damaged; says what it looks like.
@@ -158,7 +172,7 @@ def open_file(file: BinaryIO, label: str, formats: Sequence[str] = (), max_pixel
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(512)
-    source = Source(file=file, length=length, label=label, max_pixels=max_pixels)
+    source = Source(file=file, length=length, label=label, max_pixels=max_pixels, damaged=damaged)
     tried: dict[str, str] = {}
     # TGA has no signature, so it comes last.
     further = (name for name in formats if name not in ENDINGS)
@@ -230,6 +244,7 @@ def _open(name: str, factory: Callable[..., Any], source: Source) -> Opened:
         profile=found.profile or _bytes(image.info.get("icc_profile")),
         jpeg=found.data if name == "JPEG" else b"",
         ended=found.ended,
+        missing=found.missing,
     )
 
 
@@ -313,8 +328,11 @@ def _look_into_jpeg(source: Source) -> _Found:
     if scans > most:
         why = f"it has {scans:,} scans; at most {most} are read, since each passes over all pixels"
         raise ImageError(f"{source.label} cannot be decoded.", why=[why], fix=RESAVE)
-    if not ended and any(bits.values()):
-        raise ImageError(f"{source.label} cannot be decoded.", why=["it is cut short: its last scans are missing"])
+    missing = not ended and any(bits.values())
+    if missing and not source.damaged:
+        raise ImageError(
+            f"{source.label} cannot be decoded.", why=["it is cut short: its last scans are missing"], fix=READ_DAMAGED
+        )
     others = next(filter(None, map(_views_beside, beside[0xE2, b"MPF"])), 0)
     parts = {body[12]: body[14:] for body in reversed(beside[0xE2, b"ICC_PROFILE"]) if len(body) > 14}
     return _Found(
@@ -324,6 +342,7 @@ def _look_into_jpeg(source: Source) -> _Found:
         note=f"a file of {1 + others} views of one scene, of which the first is read" if others else "",
         profile=b"".join(parts[number] for number in sorted(parts)),
         ended=ended or not scans,
+        missing=missing,
     )
 
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from attrs import Factory, evolve, field, frozen
 from PIL import ExifTags, Image
 
-from polyface.errors import ImageError, PolyfaceError, quoted, reason_of
-from polyface.images.decoding import LONGEST_FILE, Opened, continuations, open_file, prepare_memory
+from polyface.errors import ConfigError, ImageError, PolyfaceError, quoted, reason_of
+from polyface.images.decoding import LONGEST_FILE, READ_DAMAGED, Opened, continuations, open_file, prepare_memory
 
 if TYPE_CHECKING:
     from polyface.arrays import ImageArray
@@ -40,6 +40,9 @@ STRIP = 2**20
 DRAFT = 2
 """A draft has at least so many times the width and height that are wanted; benchmarks/README.md has what that costs."""
 
+DAMAGED = ("refuse", "read")
+"""What may become of a JPEG that is cut short."""
+
 WANTED = "an RGB uint8 array (H, W, 3), a PIL image, a path, or the bytes of an image file or the file, open"
 
 
@@ -50,10 +53,12 @@ class Decoded:
     Args:
         pixels: RGB uint8 ``(h, w, 3)``; of a draft fewer than the image has.
         shape: height and width of the whole image as shown, in pixels.
+        damaged: whether pixels are missing, which are grey.
     """
 
     pixels: ImageArray
     shape: tuple[int, int] = field(default=Factory(lambda self: self.pixels.shape[:2], takes_self=True))
+    damaged: bool = False
 
     @property
     def whole(self) -> bool:
@@ -61,14 +66,17 @@ class Decoded:
         return self.pixels.shape[:2] == self.shape
 
 
-def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> ImageArray:
+def read_image(
+    source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None, damaged: str = "refuse"
+) -> ImageArray:
     """Return an image as an RGB uint8 array ``(H, W, 3)``, turned as its EXIF orientation says.
 
     Grey becomes RGB; 16-bit is scaled to 8; transparent pixels lie on white, but where all are transparent the alpha
     means nothing and the colours are taken. Of an animation, or several pages, the first is taken. The logger
     ``polyface.images`` warns of both. An array of another dtype, or with channels first, is refused, since its meaning
     could only be guessed, and so is a TIFF that begins with a thumbnail. A JPEG that lacks its end marker is read, one
-    that lacks pixels is not. BGR arrays cannot be told from RGB: turn them with ``image[..., ::-1]``.
+    that lacks pixels is not, unless ``damaged`` says so. BGR arrays cannot be told from RGB: turn them with
+    ``image[..., ::-1]``.
 
     Args:
         source: an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` of uint8 or uint16, a PIL image, a
@@ -77,12 +85,17 @@ def read_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: 
         formats: names of Pillow's formats to read beside the usual, :data:`polyface.machine.formats.ENDINGS`.
         max_pixels: the most pixels a file may be decoded to. ``None`` is
             :data:`polyface.images.decoding.MAX_PIXELS`, and less for short files, so that they cannot fill the memory.
+        damaged: ``"read"`` reads of a JPEG that is cut short what can be read, of which the logger warns. The rest is
+            grey; of a progressive one it is coarse.
 
     Raises:
+        ConfigError: ``damaged`` is neither ``"refuse"`` nor ``"read"``.
         ImageError: it is none of these, has too many pixels, or cannot be decoded; says what was passed and what is
             wanted.
     """
-    return decode(source, formats=formats, max_pixels=max_pixels).pixels
+    if damaged not in DAMAGED:
+        raise ConfigError(f"damaged must be {' or '.join(map(repr, DAMAGED))}, not {quoted(damaged)}.")
+    return decode(source, formats=formats, max_pixels=max_pixels, damaged=damaged == "read").pixels
 
 
 def read_file(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> ImageArray:
@@ -102,6 +115,7 @@ def decode(
     *,
     formats: Sequence[str] = (),
     max_pixels: int | None = None,
+    damaged: bool = False,
 ) -> Decoded:
     """Return an image as :func:`read_image` does; a JPEG file as a draft, where that will do.
 
@@ -118,23 +132,29 @@ def decode(
     if isinstance(source, Image.Image):
         with _refusals("the PIL image", closed=getattr(source, "fp", source) is None):
             return Decoded(pixels=_from_pil(source, "the PIL image", _orientation(source)))
-    with open_image(source, formats=formats, max_pixels=max_pixels) as opened:
+    with open_image(source, formats=formats, max_pixels=max_pixels, damaged=damaged) as opened:
         found = _pixels_of(opened, scale)
-        if not opened.ended:
-            # A JPEG without its end marker is whole if its pixels do not depend on what would follow.
-            for rest in continuations(opened.jpeg):
-                if not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), scale).pixels):
-                    raise ImageError(
-                        f"{opened.source.label} cannot be decoded.",
-                        why=["it is cut short: its last pixels are missing"],
-                    )
-    if opened.note:
-        LOG.warning("%s is %s", opened.source.label, opened.note)
-    return found
+        cut = opened.missing or (not opened.ended and _depends_on_the_rest(found, opened, scale))
+        if cut and not damaged:
+            why = "it is cut short: its last pixels are missing"
+            raise ImageError(f"{opened.source.label} cannot be decoded.", why=[why], fix=READ_DAMAGED)
+    for note in filter(None, (opened.note, "cut short, and read as far as it goes" if cut else "")):
+        LOG.warning("%s is %s", opened.source.label, note)
+    return evolve(found, damaged=cut)
+
+
+def _depends_on_the_rest(found: Decoded, opened: Opened, scale: Callable[[int, int], float] | None) -> bool:
+    """Whether the pixels of a JPEG without its end marker depend on what would follow: then some are missing."""
+    return any(
+        not np.array_equal(found.pixels, _pixels_of(_add_end(opened, rest), scale).pixels)
+        for rest in continuations(opened.jpeg)
+    )
 
 
 @contextlib.contextmanager
-def open_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None) -> Iterator[Opened]:
+def open_image(
+    source: ImageSource, *, formats: Sequence[str] = (), max_pixels: int | None = None, damaged: bool = False
+) -> Iterator[Opened]:
     """Open the file of an image, and read its header; all else is as of :func:`read_image`.
 
     Raises:
@@ -150,7 +170,7 @@ def open_image(source: ImageSource, *, formats: Sequence[str] = (), max_pixels: 
     else:
         raise ImageError(f"A {type(source).__name__} is not an image; wanted: {WANTED}.")
     with _refusals(label), _open(source, label) as file:
-        yield open_file(file, label, formats, max_pixels)
+        yield open_file(file, label, formats, max_pixels, damaged=damaged)
 
 
 def turn_back(pixels: ImageArray, orientation: int) -> ImageArray:

@@ -87,8 +87,10 @@ class FaceDetector:
         """
         if isinstance(image, Decoded):
             return image
-        scale = self._scale if self.config.draft else None
-        return decode(image, scale, formats=self.config.formats, max_pixels=self.config.max_pixels)
+        config = self.config
+        scale = self._scale if config.draft else None
+        damaged = config.damaged == "read"
+        return decode(image, scale, formats=config.formats, max_pixels=config.max_pixels, damaged=damaged)
 
     def detect(self, image: ImageSource | Decoded) -> Detections:
         """Return the faces of one image, the highest score first.
@@ -162,7 +164,10 @@ class FaceDetector:
             ImageError: one of them is not an image, there is none, or their padded shapes differ.
             PolyfaceError: whatever else :meth:`detect` raises.
         """
-        read = functools.partial(read_image, formats=self.config.formats, max_pixels=self.config.max_pixels)
+        config = self.config
+        read = functools.partial(
+            read_image, formats=config.formats, max_pixels=config.max_pixels, damaged=config.damaged
+        )
         pixels = [_read_numbered(read, index, image) for index, image in enumerate(images)]
         wholes = [whole_view(self.config, *image.shape[:2]) for image in pixels]
         views = [self._see(index, view.size, view) for index, view in enumerate(wholes)]

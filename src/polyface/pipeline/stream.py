@@ -98,7 +98,8 @@ def _result(item: Item, image: Decoded | PolyfaceError, found: Detections | Poly
     if isinstance(image, PolyfaceError):
         return attrs.evolve(result, error=image)
     height, width = image.shape
-    result = attrs.evolve(result, width=width, height=height, image=image)
+    extra = {**result.extra, "damaged": True} if image.damaged else result.extra
+    result = attrs.evolve(result, width=width, height=height, image=image, extra=extra)
     if isinstance(found, Detections):
         return attrs.evolve(result, faces=found, timing=found.timing)
     return attrs.evolve(result, error=found)

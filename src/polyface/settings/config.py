@@ -60,6 +60,8 @@ class Config(SettingsRecord):
             Ghostscript.
         max_pixels: refuse image files that are decoded to more pixels than this; a draft counts by its own. By default
             178,956,970, and 16,000,000 for files that hold more than 250 pixels to a byte.
+        damaged: JPEG files that are cut short: refuse them, or read what can be read, and say in the result that they
+            are damaged. What is missing is grey.
         infer_size: run the network at this size, height first, in pixels, such as 480x640; small images are enlarged.
             By default the detector's, if it has one.
         fit: how an image fills ``infer_size``: letterbox keeps its proportions and pads right and below, stretch does
@@ -119,6 +121,7 @@ class Config(SettingsRecord):
     max_pixels: int | None = setting(
         None, values.whole(1, MOST_IMAGE), "COUNT", guard="it keeps images from filling the memory"
     )
+    damaged: str = setting("refuse", values.one_of("refuse", "read"), "HOW")
     infer_size: tuple[int, int] | None = setting(None, values.size, "HEIGHTxWIDTH", costs=True, between="x")
     fit: str = setting("letterbox", values.one_of("letterbox", "stretch"), "HOW")
     pad_to: int = setting(32, values.count, "PIXELS")

@@ -26,6 +26,7 @@ class Settings(TypedDict, total=False):
     draft: bool | None
     formats: tuple[str, ...] | None
     max_pixels: int | None
+    damaged: str | None
     infer_size: tuple[int, int] | None
     fit: str | None
     pad_to: int | None

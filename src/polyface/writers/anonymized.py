@@ -35,8 +35,8 @@ class Anonymized:
 
     The file's format, EXIF orientation and ICC profile are kept. Nothing else of it is: neither its position (GPS), nor
     the thumbnail, which shows the faces, nor XMP. An image that was not examined, wholly, is not written: one with an
-    error, one of several frames, pages or views, one that has changed since, and one with more faces than were given
-    back.
+    error, one whose file is cut short, one of several frames, pages or views, one that has changed since, and one with
+    more faces than were given back.
 
     A name that is taken by other content gets a number: ``a-2.jpg``.
 
@@ -87,9 +87,11 @@ class Anonymized:
                 "it is not written, since some of its faces would be seen",
                 why=[f"a limit cut the faces at {len(result.faces)}; there were more over the threshold"],
             )
+        if result.image.damaged and not self._copy_unreadable:
+            raise ImageError("it is not written, since its file is cut short, and what is missing was not examined")
         with one_image("it cannot be written without its faces"):
             pixels = self._anonymize(_whole(result.image), result.faces)
-            name, data = _encode(pixels, result.item)
+            name, data = _encode(pixels, result.item, damaged=result.image.damaged)
             return {"anonymized": self._write(name, data)}
 
     def close(self) -> None:
@@ -124,11 +126,11 @@ def _whole(image: Decoded) -> Decoded:
     return image
 
 
-def _encode(pixels: Any, item: Item) -> tuple[PurePath, bytes]:
+def _encode(pixels: Any, item: Item, *, damaged: bool = False) -> tuple[PurePath, bytes]:
     """Pixels as a file like that of an item, and its name; a PNG where it has none."""
     if isinstance(item.image, str | bytes | os.PathLike):
         height, width = pixels.shape[:2]
-        with open_image(item.image, max_pixels=height * width) as opened:
+        with open_image(item.image, max_pixels=height * width, damaged=damaged) as opened:
             if opened.note:
                 fix = "save its frames, pages or views as images first"
                 raise ImageError(f"it is not written, since it is {opened.note}", fix=fix)
