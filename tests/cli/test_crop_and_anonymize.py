@@ -63,7 +63,8 @@ class TestCrop:
 
     def test_has_other_outputs_as_well(self, polyface, image):
         run(polyface, "crop", image("a.png"), "--output", "crops:faces/", "--margin", "1", "--output", "a.jsonl")
-        assert files("faces") == ["a-1.jpg"]
+        assert files("faces") == ["a-1.jpg", "faces.jsonl"]
+        assert lines("faces/faces.jsonl") == lines("a.jsonl")
         assert lines("a.jsonl")[0]["crops"] == ["a-1.jpg"]
         assert min(read_image("faces/a-1.jpg").shape[:2]) > 15
 

@@ -373,15 +373,14 @@ class TestOutputs:
             assert polyface("detect", image("a.png"), "--output", output).exit_code == 0
             assert Path(output, "faces.jsonl").is_file()
 
-    def test_that_keep_no_results_have_nothing_to_resume(self, polyface, image):
-        for output in ([], ["--output", "images:drawn"]):
-            result = polyface("detect", image("a.png"), *output, "--resume")
-            assert (result.exit_code, result.stdout) == (2, "")
-            assert result.stderr == (
-                "error: There is nothing to resume.\n"
-                "  - a file of results says what a run before has done, and no output is one\n"
-                "To fix it: add one: --output jsonl:faces.jsonl\n"
-            )
+    def test_that_are_none_have_nothing_to_resume(self, polyface, image):
+        result = polyface("detect", image("a.png"), "--resume")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == (
+            "error: There is nothing to resume.\n"
+            "  - a file of results says what a run before has done, and no output is one\n"
+            "To fix it: add one: --output jsonl:faces.jsonl\n"
+        )
 
     def test_name_each_images_drawing(self, polyface, image):
         beside = ("--output", "out/faces.csv", "--output", "out/faces.coco.json")
@@ -397,4 +396,6 @@ class TestOutputs:
         assert polyface("detect", image("a.png"), "--output", "jsonl:faces.txt").exit_code == 0
         assert polyface("detect", image("a.png"), "--output", "images:drawn").exit_code == 0
         assert json.loads(Path("faces.txt").read_text())["image"] == "a.png"
-        assert [path.name for path in Path("drawn").iterdir()] == ["a_out.jpg"]
+        assert sorted(path.name for path in Path("drawn").iterdir()) == ["a_out.jpg", "faces.jsonl"]
+        [line] = map(json.loads, Path("drawn/faces.jsonl").read_text().splitlines())
+        assert (line["image"], line["drawing"]) == ("a.png", "a_out.jpg")

@@ -183,6 +183,7 @@ class TestOutputs:
             ("sheets", "out", {"rows": 3}),
             ("sheets", "there", {"rows": 3}),
             ("jsonl", "faces.jsonl", {}),
+            ("jsonl", "faces.jsonl", {}),
             ("jsonl", "a.jsonl", {}),
         ]
 
@@ -190,11 +191,11 @@ class TestOutputs:
         made = []
         sys.modules["stranger"].Writer = lambda _, rows: made.append(rows) or types.SimpleNamespace(close=int)
         for options, rows in (({}, 2), ({"rows": 3}, 3)):
-            [output] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
+            [output, _] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
             with output.open():
                 assert made[-1] == rows
         for options, message in (({"row": 3}, "has no option 'row'"), ({"rows": 0}, "sheets: rows must be at least 1")):
-            [output] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
+            [output, _] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
             with pytest.raises(ConfigError, match=message), output.open():
                 pass
 
@@ -213,8 +214,8 @@ class TestOutputs:
             ("out.v2/", [("images", "out.v2"), ("jsonl", "out.v2/faces.jsonl")]),
             ("out.jsonl/", [("images", "out.jsonl"), ("jsonl", "out.jsonl/faces.jsonl")]),
             ("jsonl:a.txt", [("jsonl", "a.txt")]),
-            ("sheets:out", [("sheets", "out")]),
-            ("local/sheets:out", [("sheets", "out")]),
+            ("sheets:out", [("sheets", "out"), ("jsonl", "out/faces.jsonl")]),
+            ("local/sheets:out", [("sheets", "out"), ("jsonl", "out/faces.jsonl")]),
             ("./a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),
             ("a:b", [("images", "a:b"), ("jsonl", "a:b/faces.jsonl")]),  # as a drive of Windows
         ],
@@ -244,8 +245,15 @@ class TestOutputs:
         ]
 
     def test_that_fill_folders_come_first_so_that_the_others_know_what_they_made(self, plugins):
-        expected = [("images", "out"), ("sheets", "s"), ("jsonl", "a.jsonl"), ("jsonl", "out/faces.jsonl")]
-        assert self.parsed(plugins, "a.jsonl", "out", "sheets:s") == expected
+        lines = [("jsonl", name) for name in ("a.jsonl", "out/faces.jsonl", "s/faces.jsonl")]
+        assert self.parsed(plugins, "a.jsonl", "out", "sheets:s") == [("images", "out"), ("sheets", "s"), *lines]
+
+    @pytest.mark.parametrize("lines", ["out/faces.jsonl", "jsonl:out/faces.jsonl", "boxes:out/faces.jsonl"])
+    def test_that_a_folder_gets_give_way_to_what_is_named_at_that_place(self, plugins, lines):
+        writer = lines.partition(":")[0] if ":" in lines else "jsonl"
+        for outputs in (["sheets:out", lines], [lines, "out/"]):
+            found = self.parsed(plugins, *outputs)
+            assert found[1:] == [(writer, "out/faces.jsonl")]
 
     @pytest.mark.parametrize(
         ("outputs", "what"),
@@ -271,10 +279,9 @@ class TestOutputs:
         assert str(caught.value.fix) == "to go on with them: resume=True; or: choose another output"
         assert len(parse_outputs(["b.jsonl", "a.jsonl"], plugins, resume=True)) == 2
 
-    @pytest.mark.parametrize("outputs", [[], ["sheets:out"]])
-    def test_that_keep_no_results_cannot_be_resumed(self, plugins, outputs):
+    def test_that_are_none_cannot_be_resumed(self, plugins):
         with pytest.raises(ConfigError, match="There is nothing to resume") as caught:
-            parse_outputs(outputs, plugins, resume=True)
+            parse_outputs([], plugins, resume=True)
         assert caught.value.fix.settings == {"output": "jsonl:faces.jsonl"}
 
     def test_that_are_called_as_the_journal_of_another_are_refused(self, plugins):

@@ -26,7 +26,7 @@ IMAGES = f"{CORE}/images"
 """The writer that fills a folder where no other is asked for."""
 
 LINES = f"{CORE}/jsonl", "faces.jsonl"
-"""The writer that every such folder gets as well, and its file there."""
+"""The writer that every folder gets as well, and its file there."""
 
 
 @frozen(kw_only=True)
@@ -38,12 +38,14 @@ class Output:
         path: the file or the folder, absolute.
         spec: the record of the writer.
         options: of the writer; those that are left out have their defaults.
+        implied: whether it comes with a folder; it gives way to what the user named at that place.
     """
 
     given: str
     path: Path
     spec: WriterSpec
     options: Mapping[str, OptionValue] = field(factory=dict)
+    implied: bool = False
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Writer]:
@@ -107,7 +109,8 @@ def parse_outputs(
     """Return what is written where: writers that fill folders first, so that what they make is in the others' lines.
 
     An output is a file whose ending selects its writer, ``WRITER:PATH``, or a folder, which gets what one writer makes,
-    usually the images with their faces drawn, and ``faces.jsonl``.
+    usually the images with their faces drawn. A folder gets ``faces.jsonl`` as well, which says what in it is of which
+    image, whether its writer is named or not.
 
     Args:
         outputs: as of ``--output``.
@@ -122,7 +125,9 @@ def parse_outputs(
         UnknownNameError: there is no writer of that name.
         AmbiguousNameError: two plugins have that name, or make files of that ending.
     """
-    found = [output for text in outputs for output in _parse(text, plugins, folder)]
+    parsed = [output for text in outputs for output in _parse(text, plugins, folder)]
+    named = {output.path for output in parsed if not output.implied}
+    found = [output for output in parsed if not (output.implied and output.path in named)]
     if options:
         filler = plugins.get(WriterSpec, folder)
         found = [attrs.evolve(one, options=options) if one.spec is filler else one for one in found]
@@ -132,7 +137,7 @@ def parse_outputs(
         if not resume and output.results:
             fix = Fix("to go on with them", settings={"resume": True}) | OTHER_OUTPUT
             raise ConfigError(f"{output.results} has the results of a run before.", fix=fix)
-    if resume and all(output.spec.writes == "folder" for output in found):
+    if resume and not found:
         raise ConfigError(
             "There is nothing to resume.",
             why=["a file of results says what a run before has done, and no output is one"],
@@ -147,13 +152,14 @@ def _parse(text: str, plugins: PluginManager, folder: str) -> Iterator[Output]:
         raise ConfigError(f"{quoted(text)} ends as the journal of an output does.", fix=OTHER_OUTPUT)
     if not path:
         raise ConfigError(f"{quoted(text)} names no output.", why=["is a variable of the shell unset?"])
+    whole = resolve_path(path if name else text)
+    if not name and (whole.is_dir() or text.endswith(("/", os.sep)) or not whole.suffix):
+        name = folder
     if name:
-        yield Output(given=text, path=resolve_path(path), spec=plugins.get(WriterSpec, name))
-        return
-    whole = resolve_path(text)
-    if whole.is_dir() or text.endswith(("/", os.sep)) or not whole.suffix:
-        for writer, name in ((folder, ""), LINES):
-            yield Output(given=text, path=whole / name, spec=plugins.get(WriterSpec, writer))
+        writer = plugins.get(WriterSpec, name)
+        yield Output(given=text, path=whole, spec=writer)
+        if writer.writes == "folder":
+            yield Output(given=text, path=whole / LINES[1], spec=plugins.get(WriterSpec, LINES[0]), implied=True)
         return
     file = whole.name.lower()
     spec = plugins.by_claim(WriterSpec, lambda spec: longest(spec.endings, file.endswith))
