@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tarfile
 import tracemalloc
 import types
 from pathlib import Path
@@ -164,6 +165,26 @@ class TestLists:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff\xe0\0\x10JFIF\n\0")))
         problem = "the list is an image; a list names the paths of images, a line each"
         assert self.names(plugins, "-") == [("@-", problem)]
+
+    def test_may_name_what_other_sources_claim_but_no_lists(self, plugins):
+        with tarfile.open("shard.tar", "w") as file:
+            file.add("in/a.png", "1.png")
+            file.add("in/a.png", "1.cls")
+        Path("list.txt").write_text("in\nshard.tar\n@list.txt\n-\nmissing.tar\n")
+        inputs = Inputs(["@list.txt"], plugins, Search())
+        assert inputs.count() is None
+        missing = "there is no such file or folder"
+        assert [(item.name, item.problem) for item in inputs] == [
+            ("in/a.png", ""),
+            ("shard.tar/1.png", ""),
+            *((name, missing) for name in ("@list.txt", "-", "missing.tar")),
+        ]
+        assert inputs.left_out == {"files in archives that are no images": 1}
+
+    def test_fail_where_what_they_name_needs_what_is_not_installed(self, plugins):
+        Path("list.txt").write_text("in\na.zip\n")
+        with pytest.raises(UnsupportedError, match="The source 'zip' cannot be used here"):
+            Inputs(["@list.txt"], plugins, Search()).count()
 
     def test_that_cannot_be_read_or_name_nothing_are_items_with_a_problem(self, plugins):
         Path("empty.txt").write_text("\n \n")

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
+import attrs
+
 from polyface.errors import ContractError, Fix, plugin_errors, quoted
 from polyface.plugins.manager import CORE, PluginManager, load_code
 from polyface.plugins.protocols import Search, Source
@@ -37,12 +39,24 @@ class Inputs:
     """
 
     def __init__(self, locations: Sequence[str], plugins: PluginManager, search: Search) -> None:
-        self._sources: list[Source] = []
+        self._plugins = plugins
+        specs = plugins.all(SourceSpec)
+        self._prefixes = tuple(prefix for spec in specs for prefix in spec.prefixes)
+        self._endings = tuple(ending for spec in specs for ending in spec.endings)
+        self._search = attrs.evolve(search, source_of=self._claimed)
         self._locations = [STDIN.get(location, location) for location in locations]
-        for location in self._locations:
-            spec = select_source(location, plugins)
-            with _failures(location):
-                self._sources.append(load_code(spec)(location, search))
+        self._sources = [self._open(location) for location in self._locations]
+
+    def _claimed(self, location: str) -> Source | None:
+        # Of a million paths in a list nearly all are files, and the plugins are not asked for each.
+        claimed = location.startswith(self._prefixes) or location.lower().endswith(self._endings)
+        return self._open(location) if claimed else None
+
+    def _open(self, location: str) -> Source:
+        spec = select_source(location, self._plugins)
+        with _failures(location):
+            source: Source = load_code(spec)(location, self._search)
+        return source
 
     @property
     def left_out(self) -> Counter[str]:

@@ -7,7 +7,7 @@ the :class:`Session` that comes out. Neither side knows the other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -363,11 +363,13 @@ class Search:
         formats: Pillow's names of formats to read beside the usual.
         skip: folders that are written to, where nothing is looked for.
         follow_links: whether links to folders are followed.
+        source_of: returns the source of another location, for a source that lists some; ``None`` of a file or folder.
     """
 
     formats: tuple[str, ...] = ()
     skip: tuple[Path, ...] = ()
     follow_links: bool = True
+    source_of: Callable[[str], Source | None] = lambda _: None
 
 
 @runtime_checkable

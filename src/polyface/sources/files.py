@@ -8,6 +8,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
+from typing import TypeAlias
 
 from polyface.errors import ConfigError, Fix, reason_of
 from polyface.machine.formats import ARCHIVE_SUFFIXES, HEIC_SUFFIXES, suffixes
@@ -28,6 +29,17 @@ _BEGINNINGS = re.compile(
     rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|....ftyp(?:avif|avis|heic|heix|mif1|msf1)",
     re.DOTALL,
 )
+
+
+Found: TypeAlias = tuple[str, str, str]
+"""The path of an image, that below the folder it was found in, and what is wrong with it, or empty texts."""
+
+
+def as_item(found: Found) -> Item:
+    """Return an image that was found as an item."""
+    place, relative, problem = found
+    path = Path(place)
+    return Item(name=str(path), image=path, relative=PurePath(relative or path.name), problem=problem)
 
 
 def begins_as_an_image(data: bytes) -> bool:
@@ -69,19 +81,17 @@ class Files:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each image."""
-        for place, relative, problem in self._found:
-            path = Path(place)
-            yield Item(name=str(path), image=path, relative=PurePath(relative or path.name), problem=problem)
+        yield from map(as_item, self.found)
 
     def count(self) -> int:
         """Return how many images there are."""
-        return len(self._found)
+        return len(self.found)
 
     @functools.cached_property
-    def _found(self) -> list[tuple[str, str, str]]:
-        """Each image, its path below the folder it was found in, and what is wrong with it; there may be a million."""
+    def found(self) -> list[Found]:
+        """What :func:`as_item` makes items of; there may be a million."""
         root, problem = self._location, ""
-        found: list[tuple[str, str, str]] = []
+        found: list[Found] = []
         try:
             if root.is_dir():
                 if os.path.realpath(root) in self._skip:
