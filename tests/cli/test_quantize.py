@@ -110,6 +110,16 @@ def test_without_an_image_there_is_nothing_to_calibrate_with(quantize, folder):
     assert "error: There is nothing to calibrate 'example-redbox' with." in result.stderr
 
 
+def test_an_archive_is_refused_before_it_is_read_whole(polyface):
+    result = polyface("quantize", "example-redbox", "--images", "shard.tar", "--output", "graphs")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: --images shard.tar cannot be calibrated with.\n"
+        "  - its images are no files of their own, which could be read again\n"
+        "To fix it: unpack them into a folder\n"
+    )
+
+
 def test_the_table_ends_with_the_commands_that_run_and_compare_it(polyface, image):
     image("my images/a.png")
     result = polyface("quantize", "example-redbox", "--images", "my images", "--output", "graphs", COLUMNS="200")

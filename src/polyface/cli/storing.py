@@ -184,6 +184,9 @@ def quantize_graph(
     config = load_config(config_file, source=SOURCE, detector=detector, **overrides)
     folder = None if output is None else expand_user(output).absolute()
     found = Inputs([images], plugins, Search(formats=config.formats))
+    if found.count() is None:
+        why = "its images are no files of their own, which could be read again"
+        raise ConfigError(f"--images {images} cannot be calibrated with.", why=[why], fix="unpack them into a folder")
     there = list(found)
     count = min(count, len(there))
     items = [there[index * len(there) // count] for index in range(count)]
