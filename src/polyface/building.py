@@ -177,11 +177,14 @@ def open_detector(loaded: Loaded) -> FaceDetector:
     # What is wrong with the settings is said before anything is compiled.
     config = settle_size(loaded.config, detector)
     strategy = select_strategy(config, detector)
+    runs = config.runs or 1
+    threads = max(1, (default_threads() if config.threads is None else config.threads) // runs)
     request = CompileRequest(
         device=device,
         precision=config.precision,
         infer_size=config.infer_size,
-        threads=default_threads() if config.threads is None else config.threads,
+        threads=threads,
+        runs=runs,
         options=check_options(f"backend '{backend.name}'", backend.options, config.backend_options),
     )
     with plugin_errors(f"The head of '{detector.name}' cannot be made.", f"mend {loaded.owner}"):
@@ -198,11 +201,12 @@ def open_detector(loaded: Loaded) -> FaceDetector:
             f"The backend '{backend.name}' runs on {execution.device} in {execution.precision}; "
             f"it was asked for {device} in {config.precision}."
         )
-    if config.threads is not None and execution.threads not in (None, config.threads):
+    if config.threads is not None and execution.threads not in (None, threads):
         session.close()
+        each = f" for each of {runs} runs" if runs > 1 else ""
         raise BackendUnavailableError(
-            f"The backend '{backend.name}' was asked for {config.threads} threads; it runs on {execution.threads}.",
-            fix=Fix(settings={"threads": execution.threads}) | "leave it to polyface",
+            f"The backend '{backend.name}' was asked for {threads} threads{each}; it runs on {execution.threads}.",
+            fix=Fix(settings={"threads": execution.threads * runs}) | "leave it to polyface",
         )
     route = selection.route.description
     LOG.info("'%s' runs on %s, %s, %s: %s", detector.name, backend.name, device, config.precision, route)

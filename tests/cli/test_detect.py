@@ -96,7 +96,7 @@ SECONDS = {"read": 1, "prepare": 1, "network": 1, "trim": 0, "decode": 2, "nms":
 
 
 def test_with_timing_each_line_has_the_seconds_of_each_stage(polyface, image, ticking):
-    result = polyface("detect", image("a.png"), "broken.png", "--json", "--timing", "--output", "out")
+    result = polyface("detect", image("a.png"), "broken.png", "--json", "--timing", "--output", "out", "--workers", 0)
     line, broken = lines(result.stdout)
     assert list(line) == ["image", "width", "height", "faces", "truncated", "drawing", "error", "timing"]
     assert list(line["timing"].items()) == [*SECONDS.items(), ("write", 2)]  # the drawing, and the line in the file
@@ -104,7 +104,9 @@ def test_with_timing_each_line_has_the_seconds_of_each_stage(polyface, image, ti
 
 
 def test_with_timing_a_table_says_where_the_time_went(polyface, image, ticking):
-    result = polyface("detect", image("a.png"), image("b.png"), "broken.png", "--timing", "--output", "out")
+    result = polyface(
+        "detect", image("a.png"), image("b.png"), "broken.png", "--timing", "--output", "out", "--workers", 0
+    )
     table = result.stdout[result.stdout.index("Where the time went") :]
     rows = [line.split() for line in table.splitlines() if " s " in line]
     # Two images go through the network together; decoding them has a span for both and one for each.

@@ -21,6 +21,9 @@ from polyface.storage.places import LOCK, Place
 from polyface.writers.images import Drawings
 from polyface.writers.jsonl import JsonLines
 
+ONE_BY_ONE = ("--batch-size", 1, "--workers", 0)
+"""The second image is looked at once the first is written."""
+
 LINES = Path("out/faces.jsonl")
 
 
@@ -307,7 +310,7 @@ class TestAFolderThatGoesMeanwhile:
                 Path("out").mkdir()
 
         self.meanwhile(monkeypatch, act)
-        result = detect(polyface, image("a.png"), image("b.png"), image("c.png"), "--batch-size", "1", status=2)
+        result = detect(polyface, image("a.png"), image("b.png"), image("c.png"), *ONE_BY_ONE, status=2)
         assert "was removed, moved or replaced while it was written to" in result.stderr
         assert "1 of 3 images were done" in result.stderr
         assert [json.loads(line)["image"] for line in Path("there/faces.jsonl").read_text().splitlines()] == ["a.png"]
@@ -317,7 +320,7 @@ class TestAFolderThatGoesMeanwhile:
     @pytest.mark.parametrize("act", [LINES.unlink, lambda: Path("new").touch() or Path("new").replace(LINES)])
     def test_lines_that_are_removed_or_replaced_are_noticed(self, polyface, image, monkeypatch, act):
         self.meanwhile(monkeypatch, act)
-        result = detect(polyface, image("a.png"), image("b.png"), "--batch-size", "1", status=2)
+        result = detect(polyface, image("a.png"), image("b.png"), *ONE_BY_ONE, status=2)
         assert "faces.jsonl was removed or replaced while it was written to" in result.stderr
 
 

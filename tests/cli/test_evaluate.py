@@ -227,7 +227,7 @@ def test_a_fault_of_a_plugin_ends_the_run_and_keeps_what_was_done(polyface, repo
 
     with monkeypatch.context() as patch:
         patch.setattr(FaceDetector, "read", faulty)
-        result = polyface(*RUN, "--batch-size", 1)
+        result = polyface(*RUN, "--batch-size", 1, "--workers", 0)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "error: The plugin is broken.\n")
     assert report(*RUN, stderr="note: 2 of 3 images were done before\n")["subsets"] == SUBSETS
 
@@ -241,7 +241,7 @@ def test_a_failure_of_the_network_ends_the_run_at_the_first_image(polyface, repo
             raise NumericalError("The network gave numbers that are not finite.")
 
         patch.setattr(FaceDetector, "_detect_window", fail)
-        result = polyface(*RUN, "--batch-size", 1)
+        result = polyface(*RUN, "--batch-size", 1, "--workers", 0)
     assert (result.exit_code, asked) == (2, [1])
     assert result.stderr.splitlines()[-1] == "error: The network gave numbers that are not finite."
     assert report(*RUN)["subsets"] == SUBSETS

@@ -14,6 +14,9 @@ from PIL import Image
 from polyface.pipeline.detector import FaceDetector
 from polyface.storage.places import Place
 
+ONE_BY_ONE = ("--batch-size", 1, "--workers", 0)
+"""The second image is looked at once the first is written."""
+
 
 def check_whole(out):
     """Check that every line and drawing is whole, and return the images of the lines."""
@@ -45,12 +48,12 @@ def test_while_the_third_image_is_detected(polyface, five, folder, monkeypatch):
         return detect(self, *args)
 
     monkeypatch.setattr(FaceDetector, "_detect_window", interrupted)
-    result = polyface("detect", "in", "--output", "out", "--batch-size", 1)
+    result = polyface("detect", "in", "--output", "out", *ONE_BY_ONE)
     said = "interrupted after 2 of 5; what was written is whole, and --resume goes on from there\n"
     assert (result.exit_code, result.stderr) == (130, said)
     assert check_whole(folder / "out") == ["in/0.png", "in/1.png"]
     calls.clear()
-    again = polyface("detect", "in", "--output", "out", "--batch-size", 1, "--resume")
+    again = polyface("detect", "in", "--output", "out", *ONE_BY_ONE, "--resume")
     assert (again.exit_code, again.stderr.partition(";")[0]) == (130, "interrupted after 4 of 5")
     assert polyface("detect", "in", "--output", "out", "--resume").exit_code == 0
     assert check_whole(folder / "out") == [f"in/{index}.png" for index in range(5)]

@@ -63,6 +63,8 @@ VALUES = {
     "batch_size": SIDES,
     "run_pixels": st.integers(256 * 256, 2**29),
     "threads": st.integers(1, 1024),
+    "runs": st.integers(1, 1024),
+    "workers": st.integers(0, 1024),
     "trim": FLAGS,
     "backend_options": st.dictionaries(
         NAMES, FLAGS | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | BARE, min_size=1, max_size=3

@@ -46,6 +46,8 @@ VALUES = {
     "batch_size": (3, "3"),
     "run_pixels": (2_000_000, "2000000"),
     "threads": (2, "2"),
+    "runs": (2, "2"),
+    "workers": (0, "0"),
     "trim": (False, "false"),
     "backend_options": (
         {"threads": 2, "spin": False, "mode": "fast", "x": 1.0},

@@ -57,6 +57,8 @@ VALUES = {
     "clip": st.booleans(),
     "batch_size": counts,
     "threads": st.integers(1, 1024),
+    "runs": st.integers(1, 1024),
+    "workers": st.integers(0, 1024),
     "backend_options": tables_of_lists,
     "artifacts": texts,
     "timing": st.booleans(),

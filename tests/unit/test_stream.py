@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import threading
@@ -15,6 +16,11 @@ from PIL import Image
 from polyface.errors import BackendUnavailableError, ClosedError, ConfigError, ImageError, PluginError
 from polyface.results import Item
 from toy_network import faces, make_image, one_face, shapes
+
+
+@pytest.fixture(params=[0, 3], ids=["one after the other", "in threads"])
+def make(make, request):
+    return functools.partial(make, workers=request.param)
 
 
 def names(results):
@@ -113,7 +119,14 @@ class TestFailures:
         with pytest.raises(ConfigError, match="batch_size must be a whole number from 1 to 65536"):
             make().stream([], batch_size=size)
 
+    def test_of_other_numbers_that_are_out_of_range_are_told_at_once(self, make):
+        with pytest.raises(ConfigError, match="workers must be a whole number from 0 to 1024, not -1"):
+            make().stream([], workers=-1)
+        with pytest.raises(ConfigError, match="look_ahead must be a whole number from 1 "):
+            make().stream([], look_ahead=0)
 
+
+@pytest.mark.parametrize("make", [0], ids=["one after the other"], indirect=True)
 class TestBatches:
     def test_have_at_most_batch_size_images_of_one_shape(self, make):
         detector = make()
@@ -135,10 +148,9 @@ class TestBatches:
         next(results)
         assert taken == [0, 1, 2, 3]
 
-    def test_end_before_memory_is_full(self, make, monkeypatch):
-        monkeypatch.setattr("polyface.pipeline.batching.HELD_PIXELS", 2 * 20 * 20)
+    def test_end_before_memory_is_full(self, make):
         detector = make()
-        assert len(list(detector.stream([make_image(1)] * 5, batch_size=5))) == 5
+        assert len(list(detector.stream([make_image(1)] * 5, batch_size=5, look_ahead=2 * 20 * 20 * 3))) == 5
         assert [count for count, *_ in shapes(detector)] == [2, 2, 1]
 
 
@@ -166,7 +178,7 @@ class TestImages:
                 references.append(weakref.ref(image))
                 yield image
 
-        held = [alive() for _ in make().stream(items(), batch_size=2, keep_images=keep)]
+        held = [alive() for _ in make().stream(items(), workers=0, batch_size=2, keep_images=keep)]
         # The two of a batch, and the last of the batch before, which the loops still name.
         assert max(held) <= 3
         # What the next is read beside: the first of its batch, and that last one.
@@ -175,10 +187,12 @@ class TestImages:
 
 def test_closing_it_early_leaves_no_thread_and_takes_no_further_item(make):
     before, taken = threading.active_count(), []
-    results = make().stream((taken.append(number) or make_image(1) for number in range(100)), batch_size=2)
+    items = (taken.append(number) or make_image(1) for number in range(100))
+    results = make().stream(items, batch_size=2)
     next(results)
+    ahead = len(taken)
     results.close()
-    assert (threading.active_count(), taken) == (before, [0, 1])
+    assert (threading.active_count(), len(taken)) == (before, ahead)
 
 
 def test_seconds_add_up_to_those_of_the_images(make):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,8 @@ def _predict(detector: FaceDetector, images: Path, writer: WiderText, names: lis
 
         items = (Item(name=name, image=images / f"{name}.jpg") for name in todo)
         try:
-            run(detector.stream(items), [(str(writer.predictions), writer)], tally=tally, report=report)
+            with contextlib.closing(detector.stream(items)) as results:
+                run(results, [(str(writer.predictions), writer)], tally=tally, report=report)
         except KeyboardInterrupt:
             say(f"interrupted after {tally.progress}; the same command goes on from there", err=True)
             raise click.exceptions.Exit(130) from None

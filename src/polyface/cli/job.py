@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,8 +117,9 @@ def run_job(
 
         images = any(output.spec.wants_image for output in outputs)
         whole = f"what was written is whole{', and --resume goes on from there' if kept else ''}"
+        # Closed before the detector and the writers are.
+        results = stack.enter_context(closing(detector.stream(todo, keep_images=images)))
         try:
-            results = detector.stream(todo, keep_images=images)
             finished = run(results, writers, tally=tally, report=report, max_errors=job.max_errors)
         except KeyboardInterrupt:
             failures.sum_up()

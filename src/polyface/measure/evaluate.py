@@ -16,7 +16,7 @@ from polyface.measure.widerface import Curve, Truth
 if TYPE_CHECKING:
     from polyface.pipeline.detector import FaceDetector
 
-WITHOUT_EFFECT = ("artifacts", "batch_size", "threads", "timing")
+WITHOUT_EFFECT = ("artifacts", "batch_size", "runs", "threads", "timing", "workers")
 """Settings that move no box and no score."""
 
 

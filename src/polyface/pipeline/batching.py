@@ -45,17 +45,23 @@ class Window(Generic[S]):
 
 
 def read_windows(
-    items: Iterable[S], read: Callable[[S], Decoded | PolyfaceError], *, most: float = math.inf, timing: bool = False
+    items: Iterable[S],
+    read: Callable[[S], Decoded | PolyfaceError],
+    *,
+    most: float = math.inf,
+    pixels: int | None = None,
+    timing: bool = False,
 ) -> Iterator[Window[S]]:
-    """Yield the items in windows: at most ``most``, and no more than memory is meant to hold.
+    """Yield the items in windows: at most ``most``, until there are ``pixels``, by default :data:`HELD_PIXELS`.
 
     Items are taken when their window is asked for, and no earlier, and it lets go of them when the next is asked for.
     What ``read`` raises ends the windows. Where ``items`` itself raises, what was read comes first.
     """
     remaining, more = iter(items), True
+    enough = HELD_PIXELS if pixels is None else pixels
     while more:
         window: Window[S] = Window(watch=Stopwatch(on=timing))
-        pixels, more, failure = 0, False, None
+        held, more, failure = 0, False, None
         while not more:
             try:
                 item = next(remaining)
@@ -68,8 +74,8 @@ def read_windows(
             with window.watch.stage("read", [len(window.read)]):
                 window.read.append(read(item))
             image = window.read[-1]
-            pixels += math.prod(image.pixels.shape[:2]) if isinstance(image, Decoded) else 0
-            more = len(window.items) >= most or pixels >= HELD_PIXELS
+            held += math.prod(image.pixels.shape[:2]) if isinstance(image, Decoded) else 0
+            more = len(window.items) >= most or held >= enough
         if window.items:
             yield window
             window.items.clear()

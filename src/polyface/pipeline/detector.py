@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -15,13 +17,15 @@ from polyface.errors import ConfigError, Fix, ImageError, quoted
 from polyface.images.geometry import place_image
 from polyface.images.reading import Decoded, decode, read_image
 from polyface.machine import gate, memory
+from polyface.machine.cores import default_threads
 from polyface.pipeline import stages
-from polyface.pipeline.batching import group_by_shape, read_windows
+from polyface.pipeline.batching import HELD_PIXELS, group_by_shape, read_windows
 from polyface.pipeline.merging import ViewFaces, clip, merge_views
 from polyface.pipeline.stages import Network
 from polyface.pipeline.stream import stream
 from polyface.pipeline.views import NetworkView, View, check_pixels, crop, whole_view
-from polyface.settings.values import count
+from polyface.settings.config import MOST_THREADS
+from polyface.settings.values import count, whole
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray
@@ -121,34 +125,54 @@ class FaceDetector:
         return self._detect(enumerate(images), lambda numbered: _read_numbered(self.read, *numbered))
 
     def stream(
-        self, items: Iterable[Any], *, batch_size: int | None = None, keep_images: bool = False
-    ) -> Iterator[Result]:
-        """Yield the result of each item, in the same order, as soon as its batch is done.
+        self,
+        items: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        look_ahead: int | None = None,
+        keep_images: bool = False,
+    ) -> Generator[Result, None, None]:
+        """Yield the result of each item, in the same order.
 
-        What is wrong with one item is the ``error`` of its result, and the next is done all the same. Items are taken a
-        batch at a time, so that neither their number nor their size counts in memory. Closing the iterator early leaves
-        nothing behind.
+        What is wrong with one item is the ``error`` of its result, and the next is done all the same. Images are read,
+        prepared and merged in threads while the network runs on others; what is found in one never depends on the
+        others. Neither the number of items nor their size counts in memory. Closing the iterator ends its threads;
+        :func:`contextlib.closing` does so at once where the loop may be left early.
 
         Args:
             items: each an image as :meth:`detect` takes it, a pair of a name and an image, or an
                 :class:`polyface.results.Item`. A path is its own name; what has none is called by its number, from 0.
-            batch_size: how many items are taken at a time, and at most go through the network together; the setting
-                ``batch_size`` by default.
+                They are taken in the calling thread, some ahead of the result that is asked for.
+            batch_size: how many images go through the network together at most; the setting by default.
+            workers: how many threads there are; the setting by default. With 0 all is done in the calling thread,
+                ``batch_size`` items at a time: with 1 at a time, the result of a camera's frame never waits for the
+                next frame.
+            look_ahead: bytes of decoded images in memory at which no further item is taken, 100 MB by default. The last
+                image, and as many as there are threads, may exceed it.
             keep_images: whether each result has its decoded image.
 
         Raises:
             ImageError: ``items`` is one image.
-            ConfigError: ``batch_size`` is no count.
+            ConfigError: a number is out of range.
             ClosedError: the detector is closed, and there is an image to examine.
             PluginError: the code of the detector or the backend fails, and would for every item.
+            BackendUnavailableError: this process was forked off after the stream began.
         """
         _refuse_one_image(items, "stream wants an iterable of images.")
-        try:
-            size = count(self.config.batch_size if batch_size is None else batch_size)
-        except ValueError as error:
-            raise ConfigError(f"batch_size must be {error}, not {quoted(batch_size)}.") from None
+        config, runs = self.config, self.config.runs or 1
+        crew = max(runs, default_threads()) + 1 if config.workers is None else config.workers
         return stream(
-            items, self.read, self._detect_window, batch_size=size, keep_images=keep_images, timing=self.config.timing
+            items,
+            self.read,
+            self._detect_window,
+            self._share,
+            batch_size=_checked("batch_size", config.batch_size if batch_size is None else batch_size, count),
+            workers=_checked("workers", crew if workers is None else workers, whole(0, MOST_THREADS)),
+            runs=runs,
+            look_ahead=_checked("look_ahead", 3 * HELD_PIXELS if look_ahead is None else look_ahead, whole(1, 2**62)),
+            keep_images=keep_images,
+            timing=config.timing,
         )
 
     def raw_heads(self, images: Sequence[ImageSource]) -> dict[str, FloatArray]:
@@ -208,20 +232,36 @@ class FaceDetector:
             found += self._detect_window(window.images, window.watch, self.config.batch_size).values()
         return found
 
-    def _detect_window(self, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int) -> dict[int, Detections]:
-        """The faces of images that are in memory together, by their numbers."""
+    def _share(self, image: Decoded) -> tuple[frozenset[tuple[int, int]], int]:
+        """The shapes of an image's views, and how many such images fill a run."""
+        shapes = [view.placement.shape for view in self._views(0, image.shape)]
+        return frozenset(shapes), max(1, self.strategy.run_pixels // sum(map(math.prod, shapes)))
+
+    def _detect_window(
+        self,
+        images: Mapping[int, Decoded],
+        watch: Stopwatch,
+        batch_size: int,
+        network: AbstractContextManager[Any] = contextlib.nullcontext(),  # noqa: B008 - it has no state
+    ) -> dict[int, Detections]:
+        """The faces of images that are in memory together, by their numbers; ``network`` is held while it runs."""
         views = [view for index, image in images.items() for view in self._views(index, image.shape)]
         shown: dict[int, ViewFaces] = {}
         placements, exactly = [view.placement for view in views], self.spec.fixed_batch or 1
         for group in group_by_shape(placements, batch_size, self.strategy.run_pixels, exactly):
-            shown |= zip(group, self._detect_views(images, [views[number] for number in group], watch), strict=True)
+            together = [views[number] for number in group]
+            shown |= zip(group, self._detect_views(images, together, watch, network), strict=True)
         by_image: dict[int, list[ViewFaces]] = {index: [] for index in images}
         for number, view in enumerate(views):  # in their order, whatever groups they went through the network in
             by_image[view.index].append(shown[number])
         return {index: self._merge(found, index, images[index], watch) for index, found in by_image.items()}
 
     def _detect_views(
-        self, images: Mapping[int, Decoded], views: Sequence[NetworkView], watch: Stopwatch
+        self,
+        images: Mapping[int, Decoded],
+        views: Sequence[NetworkView],
+        watch: Stopwatch,
+        network: AbstractContextManager[Any],
     ) -> list[ViewFaces]:
         """What is found in views of one shape, which go through the network together."""
         together = [view.index for view in views]
@@ -229,10 +269,10 @@ class FaceDetector:
             # Every view of a draft is of the whole image, so that its crop reaches over all of the draft.
             parts = [crop(images[view.index].pixels, view.view) for view in views]
             batch = stages.prepare(self._network, parts, views)
-        with watch.stage("network", together):
+        with network, watch.stage("network", together):
             stages.run(self._network, batch)
         if self._trims:
-            with watch.stage("trim", together):
+            with gate.runs, watch.stage("trim", together):  # it has a lock, which no fork may leave held
                 memory.process.ran((self.spec.name, self.backend.name, len(views), *views[0].placement.shape))
         return stages.finish(self._network, batch, self.strategy, watch)
 
@@ -275,3 +315,10 @@ def _read_numbered(read: Callable[[S], T], index: int, image: S) -> T:
         return read(image)
     except ImageError as error:
         raise ImageError(f"Image {index} of the batch: {error.what}", why=error.why, fix=error.fix) from error
+
+
+def _checked(name: str, value: Any, check: Callable[[Any], int]) -> int:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ConfigError(f"{name} must be {error}, not {quoted(value)}.") from None

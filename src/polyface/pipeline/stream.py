@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
@@ -12,12 +14,15 @@ import attrs
 from polyface.errors import ClosedError, Fix, ImageError, PluginError, PolyfaceError, described
 from polyface.images.reading import Decoded
 from polyface.pipeline.batching import read_windows
+from polyface.pipeline.overlap import Steps, overlap
 from polyface.results import Detections, Item, Result
 
 if TYPE_CHECKING:
     from polyface.pipeline.timing import Stopwatch
 
-    Detect: TypeAlias = Callable[[Mapping[int, Decoded], Stopwatch, int], Mapping[int, Detections]]
+    Detect: TypeAlias = Callable[
+        [Mapping[int, Decoded], Stopwatch, int, AbstractContextManager[Any]], Mapping[int, Detections]
+    ]
 
 T = TypeVar("T")
 
@@ -26,19 +31,42 @@ def stream(
     items: Iterable[Any],
     read: Callable[[Any], Decoded],
     detect: Detect,
+    share: Callable[[Decoded], tuple[Hashable, int]],
     *,
     batch_size: int,
+    workers: int,
+    runs: int,
+    look_ahead: int,
     keep_images: bool,
     timing: bool,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield the result of each item; see :meth:`polyface.FaceDetector.stream`.
 
     ``read`` returns the decoded image of what an item holds, ``detect`` the faces of images that are in memory
-    together, by their numbers; ``timing`` is whether seconds are counted.
+    together, by their numbers. ``share`` is that of :class:`polyface.pipeline.overlap.Steps`, ``timing`` whether seconds
+    are counted.
     """
     named = (as_item(item, number) for number, item in enumerate(items))
-    for window in read_windows(named, functools.partial(read_item, read), most=batch_size, timing=timing):
-        found = _detect_apart(detect, window.images, window.watch, batch_size)
+    read_one = functools.partial(read_item, read)
+    if workers:
+
+        def apart(
+            images: Mapping[int, Decoded], watch: Stopwatch, network: AbstractContextManager[Any]
+        ) -> dict[int, Detections | PolyfaceError]:
+            return _detect_apart(detect, images, watch, batch_size, network)
+
+        yield from overlap(
+            named,
+            Steps(read=read_one, share=share, most=batch_size, detect=apart, finish=_result),
+            workers=workers,
+            runs=runs,
+            look_ahead=look_ahead,
+            keep_images=keep_images,
+            timing=timing,
+        )
+        return
+    for window in read_windows(named, read_one, most=batch_size, pixels=-(-look_ahead // 3), timing=timing):
+        found = _detect_apart(detect, window.images, window.watch, batch_size, contextlib.nullcontext())
         for number, (item, image) in enumerate(zip(window.items, window.read, strict=True)):
             result = _result(item, image, found.get(number))
             yield result if keep_images else attrs.evolve(result, image=None)
@@ -79,17 +107,21 @@ def failure_of(error: Exception) -> PolyfaceError:
 
 
 def _detect_apart(
-    detect: Detect, images: Mapping[int, Decoded], watch: Stopwatch, batch_size: int
+    detect: Detect,
+    images: Mapping[int, Decoded],
+    watch: Stopwatch,
+    batch_size: int,
+    network: AbstractContextManager[Any],
 ) -> dict[int, Detections | PolyfaceError]:
     """The faces of images by their numbers; where they fail together, each is tried alone."""
     try:
-        return {**detect(images, watch, batch_size)}
+        return {**detect(images, watch, batch_size, network)}
     except (ClosedError, PluginError):
         raise  # it is every item's
     except Exception as error:  # noqa: BLE001 - whatever goes wrong with one image is that image's
         if len(images) == 1:
             return dict.fromkeys(images, failure_of(error))
-    alone = [_detect_apart(detect, {number: image}, watch, 1) for number, image in images.items()]
+    alone = [_detect_apart(detect, {number: image}, watch, 1, network) for number, image in images.items()]
     return {number: found for one in alone for number, found in one.items()}
 
 

@@ -48,3 +48,7 @@ class Stopwatch:
     def seconds(self, image: int) -> dict[str, float] | None:
         """Return an image's seconds by stage; ``None`` if nothing was measured."""
         return self._seconds[image] if self._on else None
+
+    def forget(self, image: int) -> None:
+        """Let go of an image's seconds."""
+        self._seconds.pop(image, None)

@@ -190,7 +190,8 @@ class CompileRequest:
         precision: such as ``"fp32"``.
         infer_size: height and width of every input to come, in pixels, where that is known. A backend may make the
             network faster for it; the numbers are the same.
-        threads: the most threads of the processor to run on. A runtime may take fewer, and its session says so.
+        threads: the most threads of the processor that a run takes. A runtime may take fewer, and its session says so.
+        runs: how many runs there are at once. A runtime where one would wait for the other makes room for so many.
         options: every option of the backend's record, checked, with defaults filled in; ``None`` where it has none.
     """
 
@@ -198,6 +199,7 @@ class CompileRequest:
     precision: str
     infer_size: tuple[int, int] | None = None
     threads: int = 1
+    runs: int = 1
     options: Mapping[str, Any] = field(factory=dict, converter=_read_only)
 
 

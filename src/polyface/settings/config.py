@@ -85,6 +85,9 @@ class Config(SettingsRecord):
         run_pixels: most pixels in one run of the network, which bound its memory, from 65,536 on; by default the
             detector's. A larger view is seen in overlapping tiles, unless ``view`` is plain.
         threads: threads the network runs on; by default one for each core that this process may use.
+        runs: networks that run side by side in a stream of images, sharing the threads equally; by default 1.
+        workers: threads that read, prepare and merge the images of a stream while the network runs on others; 0 does
+            one after the other. By default one for each core that this process may use, and one more.
         trim: give free memory back to the system after runs at new shapes, which keeps the process from growing and
             takes time; by default as the backend needs it.
         backend_options: options of the backend's own; see `polyface backends`.
@@ -136,6 +139,8 @@ class Config(SettingsRecord):
     batch_size: int = setting(8, values.count, "COUNT")
     run_pixels: int | None = setting(None, values.whole(LEAST_RUN, MOST_RUN), "COUNT", costs=True)
     threads: int | None = setting(None, values.whole(1, MOST_THREADS), "COUNT")
+    runs: int | None = setting(None, values.whole(1, MOST_THREADS), "COUNT")
+    workers: int | None = setting(None, values.whole(0, MOST_THREADS), "COUNT")
     trim: bool | None = setting(None, values.flag)
     backend_options: Mapping[str, Any] = setting(MappingProxyType({}), values.table, "NAME=VALUE,...")
     timing: bool = setting(False, values.flag)

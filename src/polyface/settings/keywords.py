@@ -41,6 +41,8 @@ class Settings(TypedDict, total=False):
     batch_size: int | None
     run_pixels: int | None
     threads: int | None
+    runs: int | None
+    workers: int | None
     trim: bool | None
     backend_options: Mapping[str, Any] | None
     timing: bool | None

@@ -74,7 +74,7 @@ class OpenVINOBackend:
         check_in_use(properties(request), compiled)
         if request.precision == "int8":
             check_int8(graph, compiled)
-        return OpenVINOSession(compiled, graph.detector, request.precision)
+        return OpenVINOSession(compiled, graph.detector, request.precision, request.runs)
 
     def _compiled(self, graph: Graph, request: CompileRequest) -> ov.CompiledModel:
         model = read(graph_file(graph))
@@ -145,7 +145,7 @@ class OpenVINOBackend:
 class OpenVINOSession:
     """A network inside OpenVINO; see :class:`polyface.plugins.protocols.Session`."""
 
-    def __init__(self, compiled: ov.CompiledModel, detector: DetectorSpec, precision: str) -> None:
+    def __init__(self, compiled: ov.CompiledModel, detector: DetectorSpec, precision: str, runs: int) -> None:
         self._input = detector.input.name
         self._outputs = [tensor.name for tensor in detector.outputs]
         # A request belongs to one run at a time. There is one for each stream: more would wait inside OpenVINO instead.
@@ -157,7 +157,7 @@ class OpenVINOSession:
         self.execution = Execution(
             device="cpu",
             precision=precision,
-            threads=compiled.get_property("INFERENCE_NUM_THREADS"),
+            threads=max(1, compiled.get_property("INFERENCE_NUM_THREADS") // runs),
             providers=tuple(compiled.get_property("EXECUTION_DEVICES")),
             versions={"openvino": version()},
         )
@@ -224,10 +224,11 @@ def properties(request: CompileRequest) -> dict[str, Any]:
         # Pinned, the threads of every process would sit on the same first cores.
         "ENABLE_CPU_PINNING": False,
         # Of all streams together. OpenVINO takes no more than there are cores, and the session says how many.
-        "INFERENCE_NUM_THREADS": request.threads,
+        "INFERENCE_NUM_THREADS": request.threads * request.runs,
         "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,
     }
-    if streams := options.get("streams"):
+    # In one stream, runs wait for each other.
+    if streams := options.get("streams") or (request.runs if request.runs > 1 else None):
         chosen["NUM_STREAMS"] = streams
     return chosen
 

@@ -1,0 +1,264 @@
+"""A stream in threads: order, independence, bounds, and that nothing is left of it, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import itertools
+import os
+import signal
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyface.errors import BackendUnavailableError, PluginError
+from polyface.pipeline.buffers import Lease
+from toy_network import make_image, one_face, shapes
+
+LONG = 30
+"""Seconds after which a test gives up, where something waits that should not."""
+
+
+def open_files():
+    folder = Path("/proc/self/fd")
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def leased():
+    gc.collect()
+    return sum(isinstance(it, Lease) and it._block is not None for it in gc.get_objects())
+
+
+@pytest.fixture
+def nothing_left():
+    """Return a check that there are the threads, open files and leases of before."""
+    before = set(threading.enumerate()), open_files(), leased()
+
+    def check():
+        assert (set(threading.enumerate()), open_files(), leased()) == before
+
+    return check
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Images of ever new sizes."""
+    made = [tmp_path / f"{number}.png" for number in range(12)]
+    for number, path in enumerate(made):
+        Image.fromarray(make_image(number, height=20 + number, width=31 - number)).save(path)
+    return made
+
+
+class OpenFile(io.BytesIO):
+    """An open image file that tells when it is read."""
+
+    def __init__(self, red, told):
+        super().__init__()
+        Image.fromarray(make_image(red)).save(self, "PNG")
+        self.told = told
+
+    def read(self, *args):
+        self.told()
+        return super().read(*args)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_results_come_in_order_and_as_of_each_image_alone(make, paths, workers, runs, nothing_left):
+    detector = make(runs=runs, scales=(1, 0.5), flip=True)
+    items = [*paths, b"no image", *paths[::-1], make_image(3), *paths]
+    results = list(detector.stream(items, workers=workers, batch_size=3))
+    nothing_left()
+    names = [str(item) if isinstance(item, os.PathLike) else str(number) for number, item in enumerate(items)]
+    assert [result.name for result in results] == names
+    alone = [None if isinstance(item, bytes) else detector.detect(item) for item in items]
+    assert [None if result.error else result.faces for result in results] == alone
+
+
+def test_the_next_image_is_read_while_the_network_runs(make):
+    read = threading.Event()
+
+    def network(batch):
+        assert batch[0, 0, 0, 0] != 1 or read.wait(LONG)
+        return one_face(batch)
+
+    items = [make_image(1), OpenFile(2, read.set)]
+    assert [len(result.faces) for result in make(network).stream(items, workers=2)] == [1, 1]
+
+
+def test_as_many_networks_run_side_by_side_as_runs_says(make):
+    both = threading.Barrier(2)
+
+    def network(batch):
+        both.wait(LONG)
+        return one_face(batch)
+
+    results = list(make(network, runs=2).stream([make_image(1), make_image(2, height=90)], workers=3))
+    assert [len(result.faces) for result in results] == [1, 1]
+
+
+def test_no_more_networks_run_side_by_side(make):
+    inside, most = [], []
+
+    def network(batch):
+        inside.append(1)
+        most.append(len(inside))
+        inside.pop()
+        return one_face(batch)
+
+    list(make(network).stream([make_image(1, height=20 + 32 * (n % 3)) for n in range(60)], workers=4))
+    assert set(most) == {1}
+
+
+def test_images_of_one_shape_that_wait_for_the_network_share_its_next_run(make):
+    last = threading.Event()
+
+    def network(batch):
+        assert batch[0, 0, 0, 0] != 1 or last.wait(LONG)
+        return one_face(batch)
+
+    detector = make(network)
+    items = [*(make_image(red) for red in range(1, 9)), OpenFile(9, last.set)]
+    results = list(detector.stream(items, workers=3, batch_size=4))
+    assert [round(float(result.faces[0].box[0])) for result in results] == list(range(1, 10))
+    counts = [count for count, *_ in shapes(detector)]
+    assert sum(counts) == 9
+    assert 1 < max(counts) <= 4
+
+
+def test_no_item_is_taken_while_images_of_so_many_bytes_wait(make):
+    size, taken = make_image(1, height=200, width=200).nbytes, []
+
+    def items():
+        for number in range(40):
+            taken.append(number)
+            yield make_image(1, height=200, width=200)
+
+    for done, _ in enumerate(make().stream(items(), workers=2, look_ahead=3 * size), 1):
+        # Three that fill it, and as many as there are threads, whose size is not known yet; results count 64 KiB.
+        assert len(taken) - done <= 3 * 2 + 2
+
+
+def test_results_with_images_count_until_they_are_taken(make):
+    seen = []
+
+    def items():
+        for _ in range(20):
+            seen.append(1)
+            yield make_image(1, height=200, width=200)
+
+    size = make_image(1, height=200, width=200).nbytes
+    for done, result in enumerate(make().stream(items(), workers=2, look_ahead=size, keep_images=True)):
+        assert result.image is not None
+        assert len(seen) - done <= 1 + 2 + 1
+
+
+class TestNothingIsLeft:
+    def test_when_it_is_closed_early(self, make, paths, nothing_left):
+        results = make().stream(paths, workers=3)
+        next(results)
+        results.close()
+        nothing_left()
+
+    def test_when_it_is_dropped(self, make, paths, nothing_left):
+        results = make().stream(paths, workers=3)
+        next(results)
+        del results
+        nothing_left()
+
+    def test_when_it_was_never_asked(self, make, paths, nothing_left):
+        results = make().stream(paths, workers=3)
+        nothing_left()
+        results.close()
+        nothing_left()
+
+    def test_when_the_consumer_fails(self, make, paths, nothing_left):
+        def consume():
+            for _ in make().stream(paths, workers=3):
+                raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            consume()
+        nothing_left()
+
+    def test_when_the_items_fail_after_the_results_before(self, make, paths, nothing_left):
+        def items():
+            yield from paths[:5]
+            raise RuntimeError("the camera was unplugged")
+
+        results = make().stream(items(), workers=3)
+        assert [next(results).name for _ in range(5)] == [str(path) for path in paths[:5]]
+        with pytest.raises(RuntimeError, match="unplugged"):
+            next(results)
+        nothing_left()
+
+    def test_when_a_plugin_fails_after_the_results_before(self, make, paths, nothing_left):
+        def network(batch):
+            if (batch[:, 0, 0, 0] == 4).any():
+                raise PluginError("The plugin is broken.")
+            return one_face(batch)
+
+        results = make(network).stream(paths, workers=3, batch_size=1)
+        assert [next(results).name for _ in range(4)] == [str(path) for path in paths[:4]]
+        with pytest.raises(PluginError, match="broken"):
+            next(results)
+        nothing_left()
+
+    def test_on_ctrl_c_while_it_waits(self, make, paths, nothing_left):
+        main = threading.main_thread().ident
+
+        def network(batch):
+            if batch[0, 0, 0, 0] == 3:
+                signal.pthread_kill(main, signal.SIGINT)
+            return one_face(batch)
+
+        def consume():
+            for _ in make(network).stream(itertools.cycle(paths), workers=3):
+                pass
+
+        with pytest.raises(KeyboardInterrupt):
+            consume()
+        nothing_left()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_child_that_is_forked_off_meanwhile_is_refused_and_the_parent_goes_on(make, paths):
+    detector = make()
+    with contextlib.closing(detector.stream(paths, workers=3)) as results:
+        next(results)
+        if (child := os.fork()) == 0:
+            signal.alarm(LONG)
+            try:
+                next(results)
+            except BackendUnavailableError as error:
+                # The detector itself works there.
+                os._exit(0 if "fork" in error.what and len(detector.detect(paths[0])) == 1 else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(list(results)) == len(paths) - 1
+
+
+def test_memory_does_not_grow_with_the_number_of_images(make):
+    detector = make(timing=True)
+    pixels = np.zeros((400, 400, 3), np.uint8)
+    look_ahead = 4 * pixels.nbytes
+
+    def peak(count):
+        items = (pixels[: 200 + number % 199, : 399 - number % 197].copy() for number in range(count))
+        tracemalloc.start()
+        try:
+            for _ in detector.stream(items, workers=3, look_ahead=look_ahead):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few = peak(60)
+    assert peak(600) < 1.5 * few
