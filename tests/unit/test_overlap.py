@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import io
 import itertools
 import os
@@ -107,6 +108,7 @@ def test_no_more_networks_run_side_by_side(make):
 
     def network(batch):
         inside.append(1)
+        hashlib.sha256(bytes(2**20))  # other threads go on meanwhile
         most.append(len(inside))
         inside.pop()
         return one_face(batch)
@@ -129,6 +131,12 @@ def test_images_of_one_shape_that_wait_for_the_network_share_its_next_run(make):
     counts = [count for count, *_ in shapes(detector)]
     assert sum(counts) == 9
     assert 1 < max(counts) <= 4
+
+
+def test_an_image_larger_than_a_run_goes_alone(make):
+    detector = make(run_pixels=2**16)
+    items = [make_image(1, height=700, width=700)] * 3
+    assert [len(result.faces) for result in detector.stream(items, workers=2)] == [len(detector.detect(items[0]))] * 3
 
 
 def test_no_item_is_taken_while_images_of_so_many_bytes_wait(make):
