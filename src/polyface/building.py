@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
 
+import attrs
 from attrs import frozen
 
 from polyface.errors import (
@@ -106,6 +107,18 @@ def build(config: Config, plugins: PluginManager | None = None) -> FaceDetector:
     the processor is taken; where there is no driver, that costs nothing.
     """
     return open_detector(load(plan(resolve(config, installed_plugins() if plugins is None else plugins))))
+
+
+def build_for_many(config: Config, plugins: PluginManager) -> FaceDetector:
+    """Build the detector as :func:`build` does, with the ``runs`` that are best for many images, unless they are set.
+
+    On a processor of two cores, two networks on one thread each take a folder faster than one on both.
+    """
+    loaded = load(plan(resolve(config, plugins)))
+    if loaded.config.runs is None and loaded.device == "cpu":
+        threads = loaded.config.threads or default_threads()
+        loaded = attrs.evolve(loaded, config=loaded.config.replace(runs=min(2, threads)))
+    return open_detector(loaded)
 
 
 def rebuild(config: Config, own_sha256: str) -> FaceDetector:

@@ -88,7 +88,7 @@ def test_while_the_third_drawing_is_written(polyface, five, folder, monkeypatch)
 @pytest.mark.parametrize(
     ("arguments", "place"),
     [
-        (["detect", "in"], "building.create_detector"),
+        (["detect", "in"], "building.build_for_many"),
         (["matrix"], "plugins.manager.PluginManager.by_name"),
         (["--help"], "plugins.manager.PluginManager.by_name"),
     ],

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import pytest
 
-from polyface.building import build, create_detector, resolve
+from polyface.building import build, build_for_many, create_detector, resolve
 from polyface.errors import (
     ArtifactError,
     BackendUnavailableError,
@@ -132,6 +132,16 @@ class TestBuild:
         build(Config(detector="toy", threads=3), world.plugins())
         build(Config(detector="toy"), world.plugins())
         assert [request.threads for _, request in world.compiled] == [3, 7]
+
+    def test_runs_share_the_threads(self, world):
+        build(Config(detector="toy", threads=7, runs=2), world.plugins())
+        build(Config(detector="toy", threads=1, runs=2), world.plugins())
+        assert [(request.threads, request.runs) for _, request in world.compiled] == [(3, 2), (1, 2)]
+
+    def test_for_many_images_two_run_side_by_side_where_there_are_two_threads(self, world):
+        for settings in ({"threads": 4}, {"threads": 1}, {"threads": 4, "runs": 1}):
+            build_for_many(Config(detector="toy", device="cpu", **settings), world.plugins())
+        assert [(request.threads, request.runs) for _, request in world.compiled] == [(2, 2), (1, 1), (4, 1)]
 
     def test_threads_that_are_set_are_had_or_refused_and_others_never_fail(self, world):
         sessions = []

@@ -350,6 +350,11 @@ class TestCompile:
             "INFERENCE_NUM_THREADS": 3,
         }
 
+    def test_runs_at_once_have_a_stream_each_with_its_threads(self):
+        chosen = properties(attrs.evolve(FP32, threads=3, runs=2))
+        assert (chosen["NUM_STREAMS"], chosen["INFERENCE_NUM_THREADS"]) == (2, 6)
+        assert "NUM_STREAMS" not in properties(attrs.evolve(FP32, threads=3))
+
     def test_fp32_is_exact_and_without_options_nothing_is_stored(self, backend, graph, home):
         chosen = properties(FP32)
         assert chosen["INFERENCE_PRECISION_HINT"] == ov.Type.f32

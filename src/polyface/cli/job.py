@@ -81,7 +81,7 @@ def run_job(
     Raises:
         PolyfaceError: it cannot begin, or not go on.
     """
-    from polyface.building import create_detector
+    from polyface.building import build_for_many
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import Tally, leave_out_done, run
     from polyface.plugins.protocols import Search
@@ -95,7 +95,7 @@ def run_job(
     rows: list[tuple[str, str]] = []
     started = time.perf_counter()
     with ExitStack() as stack:
-        detector = stack.enter_context(create_detector(config=config, plugins=plugins))
+        detector = stack.enter_context(build_for_many(config, plugins))
         check(detector)
         writers = [(output.given, stack.enter_context(output.open())) for output in outputs]
         kept = [writer for output, (_, writer) in zip(outputs, writers, strict=True) if output.spec.writes == "file"]

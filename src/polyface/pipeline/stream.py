@@ -43,8 +43,8 @@ def stream(
     """Yield the result of each item; see :meth:`polyface.FaceDetector.stream`.
 
     ``read`` returns the decoded image of what an item holds, ``detect`` the faces of images that are in memory
-    together, by their numbers. ``share`` is that of :class:`polyface.pipeline.overlap.Steps`, ``timing`` whether seconds
-    are counted.
+    together, by their numbers. ``share`` is that of :class:`polyface.pipeline.overlap.Steps`, ``timing`` whether
+    seconds are counted.
     """
     named = (as_item(item, number) for number, item in enumerate(items))
     read_one = functools.partial(read_item, read)
