@@ -166,6 +166,42 @@ def test_results_with_images_count_until_they_are_taken(make):
         assert len(seen) - done <= 1 + 2 + 1
 
 
+def test_what_items_hold_counts_until_their_results_are_taken(make):
+    """Small images in long files are many bytes, and wait where the first image takes its time."""
+    taken, enough = [], threading.Event()
+    data = io.BytesIO()
+    Image.fromarray(make_image(1)).save(data, "PNG")
+    long = data.getvalue() + bytes(2**20)
+
+    def network(batch):
+        assert batch[0, 0, 0, 0] != 9 or enough.wait(LONG)
+        return one_face(batch)
+
+    def items():
+        yield make_image(9, height=90)
+        for number in range(40):
+            taken.append(number)
+            if number == 4:
+                enough.set()
+            yield long
+
+    for done, _ in enumerate(make(network).stream(items(), workers=3, look_ahead=5 * len(long))):
+        assert len(taken) - done <= 5 + 3
+
+
+def test_a_stream_goes_on_with_the_threads_that_the_system_has(make, paths, monkeypatch, nothing_left):
+    start = threading.Thread.start
+
+    def start_one(thread):
+        if sum(other.name == "polyface-stream" for other in threading.enumerate()):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    assert all(len(result.faces) == 1 for result in make().stream(paths, workers=4))
+    nothing_left()
+
+
 class TestNothingIsLeft:
     def test_when_it_is_closed_early(self, make, paths, nothing_left):
         results = make().stream(paths, workers=3)

@@ -148,7 +148,8 @@ class FaceDetector:
             workers: how many threads there are; the setting by default. With 0 all is done in the calling thread,
                 ``batch_size`` items at a time: with 1 at a time, the result of a camera's frame never waits for the
                 next frame.
-            look_ahead: bytes of decoded images in memory at which no further item is taken, 100 MB by default. The last
+            look_ahead: bytes at which no further item is taken, 100 MB by default: those of decoded images, and those
+                that items themselves hold (bytes, arrays, Pillow images), until their results are taken. The last
                 image, and as many as there are threads, may exceed it.
             keep_images: whether each result has its decoded image.
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
-from attrs import frozen, mutable
+from attrs import Factory, field, frozen, mutable
+from PIL import Image
 
 from polyface.errors import Fix
 from polyface.images.reading import Decoded
@@ -48,15 +49,25 @@ class Steps:
     finish: Callable[[Item, Decoded | PolyfaceError, Detections | PolyfaceError | None], Result]
 
 
+def _memory_of(image: Any) -> int:
+    """The bytes that what an item holds takes until its result is taken; of a path, or an open file, none."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return memoryview(image).nbytes
+    if isinstance(image, Image.Image):
+        return image.width * image.height * len(image.getbands())
+    return int(getattr(image, "nbytes", 0))
+
+
 @mutable(eq=False, kw_only=True)
 class _Slot:
     """An item on its way: it has an image once it is read, and a result, or a failure of all, once it is done."""
 
     number: int
     item: Item
+    least: int = field(default=Factory(lambda self: LEAST_BYTES + _memory_of(self.item.image), takes_self=True))
     image: Decoded | None = None
     share: tuple[Hashable, int] = (None, 1)
-    held: int = LEAST_BYTES
+    held: int = field(default=Factory(lambda self: self.least, takes_self=True))
     result: Result | None = None
     failure: BaseException | None = None
 
@@ -75,7 +86,7 @@ def overlap(
         steps: what is done.
         workers: how many threads there are, from 1 on, and at most so many items whose size is not known yet.
         runs: how many networks run side by side.
-        look_ahead: no item is taken while images of so many bytes wait; the last one may exceed it.
+        look_ahead: no item is taken while items and their images of so many bytes wait; the last may exceed it.
         keep_images: whether a result has its image.
         timing: whether seconds are counted.
     """
@@ -149,8 +160,15 @@ class _Crew:
             self._unread.append(slot)
             self._changed.notify_all()
         if len(self._threads) < self._workers:
-            self._threads.append(threading.Thread(target=self._work, name="polyface-stream", daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._work, name="polyface-stream", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more; fewer do it as well
+                if not self._threads:
+                    raise
+                self._workers = len(self._threads)
+            else:
+                self._threads.append(thread)
 
     def wait_for(self, slot: _Slot, *, room: bool) -> bool:
         """Wait until a slot is done, or there is ``room``; return whether it is done."""
@@ -216,7 +234,7 @@ class _Crew:
             slot.share, slot.result = share, result
             if isinstance(image, Decoded):
                 slot.image = image
-                self._hold(slot, max(LEAST_BYTES, image.pixels.nbytes))
+                self._hold(slot, slot.least + image.pixels.nbytes)
                 bisect.insort(self._ready, slot, key=lambda slot: slot.number)
             self._changed.notify_all()
 
@@ -239,7 +257,7 @@ class _Crew:
                     slot.result = result if self._keep else attrs.evolve(result, image=None)
                     slot.image = None
                     if not self._keep:
-                        self._hold(slot, LEAST_BYTES)
+                        self._hold(slot, slot.least)
         with self._changed:
             self._running -= 1
             self._changed.notify_all()
