@@ -27,8 +27,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManag
     NAME_out.jpg, and faces.jsonl with one line an image, which says which drawing is its own. A file gets what its
     ending says: .jsonl, .csv, .coco.json, .wider.txt and those of plugins; WRITER:PATH names the writer. One run at a
     time writes to a folder. With --json, writes the lines to standard output. With --timing, each line has the image's
-    seconds by stage, and a table at the end their sums. --batch-size is how many images are read, and go through the
-    network together, at a time.
+    seconds by stage, and a table at the end their sums. --batch-size is how many images at most go through the
+    network together.
 
     --resume goes on where a run before ended, however that was, with the same outputs and images: what every file of
     results has is not done again, and in the end all is as if nothing had happened. New images follow. Without it, a
