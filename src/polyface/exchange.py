@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,12 +28,11 @@ def to_supervision(faces: Detections) -> Any:
     )
 
 
-def to_coco(faces: Detections, image_id: int, category_id: int, first_id: int) -> list[dict[str, Any]]:
-    """Return what :meth:`polyface.Detections.to_coco` does."""
+def to_coco(faces: Iterable[Mapping[str, Any]], image_id: int, category_id: int, first_id: int) -> list[dict[str, Any]]:
+    """Return what :meth:`polyface.Detections.to_coco` does, of faces as :meth:`polyface.Face.to_dict` has them."""
     annotations = []
     for number, face in enumerate(faces, first_id):
-        plain = face.to_dict()
-        x1, y1, x2, y2 = plain["box"]
+        x1, y1, x2, y2 = face["box"]
         width, height = round(x2 - x1, 3), round(y2 - y1, 3)
         annotation = {
             "id": number,
@@ -41,12 +41,13 @@ def to_coco(faces: Detections, image_id: int, category_id: int, first_id: int) -
             "bbox": [x1, y1, width, height],
             "area": round(width * height, 3),
             "iscrowd": 0,
-            "score": plain["score"],
+            "segmentation": [],
+            "score": face["score"],
         }
-        if face.landmarks is not None:
-            annotation["keypoints"] = [value for x, y in plain["landmarks"] for value in (x, y, VISIBLE)]
-            annotation["num_keypoints"] = len(face.landmarks)
-        if face.extra:
-            annotation["attributes"] = {name: plain[name] for name in face.extra}
+        if points := face.get("landmarks"):
+            annotation["keypoints"] = [value for x, y in points for value in (x, y, VISIBLE)]
+            annotation["num_keypoints"] = len(points)
+        if rest := {name: value for name, value in face.items() if name not in ("box", "score", "landmarks")}:
+            annotation["attributes"] = rest
         annotations.append(annotation)
     return annotations

@@ -252,7 +252,7 @@ class Detections:
         """Return one annotation of COCO a face, which is one of COCO's results as well.
 
         Keys: ``id``, ``image_id``, ``category_id``, ``bbox`` (x, y, width and height in pixels), ``area``, ``iscrowd``,
-        ``score``; ``keypoints`` (x, y and 2, for visible, of each landmark) and ``num_keypoints``, where the detector
+        ``segmentation`` (empty), ``score``; ``keypoints`` (x, y and 2, for visible, of each landmark) and ``num_keypoints``, where the detector
         gives landmarks; ``attributes`` with the extra columns, where there are any. Digits are those of
         :meth:`to_dicts`.
 
@@ -261,7 +261,7 @@ class Detections:
             category_id: of faces.
             first_id: of the first annotation; the others follow. COCO's own evaluation takes 0 for none.
         """
-        return exchange.to_coco(self, image_id, category_id, first_id)
+        return exchange.to_coco(self.to_dicts(), image_id, category_id, first_id)
 
     def to_array(self) -> FloatArray:
         """Return ``(N, 5)`` float32: x1, y1, x2, y2, score."""

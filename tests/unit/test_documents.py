@@ -145,9 +145,9 @@ class TestCoco:
 
     def test_has_landmarks_as_keypoints_that_are_visible(self):
         document = json.loads(write(Coco, "a.coco.json", result("a", points=2, columns={"track_id": [7, 8]})))
-        assert [(one["keypoints"], one["num_keypoints"], one["track_id"]) for one in document["annotations"]] == [
-            ([0.0, 1.0, 2, 2.0, 3.0, 2], 2, 7),
-            ([4.0, 5.0, 2, 6.0, 7.0, 2], 2, 8),
+        assert [(one["keypoints"], one["num_keypoints"], one["attributes"]) for one in document["annotations"]] == [
+            ([0.0, 1.0, 2, 2.0, 3.0, 2], 2, {"track_id": 7}),
+            ([4.0, 5.0, 2, 6.0, 7.0, 2], 2, {"track_id": 8}),
         ]
         [category] = document["categories"]
         assert (category["keypoints"], category["skeleton"]) == (["1", "2"], [])

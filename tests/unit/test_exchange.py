@@ -32,6 +32,7 @@ class TestCoco:
                 "bbox": [1.0, 2.0, 10.5, 20.0],
                 "area": 210.0,
                 "iscrowd": 0,
+                "segmentation": [],
                 "score": 0.98765,
                 "keypoints": [3.0, 4.5, 2, 9.0, 5.0, 2],
                 "num_keypoints": 2,
@@ -44,6 +45,7 @@ class TestCoco:
                 "bbox": [-3.0, 0.0, 7.0, 8.0],
                 "area": 56.0,
                 "iscrowd": 0,
+                "segmentation": [],
                 "score": 0.5,
                 "keypoints": [0.0, 1.0, 2, 2.0, 1.0, 2],
                 "num_keypoints": 2,
@@ -52,8 +54,8 @@ class TestCoco:
         ]
 
     def test_has_no_keypoints_where_the_detector_gives_none(self):
-        box = {"id": 1, "image_id": 5, "category_id": 1, "bbox": [1, 2, 2, 2], "area": 4, "iscrowd": 0, "score": 1}
-        assert PLAIN.to_coco(5) == [box]
+        [box] = PLAIN.to_coco(5)
+        assert box.keys() == {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
         assert NONE.to_coco(5) == []
 
     @pytest.mark.parametrize("as_results", [True, False])

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from polyface.exchange import to_coco
 from polyface.storage.files import json_bytes
 from polyface.writers.document import Document, was_examined
 
@@ -19,7 +20,8 @@ class Coco(Document):
     Images are numbered from 1 in the order in which they were done, and annotations likewise, so that ``--resume``
     changes no number. An annotation has the score, and the landmarks as keypoints, all visible. An image that could not
     be examined is none of the ``images``, where it would be one without faces: it stands under ``failed``, with the
-    reason. What else is known of an image, such as its ``drawing``, or of a face, stands beside COCO's own keys.
+    reason. What else is known of an image, such as its ``drawing``, stands beside COCO's own keys, and what else is known
+    of a face under ``attributes``.
     """
 
     def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
@@ -48,23 +50,8 @@ class Coco(Document):
 def _annotations(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     count = 0
     for image, line in enumerate(filter(was_examined, lines), 1):
-        for face in line["faces"]:
-            count += 1
-            x1, y1, x2, y2 = face["box"]
-            width, height = round(x2 - x1, 3), round(y2 - y1, 3)
-            base = {
-                "id": count,
-                "image_id": image,
-                "category_id": FACE,
-                "bbox": [x1, y1, width, height],
-                "area": round(width * height, 3),
-                "iscrowd": 0,
-                "segmentation": [],
-                "score": face["score"],
-            }
-            if points := face.get("landmarks"):
-                base |= {"keypoints": [v for x, y in points for v in (x, y, 2)], "num_keypoints": len(points)}
-            yield base | {key: value for key, value in face.items() if key not in ("box", "landmarks")} | base
+        yield from to_coco(line["faces"], image, FACE, count + 1)
+        count += len(line["faces"])
 
 
 def _write_list(stream: BinaryIO, name: str, entries: Iterable[dict[str, Any]]) -> None:
