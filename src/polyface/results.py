@@ -200,11 +200,15 @@ class Detections:
         Raises:
             ValueError: a bound is no number, or the first of two is the greater.
         """
-        lowest = -np.inf if score is None else score
-        least, most = size if isinstance(size, Sequence) else (-np.inf if size is None else size, np.inf)
-        left, top, right, bottom = (-np.inf, -np.inf, np.inf, np.inf) if region is None else region
-        if not (lowest <= np.inf and least <= most and left <= right and top <= bottom):
-            given = f"score={score}, size={size}, region={region}"
+        try:
+            lowest = -np.inf if score is None else score
+            least, most = size if isinstance(size, Sequence) else (-np.inf if size is None else size, np.inf)
+            left, top, right, bottom = (-np.inf, -np.inf, np.inf, np.inf) if region is None else region
+            ordered = lowest <= np.inf and least <= most and left <= right and top <= bottom
+        except (TypeError, ValueError):
+            ordered = False
+        if not ordered:
+            given = f"score={score!r}, size={size!r}, region={region!r}"
             raise ValueError(f"Faces are filtered by numbers, of two bounds the lower first, not by {given}.")
         x, y = ((self.boxes[:, :2] + self.boxes[:, 2:]) / 2).T
         keep: Mask = (self.scores >= lowest) & (self.sizes >= least) & (self.sizes <= most)
@@ -232,11 +236,11 @@ class Detections:
         """Return the faces of the longest sides, at most so many, the largest first.
 
         Raises:
-            ValueError: the count is below 0.
+            ValueError: the count is no whole number, or below 0.
         """
-        if count < 0:
+        if count < 0 or count != int(count):
             raise ValueError(f"There are no {count} faces.")
-        return self.sort("size")[:count]
+        return self.sort("size")[: int(count)]
 
     def to_supervision(self) -> Any:
         """Return the faces as a ``supervision.Detections``, all of class 0, ``"face"``.

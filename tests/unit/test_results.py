@@ -231,6 +231,8 @@ class TestFilter:
             {"size": np.nan},
             {"region": (5, 0, 4, 1)},
             {"region": (0, 5, 4, np.nan)},
+            {"region": (1, 2, 3)},
+            {"score": "x"},
         ],
     )
     def test_refuses_bounds_that_nothing_can_lie_within(self, bounds):
@@ -262,6 +264,8 @@ class TestSort:
         assert len(FOUR.largest(0)) == len(Detections.from_dicts([]).largest()) == 0
         with pytest.raises(ValueError, match=r"^There are no -1 faces\.$"):
             FOUR.largest(-1)
+        with pytest.raises(ValueError, match=r"^There are no 1\.5 faces\.$"):
+            FOUR.largest(1.5)
 
 
 def test_no_faces_can_be_filtered_and_sorted():
