@@ -240,6 +240,22 @@ def test_what_a_run_killed_just_now_left_is_removed_and_what_is_not_its_own_stay
     assert (mine.exists(), other.exists()) == (False, True)
 
 
+def test_what_a_run_killed_just_now_left_beside_a_file_is_removed_and_another_files_stays(tmp_path):
+    def leave_half(name):
+        """What a kill in the middle of writing leaves."""
+        before = set(tmp_path.glob(".*.part"))
+        with Place(tmp_path / name, folder=False) as place, place.atomic_write():
+            [part] = set(tmp_path.glob(".*.part")) - before
+        part.touch()
+        return part
+
+    mine, other = leave_half("faces.csv"), leave_half("faces.parquet")
+    Place(tmp_path, folder=True).close()
+    assert (mine.exists(), other.exists()) == (True, True)
+    Place(tmp_path / "faces.csv", folder=False).close()
+    assert (mine.exists(), other.exists()) == (False, True)
+
+
 @linux
 def test_folders_within_folders_take_one_descriptor_more(tmp_path, monkeypatch):
     deep = "d/" * 60 + "a"

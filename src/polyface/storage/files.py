@@ -25,15 +25,12 @@ from typing import Any, BinaryIO, NoReturn
 ABANDONED = 24 * 3600.0
 """Seconds after which what was written aside belongs to a process that was killed: none writes one file for a day."""
 
-PART_FILE_PATTERN = f".{'[0-9a-f]' * 16}.part"
-"""Matches the name of every file that is being written aside."""
-
 MOST_JSON = 1 << 20
 """Bytes of the largest table that is read: those that polyface writes have a few thousand."""
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, within: int | None = None, mark: str = "") -> Iterator[BinaryIO]:
     """Open a file for writing that takes its place when the block ends; an error in the block leaves all as it was.
 
     A link at ``path`` is replaced, not followed.
@@ -41,11 +38,14 @@ def atomic_write(path: Path, *, within: int | None = None) -> Iterator[BinaryIO]
     Args:
         path: where it belongs.
         within: the descriptor of the folder that ``path`` is a name in, where there is one.
+        mark: what the name aside begins with, by which :func:`remove_abandoned` knows it again.
 
     Raises:
         OSError: it cannot be written, closed or moved.
     """
-    aside = path.with_name(f".{secrets.token_hex(8)}.part")  # short: the file's own may be as long as names can be
+    aside = path.with_name(
+        f".{mark}{secrets.token_hex(8)}.part"
+    )  # short: the file's own may be as long as names can be
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(aside, flags, 0o666, dir_fd=within)
@@ -83,18 +83,19 @@ def read_sealed(path: Path) -> bytes | None:
     return data if hashlib.sha256(data).digest() == digest else None
 
 
-def remove_abandoned(folder: Path, *, within: int | None = None, alone: bool = False) -> None:
+def remove_abandoned(folder: Path, *, within: int | None = None, mine: str | None = None) -> None:
     """Remove what killed processes left in a folder, files and links and no folders; what cannot be removed stays.
 
     Args:
         folder: its path.
         within: the descriptor of the folder, where there is one; ``folder`` is then ``Path()``.
-        alone: no other process writes there, so that what polyface wrote aside is left over, however young.
+        mine: the mark with which no other process writes there, so that what has it is left over, however young.
     """
+    left = None if mine is None else f".{mine}{'[0-9a-f]' * 16}.part"
     with contextlib.suppress(OSError):
         names = os.listdir(folder if within is None else within)  # noqa: PTH208 - of a descriptor, too
         for name in fnmatch.filter(names, ".*.part"):
-            age = 0.0 if alone and fnmatch.fnmatch(name, PART_FILE_PATTERN) else ABANDONED
+            age = 0.0 if left and fnmatch.fnmatch(name, left) else ABANDONED
             with contextlib.suppress(OSError):
                 status = os.stat(folder / name, dir_fd=within, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime >= age:

@@ -68,7 +68,8 @@ class Place:
         self.journal = PurePath(path.name + JOURNAL)
         self.root = path if folder else path.parent
         # What lies beside a file may be another job's.
-        self._lock_name = LOCK if folder else f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.lock"
+        own = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        self._lock_name, self._mark = (LOCK, "") if folder else (f".{own}.lock", f"{own}-")
         self._swept: set[PurePath] = set()
         self._within: int | None = None
         self.root.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ class Place:
         name = self._named(name)
         with self._below(name.parent) as (folder, within):
             self._sweep(name.parent, folder, within)
-            with atomic_write(folder / name.name, within=within) as stream:
+            with atomic_write(folder / name.name, within=within, mark=self._mark) as stream:
                 yield stream
 
     def lines(self, name: PurePath | None = None) -> LineFile:
@@ -176,7 +177,7 @@ class Place:
         """Remove what killed runs left aside, once in each folder."""
         if relative not in self._swept:
             self._swept.add(relative)
-            remove_abandoned(folder, within=within, alone=self.locked and self._name is None)
+            remove_abandoned(folder, within=within, mine=self._mark if self.locked else None)
 
     def _refuse_link(self, path: Path, within: int | None) -> None:
         try:
