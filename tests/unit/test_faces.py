@@ -324,8 +324,8 @@ class TestAnonymize:
             ({"how": "smear"}, "how must be 'blur' or 'pixelate' or 'fill' or 'image', not 'smear'."),
             ({"shape": "star"}, "shape must be 'ellipse' or 'box', not 'star'."),
             ({"grow": -1}, "grow must be a number from 0 to 10, not -1."),
-            ({"how": "image"}, "how='image' wants a replacement, and nothing else does."),
-            ({"replacement": noise()}, "how='image' wants a replacement, and nothing else does."),
+            ({"how": "image"}, "There is no image to lie over each face."),
+            ({"replacement": noise()}, "A replacement is given, and how is 'blur'."),
         ],
     )
     def test_refuses_what_it_does_not_know(self, arguments, message):

@@ -164,8 +164,10 @@ def anonymize(
     how = _check("how", values.one_of(*_WAYS), how)
     shape = _check("shape", values.one_of("ellipse", "box"), shape)
     grow = _check("grow", values.fraction(10), grow)
-    if (how == "image") != (replacement is not None):
-        raise ConfigError("how='image' wants a replacement, and nothing else does.", fix=Fix("give both, or neither"))
+    if how == "image" and replacement is None:
+        raise ConfigError("There is no image to lie over each face.", fix=Fix("name it by", names=("replacement",)))
+    if how != "image" and replacement is not None:
+        raise ConfigError(f"A replacement is given, and how is {quoted(how)}.", fix=Fix(settings={"how": "image"}))
     cover = Image.fromarray(np.zeros((1, 1, 3), np.uint8) if replacement is None else read_image(replacement))
     pixels, faces = scale_faces(image, faces)
     done = pixels.copy()
