@@ -71,7 +71,7 @@ class TestCrop:
     @pytest.mark.parametrize("output", [(), ("--output", "a.jsonl")])
     def test_without_a_folder_is_refused(self, polyface, image, output):
         result = run(polyface, "crop", image("a.png"), *output, status=2)
-        assert "It is not said where to write to." in result.stderr
+        assert "No output is a folder, which the writer 'crops' would fill." in result.stderr
         assert "--output crops/" in result.stderr
 
     def test_a_margin_that_is_none_is_refused(self, polyface, image):

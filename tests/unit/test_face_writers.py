@@ -92,6 +92,8 @@ class TestCrops:
             Crops(folder, align=112).write(result_of("in/a.png"))
         with pytest.raises(ConfigError, match="margin must be"):
             Crops(folder, margin=-1)
+        with pytest.raises(ConfigError, match="aligned have no margin"):
+            Crops(folder, margin=0.1, align=112)
 
 
 def profile_of(space):

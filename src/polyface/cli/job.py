@@ -142,7 +142,10 @@ def _outputs_of(job: Job, plugins: PluginManager, fill: WriterSpec | None, optio
     given = {name: value for name, value in options.items() if value is not None}
     outputs = parse_outputs(job.output, plugins, resume=job.resume, folder=folder, options=given)
     if fill is not None and all(output.spec.name != fill.name for output in outputs):
-        raise ConfigError("It is not said where to write to.", fix=Fix(settings={"output": f"{fill.name}/"}))
+        raise ConfigError(
+            f"No output is a folder, which the writer '{fill.name}' would fill.",
+            fix=Fix(settings={"output": f"{fill.name}/"}),
+        )
     return outputs
 
 

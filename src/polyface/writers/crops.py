@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from polyface.errors import ConfigError, Fix
 from polyface.images import faces
 from polyface.results import Detections
 from polyface.writers.naming import Names, comment_in, mark_of, one_image
@@ -34,12 +35,16 @@ class Crops:
         align: the size of faces that are aligned instead, as of :func:`polyface.align`.
 
     Raises:
-        ConfigError: the margin or that size is out of range.
+        ConfigError: the margin or that size is out of range, or both are given.
     """
 
     def __init__(self, place: Place, *, margin: float = 0.0, align: int | None = None) -> None:
         self._place = place
         self._names = Names(place, lambda stem, number: f"{stem}-{number}.jpg", comment_in)
+        if align is not None and margin:
+            raise ConfigError(
+                "Faces that are aligned have no margin.", fix=Fix("leave one out:", names=("margin", "align"))
+            )
         if align is None:
             self._cut: Callable[..., Iterable[ImageArray]] = functools.partial(faces.crop, margin=margin)
         else:
