@@ -345,11 +345,11 @@ class Result:
         width: of the image as shown, in pixels; ``None`` where it could not be read.
         height: of the image as shown, in pixels; ``None`` where it could not be read.
         faces: what was found; none where the image could not be examined.
-        error: why the image could not be examined; ``None`` where it was.
+        error: why the image could not be examined, or a writer not take it; ``None`` where nothing failed.
         timing: the seconds of each stage, where they were measured.
         extra: further facts for the line, such as the ``drawing`` that a writer made.
         item: what it came from; ``None`` from :meth:`from_dict`.
-        image: the decoded image, where the stream was asked to keep it.
+        image: the decoded image, where the stream was asked to keep it, and could examine it.
     """
 
     name: str

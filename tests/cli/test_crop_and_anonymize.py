@@ -115,11 +115,13 @@ class TestAnonymize:
         result = run(polyface, "anonymize", "in", "--output", "out", status=1)
         assert files() == ["a.png", "faces.jsonl"]
         assert [line["anonymized"] for line in lines()[:2]] == ["a.png", None]
-        assert "in/c.gif: it is not written, since it is an animation" in result.stderr
+        assert "in/c.gif: it was not examined wholly: it is an animation of several frames" in result.stderr
         run(polyface, "anonymize", "in", "--output", "all", "--copy-unreadable", status=1)
         assert files("all") == ["a.png", "b.png", "c.gif", "faces.jsonl"]
         for name in ("b.png", "c.gif"):
             assert Path("all", name).read_bytes() == Path("in", name).read_bytes()
+        written = [(line["anonymized"], line.get("copied")) for line in lines("all/faces.jsonl")]
+        assert written == [("a.png", None), (None, "b.png"), (None, "c.gif")]
 
     def test_a_replacement_without_the_way_that_wants_it_is_refused(self, polyface, image):
         Image.new("RGB", (4, 4)).save("cover.png")

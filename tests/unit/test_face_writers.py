@@ -14,7 +14,7 @@ from PIL.TiffTags import TAGS_V2 as TIFF_TAGS
 from pixels import filled, noise
 from polyface.errors import ConfigError, ImageError, UnsupportedError
 from polyface.images.faces import align, anonymize
-from polyface.images.reading import Decoded, read_image
+from polyface.images.reading import Decoded, decode, read_image
 from polyface.results import Detections, Item, Result
 from polyface.storage.places import Place
 from polyface.writers.anonymized import Anonymized
@@ -276,7 +276,7 @@ class TestWhatWasNotExamined:
     def test_frames_and_pages_are_refused(self, folder, saved, ending):
         frames = {"save_all": True, "append_images": [Image.fromarray(smooth())]}
         said = self.refused(folder, saved(f"a.{ending}", self.RGB, **frames))
-        assert said.startswith("it is not written, since it is a")
+        assert said.startswith("it was not examined wholly: it is a")
         assert "of which the first is read" in said
 
     def test_previews_beside_an_image_are_left_out(self, folder, saved):
@@ -295,7 +295,7 @@ class TestWhatWasNotExamined:
     def test_a_draft_is_refused(self, folder, saved):
         result = saved("a.jpg", self.RGB)
         draft = attrs.evolve(result, image=Decoded(pixels=noise(20, 30), shape=(40, 60)))
-        assert self.refused(folder, draft) == "it is not written, since only a draft of it was examined"
+        assert self.refused(folder, draft) == "it was not examined wholly: only a draft of it was examined"
 
     def test_a_file_that_has_changed_since_gives_its_format_and_no_pixels(self, folder, saved):
         result = saved("a.png", self.RGB, NONE)
@@ -318,11 +318,37 @@ class TestWhatWasNotExamined:
     def test_all_is_copied_where_that_is_asked_for(self, folder, saved):
         writer = Anonymized(folder, how="fill", copy_unreadable=True)
         result = attrs.evolve(saved("a.png", self.RGB), error=ImageError("it is damaged"), image=None)
-        assert writer.write(result) == {"anonymized": "a.png"}
+        assert writer.write(result) == {"anonymized": None, "copied": "a.png"}
         assert (folder.path / "a.png").read_bytes() == result.item.image.read_bytes()
         cut = saved("b.png", self.RGB, attrs.evolve(FACES, truncated=True))
         assert writer.write(cut) == {"anonymized": "b.png"}
         assert not read_image(folder.path / "b.png")[18, 12].any()
+
+    def test_a_file_of_several_frames_is_copied_where_that_is_asked_for(self, folder, saved):
+        writer = Anonymized(folder, copy_unreadable=True)
+        result = saved("a.gif", self.RGB, save_all=True, append_images=[Image.fromarray(smooth())])
+        with pytest.raises(ImageError) as caught:
+            writer.write(result)
+        failed = attrs.evolve(result, error=caught.value)
+        assert writer.write(failed) == {"anonymized": None, "copied": "a.gif"}
+        assert (folder.path / "a.gif").read_bytes() == result.item.image.read_bytes()
+
+    def test_an_image_that_was_examined_is_never_copied_whatever_failed_with_it_later(self, folder, saved):
+        writer = Anonymized(folder, copy_unreadable=True)
+        result = saved("a.png", self.RGB)
+        failed = attrs.evolve(result, error=ImageError("its faces cannot be cropped"))
+        assert writer.write(failed) == {"anonymized": None}
+        result.item.image.unlink()  # it cannot be written like its file any more
+        with pytest.raises(ImageError) as caught:
+            writer.write(result)
+        assert writer.write(attrs.evolve(result, error=caught.value)) == {"anonymized": None}
+        assert files(folder) == []
+
+    def test_a_format_that_is_read_only_where_it_is_named_is_known_again(self, folder, saved):
+        result = saved("a.png", self.RGB)
+        self.RGB.save(result.item.image, format="SGI")
+        result = attrs.evolve(result, image=decode(result.item.image, formats=("SGI",)))
+        assert "images are not written as SGI" in self.refused(folder, result)
 
     @pytest.mark.parametrize("image", [None, Path("missing.png"), Path(), noise()])
     def test_nothing_is_copied_where_there_is_no_file(self, folder, image):

@@ -131,7 +131,7 @@ def _result(item: Item, image: Decoded | PolyfaceError, found: Detections | Poly
         return attrs.evolve(result, error=image)
     height, width = image.shape
     extra = {**result.extra, "damaged": True} if image.damaged else result.extra
-    result = attrs.evolve(result, width=width, height=height, image=image, extra=extra)
+    result = attrs.evolve(result, width=width, height=height, extra=extra)
     if isinstance(found, Detections):
-        return attrs.evolve(result, faces=found, timing=found.timing)
-    return attrs.evolve(result, error=found)
+        return attrs.evolve(result, faces=found, timing=found.timing, image=image)
+    return attrs.evolve(result, error=found)  # without the image: a writer that has one knows that it was examined

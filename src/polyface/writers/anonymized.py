@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ from polyface.writers.naming import Names, one_image
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from polyface.images.reading import Decoded
+    from polyface.arrays import ImageArray
     from polyface.results import Item, Result
     from polyface.storage.places import Place
 
@@ -46,8 +46,8 @@ class Anonymized:
         shape: likewise.
         grow: likewise.
         replacement: likewise.
-        copy_unreadable: write what could not be examined nevertheless: a file with an error as it is, with all that is
-            in it, and an image with more faces without those that were given back.
+        copy_unreadable: write what could not be examined nevertheless: a file as it is, with all that is in it; a file
+            that is cut short, and an image with more faces, without the faces that were found.
 
     Raises:
         ConfigError: a setting of :func:`polyface.anonymize` is wrong.
@@ -70,18 +70,26 @@ class Anonymized:
         self._anonymize = functools.partial(anonymize, how=how, shape=shape, grow=grow, replacement=cover)
         self._anonymize(np.zeros((1, 1, 3), np.uint8), Detections.from_dicts([]))  # raises where a setting is wrong
         self._copy_unreadable = copy_unreadable
+        self._refused = ""  # the name of the image of which this last said that it was not examined wholly
 
     def write(self, result: Result) -> Mapping[str, str | None]:
         """Write an image without its faces, and return its path ``anonymized`` below the folder; of an error none.
+
+        A file that was copied as it is has its path under ``copied``. One that was examined never is: where another
+        writer, or this one, failed with it, it is not written.
 
         Raises:
             ImageError: it was not examined wholly, or cannot be written under its name.
             OSError: none can be written.
         """
+        refused, self._refused = self._refused == result.name, ""
         if result.item is None:
             return {"anonymized": None}
-        if result.error is not None or result.image is None:
-            return {"anonymized": self._copy(result.item) if self._copy_unreadable else None}
+        if result.image is None or (refused and result.error is not None):
+            copied = self._copy(result.item) if self._copy_unreadable else None
+            return {"anonymized": None} | ({} if copied is None else {"copied": copied})
+        if result.error is not None:
+            return {"anonymized": None}
         if result.faces.truncated and not self._copy_unreadable:
             raise ImageError(
                 "it is not written, since some of its faces would be seen",
@@ -90,12 +98,33 @@ class Anonymized:
         if result.image.damaged and not self._copy_unreadable:
             raise ImageError("it is not written, since its file is cut short, and what is missing was not examined")
         with one_image("it cannot be written without its faces"):
-            pixels = self._anonymize(_whole(result.image), result.faces)
-            name, data = _encode(pixels, result.item, damaged=result.image.damaged)
-            return {"anonymized": self._write(name, data)}
+            if not result.image.whole:
+                self._refuse(result, "only a draft of it was examined", Fix(settings={"draft": False}))
+            pixels = self._anonymize(result.image, result.faces)
+            return {"anonymized": self._write(*self._encode(pixels, result))}
 
     def close(self) -> None:
         """Do nothing: every image is whole already."""
+
+    def _refuse(self, result: Result, why: str, fix: Fix | str) -> NoReturn:
+        self._refused = result.name
+        raise ImageError("it was not examined wholly", why=[why], fix=fix)
+
+    def _encode(self, pixels: ImageArray, result: Result) -> tuple[PurePath, bytes]:
+        """Pixels as a file like that of a result's item, and its name; a PNG where it has none."""
+        item, image = result.item, result.image
+        assert item is not None  # noqa: S101 - it was looked at
+        if isinstance(item.image, str | bytes | os.PathLike):
+            height, width = pixels.shape[:2]
+            given = {"formats": (image.format,), "max_pixels": height * width, "damaged": image.damaged}
+            with open_image(item.image, **given) as opened:
+                if opened.note:
+                    self._refuse(result, f"it is {opened.note}", "save its frames, pages or views as images first")
+                return item.relative, encode(pixels, opened)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, format="PNG")
+        same = item.relative.suffix.lower() == ENDING
+        return item.relative if same else item.relative.with_name(item.relative.name + ENDING), data.getvalue()
 
     def _write(self, base: PurePath, data: bytes) -> str:
         name = self._names.claim(base, hashlib.sha256(data).digest())
@@ -117,28 +146,6 @@ def _read(path: Path) -> bytes:
     if not path.is_file():  # a pipe would be waited for
         raise FileNotFoundError(path)
     return path.read_bytes()
-
-
-def _whole(image: Decoded) -> Decoded:
-    if not image.whole:
-        fix = Fix(settings={"draft": False})
-        raise ImageError("it is not written, since only a draft of it was examined", fix=fix)
-    return image
-
-
-def _encode(pixels: Any, item: Item, *, damaged: bool = False) -> tuple[PurePath, bytes]:
-    """Pixels as a file like that of an item, and its name; a PNG where it has none."""
-    if isinstance(item.image, str | bytes | os.PathLike):
-        height, width = pixels.shape[:2]
-        with open_image(item.image, max_pixels=height * width, damaged=damaged) as opened:
-            if opened.note:
-                fix = "save its frames, pages or views as images first"
-                raise ImageError(f"it is not written, since it is {opened.note}", fix=fix)
-            return item.relative, encode(pixels, opened)
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, format="PNG")
-    same = item.relative.suffix.lower() == ENDING
-    return item.relative if same else item.relative.with_name(item.relative.name + ENDING), data.getvalue()
 
 
 def _add_number(name: str, number: int) -> str:
