@@ -131,7 +131,7 @@ def run_job(
     failures.sum_up()
     if not finished:
         say(f"stopped after {tally.progress}: more than {job.max_errors} failed (--max-errors); {whole}", err=True)
-    ctx.exit(1 if tally.failed else 0)
+    ctx.exit(1 if tally.failed or tally.failed_before else 0)
 
 
 def _outputs_of(job: Job, plugins: PluginManager, fill: WriterSpec | None, options: Mapping[str, Any]) -> list[Output]:
@@ -156,6 +156,7 @@ def _report(tally: Tally, listed: list[tuple[str, str]], seconds: float, detecto
     count = f"{tally.items} image{'' if tally.items == 1 else 's'}"
     failed = f", {tally.failed} failed" if tally.failed else ""
     before = f", {tally.before} done before" if tally.before else ""
+    before += f" ({tally.failed_before} of them failed)" if tally.failed_before else ""
     totals = (f"{count}{failed}{before}, {seconds:.2f} s", str(tally.faces))
     title = f"{detector.spec.name} on {detector.backend.name}, {execution.device}, {execution.precision}"
     print_table(title, ("Image", "Faces"), rows, wraps="Image", totals=totals, err=err)

@@ -20,7 +20,7 @@ from polyface.errors import (
     quoted,
 )
 from polyface.pipeline.stream import read_item
-from polyface.plugins.protocols import Resumable, Writer
+from polyface.plugins.protocols import KnowsFailures, Resumable, Writer
 from polyface.results import Item, Result
 from polyface.storage.places import OTHER_OUTPUT
 
@@ -37,6 +37,7 @@ class Tally:
     Attributes:
         total: how many items there are; ``None`` where that is not known.
         before: how many of them a run before has done, and this one leaves out.
+        failed_before: how many of those failed, as far as a writer knows.
         items: how many this run has done, failed ones among them.
         failed: how many could not be examined, or not be written.
         faces: how many were found.
@@ -46,6 +47,7 @@ class Tally:
 
     total: int | None = None
     before: int = 0
+    failed_before: int = 0
     items: int = 0
     failed: int = 0
     faces: int = 0
@@ -119,6 +121,7 @@ def leave_out_done(items: Iterable[Item], writers: Sequence[Writer], *, tally: T
     for item in items:
         if all(isinstance(writer, Resumable) and writer.has(item.name) for writer in writers):
             tally.before += 1
+            tally.failed_before += any(isinstance(one, KnowsFailures) and one.failed(item.name) for one in writers)
         else:
             yield item
 

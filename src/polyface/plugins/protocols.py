@@ -357,6 +357,14 @@ class Resumable(Writer, Protocol):
         """Return whether the result of an image of that name was written, by a run before or by this one."""
 
 
+@runtime_checkable
+class KnowsFailures(Resumable, Protocol):
+    """A writer that also knows of what it has which images failed, so that a resumed run does not end as if none had."""
+
+    def failed(self, name: str) -> bool:
+        """Return whether the result of that name is an error."""
+
+
 @frozen(kw_only=True)
 class Search:
     """How a source looks for images.

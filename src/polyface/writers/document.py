@@ -62,6 +62,10 @@ class Document(abc.ABC):
         """Return whether there is a result of the image of that name."""
         return self._journal.has(name)
 
+    def failed(self, name: str) -> bool:
+        """Return whether the image of that name failed."""
+        return self._journal.failed(name)
+
     def write(self, result: Result) -> None:
         """Add a result to the journal.
 

@@ -37,7 +37,9 @@ class JsonLines:
     def __init__(self, place: Place, name: PurePath | None = None) -> None:
         self._place = place
         self._name = name
-        self._images = self._read_images()
+        self._images: set[str] = set()
+        self._failed: set[str] = set()
+        self._read_images()
         self._lines = place.lines(name)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -49,6 +51,10 @@ class JsonLines:
         """Return whether there is a line of the image of that name."""
         return name in self._images
 
+    def failed(self, name: str) -> bool:
+        """Return whether that image failed; of several lines, the last one counts."""
+        return name in self._failed
+
     def write(self, result: Result) -> None:
         """Add the line of a result, whole or not at all.
 
@@ -56,26 +62,29 @@ class JsonLines:
             OSError: it cannot be written.
         """
         self._lines.add(json_bytes(result.to_dict()))
-        self._images.add(result.name)
+        self._note(result.name, failed=result.error is not None)
 
     def close(self) -> None:
         """Close the file; twice is fine."""
         self._lines.close()
 
-    def _read_images(self) -> set[str]:
-        """Return the images that have a line, and see to it that the file can be added to."""
-        images: set[str] = set()
+    def _note(self, image: str, *, failed: bool) -> None:
+        self._images.add(image)
+        (self._failed.add if failed else self._failed.discard)(image)
+
+    def _read_images(self) -> None:
+        """Learn which images have a line, and see to it that the file can be added to."""
         try:
             stream = self._place.read(self._name)
         except FileNotFoundError:
-            return images
+            return
         with stream:
             count, whole = 0, True
             for line in stream:
                 whole = line.endswith(b"\n")
-                image = _image_of(line)
-                if image is not None:
-                    images.add(image)
+                record = _read_line(line)
+                if record is not None:
+                    self._note(record["image"], failed=record.get("error") is not None)
                     count += 1
                 elif whole:
                     path = self._place.path.with_name(self._name.name) if self._name else self._place.path
@@ -89,14 +98,12 @@ class JsonLines:
                 with self._place.atomic_write(self._name) as new:
                     stream.seek(0)
                     new.writelines(line.rstrip(b"\n") + b"\n" for line in itertools.islice(stream, count))
-        return images
 
 
-def _image_of(line: bytes) -> str | None:
-    """The name of the image that a line is about, if it is such a line."""
+def _read_line(line: bytes) -> dict[str, Any] | None:
+    """What a line says of an image, if it is such a line."""
     try:
         record: Any = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    name = record.get("image") if isinstance(record, dict) else None
-    return name if isinstance(name, str) else None
+    return record if isinstance(record, dict) and isinstance(record.get("image"), str) else None
