@@ -76,10 +76,10 @@ class TestLinesOfARunBefore:
         before = LINES.read_bytes()
         image("a.png", 80, 56)
         image("b.png")
-        result = detect(polyface, "a.png", "b.png", image("c.png"), "--resume")
+        result = detect(polyface, "a.png", "b.png", image("c.png"), "--resume", status=1)
         assert LINES.read_bytes().startswith(before)
         assert [(line["image"], line["width"]) for line in lines()] == [("a.png", 64), ("b.png", None), ("c.png", 64)]
-        assert "1 image, 2 done before, " in result.stdout
+        assert "1 image, 2 done before (1 of them failed), " in result.stdout
 
     def test_may_be_all_there_is_to_do(self, polyface, image):
         detect(polyface, image("a.png"))

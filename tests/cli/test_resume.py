@@ -119,6 +119,16 @@ def test_failures_of_the_runs_before_are_said_and_count_for_the_exit_status(poly
     assert result.exit_code == 1
 
 
+def test_a_folder_that_another_writer_filled_is_not_gone_on_with(polyface, image):
+    image("in/a.png")
+    assert polyface("detect", "in", "--output", "out").exit_code == 0
+    for command in ("anonymize", "crop"):
+        result = polyface(command, "in", "--output", "out", "--resume")
+        assert "out was not filled by the writer '" in result.stderr
+        assert result.exit_code == 2
+    assert polyface("detect", "in", "--output", "out", "--resume").exit_code == 0
+
+
 def test_a_finished_run_is_resumed_with_new_images_alone(polyface, images, image):
     polyface(*arguments("one-by-one"))
     image("two/more.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ class Output:
                 place = stack.enter_context(Place(self.path, folder=self.spec.writes == "folder"))
                 if not place.locked:
                     LOG.warning("%s lies where no file can be locked; one run at a time!", self.given)
+                self._refuse_others()
                 with plugin_errors(*self._failed("start"), but=(OSError,)):
                     writer: Writer = load_code(self.spec)(place, **options)
             except OSError as error:
@@ -93,6 +95,23 @@ class Output:
     def results(self) -> Path | None:
         """The file that holds the results of a run before; ``None`` where there are none, and of a folder."""
         return None if self.spec.writes == "folder" else find_results(self.path)
+
+    def _refuse_others(self) -> None:
+        """Refuse a folder that another writer filled: its images would count as done."""
+        if not self.spec.makes:
+            return
+        lines = self.path / LINES[1]
+        try:
+            with lines.open("rb") as stream:
+                first = json.loads(stream.readline())
+        except (OSError, ValueError, RecursionError):
+            return  # there is none yet, or it is not of polyface, as its own writer says
+        if isinstance(first, dict) and {"image", "faces", "error"} <= first.keys() and self.spec.makes not in first:
+            raise ConfigError(
+                f"{self.given} was not filled by the writer '{self.spec.name}'.",
+                why=[f"the lines of {lines} do not say '{self.spec.makes}'"],
+                fix=OTHER_OUTPUT,
+            )
 
     def _failed(self, what: str) -> tuple[str, Fix]:
         return f"The writer '{self.spec.name}' failed to {what}.", Fix("mend its plugin") | OTHER_OUTPUT

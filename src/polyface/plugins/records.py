@@ -635,6 +635,8 @@ class WriterSpec:
         writes: ``"file"`` or ``"folder"``.
         endings: the ends of file names that select it, such as ``".csv"``; none for one that fills a folder.
         wants_image: each result that it gets has its image.
+        makes: of one that fills a folder, the key that each result gets from it, such as ``"drawing"``; a folder whose
+            lines lack it was filled by another, and is not gone on with.
         options: what its factory takes by name; each has a default, or is ``None`` where nothing is said.
         requires: what must be installed for it.
         factory: called with a :class:`polyface.storage.places.Place`, and with the options by name; returns a
@@ -646,6 +648,7 @@ class WriterSpec:
     writes: str = field(default="file", validator=rules.one_of("file", "folder"))
     endings: tuple[str, ...] = rules.tuples(str, rule=rules.endings)
     wants_image: bool = field(default=False, validator=rules.is_a(bool))
+    makes: str = field(default="", validator=rules.is_a(str))
     options: tuple[OptionSpec, ...] = rules.tuples(OptionSpec)
     requires: tuple[Requirement, ...] = rules.tuples(Requirement)
     factory: Ref = field(validator=rules.is_a(Ref))

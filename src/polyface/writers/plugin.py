@@ -12,6 +12,7 @@ CROPS = WriterSpec(
     summary="Each face as an image, NAME-1.jpg, NAME-2.jpg and so on",
     writes="folder",
     wants_image=True,
+    makes="crops",
     options=(
         OptionSpec(
             name="margin",
@@ -36,6 +37,7 @@ ANONYMIZED = WriterSpec(
     summary="Each image with its faces blurred, as a file like its own",
     writes="folder",
     wants_image=True,
+    makes="anonymized",
     options=(
         OptionSpec(
             name="how",
@@ -103,6 +105,7 @@ def polyface_writers() -> Iterable[WriterSpec]:
         summary="Each image with its faces drawn, as NAME_out.jpg",
         writes="folder",
         wants_image=True,
+        makes="drawing",
         factory=Ref("polyface.writers.images:Drawings"),
     )
     yield CROPS
