@@ -117,6 +117,24 @@ class TestImages:
         Path("a.tar").write_bytes(data)
         assert listed("a.tar")[0] == [("a.tar/a.png", png())]
 
+    def test_of_archives_that_were_joined_are_all_found(self, archive):
+        for ending in (".tar", ".tgz"):
+            parts = [Path(archive(f"{name}{ending}", (f"{name}.png", png()))).read_bytes() for name in "ab"]
+            Path(f"ab{ending}").write_bytes(b"".join(parts) + (b"" if ending == ".tgz" else bytes(100)))
+            assert listed(f"ab{ending}") == ([(f"ab{ending}/a.png", png()), (f"ab{ending}/b.png", png())], {}, {})
+
+    def test_of_one_name_are_told_apart_by_numbers(self, archive):
+        archive("a.tar", ("a.png", png(1)), ("a.png", png(2)), ("b.png", png(3)), ("./a.png", png(4)))
+        fine, problems, _ = listed("a.tar")
+        assert fine == [
+            ("a.tar/a.png", png(1)),
+            ("a.tar/a.png#2", png(2)),
+            ("a.tar/b.png", png(3)),
+            ("a.tar/a.png#3", png(4)),
+        ]
+        assert problems == {}
+        assert {item.relative for item in TarArchive("a.tar", Search())} == {PurePath("a/a.png"), PurePath("a/b.png")}
+
     def test_are_asked_for_one_by_one(self, archive):
         archive("a.tar", *((f"{number}.png", os.urandom(2**20)) for number in range(20)))
         tracemalloc.start()
@@ -204,6 +222,15 @@ class TestProblems:
         Path("a.tgz").write_bytes(Path("a.tgz").read_bytes()[:7000])
         number, problem = self.problem_of("a.tgz")
         assert (number, problem.partition(": ")[0]) == (1, "the archive cannot be read any further")
+
+    def test_a_packed_archive_whose_checksum_is_wrong_gives_its_images_and_says_so(self, archive):
+        archive("a.tgz", ("a.png", os.urandom(5000)), ("b.png", os.urandom(5000)), compresslevel=0)
+        data = bytearray(Path("a.tgz").read_bytes())
+        data[2000] ^= 1  # of the first image, which is stored as it is
+        Path("a.tgz").write_bytes(data)
+        number, problem = self.problem_of("a.tgz")
+        assert number == 2
+        assert problem.startswith("the archive cannot be read any further: CRC check failed")
 
     @pytest.mark.parametrize("at", [0, 100, 125, 150, 156])
     def test_a_damaged_header_ends_it(self, archive, at):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
+import attrs
 from attrs import frozen
 
 from polyface.errors import reason_of
@@ -43,8 +44,9 @@ class TarArchive:
     """The images in a tar archive, also one that gzip packed, in their order: ``shard.tar/0001.jpg``.
 
     What is an image is told as in folders. All else is left out and counted, links among it, and members whose names
-    lead out of the archive. What is written of an image lies in a folder that is called as the archive. An archive that
-    is cut short or damaged ends with an item that says so.
+    lead out of the archive. What is written of an image lies in a folder that is called as the archive. Images of one
+    name are told apart by numbers: the second is ``shard.tar/0001.jpg#2``. An archive that is cut short or damaged ends
+    with an item that says so.
 
     Args:
         location: the path of the archive.
@@ -66,6 +68,7 @@ class TarArchive:
         """Yield an item for each image, with its bytes."""
         self.left_out = Counter()
         found, problem = False, "the archive has no images"
+        names: Counter[str] = Counter()
         try:
             with self._path.open("rb") as raw:
                 packed = raw.read(2) == b"\x1f\x8b"
@@ -74,7 +77,9 @@ class TarArchive:
                 for member in reader.members():
                     if (item := self._item(member, reader)) is not None:
                         found = True
-                        yield item
+                        names[item.name] += 1
+                        times = names[item.name]
+                        yield item if times == 1 else attrs.evolve(item, name=f"{item.name}#{times}")
         except FileNotFoundError:
             found, problem = False, "there is no such file or folder"
         except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -136,16 +141,20 @@ class _Reader:
         self._start = b""  # of the member's bytes, if they were looked at
 
     def members(self) -> Iterator[_Member]:
-        """Yield each member, up to the mark that ends the archive."""
-        following = 0
+        """Yield each member, up to the end of the file: archives may be joined, and gzip's checksum comes last."""
+        following, ended = 0, False
         shared: dict[bytes, bytes] = {}
         own: dict[bytes, bytes] = {}
         while True:
             self._file.seek(following)
             self._at, self._start = following, b""
             header = self._file.read(BLOCK)
-            if not header.strip(b"\0") and len(header) == BLOCK:
-                return
+            if not header.strip(b"\0") and (len(header) == BLOCK or ended):  # the mark that ends an archive
+                if len(header) < BLOCK:
+                    return
+                following, ended = following + BLOCK, True
+                continue
+            ended = False
             kind, size, name = self._parse(header)
             if kind in b"xXgLK":
                 (shared if kind == b"g" else own).update(self._more(kind, size))
