@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -211,6 +212,9 @@ class TestWider:
         with pytest.raises(ImageError, match="its name cannot stand in a text of lines"):
             write(WiderList, "a.wider.txt", result(name))
         assert write(WiderList, "a.wider.txt", failed(name)) == ""
+        # As a job gives it once more: it was examined, and bears the refusal.
+        refused = attrs.evolve(result(name), error=ImageError("its name cannot stand in a text of lines"))
+        assert write(WiderList, "b.wider.txt", refused, result("c", 0)) == "c\n0\n"
 
 
 class TestTheJournal:

@@ -48,7 +48,8 @@ def path_of(folder: P, name: str) -> P:
 class WiderList(Document):
     """One text of all images, as the data set's own list of faces is.
 
-    An image without faces has the number 0 and no line more. One that could not be examined is left out.
+    An image without faces has the number 0 and no line more. One that could not be examined is left out, and so is one
+    whose name has several lines.
     """
 
     def write(self, result: Result) -> None:
@@ -58,18 +59,24 @@ class WiderList(Document):
             ImageError: its name has several lines, so that it would be read as other than a name.
             OSError: it cannot be written.
         """
-        if result.error is None and not {*result.name}.isdisjoint("\r\n"):
+        if result.error is None and not _is_one_line(result.name):
             raise ImageError("its name cannot stand in a text of lines", fix=OTHER_OUTPUT)
         super().write(result)
 
     def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
         """Write the document."""
         for line in filter(was_examined, lines):
+            if not _is_one_line(line["image"]):
+                continue
             rows = [line["image"], str(len(line["faces"]))]
             for face in line["faces"]:
                 x1, y1, x2, y2 = face["box"]
                 rows.append(" ".join(map(str, (x1, y1, round(x2 - x1, 3), round(y2 - y1, 3), face["score"]))))
             stream.write("".join(f"{row}\n" for row in rows).encode("utf-8", "surrogateescape"))
+
+
+def _is_one_line(name: str) -> bool:
+    return {*name}.isdisjoint("\r\n")
 
 
 class WiderText:
