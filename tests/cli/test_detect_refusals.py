@@ -237,11 +237,12 @@ def test_a_drawing_never_takes_the_place_of_an_image(polyface, image):
     assert [line["drawing"] for line in lines_of("p")] == ["a-2_out.jpg", "a_out_out.jpg"]
 
 
-def test_a_pipe_in_a_folder_is_not_waited_on(polyface, image):
+def test_a_pipe_in_a_folder_is_counted_and_not_waited_on(polyface, image):
     image("in/a.png")
     os.mkfifo("in/b.png")
     result = polyface("detect", "in", "--json")
     assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == ["in/a.png"]
+    assert "left out: pipes and devices (1)" in result.stderr
 
 
 def test_an_empty_name_is_refused(polyface):

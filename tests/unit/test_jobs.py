@@ -150,6 +150,10 @@ class TestLists:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"in\n")))
         assert self.names(plugins, location) == [("in/a.png", "")]
 
+    def test_are_none_where_standard_input_is_closed(self, plugins, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", None)
+        assert self.names(plugins, "-") == [("@-", "the list cannot be read: standard input is closed")]
+
     def test_end_lines_where_names_do_not(self, plugins):
         name = "in/a\x0bb\x0cc\x1cd\x85e\u2028f\r.png"
         Path(name).touch()

@@ -149,8 +149,12 @@ class Files:
     def _is_image(self, entry: os.DirEntry[str]) -> bool:
         ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - there may be a million
         if ending in self._endings:
-            # A pipe would be waited on for ever; a link to nothing is an image that is missing.
-            return self._is_wanted(entry, "files") and (_is(entry.is_file) or not os.path.exists(entry.path))  # noqa: PTH110
+            if not self._is_wanted(entry, "files"):
+                return False
+            if _is(entry.is_file) or not os.path.exists(entry.path):  # noqa: PTH110 - a link to nothing is a missing image
+                return True
+            self.left_out["pipes and devices"] += 1  # which would be waited on for ever
+            return False
         if ending in ("", ".") and not entry.name.startswith("."):
             if _is(entry.is_file):
                 return self._begins_as_an_image(entry.path)

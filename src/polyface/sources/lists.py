@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from polyface.errors import reason_of
 from polyface.plugins.protocols import Search, Source
@@ -57,7 +58,7 @@ class PathList:
         """What files and folders have, of which there may be a million, and the other sources."""
         path = self._location.removeprefix("@")
         try:
-            data = sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
+            data = _standard_input().read() if path == "-" else Path(path).expanduser().read_bytes()
         except (OSError, ValueError, RuntimeError) as error:
             return [(self._location, "", f"the list cannot be read: {reason_of(error)}")]
         if begins_as_an_image(data):
@@ -82,3 +83,9 @@ class PathList:
         """The source of a line; a list in a list could be this one."""
         claimed = None if location.startswith("@") else self._search.source_of(location)
         return Files(location, self._search) if claimed is None else claimed
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # whoever started the process closed it
+        raise OSError("standard input is closed")
+    return sys.stdin.buffer
