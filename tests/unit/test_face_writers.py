@@ -19,6 +19,7 @@ from polyface.results import Detections, Item, Result
 from polyface.storage.places import Place
 from polyface.writers.anonymized import Anonymized
 from polyface.writers.crops import Crops
+from polyface.writers.images import Drawings
 
 FACES = Detections(boxes=[[2, 3, 22, 33], [30, 10, 50, 20]], scores=[0.9, 0.8])
 NONE = Detections.from_dicts([])
@@ -134,6 +135,18 @@ def saved(tmp_path):
         return result_of(f"in/{name}", faces, image=path, pixels=pixels)
 
     return save
+
+
+@pytest.mark.parametrize(("writer", "name"), [(Crops, "a-1.jpg"), (Drawings, "a_out.jpg")])
+@pytest.mark.parametrize(("space", "kept"), [(b"RGB ", True), (b"CMYK", False)])
+def test_crops_and_drawings_keep_the_colour_profile_and_are_known_again_behind_it(folder, writer, name, space, kept):
+    profile = profile_of(space) + bytes(100_000)
+    result = result_of("in/a.png", FACES[:1])
+    result = attrs.evolve(result, image=attrs.evolve(result.image, profile=profile))
+    for _ in range(2):  # the run, and the next
+        writer(folder).write(result)
+        assert files(folder) == [name]
+    assert everything_in(folder.path / name)[3].get("icc_profile") == (profile if kept else None)
 
 
 class TestAnonymized:

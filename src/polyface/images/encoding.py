@@ -49,8 +49,7 @@ def encode(pixels: ImageArray, like: Opened) -> bytes:
         raise ImageError(f"{label} cannot be written anew.", why=[why], fix="save it as a JPEG first")
     grey = Image.getmodebase(image.mode) == "L" and bool((own == own[:, :, :1]).all())
     given: dict[str, Any] = {**_settings(image)}
-    if like.profile[_SIGNED] == b"acsp" and like.profile[_SPACE] == (b"GRAY" if grey else b"RGB "):
-        given["icc_profile"] = like.profile
+    given |= profile_of(like.profile, grey=grey)
     if like.orientation != 1:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = like.orientation
@@ -58,6 +57,12 @@ def encode(pixels: ImageArray, like: Opened) -> bytes:
     data = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(own[:, :, 0] if grey else own)).save(data, format=image.format, **given)
     return data.getvalue()
+
+
+def profile_of(profile: bytes, *, grey: bool = False) -> Mapping[str, Any]:
+    """Return what ``Image.save`` takes for an ICC profile to be kept, where it is one of such colours."""
+    fits = profile[_SIGNED] == b"acsp" and profile[_SPACE] == (b"GRAY" if grey else b"RGB ")
+    return {"icc_profile": profile} if fits else {}
 
 
 def _settings(image: Image.Image) -> Mapping[str, Any]:

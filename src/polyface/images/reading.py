@@ -55,12 +55,14 @@ class Decoded:
         shape: height and width of the whole image as shown, in pixels.
         damaged: whether pixels are missing, which are grey.
         format: Pillow's name of the file's format; empty where it came from none.
+        profile: the ICC profile of the file, as it stands there, or nothing.
     """
 
     pixels: ImageArray
     shape: tuple[int, int] = field(default=Factory(lambda self: self.pixels.shape[:2], takes_self=True))
     damaged: bool = False
     format: str = ""
+    profile: bytes = field(default=b"", repr=False)
 
     @property
     def whole(self) -> bool:
@@ -142,7 +144,7 @@ def decode(
             raise ImageError(f"{opened.source.label} cannot be decoded.", why=[why], fix=READ_DAMAGED)
     for note in filter(None, (opened.note, "cut short, and read as far as it goes" if cut else "")):
         LOG.warning("%s is %s", opened.source.label, note)
-    return evolve(found, damaged=cut, format=opened.image.format or "")
+    return evolve(found, damaged=cut, format=opened.image.format or "", profile=opened.profile)
 
 
 def _depends_on_the_rest(found: Decoded, opened: Opened, scale: Callable[[int, int], float] | None) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from polyface.errors import ConfigError, Fix
 from polyface.images import faces
+from polyface.images.encoding import profile_of
 from polyface.results import Detections
 from polyface.writers.naming import Names, comment_in, mark_of, one_image
 
@@ -61,12 +62,12 @@ class Crops:
         """
         if result.image is None or result.item is None or result.error is not None:
             return {"crops": None}
-        names = []
+        names, profile = [], profile_of(result.image.profile)
         with one_image("its faces cannot be cropped"):
             for number, face in enumerate(self._cut(result.image, result.faces), 1):
                 mark = mark_of(f"face {number}", result.name)
                 data = io.BytesIO()
-                Image.fromarray(face).save(data, format="JPEG", quality=JPEG_QUALITY, comment=mark)
+                Image.fromarray(face).save(data, format="JPEG", quality=JPEG_QUALITY, comment=mark, **profile)
                 names.append(self._names.claim(result.item.relative.with_suffix(""), mark))
                 with self._place.atomic_write(names[-1]) as stream:
                     stream.write(data.getbuffer())

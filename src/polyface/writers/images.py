@@ -39,11 +39,13 @@ class Drawings:
         if result.image is None or result.item is None or result.error is not None:
             return {"drawing": None}
         from polyface.images.drawing import draw_faces
+        from polyface.images.encoding import profile_of
 
         mark = mark_of("faces", result.name)
         data = io.BytesIO()  # Pillow itself does not notice when a disk takes only a part
         with one_image("its faces cannot be drawn"):
-            draw_faces(result.image, result.faces).save(data, format="JPEG", quality=JPEG_QUALITY, comment=mark)
+            settings = {"quality": JPEG_QUALITY, "comment": mark, **profile_of(result.image.profile)}
+            draw_faces(result.image, result.faces).save(data, format="JPEG", **settings)
             name = self._names.claim(result.item.relative.with_suffix(""), mark)
             with self._place.atomic_write(name) as stream:
                 stream.write(data.getbuffer())

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 FATAL = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
 """Errors that keep every file from being written, not only one."""
 
-BEGINNING = 4096
-"""Bytes of a JPEG that its comment lies within."""
-
-_COMMENT = 0xFE
+_COMMENT, _SCAN = 0xFE, 0xDA
 
 
 class Names:
@@ -89,17 +86,13 @@ def mark_of(what: str, name: str) -> bytes:
 
 def comment_in(place: Place, file: PurePath) -> bytes:
     """Return the comment of a JPEG, or nothing of a file that is none."""
-    try:
-        with place.read(file) as stream:
-            data = stream.read(BEGINNING)
-    except OSError:
-        return b""
-    at = 2  # after the start of the image; each segment is FF, its kind, its length and its content
-    while data[at : at + 1] == b"\xff" and len(data) > at + 4:
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] == _COMMENT:
-            return data[at + 4 : at + 2 + length]
-        at += 2 + length
+    with contextlib.suppress(OSError), place.read(file) as stream:
+        at = 2  # after the start of the image; each segment is FF, its kind, its length and its content
+        while stream.seek(at) and len(head := stream.read(4)) == 4 and head[0] == 0xFF and head[1] != _SCAN:
+            length = int.from_bytes(head[2:], "big")
+            if head[1] == _COMMENT:
+                return stream.read(max(0, length - 2))
+            at += 2 + length
     return b""
 
 
