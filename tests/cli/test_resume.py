@@ -16,7 +16,8 @@ from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import WriterSpec
 
 PARQUET = ["faces.parquet"] if "parquet" in installed_plugins().by_name(WriterSpec) and is_installed("pyarrow") else []
-OUTPUTS = ("", "faces.csv", "faces.coco.json", "faces.wider.txt", *PARQUET)
+DOCUMENTS = ("faces.csv", "faces.coco.json", "faces.wider.txt", *PARQUET)
+OUTPUTS = ("", "crops:crops/", "anonymized:nobody/", *DOCUMENTS)
 """What is written at once; all lies in one folder."""
 
 INPUTS = ("one", "missing.png", "two")
@@ -24,6 +25,7 @@ INPUTS = ("one", "missing.png", "two")
 RUN = """
 import sys
 import polyface.building, polyface.images.drawing, polyface.jobs.outputs, polyface.jobs.run, polyface.writers.images
+import polyface.writers.anonymized, polyface.writers.crops
 from polyface.cli import main
 print(flush=True)
 main(sys.argv[1:])
@@ -32,7 +34,8 @@ main(sys.argv[1:])
 
 def arguments(folder, *options, outputs=OUTPUTS):
     """The command line of a run over the images that writes into a folder."""
-    named = [part for output in outputs for part in ("--output", f"{folder}/{output}")]
+    split = [output.rpartition(":") for output in outputs]
+    named = [part for name, colon, path in split for part in ("--output", f"{name}{colon}{folder}/{path}")]
     return ["detect", *INPUTS, *named, "--batch-size", "3", *options]
 
 
@@ -68,7 +71,7 @@ def test_killed_at_random_moments_and_resumed_it_leaves_the_files_of_an_undistur
         lasted = time.perf_counter() - began
     assert process.returncode == 1
     expected = files("undisturbed")
-    assert len(expected) > 48
+    assert len(expected) > 48 + 24 + 24  # drawings, crops, and images without faces, of which two have one content
     moment, killed, run = random.Random(moments), 0, 0  # noqa: S311
     while killed < moments:
         run += 1
@@ -87,7 +90,7 @@ def test_killed_at_random_moments_and_resumed_it_leaves_the_files_of_an_undistur
         assert files(f"killed-{run}") == expected
 
 
-KEPT = ("faces.jsonl", *(f"{document}.journal" for document in OUTPUTS if document))
+KEPT = ("faces.jsonl", "crops/faces.jsonl", "nobody/faces.jsonl", *(f"{document}.journal" for document in DOCUMENTS))
 
 
 @pytest.mark.parametrize("kept", KEPT)
@@ -95,7 +98,7 @@ KEPT = ("faces.jsonl", *(f"{document}.journal" for document in OUTPUTS if docume
 def test_files_that_a_kill_left_at_different_lengths_are_even_again(polyface, images, kept, lines):
     assert polyface(*arguments("out")).exit_code == 1
     expected = files("out")
-    for path in map(Path, (f"out/{document}" for document in OUTPUTS if document)):
+    for path in map(Path, (f"out/{document}" for document in DOCUMENTS)):
         path.unlink()  # they are made at the end
     path = Path("out", kept)
     whole = path.read_bytes().splitlines(keepends=True)
@@ -106,9 +109,10 @@ def test_files_that_a_kill_left_at_different_lengths_are_even_again(polyface, im
 
 
 def test_an_output_that_is_new_is_filled_without_adding_to_the_others(polyface, images):
-    assert polyface(*arguments("whole")).exit_code == 1
-    assert polyface(*arguments("out", outputs=OUTPUTS[:2])).exit_code == 1
-    assert polyface(*arguments("out", "--resume")).exit_code == 1
+    few, all_of_them = ("", DOCUMENTS[0]), ("", *DOCUMENTS)
+    assert polyface(*arguments("whole", outputs=all_of_them)).exit_code == 1
+    assert polyface(*arguments("out", outputs=few)).exit_code == 1
+    assert polyface(*arguments("out", "--resume", outputs=all_of_them)).exit_code == 1
     assert files("out") == files("whole")
 
 
