@@ -256,9 +256,9 @@ class Detections:
         """Return one annotation of COCO a face, which is one of COCO's results as well.
 
         Keys: ``id``, ``image_id``, ``category_id``, ``bbox`` (x, y, width and height in pixels), ``area``, ``iscrowd``,
-        ``segmentation`` (empty), ``score``; ``keypoints`` (x, y and 2, for visible, of each landmark) and ``num_keypoints``, where the detector
-        gives landmarks; ``attributes`` with the extra columns, where there are any. Digits are those of
-        :meth:`to_dicts`.
+        ``segmentation`` (empty), ``score``; ``keypoints`` (x, y and 2, for visible, of each landmark) and
+        ``num_keypoints``, where the detector gives landmarks; ``attributes`` with the extra columns, where there are
+        any. Digits are those of :meth:`to_dicts`.
 
         Args:
             image_id: of the image that the faces are in.

@@ -359,7 +359,7 @@ class Resumable(Writer, Protocol):
 
 @runtime_checkable
 class KnowsFailures(Resumable, Protocol):
-    """A writer that also knows of what it has which images failed, so that a resumed run does not end as if none had."""
+    """A writer that also knows which images failed, so that a resumed run does not end as if none had."""
 
     def failed(self, name: str) -> bool:
         """Return whether the result of that name is an error."""

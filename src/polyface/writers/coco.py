@@ -20,8 +20,8 @@ class Coco(Document):
     Images are numbered from 1 in the order in which they were done, and annotations likewise, so that ``--resume``
     changes no number. An annotation has the score, and the landmarks as keypoints, all visible. An image that could not
     be examined is none of the ``images``, where it would be one without faces: it stands under ``failed``, with the
-    reason. What else is known of an image, such as its ``drawing``, stands beside COCO's own keys, and what else is known
-    of a face under ``attributes``.
+    reason. What else is known of an image, such as its ``drawing``, stands beside COCO's own keys, and what else is
+    known of a face under ``attributes``.
     """
 
     def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
