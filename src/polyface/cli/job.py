@@ -50,7 +50,8 @@ def writer_options(spec: WriterSpec) -> Callable[[F], F]:
             kind: dict[str, Any] = {"is_flag": True} if option.type == "bool" else {"type": _TYPES[option.type]}
             if option.choices:
                 kind = {"type": click.Choice(option.choices)}
-            text = f"{option.help} By default {option.default}." if option.default not in (None, False) else option.help
+            shown = "" if option.default in (None, "") or option.default is False else f" By default {option.default}."
+            text = option.help + shown
             function = click.option(flag(option.name), option.name, default=None, help=text, **kind)(function)
         return function
 
