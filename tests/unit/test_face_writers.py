@@ -370,6 +370,11 @@ class TestWhatWasNotExamined:
         assert Anonymized(folder, copy_unreadable=True).write(result) == {"anonymized": None}
         assert files(folder) == []
 
+    def test_nothing_is_copied_under_a_name_that_no_file_can_have(self, folder):
+        item = Item(name="a" * 300 + ".jpg", image=b"broken")
+        result = Result(name=item.name, error=ImageError("it is no image"), item=item)
+        assert Anonymized(folder, copy_unreadable=True).write(result) == {"anonymized": None}
+
     def test_a_wrong_setting_is_said_before_anything_is_written(self, folder):
         with pytest.raises(ConfigError, match="how must be"):
             Anonymized(folder, how="smear")

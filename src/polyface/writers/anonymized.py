@@ -133,13 +133,16 @@ class Anonymized:
         return name.as_posix()
 
     def _copy(self, item: Item) -> str | None:
-        """Copy a file as it is; there may be none."""
+        """Copy a file as it is; there may be none, or it cannot be written under its name."""
         try:
             data = item.image if isinstance(item.image, bytes) else _read(Path(item.image))
         except (OSError, TypeError, ValueError):
             return None
-        with one_image("it cannot be copied"):
-            return self._write(item.relative, data)
+        try:
+            with one_image("it cannot be copied"):
+                return self._write(item.relative, data)
+        except ImageError:
+            return None
 
 
 def _read(path: Path) -> bytes:
