@@ -149,12 +149,12 @@ class TestMaxErrors:
         )
         assert (stopped in result.stderr.splitlines()) == (most < 3)
 
-    def test_those_of_a_run_before_do_not_count_and_it_goes_on(self, polyface, named):
+    def test_those_of_a_run_before_do_not_stop_it_and_count_for_the_exit_status(self, polyface, named):
         assert polyface("detect", *named, "--output", "undisturbed.csv").exit_code == 1
         for _ in range(3):
             polyface("detect", *named, "--output", "faces.csv", "--max-errors", "0", "--resume")
         result = polyface("detect", *named, "--output", "faces.csv", "--max-errors", "0", "--resume")
-        assert (result.exit_code, "stopped" in result.stderr) == (0, False)
+        assert (result.exit_code, "stopped" in result.stderr) == (1, False)
         assert Path("faces.csv").read_bytes() == Path("undisturbed.csv").read_bytes()
 
     def test_without_a_file_of_results_nothing_is_said_of_going_on(self, polyface, named):
