@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -154,6 +156,26 @@ def test_children_that_are_forked_off_while_other_threads_detect_run_or_are_refu
             done.set()
         for job in jobs:
             job.result(LONG)
+
+
+@forks
+def test_a_child_is_refused_the_stream_its_parent_reads_and_its_detector_runs_or_is_refused(backend, detector, image):
+    expected = detector.raw_heads([image])
+    faces = detector.detect(image)
+
+    def runs():
+        heads = detector.raw_heads([image])
+        return all(np.array_equal(heads[name], expected[name]) for name in expected)
+
+    def work():
+        detects = refused(lambda: detector.detect(image)) if backend == "torch" else runs()
+        return detects and refused(lambda: next(results))
+
+    with contextlib.closing(detector.stream(itertools.repeat(image), workers=3)) as results:
+        for _ in range(5):
+            assert next(results).faces == faces
+            assert child(work) == 0
+        assert [result.faces for result in itertools.islice(results, 5)] == [faces] * 5
 
 
 @forks
