@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import attrs
@@ -249,6 +251,24 @@ def test_a_session_runs_on_the_threads_asked_for_the_callers_among_them():
     )
     # The first starts what all sessions of a process share.
     assert result.stdout.splitlines()[1:] == ["1 0", "2 1", "5 4"]
+
+
+def test_two_runs_at_once_give_what_each_gives_alone(graph):
+    session = OnnxRuntimeBackend().compile(graph, attrs.evolve(CPU, threads=1, runs=2))
+    images = [np.tile(make_image(), (1, 1, 8, 8)), -np.tile(make_image(), (2, 1, 6, 4))]
+    alone = [session.run({"image": image}) for image in images]
+    both = threading.Barrier(2)
+
+    def run(image):
+        both.wait(30)
+        return session.run({"image": image})
+
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(50):
+            for outputs, wanted, image in zip(threads.map(run, images), alone, images, strict=True):
+                for name, exact in build()({"image": image}).items():
+                    np.testing.assert_array_equal(outputs[name], wanted[name])
+                    np.testing.assert_array_equal(outputs[name], exact)
 
 
 @pytest.mark.parametrize(

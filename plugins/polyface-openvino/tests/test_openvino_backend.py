@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
@@ -231,6 +232,24 @@ class TestRun:
             results = list(threads.map(lambda image: session.run({"image": image}), images))
         for image, outputs in zip(images, results, strict=True):
             np.testing.assert_array_equal(outputs["loc"], expected(image)["loc"])
+
+    @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="OpenVINO has no more streams than the machine has cores")
+    def test_two_runs_at_once_give_what_each_gives_alone(self, backend, graph):
+        session = backend.compile(graph, attrs.evolve(FP32, threads=1, runs=2))
+        images = [make_image(1, 64, 96), -make_image(3, 80, 48)]
+        alone = [session.run({"image": image}) for image in images]
+        both = threading.Barrier(2)
+
+        def run(image):
+            both.wait(30)
+            return session.run({"image": image})
+
+        with ThreadPoolExecutor(2) as threads:
+            for _ in range(50):
+                for outputs, wanted, image in zip(threads.map(run, images), alone, images, strict=True):
+                    for name, exact in expected(image).items():
+                        np.testing.assert_array_equal(outputs[name], wanted[name])
+                        np.testing.assert_array_equal(outputs[name], exact)
 
     def test_a_closed_session_raises_and_closes_again(self, session):
         session.close()
