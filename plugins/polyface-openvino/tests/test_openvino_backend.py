@@ -388,6 +388,14 @@ class TestCompile:
             backend.compile(graph, attrs.evolve(FP32, threads=1, options={"streams": 2}))
         assert caught.value.fix == Fix(settings={"backend_options": {"streams": 1}})
 
+    def test_more_runs_than_it_has_threads_are_refused_by_the_name_of_their_setting(self, backend, graph):
+        with pytest.raises(BackendUnavailableError, match=r"asked for runs=1024 and came up with \d+\.") as caught:
+            backend.compile(graph, attrs.evolve(FP32, threads=1, runs=1024))
+        most = caught.value.fix.settings["runs"]
+        assert caught.value.fix == Fix(settings={"runs": most})
+        assert 1 <= most <= os.cpu_count()
+        backend.compile(graph, attrs.evolve(FP32, threads=1, runs=most))  # as it was advised
+
     @pytest.mark.parametrize("hint", ["latency", "throughput"])
     def test_a_session_says_how_many_threads_it_runs_on(self, backend, graph, hint):
         def threads(asked):

@@ -71,7 +71,7 @@ class OpenVINOBackend:
             try_first(graph, TRIAL, request.precision, list(graph.detector.least_input), version=version)
         compiled = self._kept(graph, request) if request.options.get("cache") else self._compiled(graph, request)
         check_ports(graph, compiled)
-        check_in_use(properties(request), compiled)
+        check_in_use(request, compiled)
         if request.precision == "int8":
             check_int8(graph, compiled)
         return OpenVINOSession(compiled, graph.detector, request.precision, request.runs)
@@ -233,16 +233,23 @@ def properties(request: CompileRequest) -> dict[str, Any]:
     return chosen
 
 
-def check_in_use(asked: Mapping[str, Any], compiled: ov.CompiledModel) -> None:
+def check_in_use(request: CompileRequest, compiled: ov.CompiledModel) -> None:
     """Raise ``BackendUnavailableError`` where OpenVINO settled for another precision, or fewer streams."""
-    for name, what in (("INFERENCE_PRECISION_HINT", "precision"), ("NUM_STREAMS", "streams")):
+    asked = properties(request)
+    streams = "streams" if request.options.get("streams") else "runs"  # what the number was set by
+    for name, what in (("INFERENCE_PRECISION_HINT", "precision"), ("NUM_STREAMS", streams)):
         got = compiled.get_property(name)
         if name in asked and got != asked[name]:
             wanted, got = (v.get_type_name() if isinstance(v, ov.Type) else v for v in (asked[name], got))
+            settings = {
+                "precision": {"precision": "fp32"},
+                "runs": {"runs": got},
+                "streams": {"backend_options": {"streams": got}},
+            }
             raise BackendUnavailableError(
                 f"OpenVINO was asked for {what}={wanted} and came up with {got}.",
                 why=["this CPU has no more" if what == "precision" else "it takes no more than it has threads"],
-                fix=Fix(settings={"precision": "fp32"} if what == "precision" else {"backend_options": {what: got}}),
+                fix=Fix(settings=settings[what]),
             )
 
 
