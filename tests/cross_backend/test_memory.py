@@ -31,6 +31,26 @@ from polyface_onnxruntime.session import OnnxRuntimeSession
 OnnxRuntimeSession.run = leaking(OnnxRuntimeSession.run)
 """
 
+STREAM = """
+import numpy as np
+import polyface
+from polyface.machine.memory import resident_memory
+
+base = np.zeros((120, 120, 3), np.uint8)
+sizes = ((20 + number % 100, 20 + number // 100) for number in (3701 * step % 10_000 for step in range(10_000)))
+items = (base[:height, :width].copy() for height, width in sizes)
+seen = bytearray(10_000)  # which sizes came; it takes no more while they do
+most = [0, 0]
+with polyface.create_detector("example-redbox", backend="numpy", device="cpu", timing=True) as detector:
+    for number, result in enumerate(detector.stream(items, workers=WORKERS)):
+        KEEP
+        seen[result.height - 20 + 100 * (result.width - 20)] = 1
+        late = number >= 1000
+        most[late] = max(most[late], resident_memory()) if number % 50 == 0 else most[late]
+assert all(seen)
+print(most[1] / most[0])
+"""
+
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
 
 
@@ -67,6 +87,24 @@ def test_memory_stays_within_a_tenth_after_the_first_fifty_sizes(here, growth, r
 def test_a_session_that_leaks_is_found_out(growth, require):
     require("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
     assert growth("onnxruntime", "fp32", LEAK) > 1.5
+
+
+def growth_of_a_stream(workers, keep="pass"):
+    """The most resident memory after 1,000 sizes of 10,000, as a multiple of the most until then."""
+    code = STREAM.replace("WORKERS", str(workers)).replace("KEEP", keep)
+    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_streams_memory_is_flat_over_ten_thousand_images_of_ever_new_sizes(workers, require):
+    require("polyface_example")
+    # As above: what is over is measured once more.
+    assert any(growth_of_a_stream(workers) <= 1.05 for _ in range(2))
+
+
+def test_a_stream_that_keeps_a_kilobyte_an_image_is_found_out(require):
+    require("polyface_example")
+    assert growth_of_a_stream(3, keep="vars().setdefault('kept', []).append(bytes(1024))") > 1.05
 
 
 def test_what_loading_left_behind_hides_no_growth(pytestconfig):
