@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import tracemalloc
+import types
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from polyface.errors import BackendUnavailableError, PluginError
+from polyface.pipeline import overlap, timing
 from polyface.pipeline.buffers import Lease
 from toy_network import make_image, one_face, shapes
 
@@ -306,3 +308,29 @@ def test_memory_does_not_grow_with_the_number_of_images(make):
 
     few = peak(60)
     assert peak(600) < 2 * few  # how many inputs of the network there are at once is a matter of timing
+
+
+def test_the_seconds_of_an_image_leave_out_its_wait_for_the_network(make, monkeypatch):
+    """On a clock that goes on only in the network: 100 s for the first image, while the second waits, 7 s for that."""
+    now, waits, taken = [0.0], threading.Event(), threading.Event()
+
+    class Semaphore(threading.BoundedSemaphore):
+        def __enter__(self):
+            if self._value == 0:
+                waits.set()
+            return super().__enter__()
+
+    def network(batch):
+        first = batch[0, 0, 0, 0] == 1
+        assert (waits if first else taken).wait(LONG)
+        now[0] += 100 if first else 7
+        return one_face(batch)
+
+    monkeypatch.setattr(timing, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(overlap.threading, "BoundedSemaphore", Semaphore)
+    seconds = []
+    for result in make(network, timing=True).stream([make_image(1), make_image(2, height=90)], workers=3):
+        taken.set()
+        seconds.append(result.timing)
+    none = dict.fromkeys(timing.STAGES, 0.0)
+    assert seconds == [none | {"network": 100.0}, none | {"network": 7.0}]
