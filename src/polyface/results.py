@@ -324,6 +324,8 @@ class Item:
         image: what :func:`polyface.read_image` takes; ``None`` where there is none.
         relative: its path below the folder that was given, for what is written about it; its file's name otherwise.
         problem: why there is no image, when that is known already.
+        examine: whether faces are looked for in it. An image that is not examined goes through the stream with the
+            others; its result has no faces, and ``examined`` among its ``extra``, which is ``False``.
         extra: further facts for the result, such as ``frame`` and ``time`` of a video's frame.
     """
 
@@ -333,6 +335,7 @@ class Item:
         converter=PurePath, default=attrs.Factory(lambda self: PurePath(PurePath(self.name).name), takes_self=True)
     )
     problem: str = ""
+    examine: bool = True
     extra: Mapping[str, Any] = field(factory=dict, validator=_check_extra)
 
 

@@ -51,6 +51,7 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
         "converters": [],
         "writers": [],
         "sources": [],
+        "steps": [],
         "commands": [],
         "status": "ok",
         "error": None,

@@ -35,6 +35,7 @@ class TestFound:
             "converters": [],
             "writers": [],
             "sources": [],
+            "steps": [],
             "commands": [],
             "status": "ok",
             "error": None,

@@ -30,15 +30,16 @@ from polyface.storage.places import OTHER_OUTPUT
 def plugins(monkeypatch):
     """Core's own, and a stranger's sources and writers, which the module ``stranger`` holds."""
     module = types.ModuleType("stranger")
-    module.Source = lambda location, search: [Item(name=location), search]
+    module.Source = lambda location, search, **options: [Item(name=location), search, *options.items()]
     module.Writer = list
     monkeypatch.setitem(sys.modules, "stranger", module)
     source, writer = Ref("stranger:Source"), Ref("stranger:Writer")
     need = (Requirement(module="no_such_module", install="no-such-package"),)
+    every = (OptionSpec(name="every", type="int", help="Each so many.", default=1, minimum=1),)
     plugin = types.ModuleType("plugin")
     plugin.polyface_sources = hookimpl(
         lambda: [
-            SourceSpec(name="video", summary="Videos", endings=(".mp4",), factory=source),
+            SourceSpec(name="video", summary="Videos", endings=(".mp4",), options=every, factory=source),
             SourceSpec(name="camera", summary="Cameras", prefixes=("rtsp://",), factory=source),
             SourceSpec(name="zip", summary="Archives", endings=(".zip",), requires=need, factory=source),
         ]
@@ -48,7 +49,15 @@ def plugins(monkeypatch):
         lambda: [
             WriterSpec(name="boxes", summary="Boxes", endings=(".json", ".boxes.json"), factory=writer),
             WriterSpec(name="parquet", summary="Parquet", endings=(".parquet",), requires=need, factory=writer),
-            WriterSpec(name="sheets", summary="Sheets", writes="folder", options=rows, factory=writer),
+            WriterSpec(
+                name="sheets",
+                summary="Sheets",
+                writes="folder",
+                commands=("tabulate",),
+                options=rows,
+                factory=writer,
+            ),
+            WriterSpec(name="tables", summary="Tables", endings=(".tsv",), commands=("tabulate",), factory=writer),
         ]
     )
     manager = PluginManager()
@@ -91,7 +100,7 @@ class TestSources:
         class Source:
             left_out = ()
 
-            def __init__(self, _location, _search):
+            def __init__(self, _location, _search, **_options):
                 if fault == "starts":
                     raise KeyError("oops")
 
@@ -117,6 +126,28 @@ class TestSources:
         inputs = Inputs(["a.png", "in", "missing.png"], plugins, Search())
         assert (inputs.count(), [item.name for item in inputs]) == (3, ["a.png", "in/b.png", "missing.png"])
         assert inputs.left_out == {"hidden files": 1}
+
+    def test_get_those_of_the_options_that_are_theirs_from_a_list_as_well(self, plugins, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys.modules["stranger"], "Source", Numbered)
+        Path("list.txt").write_text("b.mp4\n")
+        locations = ["a.mp4", "rtsp://a", "@list.txt"]
+        for options, every in (({}, 1), ({"every": 5, "rows": 3}, 5)):
+            items = Inputs(locations, plugins, Search(), options)
+            assert [item.extra for item in items] == [{"every": every}, {}, {"every": every}]
+
+    def test_refuse_an_option_that_is_wrong(self, plugins):
+        with pytest.raises(ConfigError, match="every must be at least 1, not 0"):
+            Inputs(["a.mp4"], plugins, Search(), {"every": 0})
+
+
+class Numbered(list):
+    """A source of one item, which says what the source was made with."""
+
+    left_out = ()
+
+    def __init__(self, location, _search, **options):
+        super().__init__([Item(name=location, extra=options)])
 
 
 class TestLists:
@@ -203,7 +234,8 @@ class TestOutputs:
         monkeypatch.chdir(tmp_path)
 
     def test_a_folder_may_get_another_writer_with_its_options(self, plugins):
-        outputs = parse_outputs(["out/", "sheets:there", "a.jsonl"], plugins, folder="sheets", options={"rows": 3})
+        options = {"rows": 3, "margin": 1}
+        outputs = parse_outputs(["out/", "sheets:there", "a.jsonl"], plugins, command="tabulate", options=options)
         assert [(one.spec.name, one.path.name, one.options) for one in outputs] == [
             ("sheets", "out", {"rows": 3}),
             ("sheets", "there", {"rows": 3}),
@@ -216,13 +248,28 @@ class TestOutputs:
         made = []
         sys.modules["stranger"].Writer = lambda _, rows: made.append(rows) or types.SimpleNamespace(close=int)
         for options, rows in (({}, 2), ({"rows": 3}, 3)):
-            [output, _] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
+            [output, _] = parse_outputs(["sheets:out"], plugins, command="tabulate", options=options)
             with output.open():
                 assert made[-1] == rows
-        for options, message in (({"row": 3}, "has no option 'row'"), ({"rows": 0}, "sheets: rows must be at least 1")):
-            [output, _] = parse_outputs(["sheets:out"], plugins, folder="sheets", options=options)
-            with pytest.raises(ConfigError, match=message), output.open():
-                pass
+        [output, _] = parse_outputs(["sheets:out"], plugins, command="tabulate", options={"rows": 0})
+        with pytest.raises(ConfigError, match="sheets: rows must be at least 1"), output.open():
+            pass
+
+    def test_a_writer_that_is_for_a_command_is_selected_there_alone_unless_it_is_named(self, plugins):
+        assert [one.spec.name for one in parse_outputs(["a.tsv"], plugins, command="tabulate")] == ["tables"]
+        assert [one.spec.name for one in parse_outputs(["tables:a.tsv"], plugins)] == ["tables"]
+        with pytest.raises(ConfigError, match=r"No writer makes a file '\.tsv'") as caught:
+            parse_outputs(["a.tsv"], plugins)
+        assert ".tsv" not in caught.value.why[0]
+
+    def test_the_options_of_a_command_are_not_those_of_a_writer_for_another(self, plugins):
+        [output, _] = parse_outputs(["sheets:out"], plugins, command="crop", options={"rows": 3})
+        assert output.options == {}
+
+    def test_a_command_without_a_writer_of_folders_wants_one_named(self, plugins):
+        with pytest.raises(ConfigError, match="No writer fills folders for 'polyface sing'"):
+            parse_outputs(["out/"], plugins, command="sing")
+        assert len(parse_outputs(["images:out/"], plugins, command="sing")) == 2
 
     def parsed(self, plugins, *outputs):
         return [

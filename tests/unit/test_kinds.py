@@ -16,6 +16,7 @@ from polyface.plugins.records import (
     DetectorSpec,
     FamilySpec,
     SourceSpec,
+    StepSpec,
     WriterSpec,
 )
 
@@ -28,6 +29,7 @@ def test_every_kind_is_in_the_table():
         ("converters", ConverterSpec, "converter"),
         ("writers", WriterSpec, "writer"),
         ("sources", SourceSpec, "source"),
+        ("steps", StepSpec, "step"),
         ("commands", CommandSpec, "command"),
     ]
 

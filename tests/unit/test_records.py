@@ -22,6 +22,8 @@ from polyface.plugins.records import (
     Preprocess,
     Ref,
     Requirement,
+    SourceSpec,
+    StepSpec,
     TensorSpec,
     WriterSpec,
     as_json,
@@ -156,6 +158,22 @@ def package(tmp_path, monkeypatch):
                 name="w", summary="s", factory=Ref("a:b"), options=[OptionSpec(name="a-b", type="int", help="h")]
             ),
             "WriterSpec 'w': no argument can be called 'a-b'.",
+        ),
+        (
+            lambda: SourceSpec(
+                name="v", summary="s", factory=Ref("a:b"), options=[OptionSpec(name="a-b", type="int", help="h")]
+            ),
+            "SourceSpec 'v': no argument can be called 'a-b'.",
+        ),
+        (
+            lambda: StepSpec(
+                name="t", summary="s", factory=Ref("a:b"), on=(), options=[OptionSpec(name="t", type="bool", help="h")]
+            ),
+            "StepSpec.on must be at least one option, not ().",
+        ),
+        (
+            lambda: StepSpec(name="t", summary="s", factory=Ref("a:b"), on=("track",)),
+            "StepSpec 't' has no option 'track'.",
         ),
         (
             lambda: OptionSpec(name="threads", type="integer", help="h"),

@@ -199,3 +199,28 @@ def test_seconds_add_up_to_those_of_the_images(make):
     results = list(make(faces((0, 0, 9, 9, 0.9)), timing=True).stream([make_image(1), b"no image", make_image(2)]))
     assert [result.timing is None for result in results] == [False, True, False]
     assert set(results[0].timing) == {"read", "prepare", "network", "trim", "decode", "nms"}
+
+
+class TestImagesThatAreNotExamined:
+    def test_pass_through_in_their_place_without_faces_and_say_so(self, make):
+        items = [Item(name=str(number), image=make_image(3), examine=number % 3 == 0) for number in range(7)]
+        results = list(make().stream(items, batch_size=2))
+        assert names(results) == ["0", "1", "2", "3", "4", "5", "6"]
+        assert [len(result.faces) for result in results] == [1, 0, 0, 1, 0, 0, 1]
+        assert [result.extra for result in results] == [{} if n % 3 == 0 else {"examined": False} for n in range(7)]
+        assert {(result.width, result.height, result.error, result.image) for result in results} == {
+            (20, 20, None, None)
+        }
+
+    def test_have_their_image_where_images_are_kept(self, make):
+        item = Item(name="a", image=make_image(3), examine=False)
+        [result] = make().stream([item], keep_images=True)
+        assert np.array_equal(result.image.pixels, make_image(3))
+
+    def test_do_not_reach_the_network(self, make):
+        items = [Item(name="a", image=make_image(3), examine=False) for _ in range(3)]
+        assert [result.timing for result in make(timing=True).stream(items)] == [None] * 3
+
+    def test_that_cannot_be_read_are_errors_as_any(self, make):
+        [result] = make().stream([Item(name="a", problem="it is cut short", examine=False)])
+        assert (result.reason, result.extra) == ("it is cut short", {})

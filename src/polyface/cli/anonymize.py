@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.job import job_arguments, run_job, writer_options
-from polyface.cli.output import Command
-from polyface.writers.plugin import ANONYMIZED
+from polyface.cli.job import JobCommand, job_arguments, run_job
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
 
 
-@click.command("anonymize", cls=Command, short_help="Write images with their faces made unrecognisable.")
-@writer_options(ANONYMIZED)
+@click.command("anonymize", cls=JobCommand, short_help="Write images with their faces made unrecognisable.")
 @job_arguments
-def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManager, **given: Any) -> None:
+def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManager, **overrides: Any) -> None:
     """Find the faces in images, and write the images with their faces made unrecognisable.
 
     --output names the folder: photos/sub/a.jpg becomes sub/a.jpg, and faces.jsonl has one line an image, which names it
@@ -31,5 +28,4 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManag
     Exit status: 0 if every image was written, 1 if some could not be (the rest is done, up to --max-errors), 2 for
     usage and configuration, 130 after Ctrl-C.
     """
-    options = {option.name: given.pop(option.name) for option in ANONYMIZED.options}
-    run_job(ctx, inputs, plugins, given, fill=ANONYMIZED, options=options)
+    run_job(ctx, inputs, plugins, overrides, needs_writer=True)

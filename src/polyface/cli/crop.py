@@ -6,27 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.job import job_arguments, run_job, writer_options
-from polyface.cli.output import Command
-from polyface.writers.plugin import CROPS
+from polyface.cli.job import JobCommand, job_arguments, run_job
 
 if TYPE_CHECKING:
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginManager
 
 
-@click.command("crop", cls=Command, short_help="Write each face as an image of its own.")
-@writer_options(CROPS)
+@click.command("crop", cls=JobCommand, short_help="Write each face as an image of its own.")
 @job_arguments
-def command(
-    ctx: click.Context,
-    /,
-    inputs: tuple[str, ...],
-    plugins: PluginManager,
-    margin: float | None,
-    align: int | None,
-    **overrides: Any,
-) -> None:
+def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManager, **overrides: Any) -> None:
     """Find the faces in images, and write each as an image of its own.
 
     --output names the folder: the faces of photos/sub/a.jpg become sub/a-1.jpg, sub/a-2.jpg and so on, the best first,
@@ -38,11 +27,12 @@ def command(
     Exit status: 0 if every image was read, 1 if some could not be (the rest is done, up to --max-errors), 2 for usage
     and configuration, 130 after Ctrl-C.
     """
+    aligned = overrides.get("align") is not None
 
     def check(detector: FaceDetector) -> None:
-        if align is not None:
+        if aligned:
             from polyface.images.faces import check_landmarks
 
             check_landmarks(detector.spec.landmarks)
 
-    run_job(ctx, inputs, plugins, overrides, fill=CROPS, options={"margin": margin, "align": align}, check=check)
+    run_job(ctx, inputs, plugins, overrides, needs_writer=True, check=check)

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.job import job_arguments, run_job
-from polyface.cli.output import Command
+from polyface.cli.job import JobCommand, job_arguments, run_job
 
 if TYPE_CHECKING:
     from polyface.plugins.manager import PluginManager
 
 
-@click.command("detect", cls=Command, short_help="Find the faces in images and folders.")
+@click.command("detect", cls=JobCommand, short_help="Find the faces in images and folders.")
 @job_arguments
 def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManager, **overrides: Any) -> None:
     """Find the faces in images, and in every image below folders.

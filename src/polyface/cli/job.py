@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.options import SOURCE, F, config_options, flag, pass_plugins
-from polyface.cli.output import echo, is_quiet, quiet_option
+from polyface.cli.options import SOURCE, config_options, flag, pass_plugins, plugins_of
+from polyface.cli.output import Command, echo, is_quiet, quiet_option
 from polyface.cli.progress import Failures, note_left_out, report_progress
 from polyface.cli.tables import print_table, say
 from polyface.errors import ConfigError, Fix
 from polyface.settings.loading import SETTINGS_RECORDS, load
+from polyface.settings.record import settings
 from polyface.storage.files import json_bytes
 
 if TYPE_CHECKING:
@@ -22,14 +24,80 @@ if TYPE_CHECKING:
     from polyface.jobs.run import Tally
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginManager
-    from polyface.plugins.records import WriterSpec
+    from polyface.plugins.records import OptionSpec, OptionValue, WriterSpec
     from polyface.results import Result
     from polyface.settings.config import Job
+
+LOG = logging.getLogger(__name__)
 
 ROWS = 20
 """The closing table lists so many images one by one, and only sums up the rest."""
 
 _TYPES = {"int": int, "float": float, "str": str}
+
+
+class JobCommand(Command):
+    """A command with the options of all that may take part: sources, steps, and the writers that are for it."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters, those of plugins among them."""
+        *own, last = super().get_params(ctx)
+        return [*own, *map(_as_option, plugin_options(plugins_of(ctx), self.name or "").values()), last]
+
+
+def plugin_options(plugins: PluginManager, command: str) -> dict[str, list[OptionSpec]]:
+    """Return the options of all that may take part in a command, by name: several may have one of that name.
+
+    None takes the place of a setting, or of what the command has itself.
+    """
+    from polyface.plugins.records import SourceSpec, StepSpec, WriterSpec
+
+    specs: list[WriterSpec | SourceSpec | StepSpec] = [s for s in plugins.all(WriterSpec) if s.is_for(command)]
+    specs += [*plugins.all(SourceSpec), *plugins.all(StepSpec)]
+    own = {
+        *(key.name for key in settings(*SETTINGS_RECORDS)),
+        "config",
+        "config_file",
+        "help",
+        "inputs",
+        "plugins",
+        "quiet",
+        "verbose",
+    }
+    found: dict[str, list[OptionSpec]] = {}
+    for spec in specs:
+        for option in spec.options:
+            if option.name.removeprefix("no_") in own:
+                LOG.warning("the option '%s' of '%s' cannot be given: polyface has one", option.name, spec.name)
+                continue
+            found.setdefault(option.name, []).append(option)
+    return found
+
+
+def _as_option(several: list[OptionSpec]) -> click.Option:
+    """One option for all of a name, as the first says; it is ``None`` where it is not given."""
+    option = several[0]
+    name, kind = flag(option.name), _type_of(several)
+    if option.type == "bool":
+        name, kind = f"{name}/{flag(f'no_{option.name}')}" if option.default else name, {"is_flag": True}
+    shown = option.default not in (None, "") and not isinstance(option.default, bool)
+    text = f"{option.help} By default {option.default}." if shown else option.help
+    return click.Option([name, option.name], default=None, help=text, **kind)
+
+
+def _type_of(several: list[OptionSpec]) -> dict[str, Any]:
+    """What click checks; the record of whatever takes the value checks the rest."""
+    option = several[0]
+    if all(one.choices for one in several):
+        return {"type": click.Choice(list(dict.fromkeys(choice for one in several for choice in one.choices)))}
+    if option.type in _TYPES:
+        return {"type": _TYPES[option.type]}
+    from polyface.settings.values import table
+
+    def read(text: str) -> Any:
+        return table(f"{option.name}={text}")[option.name]
+
+    return {"type": read, "metavar": "[NUMBER,...]"}
 
 
 def job_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,30 +110,13 @@ def job_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def writer_options(spec: WriterSpec) -> Callable[[F], F]:
-    """Add an option for each of a writer's own, which is ``None`` where it is not given."""
-
-    def add(function: F) -> F:
-        for option in reversed(spec.options):
-            kind: dict[str, Any] = {"is_flag": True} if option.type == "bool" else {"type": _TYPES[option.type]}
-            if option.choices:
-                kind = {"type": click.Choice(option.choices)}
-            shown = "" if option.default in (None, "") or option.default is False else f" By default {option.default}."
-            text = option.help + shown
-            function = click.option(flag(option.name), option.name, default=None, help=text, **kind)(function)
-        return function
-
-    return add
-
-
 def run_job(
     ctx: click.Context,
     inputs: tuple[str, ...],
     plugins: PluginManager,
     overrides: dict[str, Any],
     *,
-    fill: WriterSpec | None = None,
-    options: Mapping[str, Any] | None = None,
+    needs_writer: bool = False,
     check: Callable[[FaceDetector], None] = lambda _: None,
 ) -> None:
     """Detect faces, have them written, and end the command with its exit status.
@@ -74,9 +125,8 @@ def run_job(
         ctx: of the command.
         inputs: what the user named.
         plugins: where everything is looked up.
-        overrides: the command's options that are settings.
-        fill: the writer of core that folders get, and that has to have one; by default they get drawings.
-        options: of that writer; ``None`` is its default.
+        overrides: the command's options, those of :func:`plugin_options` among them.
+        needs_writer: whether one of the writers has to be one that is for this command alone.
         check: raises where the detector will not do.
 
     Raises:
@@ -85,12 +135,17 @@ def run_job(
     from polyface.building import build_for_many
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import Tally, leave_out_done, run
+    from polyface.jobs.steps import open_steps, run_steps
     from polyface.plugins.protocols import Search
 
+    options = _pop_options(overrides, plugins, ctx.command.name or "")
     config, job = load(*SETTINGS_RECORDS, path=overrides.pop("config_file"), source=SOURCE, overrides=overrides)
-    outputs = _outputs_of(job, plugins, fill, options or {})
+    outputs = _outputs_of(job, plugins, ctx.command.name or "", options, needs_writer=needs_writer)
     folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
-    items = Inputs(inputs, plugins, Search(formats=config.formats, skip=folders, follow_links=job.follow_links))
+    items = Inputs(
+        inputs, plugins, Search(formats=config.formats, skip=folders, follow_links=job.follow_links), options
+    )
+    steps = open_steps(options, plugins)
     tally = Tally(items.count())
     failures = Failures()
     rows: list[tuple[str, str]] = []
@@ -100,7 +155,8 @@ def run_job(
         check(detector)
         writers = [(output.given, stack.enter_context(output.open())) for output in outputs]
         kept = [writer for output, (_, writer) in zip(outputs, writers, strict=True) if output.spec.writes == "file"]
-        todo = leave_out_done(items, kept, tally=tally) if job.resume else items
+        # A step must see all that it would see in an undisturbed run; the writers get nothing that they have.
+        todo = leave_out_done(items, kept, tally=tally) if job.resume and not steps else items
         progress = stack.enter_context(
             report_progress(tally.total, before=lambda: tally.before, as_json=job.json, failures=failures)
         )
@@ -119,7 +175,8 @@ def run_job(
         images = any(output.spec.wants_image for output in outputs)
         whole = f"what was written is whole{', and --resume goes on from there' if kept else ''}"
         # Closed before the detector and the writers are.
-        results = stack.enter_context(closing(detector.stream(todo, keep_images=images)))
+        found = stack.enter_context(closing(detector.stream(todo, keep_images=images)))
+        results = stack.enter_context(closing(run_steps(found, steps)))
         try:
             finished = run(results, writers, tally=tally, report=report, max_errors=job.max_errors)
         except KeyboardInterrupt:
@@ -135,18 +192,40 @@ def run_job(
     ctx.exit(1 if tally.failed or tally.failed_before else 0)
 
 
-def _outputs_of(job: Job, plugins: PluginManager, fill: WriterSpec | None, options: Mapping[str, Any]) -> list[Output]:
-    from polyface.jobs.outputs import IMAGES, parse_outputs
-    from polyface.plugins.manager import CORE
+def _pop_options(overrides: dict[str, Any], plugins: PluginManager, command: str) -> dict[str, OptionValue]:
+    """Take the options of plugins that were given out of those of the command."""
+    given = {name: overrides.pop(name, None) for name in plugin_options(plugins, command)}
+    return {name: value for name, value in given.items() if value is not None}
 
-    folder = IMAGES if fill is None else f"{CORE}/{fill.name}"
-    given = {name: value for name, value in options.items() if value is not None}
-    outputs = parse_outputs(job.output, plugins, resume=job.resume, folder=folder, options=given)
-    if fill is not None and all(output.spec.name != fill.name for output in outputs):
+
+def _check_use(options: Mapping[str, OptionValue], writers: list[WriterSpec], plugins: PluginManager) -> None:
+    """Refuse an option of writers that none of the outputs has: it would do nothing, and nobody would notice."""
+    from polyface.plugins.records import SourceSpec, StepSpec
+
+    specs: list[WriterSpec | SourceSpec | StepSpec] = [*writers, *plugins.all(SourceSpec), *plugins.all(StepSpec)]
+    for name in options:
+        if all(option.name != name for spec in specs for option in spec.options):
+            raise ConfigError(
+                f"{flag(name)} is for none of the outputs.", fix="leave it out, or add an output that it is for"
+            )
+
+
+def _outputs_of(
+    job: Job, plugins: PluginManager, command: str, options: Mapping[str, OptionValue], *, needs_writer: bool
+) -> list[Output]:
+    from polyface.jobs.outputs import parse_outputs
+    from polyface.plugins.records import WriterSpec
+
+    outputs = parse_outputs(job.output, plugins, resume=job.resume, command=command, options=options)
+    own = [spec for spec in plugins.all(WriterSpec) if command in spec.commands]
+    if needs_writer and not any(output.spec in own for output in outputs):
+        filled = [f"'{spec.name}'" for spec in own if spec.writes == "folder"]
         raise ConfigError(
-            f"No output is a folder, which the writer '{fill.name}' would fill.",
-            fix=Fix(settings={"output": f"{fill.name}/"}),
+            f"No output is a folder, which the writer {' or '.join(filled)} would fill.",
+            why=[f"the writer '{spec.name}' makes files {', '.join(spec.endings)}" for spec in own if spec.endings],
+            fix=Fix(settings={"output": f"{own[0].name}/"}),
         )
+    _check_use(options, [output.spec for output in outputs], plugins)
     return outputs
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import attrs
 
 from polyface.errors import ContractError, Fix, plugin_errors, quoted
 from polyface.plugins.manager import CORE, PluginManager, load_code
+from polyface.plugins.options import check_options, own_options
 from polyface.plugins.protocols import Search, Source
-from polyface.plugins.records import SourceSpec
+from polyface.plugins.records import OptionValue, SourceSpec
 from polyface.results import Item
 
 FILES = f"{CORE}/files"
@@ -30,15 +31,23 @@ class Inputs:
             ``@-``, the paths on standard input.
         plugins: where the sources are looked up.
         search: how they look for images.
+        options: of sources; each gets those that it has.
 
     Raises:
-        ConfigError: a location means nothing.
+        ConfigError: a location means nothing, or an option is wrong.
         UnknownNameError: core's own source of files was disabled.
         UnsupportedError: a source requires something that is not installed.
         PluginError: the code of a source fails; also while it is gone through.
     """
 
-    def __init__(self, locations: Sequence[str], plugins: PluginManager, search: Search) -> None:
+    def __init__(
+        self,
+        locations: Sequence[str],
+        plugins: PluginManager,
+        search: Search,
+        options: Mapping[str, OptionValue] | None = None,
+    ) -> None:
+        self._options = options or {}
         self._plugins = plugins
         specs = plugins.all(SourceSpec)
         self._prefixes = tuple(prefix for spec in specs for prefix in spec.prefixes)
@@ -54,8 +63,9 @@ class Inputs:
 
     def _open(self, location: str) -> Source:
         spec = select_source(location, self._plugins)
+        options = check_options(f"source '{spec.name}'", spec.options, own_options(spec, self._options), spec.name)
         with _failures(location):
-            source: Source = load_code(spec)(location, self._search)
+            source: Source = load_code(spec)(location, self._search, **options)
         return source
 
     @property

@@ -15,16 +15,13 @@ from attrs import field, frozen
 from polyface.errors import ConfigError, Fix, nearest, plugin_errors, quoted
 from polyface.jobs.inputs import longest
 from polyface.plugins.manager import CORE, PluginManager, load_code
-from polyface.plugins.options import check_options
+from polyface.plugins.options import check_options, own_options
 from polyface.plugins.protocols import Resumable, Writer
 from polyface.plugins.records import OptionValue, WriterSpec
 from polyface.settings.paths import resolve_path, split_output
 from polyface.storage.places import JOURNAL, OTHER_OUTPUT, Place, find_results
 
 LOG = logging.getLogger(__name__)
-
-IMAGES = f"{CORE}/images"
-"""The writer that fills a folder where no other is asked for."""
 
 LINES = f"{CORE}/jsonl", "faces.jsonl"
 """The writer that every folder gets as well, and its file there."""
@@ -122,34 +119,35 @@ def parse_outputs(
     plugins: PluginManager,
     *,
     resume: bool = False,
-    folder: str = IMAGES,
+    command: str = "detect",
     options: Mapping[str, OptionValue] | None = None,
 ) -> list[Output]:
     """Return what is written where: writers that fill folders first, so that what they make is in the others' lines.
 
-    An output is a file whose ending selects its writer, ``WRITER:PATH``, or a folder, which gets what one writer makes,
-    usually the images with their faces drawn. A folder gets ``faces.jsonl`` as well, which says what in it is of which
-    image, whether its writer is named or not.
+    An output is a file whose ending selects its writer, ``WRITER:PATH``, or a folder, which gets what the command's
+    writer of folders makes: of ``detect`` the images with their faces drawn. A folder gets ``faces.jsonl`` as well,
+    which says what in it is of which image, whether its writer is named or not.
 
     Args:
         outputs: as of ``--output``.
         plugins: where the writers are looked up.
         resume: go on with what a run before wrote; otherwise there must be nothing.
-        folder: the writer that folders get.
-        options: of that writer, wherever it writes.
+        command: the one that asks: endings and folders select the writers that are for it.
+        options: of these writers; each gets those that it has.
 
     Raises:
-        ConfigError: no writer takes such a file, two write to one place, there can be no such path, one has the results
+        ConfigError: no writer takes such a file or fills folders, two write to one place, there can be no such path, one has the results
             of a run before, or none would tell with what to go on.
         UnknownNameError: there is no writer of that name.
         AmbiguousNameError: two plugins have that name, or make files of that ending.
     """
-    parsed = [output for text in outputs for output in _parse(text, plugins, folder)]
+    parsed = [output for text in outputs for output in _parse(text, plugins, command)]
     named = {output.path for output in parsed if not output.implied}
     found = [output for output in parsed if not (output.implied and output.path in named)]
-    if options:
-        filler = plugins.get(WriterSpec, folder)
-        found = [attrs.evolve(one, options=options) if one.spec is filler else one for one in found]
+    found = [
+        attrs.evolve(one, options=own_options(one.spec, options or {})) if one.spec.is_for(command) else one
+        for one in found
+    ]
     for output in found:
         if [other.path for other in found].count(output.path) > 1:
             raise ConfigError(f"Two outputs write to {output.path}.", fix="name each place once")
@@ -165,28 +163,36 @@ def parse_outputs(
     return sorted(found, key=lambda output: output.spec.writes != "folder")
 
 
-def _parse(text: str, plugins: PluginManager, folder: str) -> Iterator[Output]:
+def _parse(text: str, plugins: PluginManager, command: str) -> Iterator[Output]:
     name, path = split_output(text)
     if path.endswith(JOURNAL):
         raise ConfigError(f"{quoted(text)} ends as the journal of an output does.", fix=OTHER_OUTPUT)
     if not path:
         raise ConfigError(f"{quoted(text)} names no output.", why=["is a variable of the shell unset?"])
     whole = resolve_path(path if name else text)
-    if not name and (whole.is_dir() or text.endswith(("/", os.sep)) or not whole.suffix):
-        name = folder
-    if name:
-        writer = plugins.get(WriterSpec, name)
+    folder = whole.is_dir() or text.endswith(("/", os.sep)) or not whole.suffix
+    if name or folder:
+        writer = plugins.get(WriterSpec, name) if name else _filler(text, plugins, command)
         yield Output(given=text, path=whole, spec=writer)
         if writer.writes == "folder":
             yield Output(given=text, path=whole / LINES[1], spec=plugins.get(WriterSpec, LINES[0]), implied=True)
         return
     file = whole.name.lower()
-    spec = plugins.by_claim(WriterSpec, lambda spec: longest(spec.endings, file.endswith))
+    spec = plugins.by_claim(WriterSpec, lambda spec: spec.is_for(command) and longest(spec.endings, file.endswith))
     if spec is None:
-        known = sorted(end for spec in plugins.all(WriterSpec) for end in spec.endings)
+        known = sorted(end for spec in plugins.all(WriterSpec) if spec.is_for(command) for end in spec.endings)
         raise ConfigError(
             f"No writer makes a file {quoted(whole.suffix)}{nearest(whole.suffix, known) or '.'}",
             why=[f"the endings: {', '.join(known)}"],
             fix=Fix("for a folder of that name", settings={"output": f"{text}/"}),
         )
     yield Output(given=text, path=whole, spec=spec)
+
+
+def _filler(text: str, plugins: PluginManager, command: str) -> WriterSpec:
+    """The writer that fills folders for a command."""
+    spec = plugins.by_claim(WriterSpec, lambda spec: spec.writes == "folder" and command in spec.commands)
+    if spec is None:
+        named = Fix("name a writer", settings={"output": f"images:{text}"})
+        raise ConfigError(f"No writer fills folders for 'polyface {command}'.", fix=named)
+    return spec

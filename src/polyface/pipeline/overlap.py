@@ -222,10 +222,11 @@ class _Crew:
         try:
             with self._watch.stage("read", [slot.number]):
                 image = self._steps.read(slot.item)
-            if isinstance(image, Decoded):
-                share, result = self._shared(image), None
+            share, result = slot.share, None
+            if isinstance(image, Decoded) and slot.item.examine:
+                share = self._shared(image)
             else:
-                share, result = slot.share, self._steps.finish(slot.item, image, None)
+                result = self._kept(self._steps.finish(slot.item, image, None))
         except BaseException as error:  # noqa: BLE001 - the consumer's thread raises it
             self._fail([slot], error)
             return
@@ -233,9 +234,11 @@ class _Crew:
             self._unknown -= 1
             slot.share, slot.result = share, result
             if isinstance(image, Decoded):
-                slot.image = image
-                self._hold(slot, slot.least + image.pixels.nbytes)
-                bisect.insort(self._ready, slot, key=lambda slot: slot.number)
+                if result is None:
+                    slot.image = image
+                    bisect.insort(self._ready, slot, key=lambda slot: slot.number)
+                if result is None or self._keep:
+                    self._hold(slot, slot.least + image.pixels.nbytes)
             self._changed.notify_all()
 
     def _shared(self, image: Decoded) -> tuple[Hashable, int]:
@@ -254,13 +257,16 @@ class _Crew:
         else:
             with self._changed:
                 for slot, result in zip(slots, results, strict=True):
-                    slot.result = result if self._keep else attrs.evolve(result, image=None)
+                    slot.result = self._kept(result)
                     slot.image = None
                     if not self._keep:
                         self._hold(slot, slot.least)
         with self._changed:
             self._running -= 1
             self._changed.notify_all()
+
+    def _kept(self, result: Result) -> Result:
+        return result if self._keep else attrs.evolve(result, image=None)
 
     def _hold(self, slot: _Slot, size: int) -> None:
         self._held += size - slot.held

@@ -13,7 +13,7 @@ import attrs
 
 from polyface.errors import ClosedError, Fix, ImageError, PluginError, PolyfaceError, described
 from polyface.images.reading import Decoded
-from polyface.pipeline.batching import read_windows
+from polyface.pipeline.batching import Window, read_windows
 from polyface.pipeline.overlap import Steps, overlap
 from polyface.results import Detections, Item, Result
 
@@ -66,10 +66,14 @@ def stream(
         )
         return
     for window in read_windows(named, read_one, most=batch_size, pixels=-(-look_ahead // 3), timing=timing):
-        found = _detect_apart(detect, window.images, window.watch, batch_size, contextlib.nullcontext())
+        found = _detect_apart(detect, _to_examine(window), window.watch, batch_size, contextlib.nullcontext())
         for number, (item, image) in enumerate(zip(window.items, window.read, strict=True)):
             result = _result(item, image, found.get(number))
             yield result if keep_images else attrs.evolve(result, image=None)
+
+
+def _to_examine(window: Window[Item]) -> dict[int, Decoded]:
+    return {number: image for number, image in window.images.items() if window.items[number].examine}
 
 
 def as_item(given: Any, number: int) -> Item:
@@ -114,6 +118,8 @@ def _detect_apart(
     network: AbstractContextManager[Any],
 ) -> dict[int, Detections | PolyfaceError]:
     """The faces of images by their numbers; where they fail together, each is tried alone."""
+    if not images:
+        return {}
     try:
         return {**detect(images, watch, batch_size, network)}
     except (ClosedError, PluginError):
@@ -132,6 +138,8 @@ def _result(item: Item, image: Decoded | PolyfaceError, found: Detections | Poly
     height, width = image.shape
     extra = {**result.extra, "damaged": True} if image.damaged else result.extra
     result = attrs.evolve(result, width=width, height=height, extra=extra)
+    if not item.examine:
+        return attrs.evolve(result, image=image, extra={**extra, "examined": False})
     if isinstance(found, Detections):
         return attrs.evolve(result, faces=found, timing=found.timing, image=image)
     return attrs.evolve(result, error=found)  # without the image: a writer that has one knows that it was examined

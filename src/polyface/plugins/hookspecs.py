@@ -22,6 +22,7 @@ from polyface.plugins.records import (
     DetectorSpec,
     FamilySpec,
     SourceSpec,
+    StepSpec,
     WriterSpec,
 )
 
@@ -59,6 +60,12 @@ def polyface_writers() -> Iterable[WriterSpec]:
 @hookspec
 def polyface_sources() -> Iterable[SourceSpec]:
     """Yield the sources a plugin provides."""
+    raise NotImplementedError
+
+
+@hookspec
+def polyface_steps() -> Iterable[StepSpec]:
+    """Yield the steps a plugin provides, in the order in which they follow each other."""
     raise NotImplementedError
 
 

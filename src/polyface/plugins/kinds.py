@@ -20,6 +20,7 @@ from polyface.plugins.records import (
     FamilySpec,
     Ref,
     SourceSpec,
+    StepSpec,
     WriterSpec,
 )
 
@@ -83,6 +84,7 @@ KINDS = {
     ),
     "writers": Kind(record=WriterSpec, label="writer"),
     "sources": Kind(record=SourceSpec, label="source"),
+    "steps": Kind(record=StepSpec, label="step"),
     "commands": Kind(
         record=CommandSpec,
         label="command",

@@ -38,7 +38,7 @@ from polyface.machine.drivers import is_installed
 from polyface.optional import install
 from polyface.plugins import hookspecs
 from polyface.plugins.kinds import HOOKS, Record, kind_of
-from polyface.plugins.records import CommandSpec, Requirement, SourceSpec, WriterSpec
+from polyface.plugins.records import CommandSpec, Requirement, SourceSpec, StepSpec, WriterSpec
 from polyface.settings.values import read_flag
 
 T = TypeVar("T", bound=Record)
@@ -284,8 +284,8 @@ def missing(
     return [Reason(subject=subject, why=f"{need.module} is not installed", fix=fix) for need in needs]
 
 
-def load_code(record: WriterSpec | SourceSpec | CommandSpec) -> Any:
-    """Return the code of a writer, a source or a command.
+def load_code(record: WriterSpec | SourceSpec | StepSpec | CommandSpec) -> Any:
+    """Return the code of a writer, a source, a step or a command.
 
     Raises:
         UnsupportedError: something that it requires is not installed.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from polyface.errors import NO_FIX, ConfigError, Fix, nearest, quoted
 from polyface.plugins.records import OptionSpec, OptionValue
 from polyface.settings.config import Config
 from polyface.settings.record import settings
+
+if TYPE_CHECKING:
+    from polyface.plugins.records import SourceSpec, StepSpec, WriterSpec
 
 
 def check_options(
@@ -37,3 +41,8 @@ def check_options(
         if problem:
             raise ConfigError(f"{setting}: {name} {problem}.", why=[options[name].help])
     return {name: given.get(name, option.default) for name, option in options.items()}
+
+
+def own_options(spec: SourceSpec | StepSpec | WriterSpec, given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Return of the options of a job those that a record has."""
+    return {option.name: given[option.name] for option in spec.options if option.name in given}

@@ -395,3 +395,11 @@ class Source(Protocol):
 
     def count(self) -> int | None:
         """Return how many items there are, for a progress bar; ``None`` where that is not known."""
+
+
+@runtime_checkable
+class Step(Protocol):
+    """What stands between the detector and the writers of one job. Its state is its own, and of that job alone."""
+
+    def __call__(self, results: Iterable[Result]) -> Iterable[Result]:
+        """Yield each result, changed or not, in the same order; it may hold a bounded number of them back."""

@@ -485,10 +485,10 @@ class Capability:
 
 @frozen(kw_only=True)
 class OptionSpec:
-    """An option of a backend, a family or a writer, which core checks before the plugin sees it.
+    """An option of a backend, a family, a source, a step or a writer, which core checks before the plugin sees it.
 
     Args:
-        name: the key under ``backend_options`` or ``family_options``; of a writer, what a command calls its option.
+        name: the key under ``backend_options`` or ``family_options``; of the others, what a command calls its option.
         type: ``"bool"``, ``"int"``, ``"float"``, ``"str"``, ``"numbers"`` for a tuple of numbers, or ``"lists of
             numbers"`` for a tuple of such tuples.
         help: one line.
@@ -532,6 +532,15 @@ class OptionSpec:
         return None
 
 
+def _check_arguments(record: Any, options: tuple[OptionSpec, ...]) -> None:
+    """Refuse options that no code can take by name."""
+    for option in options:
+        if not option.name.isidentifier():
+            raise ContractError(
+                f"{type(record).__name__} '{record.name}': no argument can be called {quoted(option.name)}."
+            )
+
+
 @frozen(kw_only=True)
 class FamilySpec:
     """A kind of network that a user's own ONNX file may hold: how the raw heads of every such file are read.
@@ -551,9 +560,7 @@ class FamilySpec:
     describe: Ref = field(validator=rules.is_a(Ref))
 
     def __attrs_post_init__(self) -> None:
-        for parameter in self.parameters:
-            if not parameter.name.isidentifier():
-                raise ContractError(f"FamilySpec '{self.name}': no argument can be called {quoted(parameter.name)}.")
+        _check_arguments(self, self.parameters)
 
 
 @frozen(kw_only=True)
@@ -634,6 +641,9 @@ class WriterSpec:
         summary: one line for the tables.
         writes: ``"file"`` or ``"folder"``.
         endings: the ends of file names that select it, such as ``".csv"``; none for one that fills a folder.
+        commands: the commands that it is for, such as ``("anonymize",)``: these alone show its options, and it is
+            selected there alone without its name, by an ending, or as what fills a folder. Without any it is for every
+            command, and fills no folder but by its name.
         wants_image: each result that it gets has its image.
         makes: of one that fills a folder, the key that each result gets from it, such as ``"drawing"``; a folder whose
             lines lack it was filled by another, and is not gone on with.
@@ -647,6 +657,7 @@ class WriterSpec:
     summary: str = field(validator=rules.text)
     writes: str = field(default="file", validator=rules.one_of("file", "folder"))
     endings: tuple[str, ...] = rules.tuples(str, rule=rules.endings)
+    commands: tuple[str, ...] = rules.tuples(str)
     wants_image: bool = field(default=False, validator=rules.is_a(bool))
     makes: str = field(default="", validator=rules.is_a(str))
     options: tuple[OptionSpec, ...] = rules.tuples(OptionSpec)
@@ -656,9 +667,11 @@ class WriterSpec:
     def __attrs_post_init__(self) -> None:
         if self.writes == "folder" and self.endings:
             raise ContractError(f"WriterSpec '{self.name}': one that fills a folder has no endings.")
-        for option in self.options:
-            if not option.name.isidentifier():
-                raise ContractError(f"WriterSpec '{self.name}': no argument can be called {quoted(option.name)}.")
+        _check_arguments(self, self.options)
+
+    def is_for(self, command: str) -> bool:
+        """Return whether it is for a command, with others or alone."""
+        return not self.commands or command in self.commands
 
 
 @frozen(kw_only=True)
@@ -670,9 +683,11 @@ class SourceSpec:
         summary: one line for the tables.
         prefixes: beginnings that select it, such as ``"rtsp://"``.
         endings: the ends of file names that select it, such as ``".mp4"``.
+        options: what its factory takes by name; each has a default, or is ``None`` where nothing is said. The commands
+            ``detect``, ``crop`` and ``anonymize`` show them.
         requires: what must be installed for it.
-        factory: called with what the user gave, a text, and a :class:`polyface.plugins.protocols.Search`;
-            returns a :class:`polyface.plugins.protocols.Source`.
+        factory: called with what the user gave, a text, with a :class:`polyface.plugins.protocols.Search`, and with the
+            options by name; returns a :class:`polyface.plugins.protocols.Source`.
     """
 
     name: str = field(validator=rules.name)
@@ -685,8 +700,41 @@ class SourceSpec:
         ),
     )
     endings: tuple[str, ...] = rules.tuples(str, rule=rules.endings)
+    options: tuple[OptionSpec, ...] = rules.tuples(OptionSpec)
     requires: tuple[Requirement, ...] = rules.tuples(Requirement)
     factory: Ref = field(validator=rules.is_a(Ref))
+
+    def __attrs_post_init__(self) -> None:
+        _check_arguments(self, self.options)
+
+
+@frozen(kw_only=True)
+class StepSpec:
+    """What stands between the detector and the writers of a job, such as a tracker. Steps follow each other as listed.
+
+    Args:
+        name: what it is called.
+        summary: one line for the tables.
+        options: what its factory takes by name; the commands ``detect``, ``crop`` and ``anonymize`` show them. An
+            option that has the name of one of a source or a writer is the same option, given to both.
+        on: the names of its options that turn it on, where one is given and is not ``False``.
+        requires: what must be installed for it.
+        factory: called with the options by name; returns a :class:`polyface.plugins.protocols.Step`.
+    """
+
+    name: str = field(validator=rules.name)
+    summary: str = field(validator=rules.text)
+    options: tuple[OptionSpec, ...] = rules.tuples(OptionSpec)
+    on: tuple[str, ...] = field(
+        converter=rules.as_tuple, validator=[rules.tuple_of(str), rules.rule("at least one option", bool)]
+    )
+    requires: tuple[Requirement, ...] = rules.tuples(Requirement)
+    factory: Ref = field(validator=rules.is_a(Ref))
+
+    def __attrs_post_init__(self) -> None:
+        _check_arguments(self, self.options)
+        if unknown := set(self.on) - {option.name for option in self.options}:
+            raise ContractError(f"StepSpec '{self.name}' has no option {', '.join(map(quoted, sorted(unknown)))}.")
 
 
 @frozen(kw_only=True)

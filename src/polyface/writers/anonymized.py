@@ -90,6 +90,8 @@ class Anonymized:
             return {"anonymized": None} | ({} if copied is None else {"copied": copied})
         if result.error is not None:
             return {"anonymized": None}
+        if not result.item.examine:
+            raise ImageError("it is not written, since no faces were looked for in it")
         if result.faces.truncated and not self._copy_unreadable:
             raise ImageError(
                 "it is not written, since some of its faces would be seen",

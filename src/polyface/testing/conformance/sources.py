@@ -15,6 +15,7 @@ from polyface.errors import ImageError
 from polyface.images.reading import read_image
 from polyface.jobs.inputs import select_source
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.options import check_options
 from polyface.plugins.protocols import Search, Source
 from polyface.plugins.records import SourceSpec
 from polyface.results import Item
@@ -55,8 +56,9 @@ class SourceConformance(Conformance):
     @pytest.fixture
     def opened(self, spec: SourceSpec) -> Callable[[str], Source]:
         """A function from a location to the source of what is there."""
-        factory: Callable[[str, Search], Source] = spec.factory.load()
-        return lambda location: factory(location, Search())
+        factory: Callable[..., Source] = spec.factory.load()
+        options = check_options(f"source '{spec.name}'", spec.options, {})
+        return lambda location: factory(location, Search(), **options)
 
     def test_factory_gives_a_source(self, opened: Callable[[str], Source], location: str, spec: SourceSpec) -> None:
         """What it gives is called by the names of the protocol, and by no other."""
