@@ -1,0 +1,1 @@
+"""Videos for polyface: frames as items, videos as what is written."""
