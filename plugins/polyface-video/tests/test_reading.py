@@ -1,0 +1,152 @@
+"""Frames of a video: in order, upright, with their numbers and times, as far as they can be decoded."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyface.errors import ImageError
+
+pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
+
+from polyface_video.reading import open_video, read_frames
+
+
+def read(path, **rest):
+    """The frames of a video, and what ended them."""
+    frames = []
+    try:
+        frames.extend(read_frames(path, **rest))
+    except ImageError as error:
+        return frames, str(error)
+    return frames, ""
+
+
+class TestTimes:
+    def test_of_a_constant_rate_are_its_multiples_from_zero_on(self, make_clip):
+        frames = list(read_frames(make_clip("a.mp4", count=5, base=Fraction(1, 25))))
+        assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+
+    def test_of_a_variable_rate_are_those_of_the_video(self, make_clip):
+        times = [0, 40, 50, 200, 1200]
+        frames = list(read_frames(make_clip("a.mkv", count=5, times=times, base=Fraction(1, 1000), sound=False)))
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.04, 0.05, 0.2, 1.2])
+
+    def test_start_and_end_leave_out_frames_whose_numbers_stay(self, make_clip):
+        frames = list(read_frames(make_clip("a.mp4", count=10), start=0.08, end=0.2))
+        assert [frame.number for frame in frames] == [2, 3, 4]
+
+
+class TestPixels:
+    def test_are_those_of_the_images_but_for_the_loss_of_the_codec(self, make_clip, portrait):
+        images = [np.roll(portrait, 20 * number, 1) for number in range(3)]
+        for frame, image in zip(read_frames(make_clip("a.mp4", images=images)), images, strict=True):
+            assert (frame.image.shape, frame.image.dtype) == (image.shape, np.uint8)
+            assert np.abs(frame.image.astype(int) - image).mean() < 8
+
+    @pytest.mark.parametrize("degrees", [90, 180, 270])
+    def test_are_turned_upright_as_players_show_them(self, make_clip, portrait, degrees):
+        path = make_clip("a.mp4", images=[portrait] * 2, rotation=degrees)
+        expected = np.asarray(Image.fromarray(portrait).rotate(-degrees, expand=True))  # Pillow turns the other way
+        frame = next(read_frames(path))
+        assert frame.image.shape == expected.shape
+        assert np.abs(frame.image.astype(int) - expected).mean() < 8
+        info = open_video(path)
+        assert (info.rotation, info.width, info.height) == (degrees, expected.shape[1], expected.shape[0])
+
+    def test_of_a_gif_are_all_its_frames(self, tmp_path, portrait):
+        shades = [Image.fromarray(np.full_like(portrait, shade)) for shade in (0, 100, 200)]
+        shades[0].save(tmp_path / "a.gif", save_all=True, append_images=shades[1:], duration=[100, 300, 100])
+        frames = list(read_frames(tmp_path / "a.gif"))
+        assert [int(frame.image.mean()) for frame in frames] == pytest.approx([0, 100, 200], abs=3)
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.4])
+
+
+class TestDamage:
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_of_the_tail_is_said_after_what_comes_before(self, make_clip, name):
+        path = make_clip(name, count=100, sound=False)
+        if name == "a.mp4":
+            move_index_ahead(path)
+        whole = [frame.image for frame in read_frames(path)]
+        os.truncate(path, path.stat().st_size * 2 // 3)
+        frames, problem = read(path)
+        assert problem.startswith("it is cut short: ")
+        assert 30 < len(frames) < 100
+        # The last one that is there may be half of one.
+        assert all(np.array_equal(frame.image, image) for frame, image in zip(frames[:-2], whole, strict=False))
+
+    def test_of_one_frame_is_one_without_its_image_and_the_rest_follows(self, tmp_path, portrait):
+        import av
+
+        path = tmp_path / "a.avi"
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("mjpeg", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 160, 120, "yuvj420p"
+            for _ in range(5):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(portrait, format="rgb24")))
+            out.mux(stream.encode(None))
+        parts = path.read_bytes().split(b"\xff\xd8\xff")  # how an image of JPEG begins
+        path.write_bytes(b"\xff\xd8\xff".join([*parts[:3], bytes(len(parts[3]) - 16) + parts[3][-16:], *parts[4:]]))
+        frames, problem = read(path)
+        assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
+        assert [frame.image is None or frame.damaged for frame in frames] == [False, False, True, False, False]
+        assert problem == ""
+
+    @pytest.mark.parametrize("content", [b"", b"no video", bytes(range(256)) * 40])
+    def test_of_all_is_an_error(self, tmp_path, content):
+        (tmp_path / "a.mp4").write_bytes(content)
+        assert read(tmp_path / "a.mp4")[1].startswith("it cannot be read as a video: ")
+
+    def test_a_file_that_is_not_there_is_an_error(self, tmp_path):
+        assert read(tmp_path / "a.mp4") == ([], "it cannot be read as a video: No such file or directory")
+
+    def test_sound_alone_is_no_video(self, tmp_path):
+        import av
+
+        with av.open(str(tmp_path / "a.m4a"), "w") as out:
+            audio = out.add_stream("aac", rate=44_100)
+            wave = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+            wave.sample_rate = 44_100
+            out.mux([*audio.encode(wave), *audio.encode(None)])
+        assert read(tmp_path / "a.m4a") == ([], "it has no pictures")
+
+
+def test_what_a_video_says_of_itself(make_clip):
+    info = open_video(make_clip("a.mp4", count=20))
+    assert (info.width, info.height, info.rotation, info.frames, info.rate) == (160, 120, 0, 20, 25)
+    assert (info.duration, info.start) == (pytest.approx(0.8), 0)
+
+
+@pytest.mark.skipif("POLYFACE_SHARED" not in os.environ, reason="needs the clips of POLYFACE_SHARED")
+@pytest.mark.parametrize(
+    ("name", "count", "last", "shape"),
+    [("help.mkv", 58, 57 / 30, (480, 640, 3)), ("classroom.gif", 45, 2.93, (270, 480, 3))],
+)
+def test_real_clips_are_read_whole(name, count, last, shape):
+    frames, problem = read(Path(os.environ["POLYFACE_SHARED"]) / "video" / name)
+    assert problem == ""
+    assert [frame.number for frame in frames] == list(range(count))
+    assert {frame.image.shape for frame in frames} == {shape}
+    assert frames[-1].time == pytest.approx(last, abs=0.02)
+
+
+def move_index_ahead(path: Path) -> None:
+    """Have an MP4 begin with its index, as of what is made to be streamed."""
+    import av
+
+    target = path.with_suffix(".fast.mp4")
+    with av.open(str(path)) as source, av.open(str(target), "w", options={"movflags": "faststart"}) as out:
+        [stream] = source.streams.video
+        copy = out.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    target.replace(path)
