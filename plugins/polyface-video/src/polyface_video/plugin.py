@@ -1,0 +1,102 @@
+"""What this package tells polyface; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polyface
+from polyface.plugins.records import OptionSpec, Ref, Requirement, SourceSpec, StepSpec
+
+PYAV = (Requirement(module="av", install="av"),)
+
+ENDINGS = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".flv", ".wmv", ".3gp", ".gif"),
+)
+
+EVERY = OptionSpec(
+    name="every",
+    type="int",
+    help="Of videos: examine each so many frames, and interpolate the faces between them.",
+    minimum=1,
+)
+FPS = OptionSpec(
+    name="fps",
+    type="float",
+    help="Of videos: examine so many frames a second, and interpolate the faces between them.",
+    minimum=0.001,
+)
+SPAN = (
+    OptionSpec(
+        name="start",
+        type="float",
+        help="Of videos: leave out what comes before, in seconds.",
+        default=0.0,
+        minimum=0,
+    ),
+    OptionSpec(name="end", type="float", help="Of videos: leave out what comes from then on, in seconds.", minimum=0),
+)
+LIVE = (
+    OptionSpec(
+        name="live",
+        type="bool",
+        help="Of cameras: drop frames rather than lag behind, and connect again where the connection is lost.",
+        default=False,
+    ),
+    OptionSpec(name="duration", type="float", help="Of cameras: end after so many seconds.", minimum=0),
+)
+TRACK = (
+    OptionSpec(name="track", type="bool", help="Of videos: give each face a track_id.", default=False),
+    OptionSpec(
+        name="track_gap",
+        type="int",
+        help="With --track: in how many examined frames in a row a face may be missed.",
+        default=30,
+        minimum=0,
+    ),
+)
+
+
+@polyface.hookimpl
+def polyface_sources() -> Iterator[SourceSpec]:
+    yield SourceSpec(
+        name="video",
+        summary="The frames of a video",
+        endings=ENDINGS,
+        options=(EVERY, FPS, *SPAN),
+        requires=PYAV,
+        factory=Ref("polyface_video.source:Video"),
+    )
+    yield SourceSpec(
+        name="frames",
+        summary="Numbered images as the frames of a video, frames:folder/%05d.png",
+        prefixes=("frames:",),
+        options=(EVERY, FPS, *SPAN),
+        requires=PYAV,
+        factory=Ref("polyface_video.source:Sequence"),
+    )
+    yield SourceSpec(
+        name="camera",
+        summary="The frames of a camera or a stream, camera:0 or rtsp://...",
+        prefixes=("camera:", "rtsp://", "rtmp://"),
+        options=(EVERY, FPS, *LIVE),
+        requires=PYAV,
+        factory=Ref("polyface_video.source:Camera"),
+    )
+
+
+@polyface.hookimpl
+def polyface_steps() -> Iterator[StepSpec]:
+    yield StepSpec(
+        name="track",
+        summary="Gives each face of a video a track_id",
+        options=TRACK,
+        on=("track",),
+        factory=Ref("polyface_video.steps:Track"),
+    )
+    yield StepSpec(
+        name="between",
+        summary="Interpolates the faces between the examined frames of a video",
+        options=(EVERY, FPS),
+        on=("every", "fps"),
+        factory=Ref("polyface_video.steps:Between"),
+    )

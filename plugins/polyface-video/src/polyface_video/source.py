@@ -1,0 +1,272 @@
+"""Videos, sequences of images and cameras as sources: an item is a frame."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import math
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from polyface.errors import ConfigError, Fix, ImageError
+from polyface.results import Item
+from polyface_video.ahead import read_ahead
+from polyface_video.reading import Frame, open_video, read_frames
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from polyface.plugins.protocols import Search
+
+LOG = logging.getLogger(__name__)
+
+AHEAD = 2**26
+"""Bytes of frames that wait, decoded, beside those that the stream holds."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a camera that was lost is asked again: each time twice as long."""
+
+SILENCE = 10.0
+"""Seconds after which a camera that says nothing is taken for lost."""
+
+DROPPED = "frames that came while others were examined"
+
+
+class Video:
+    """The frames of a video: ``clip.mp4#0``, ``clip.mp4#1`` and so on.
+
+    What cannot be decoded is an item with its problem. A video whose tail is missing ends with one.
+
+    Args:
+        location: its path.
+        every: examine each so many frames.
+        fps: examine so many frames a second.
+        start: leave out frames before that, in seconds.
+        end: leave out frames from then on, in seconds.
+
+    Raises:
+        ConfigError: the options contradict each other.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        _search: Search,
+        *,
+        every: int | None = None,
+        fps: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> None:
+        if end is not None and end <= start:
+            raise ConfigError(f"A video cannot end at {end:g} s where it starts at {start:g} s (--start, --end).")
+        _check_rhythm(every, fps)
+        self.left_out: Counter[str] = Counter()
+        self._name, self._rhythm = location, (every, fps)
+        self._whole = start == 0 and end is None
+        self._reading = {**self._find(location), "start": start, "end": end}
+
+    def _find(self, location: str) -> dict[str, Any]:
+        """What :func:`read_frames` is called with."""
+        return {"path": os.path.expanduser(location)}  # noqa: PTH111 - a name that begins so and is nobody's stays
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield an item for each frame."""
+        frames = read_ahead(lambda _: read_frames(**self._reading), _bytes_of, most=AHEAD)
+        with closing(frames):
+            items = _as_items(frames, self._name, PurePath(Path(self._name).stem or "video"))
+            yield from _examine_some(items, *self._rhythm)
+
+    def count(self) -> int | None:
+        """Return how many frames there are, where the video says it."""
+        if not self._whole or "format" in self._reading:
+            return None
+        try:
+            return open_video(self._reading["path"]).frames
+        except ImageError:
+            return 1
+
+
+class Sequence(Video):
+    """Images whose names are numbered, ``frames:shots/%05d.png``, as a video of 25 frames a second.
+
+    Numbers begin with the lowest there is, and go up to the first that is missing.
+    """
+
+    def _find(self, location: str) -> dict[str, Any]:
+        """What :func:`read_frames` is called with."""
+        path = Path(location.removeprefix("frames:")).expanduser()
+        found = re.fullmatch(r"([^%]*)%(?:0(\d))?d([^%]*)", path.name)
+        if found is None:
+            raise ConfigError(f"{location} names no sequence of images.", fix="write frames:folder/%05d.png")
+        before, width, after = map(re.escape, (found[1], found[2] or "", found[3]))
+        numbered = re.compile(f"{before}(\\d{{{width or 1},}}){after}")
+        names = os.listdir(path.parent) if path.parent.is_dir() else []  # noqa: PTH208 - there may be a million
+        numbers = [int(match[1]) for name in names if (match := numbered.fullmatch(name))]
+        return {
+            "path": str(path),
+            "format": "image2",
+            "options": {"start_number": str(min(numbers, default=0)), "framerate": "25"},
+        }
+
+
+class Camera:
+    """The frames of a camera of this computer, ``camera:0``, or of a stream, ``rtsp://...``.
+
+    With ``live``, frames that come while others are examined are dropped, and a camera that is lost is asked again,
+    after growing pauses. A password in an address is in no name.
+
+    Args:
+        location: the camera.
+        every: examine each so many frames.
+        fps: examine so many frames a second.
+        live: drop frames rather than lag behind, and connect again where the connection is lost.
+        duration: end after so many seconds.
+        read: as :func:`polyface_video.reading.read_frames`.
+        now: returns the seconds of a clock.
+
+    Raises:
+        ConfigError: the options contradict each other.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        _search: Search,
+        *,
+        every: int | None = None,
+        fps: float | None = None,
+        live: bool = False,
+        duration: float | None = None,
+        read: Callable[..., Iterator[Frame]] = read_frames,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        _check_rhythm(every, fps)
+        self.left_out: Counter[str] = Counter()
+        self._name = re.sub(r"(?<=://)[^/@]*@", "", location)
+        self._rhythm, self._live, self._duration, self._now = (every, fps), live, duration, now
+        self._connect = functools.partial(read, **_device(location), timeout=SILENCE)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield an item for each frame, as they come."""
+        self.left_out.clear()
+        dropped = self._drop if self._live else None
+        frames = read_ahead(
+            self._stay if self._live else lambda _: self._connect(), _bytes_of, most=AHEAD, dropped=dropped
+        )
+        with closing(frames):
+            in_time = itertools.takewhile(lambda frame: self._duration is None or frame.time < self._duration, frames)
+            items = _as_items(in_time, self._name, PurePath(re.sub(r"\W+", "-", self._name).strip("-")))
+            yield from _examine_some(items, *self._rhythm, last=False)
+
+    def count(self) -> None:
+        """Nobody knows."""
+
+    def _drop(self, _: Frame) -> None:
+        self.left_out[DROPPED] += 1
+
+    def _stay(self, stopped: threading.Event) -> Iterator[Frame]:
+        """The frames of one connection after the other; a camera that is not there at first is an error."""
+        number, began, pause = 0, None, FIRST_PAUSE
+        while not stopped.is_set():
+            try:
+                for frame in self._connect():
+                    began = self._now() if began is None else began
+                    pause = FIRST_PAUSE
+                    yield attrs.evolve(frame, number=number, time=self._now() - began)
+                    number += 1
+                why = "it ended"
+            except ImageError as error:
+                if began is None:
+                    raise
+                why = str(error)
+            LOG.warning("%s is lost: %s; it is asked again in %g s", self._name, why, pause)
+            if (began is not None and self._is_over(self._now() + pause - began)) or stopped.wait(pause):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _is_over(self, seconds: float) -> bool:
+        return self._duration is not None and seconds >= self._duration
+
+
+def _check_rhythm(every: int | None, fps: float | None) -> None:
+    if every is not None and fps is not None:
+        raise ConfigError("Which frames are examined is said twice.", fix=Fix("leave one out:", names=("every", "fps")))
+
+
+def _device(location: str) -> dict[str, Any]:
+    """What :func:`read_frames` is called with for a camera."""
+    if not location.startswith("camera:"):
+        return {"path": location}
+    name = location.removeprefix("camera:")
+    if sys.platform == "darwin":
+        return {"path": name, "format": "avfoundation"}
+    if sys.platform == "win32":
+        return {"path": f"video={name}", "format": "dshow"}
+    return {"path": f"/dev/video{name}" if name.isdecimal() else name, "format": "v4l2"}
+
+
+def _bytes_of(frame: Frame) -> int:
+    return 0 if frame.image is None else frame.image.nbytes
+
+
+def _as_items(frames: Iterator[Frame], name: str, folder: PurePath) -> Iterator[Item]:
+    """Each frame as an item, and a last one with what ended them."""
+    number = -1
+    try:
+        for frame in frames:
+            number = frame.number
+            extra = {"video": name, "frame": number, "time": round(frame.time, 6)}
+            yield Item(
+                name=f"{name}#{number}",
+                image=frame.image,
+                relative=folder / f"{number:06}.png",
+                problem="" if frame.image is not None else "the frame cannot be decoded",
+                extra=extra | ({"damaged": True} if frame.damaged else {}),
+            )
+    except ImageError as error:
+        place = f"#{number + 1}" if number >= 0 else ""
+        yield Item(name=f"{name}{place}", relative=folder / "end.png", problem=str(error), extra={"video": name})
+
+
+def _examine_some(items: Iterator[Item], every: int | None, fps: float | None, *, last: bool = True) -> Iterator[Item]:
+    """Have some frames examined: the first, each so many, and, where that can be waited for, the last before an end."""
+    rhythm = _Rhythm(every, fps)
+    held: Item | None = None
+    for item in items:
+        if held is not None:
+            yield attrs.evolve(held, examine=held.examine or bool(item.problem))
+        held = item if item.problem else attrs.evolve(item, examine=rhythm.takes(item))
+        if not last:
+            yield held
+            held = None
+    if held is not None:
+        yield attrs.evolve(held, examine=True)
+
+
+class _Rhythm:
+    def __init__(self, every: int | None, fps: float | None) -> None:
+        self._every, self._fps = every, fps
+        self._due = -math.inf
+
+    def takes(self, item: Item) -> bool:
+        """Whether a frame is examined."""
+        if self._fps is None:
+            return self._every is None or item.extra["frame"] % self._every == 0
+        moment = item.extra["time"]
+        if moment < self._due - 1e-6:  # times are rounded
+            return False
+        due = self._due + 1 / self._fps
+        self._due = due if due > moment else moment + 1 / self._fps
+        return True

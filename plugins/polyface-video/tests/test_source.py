@@ -1,0 +1,230 @@
+"""Videos, sequences of images and cameras as sources."""
+
+from __future__ import annotations
+
+import os
+import threading
+from fractions import Fraction
+from pathlib import PurePath
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyface.errors import ConfigError, ImageError
+from polyface.plugins.protocols import Search
+
+pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
+
+from polyface_video.ahead import read_ahead
+from polyface_video.reading import Frame
+from polyface_video.source import DROPPED, Camera, Sequence, Video
+
+
+def items(path, **options):
+    return list(Video(str(path), Search(), **options))
+
+
+def examined(path, **options):
+    return [item.extra["frame"] for item in items(path, **options) if item.examine]
+
+
+class TestVideo:
+    def test_each_frame_is_an_item_with_its_number_and_time(self, make_clip):
+        path = make_clip("clip.mp4", count=3)
+        found = items(path)
+        assert [item.name for item in found] == [f"{path}#{number}" for number in range(3)]
+        assert [item.extra for item in found] == [
+            {"video": str(path), "frame": number, "time": pytest.approx(0.04 * number)} for number in range(3)
+        ]
+        assert [item.relative for item in found] == [PurePath(f"clip/{number:06}.png") for number in range(3)]
+        assert all(item.image.shape == (120, 160, 3) and item.examine and not item.problem for item in found)
+
+    def test_it_counts_what_the_video_says_but_not_of_a_part(self, make_clip):
+        path = str(make_clip("clip.mp4", count=7))
+        assert Video(path, Search()).count() == 7
+        assert Video(path, Search(), start=0.1).count() is None
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({}, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            ({"every": 4}, [0, 4, 8, 9]),
+            ({"every": 3}, [0, 3, 6, 9]),
+            ({"fps": 10}, [0, 3, 5, 8, 9]),
+            ({"fps": 100}, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ],
+    )
+    def test_some_are_examined_and_the_last_is_among_them(self, make_clip, options, expected):
+        path = make_clip("clip.mp4", count=10)
+        assert examined(path, **options) == expected
+        assert len(items(path, **options)) == 10
+
+    def test_fps_is_by_time_where_the_rate_varies(self, make_clip):
+        times = [0, 10, 20, 400, 1000, 1010, 2500, 2510, 2520]
+        path = make_clip("a.mkv", count=9, times=times, base=Fraction(1, 1000), sound=False)
+        assert examined(path, fps=1) == [0, 4, 6, 8]
+
+    def test_the_frame_before_damage_is_examined_and_the_damage_is_the_last_item(self, make_clip):
+        path = make_clip("a.mkv", count=100, sound=False)
+        os.truncate(path, path.stat().st_size // 2)
+        *frames, last = items(path, every=1000)
+        assert last.problem.startswith("it is cut short: ")
+        assert last.name == f"{path}#{len(frames)}"
+        assert [item.extra["frame"] for item in frames if item.examine] == [0, len(frames) - 1]
+
+    def test_start_and_end_leave_frames_out(self, make_clip):
+        path = make_clip("clip.mp4", count=10)
+        assert [item.extra["frame"] for item in items(path, start=0.08, end=0.2)] == [2, 3, 4]
+
+    @pytest.mark.parametrize(("options", "what"), [({"start": 2, "end": 1}, "end"), ({"every": 2, "fps": 1}, "twice")])
+    def test_options_that_contradict_each_other_are_refused(self, options, what):
+        with pytest.raises(ConfigError, match=what):
+            Video("a.mp4", Search(), **options)
+
+    def test_what_is_not_there_is_an_item_with_a_problem(self, tmp_path):
+        [item] = items(tmp_path / "a.mp4")
+        assert (item.name, item.problem) == (
+            str(tmp_path / "a.mp4"),
+            "it cannot be read as a video: No such file or directory",
+        )
+
+
+class TestSequence:
+    def test_is_read_from_its_lowest_number_on(self, tmp_path):
+        for number in range(17, 20):
+            Image.fromarray(np.full((16, 24, 3), number * 10, np.uint8)).save(tmp_path / f"shot-{number:05}.png")
+        found = list(Sequence(f"frames:{tmp_path}/shot-%05d.png", Search()))
+        assert [int(item.image[0, 0, 0]) for item in found] == [170, 180, 190]
+        assert [item.extra["time"] for item in found] == pytest.approx([0, 0.04, 0.08])
+
+    def test_that_is_none_is_refused(self):
+        with pytest.raises(ConfigError, match="names no sequence"):
+            Sequence("frames:a.png", Search())
+
+    def test_of_no_image_is_an_item_with_a_problem(self, tmp_path):
+        [item] = Sequence(f"frames:{tmp_path}/%d.png", Search())
+        assert item.problem
+
+
+def frames(count):
+    image = np.zeros((2, 2, 3), np.uint8)
+    return [Frame(number=n, time=float(n), pts=n, image=image) for n in range(count)]
+
+
+class TestCamera:
+    def test_without_live_frames_are_those_of_one_connection(self):
+        camera = Camera("rtsp://me:secret@host/1", Search(), read=lambda **_: iter(frames(3)))
+        assert [item.name for item in camera] == [f"rtsp://host/1#{number}" for number in range(3)]
+
+    def test_gives_the_address_with_its_password_to_ffmpeg_alone(self):
+        asked = []
+        camera = Camera("rtsp://me:secret@host/1", Search(), read=lambda **rest: asked.append(rest) or iter(frames(1)))
+        [item] = camera
+        assert asked[0]["path"] == "rtsp://me:secret@host/1"
+        assert "secret" not in repr(item)
+
+    def test_live_connects_again_and_goes_on_counting_with_growing_pauses(self, monkeypatch, caplog):
+        pauses, calls = [], iter([frames(2), None, None, frames(2), None])
+        done = threading.Event()
+
+        def read(**_):
+            given = next(calls, None)
+            if given is None:
+                raise ImageError("nobody answers")
+            return iter(given)
+
+        def wait(_, seconds):
+            pauses.append(seconds)
+            return len(pauses) == 5
+
+        monkeypatch.setattr(threading.Event, "wait", wait)
+        camera = Camera("camera:0", Search(), live=True, read=read, now=lambda: 0.0)
+        camera._drop = None  # all frames, however late this test takes them
+        found = list(camera._stay(done))
+        assert [frame.number for frame in found] == [0, 1, 2, 3]
+        assert pauses == [1, 2, 4, 1, 2]
+        assert "camera:0 is lost: nobody answers; it is asked again in 2 s" in caplog.text
+
+    def test_live_a_camera_that_was_never_there_is_a_problem(self):
+        def read(**_):
+            raise ImageError("nobody answers")
+
+        [item] = Camera("camera:0", Search(), live=True, read=read)
+        assert item.problem == "nobody answers"
+
+    def test_duration_ends_it(self):
+        camera = Camera("camera:0", Search(), duration=2.5, read=lambda **_: iter(frames(100)))
+        assert [item.extra["frame"] for item in camera] == [0, 1, 2]
+
+
+class TestReadAhead:
+    def test_gives_all_in_order_and_then_what_was_raised(self):
+        def numbers(_):
+            yield from (1, 2, 3)
+            raise ImageError("the end")
+
+        taken = []
+        with pytest.raises(ImageError, match="the end"):
+            taken.extend(read_ahead(numbers, lambda _: 1, most=100))
+        taken = []
+        generator = read_ahead(numbers, lambda _: 1, most=100)
+        taken += [next(generator), next(generator), next(generator)]
+        assert taken == [1, 2, 3]
+        with pytest.raises(ImageError, match="the end"):
+            next(generator)
+
+    def test_holds_no_more_bytes_than_it_may_and_the_last(self):
+        made, third = [], threading.Event()
+
+        def numbers(_):
+            for number in range(10):
+                made.append(number)
+                if number == 2:
+                    third.set()
+                yield number
+
+        generator = read_ahead(numbers, lambda _: 60, most=100)
+        next(generator)
+        assert third.wait(30)
+        # One is given; two of 60 bytes wait, and one that was made has no room yet.
+        assert len(made) <= 4
+        assert list(generator) == list(range(1, 10))
+
+    def test_left_early_it_closes_the_iterator_and_its_thread(self):
+        closed = threading.Event()
+
+        def numbers(_):
+            try:
+                yield from range(100)
+            finally:
+                closed.set()
+
+        before = threading.active_count()
+        generator = read_ahead(numbers, lambda _: 60, most=100)
+        next(generator)
+        generator.close()
+        assert closed.is_set()
+        assert threading.active_count() == before
+
+    def test_what_is_not_asked_for_gives_way_where_nothing_may_lag(self):
+        go, made, dropped = threading.Event(), threading.Event(), []
+
+        def numbers(_):
+            yield 0
+            go.wait(30)
+            yield from range(1, 5)
+            made.set()
+
+        generator = read_ahead(numbers, lambda _: 1, most=100, dropped=dropped.append)
+        assert next(generator) == 0
+        go.set()
+        assert made.wait(30)
+        assert (list(generator), dropped) == ([4], [1, 2, 3])
+
+
+def test_what_live_drops_is_counted():
+    camera = Camera("camera:0", Search(), live=True)
+    camera._drop(None)
+    camera._drop(None)
+    assert camera.left_out == {DROPPED: 2}
