@@ -77,7 +77,7 @@ def polyface_sources() -> Iterator[SourceSpec]:
     yield SourceSpec(
         name="camera",
         summary="The frames of a camera or a stream, camera:0 or rtsp://...",
-        prefixes=("camera:", "rtsp://", "rtmp://"),
+        prefixes=("camera:", "rtsp://", "rtmp://", "srt://", "tcp://", "udp://"),
         options=(EVERY, FPS, *LIVE),
         requires=PYAV,
         factory=Ref("polyface_video.source:Camera"),

@@ -1,0 +1,76 @@
+"""A live source, served over the loopback, dropped and reconnected."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+
+import pytest
+
+from polyface.plugins.protocols import Search
+
+pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
+
+from polyface_video import source
+from polyface_video.source import Camera
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves each of some files to one connection, and then nobody; it returns the address."""
+    stack = []
+
+    def start(*files):
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.settimeout(30)
+
+        def answer():
+            with listening:
+                for file in files:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.sendall(file.read_bytes())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        stack.append(thread)
+        return f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+
+    yield start
+    for thread in stack:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Connect again at once."""
+    monkeypatch.setattr(source, "FIRST_PAUSE", 0.0)
+
+
+def test_a_stream_is_read_as_it_comes(serve, make_clip):
+    address = serve(make_clip("a.ts", count=10, sound=False))
+    found = list(Camera(address, Search()))
+    assert [item.name for item in found] == [f"{address}#{number}" for number in range(10)]
+    assert found[9].extra["time"] - found[0].extra["time"] == pytest.approx(0.36)
+
+
+def test_one_that_is_dropped_is_connected_again_and_goes_on_counting(serve, make_clip):
+    clip = make_clip("a.ts", count=10, sound=False)
+    address = serve(clip, clip, clip)
+    camera = Camera(address, Search(), live=True)
+    stopped = threading.Event()
+    frames = camera._stay(stopped)
+    found = [next(frames) for _ in range(25)]
+    frames.close()
+    assert [frame.number for frame in found] == list(range(25))
+    assert all(one.time <= other.time for one, other in itertools.pairwise(found))
+
+
+def test_what_is_lost_for_good_is_asked_again_until_the_time_is_over(serve, make_clip):
+    clock = iter(range(10_000))
+    address = serve(make_clip("a.ts", count=3, sound=False))
+    found = list(Camera(address, Search(), live=True, duration=20, now=lambda: next(clock)))
+    assert 1 <= len(found) <= 3
+    assert not any(item.problem for item in found)
