@@ -127,6 +127,14 @@ class TestSources:
         assert (inputs.count(), [item.name for item in inputs]) == (3, ["a.png", "in/b.png", "missing.png"])
         assert inputs.left_out == {"hidden files": 1}
 
+    def test_are_not_asked_for_files_in_folders_which_are_counted(self, plugins, tmp_path):
+        for name in ("a.png", "clip.mp4", "CLIP.MP4", ".hidden.mp4", "shard.tar", "notes.doc"):
+            (tmp_path / name).touch()
+        inputs = Inputs([str(tmp_path)], plugins, Search())
+        assert [Path(item.name).name for item in inputs] == ["a.png"]
+        left_out = {"files that other sources read": 2, "hidden files": 1, "archives": 1}
+        assert inputs.left_out == left_out
+
     def test_get_those_of_the_options_that_are_theirs_from_a_list_as_well(self, plugins, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys.modules["stranger"], "Source", Numbered)

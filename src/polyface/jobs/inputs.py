@@ -52,7 +52,7 @@ class Inputs:
         specs = plugins.all(SourceSpec)
         self._prefixes = tuple(prefix for spec in specs for prefix in spec.prefixes)
         self._endings = tuple(ending for spec in specs for ending in spec.endings)
-        self._search = attrs.evolve(search, source_of=self._claimed)
+        self._search = attrs.evolve(search, endings=self._endings, source_of=self._claimed)
         self._locations = [STDIN.get(location, location) for location in locations]
         self._sources = [self._open(location) for location in self._locations]
 

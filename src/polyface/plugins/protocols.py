@@ -373,12 +373,14 @@ class Search:
         formats: Pillow's names of formats to read beside the usual.
         skip: folders that are written to, where nothing is looked for.
         follow_links: whether links to folders are followed.
+        endings: those that select other sources: such files in a folder are counted, and read where they are named.
         source_of: returns the source of another location, for a source that lists some; ``None`` of a file or folder.
     """
 
     formats: tuple[str, ...] = ()
     skip: tuple[Path, ...] = ()
     follow_links: bool = True
+    endings: tuple[str, ...] = ()
     source_of: Callable[[str], Source | None] = lambda _: None
 
 

@@ -162,6 +162,8 @@ class Files:
                 self.left_out["links to nothing"] += 1
         elif entry.name.lower().endswith(ARCHIVE_SUFFIXES) and self._is_wanted(entry, "files"):
             self.left_out["archives"] += 1
+        elif entry.name.lower().endswith(self._search.endings) and self._is_wanted(entry, "files"):
+            self.left_out["files that other sources read"] += 1
         return False
 
     def _begins_as_an_image(self, path: str) -> bool:
