@@ -13,6 +13,7 @@ import av
 import av.error
 import numpy as np
 from attrs import frozen
+from av.video.reformatter import VideoReformatter
 
 from polyface.errors import ImageError, reason_of
 
@@ -113,6 +114,7 @@ def read_frames(
     """
     with _opened(str(path), format=format, options=options or {}, timeout=timeout) as container:
         info = _info_of(container)
+        converter = VideoReformatter()  # one for each frame would make its tables anew
         number, time = 0, 0.0
         for decoded in _decode(container):
             if decoded is None:
@@ -124,7 +126,7 @@ def read_frames(
                 if end is not None and time >= end:
                     return
                 if time >= start:
-                    image = _upright(decoded)
+                    image = _upright(decoded, converter)
                     damaged = bool(decoded.is_corrupt)
                     yield Frame(number=number, time=time, pts=decoded.pts, image=image, damaged=damaged)
             number += 1
@@ -208,6 +210,7 @@ def _turns(frame: Any) -> int:
     return turns
 
 
-def _upright(frame: Any) -> ImageArray:
-    image: ImageArray = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -_turns(frame)))
+def _upright(frame: Any, converter: VideoReformatter) -> ImageArray:
+    pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    image: ImageArray = np.ascontiguousarray(np.rot90(pixels, -_turns(frame)))
     return image
