@@ -154,6 +154,9 @@ class TestFormats:
     def test_what_is_no_image_is_named_where_it_can_be_known(self, data, why):
         assert refusal(data).why == (why,)
 
+    def test_of_a_video_the_error_says_what_reads_it(self):
+        assert "pip install polyface-video" in str(refusal(b"\0\0\0\x20ftypisom" + bytes(40)).fix)
+
 
 class TestWhateverADecoderRaises:
     def test_a_palette_that_is_lost(self):

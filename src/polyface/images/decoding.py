@@ -69,6 +69,7 @@ READ_DAMAGED = Fix("for what can be read of it", settings={"damaged": "read"})
 _STREAMED = ("TIFF", "BMP", "PPM", "TGA")
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _MODULES = {"JPEG2000": "Jpeg2K", "WEBP": "WebP"}  # the others are called as their formats
+_VIDEO = "pip install polyface-video, and give it as polyface detect clip.mp4; or save its frames as images first"
 _LOOKS = (
     (rb"%PDF-", "a PDF document", "save its pages as images first"),
     (rb"%!|\xc5\xd0\xd3\xc6", "a PostScript program, which polyface does not run", "save it as a PNG first"),
@@ -76,8 +77,8 @@ _LOOKS = (
     (rb"(?i)(\xef\xbb\xbf)?\s*<(\?xml|svg|!--)", "XML or SVG, which is text", "save it as a PNG first"),
     (rb"PK\x03\x04", "a ZIP archive", "unpack it first"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", "unpack it first"),
-    (rb"RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", "a video", "save its frames as images first"),
-    (rb"....ftyp(isom|iso2|mp4|avc1|qt  |M4V|3gp)", "a video", "save its frames as images first"),
+    (rb"RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", "a video", _VIDEO),
+    (rb"....ftyp(isom|iso2|mp4|avc1|qt  |M4V|3gp)", "a video", _VIDEO),
     (rb"....ftypcrx |FUJIFILMCCD-RAW", "the raw data of a camera", "develop it into a JPEG or TIFF first"),
     (rb"....ftyp", "in a container of a kind that is not known here", ""),
     (rb"version https://git-lfs", "a pointer of Git LFS, not the image itself", "git lfs pull"),
