@@ -21,7 +21,7 @@ def serve():
     """Return a function that serves each of some files to one connection, and then nobody; it returns the address."""
     stack = []
 
-    def start(*files):
+    def start(*files, until=None):
         listening = socket.create_server(("127.0.0.1", 0))
         listening.settimeout(30)
 
@@ -31,6 +31,8 @@ def serve():
                     connection, _ = listening.accept()
                     with connection:
                         connection.sendall(file.read_bytes())
+                        if until is not None:
+                            until.wait(30)
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -54,6 +56,16 @@ def test_a_stream_is_read_as_it_comes(serve, make_clip):
     found = list(Camera(address, Search()))
     assert [item.name for item in found] == [f"{address}#{number}" for number in range(10)]
     assert found[9].extra["time"] - found[0].extra["time"] == pytest.approx(0.36)
+
+
+def test_one_that_falls_silent_is_an_error_after_what_came(serve, make_clip, monkeypatch):
+    monkeypatch.setattr(source, "SILENCE", 0.2)
+    over = threading.Event()
+    address = serve(make_clip("a.ts", count=100, sound=False), until=over)
+    *found, last = Camera(address, Search())
+    over.set()
+    assert len(found) > 50
+    assert last.problem == "it is damaged, or was cut off: nothing came any more"
 
 
 def test_one_that_is_dropped_is_connected_again_and_goes_on_counting(serve, make_clip):

@@ -154,7 +154,7 @@ def _opened(path: str, **settings: Any) -> Iterator[Any]:
 
 
 def _reason(error: Exception) -> str:
-    return reason_of(error) if isinstance(error, OSError) else str(error)
+    return "nothing came any more" if isinstance(error, av.error.ExitError) else reason_of(error)  # our own timeout
 
 
 def _info_of(container: Any, rotation: int = 0) -> VideoInfo:
