@@ -446,6 +446,51 @@ class Recorder:
         pass
 
 
+class Finisher(Recorder):
+    """A writer that makes something of a whole run."""
+
+    def __init__(self, ends=None):
+        super().__init__()
+        self.ends, self.finished = ends, 0
+
+    def finish(self):
+        self.finished += 1
+        if self.ends is not None:
+            raise self.ends
+
+
+class TestFinishing:
+    def test_follows_the_last_result(self):
+        writer = Finisher()
+        assert run([Result(name="a"), Result(name="b", error=ImageError("bad"))], [("a", writer)], tally=Tally())
+        assert ([one.name for one in writer.results], writer.finished) == (["a", "b"], 1)
+
+    def test_is_not_for_a_run_that_is_cut_off(self):
+        def results():
+            yield Result(name="a")
+            raise KeyboardInterrupt
+
+        writer = Finisher()
+        with pytest.raises(KeyboardInterrupt):
+            run(results(), [("a", writer)], tally=Tally())
+        failed = [Result(name=name, error=ImageError("bad")) for name in "bc"]
+        assert not run(failed, [("a", writer)], tally=Tally(), max_errors=0)
+        assert writer.finished == 0
+
+    @pytest.mark.parametrize(
+        ("ends", "kind", "message"),
+        [
+            (OSError(28, "No space left on device"), ConfigError, "Cannot write to a.mp4."),
+            (RuntimeError("of the writer"), PluginError, "The writer of a.mp4 failed."),
+            (ImageError("it has changed"), ImageError, "it has changed"),
+        ],
+    )
+    def test_that_fails_ends_the_run(self, ends, kind, message):
+        with pytest.raises(kind) as caught:
+            run([], [("a.mp4", Finisher(ends))], tally=Tally())
+        assert caught.value.what == message
+
+
 class Keeper(Recorder):
     """A writer that knows what it has."""
 

@@ -20,7 +20,7 @@ from polyface.errors import (
     quoted,
 )
 from polyface.pipeline.stream import read_item
-from polyface.plugins.protocols import KnowsFailures, Resumable, Writer
+from polyface.plugins.protocols import Finishing, KnowsFailures, Resumable, Writer
 from polyface.results import Item, Result
 from polyface.storage.places import OTHER_OUTPUT
 
@@ -97,6 +97,7 @@ def run(
     Raises:
         ConfigError: a place cannot be written to any more.
         PluginError: the code of a writer fails.
+        PolyfaceError: a writer cannot make what it makes of a whole run.
     """
     for given in results:
         result = given
@@ -107,6 +108,9 @@ def run(
         report(result)
         if max_errors is not None and tally.failed > max_errors:
             return False
+    for place, writer in writers:
+        if isinstance(writer, Finishing):
+            _finish(place, writer, tally)
     return True
 
 
@@ -152,7 +156,7 @@ def read_images(
 def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
     started = time.perf_counter()
     try:
-        with plugin_errors(f"The writer of {place} failed.", Fix("mend its plugin") | OTHER_OUTPUT, but=(OSError,)):
+        with plugin_errors(*_failed(place), but=(OSError,)):
             made = writer.write(result)
             if not isinstance(made, Mapping | None):
                 raise ContractError(f"A writer must return a table or None, not {quoted(made)}.")
@@ -160,8 +164,7 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
     except PluginError:
         raise
     except OSError as error:
-        done = f"{tally.progress} images were done; what was written is whole"
-        raise ConfigError(f"Cannot write to {place}.", why=[str(error), done]) from error
+        raise _cannot_write(place, error, tally) from error
     except (PolyfaceError, MemoryError) as error:
         if result.error is not None:
             return result
@@ -172,3 +175,20 @@ def _write(result: Result, place: str, writer: Writer, tally: Tally) -> Result:
         return written
     spent = written.timing.get(WRITE, 0.0) + time.perf_counter() - started
     return attrs.evolve(written, timing={**written.timing, WRITE: spent})
+
+
+def _finish(place: str, writer: Finishing, tally: Tally) -> None:
+    try:
+        with plugin_errors(*_failed(place), but=(OSError,)):
+            writer.finish()
+    except OSError as error:
+        raise _cannot_write(place, error, tally) from error
+
+
+def _failed(place: str) -> tuple[str, Fix]:
+    return f"The writer of {place} failed.", Fix("mend its plugin") | OTHER_OUTPUT
+
+
+def _cannot_write(place: str, error: OSError, tally: Tally) -> ConfigError:
+    done = f"{tally.progress} images were done; what was written is whole"
+    return ConfigError(f"Cannot write to {place}.", why=[str(error), done])

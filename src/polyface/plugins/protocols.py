@@ -347,6 +347,19 @@ class Writer(Protocol):
 
 
 @runtime_checkable
+class Finishing(Writer, Protocol):
+    """A writer that makes something of a whole run, such as a video: of one that was cut off it makes nothing."""
+
+    def finish(self) -> None:
+        """Make it; called before ``close``, and only where all results were written.
+
+        Raises:
+            PolyfaceError: it cannot be made.
+            OSError: it cannot be written.
+        """
+
+
+@runtime_checkable
 class Resumable(Writer, Protocol):
     """A writer that goes on with what a run before wrote, and so keeps what it finds in its place.
 
