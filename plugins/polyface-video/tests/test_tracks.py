@@ -263,11 +263,29 @@ class TestScenes:
     def test_a_histogram_counts_the_parts_of_each_channel(self):
         image = np.zeros((4, 4, 3), np.uint8)
         image[:, :1] = (255, 128, 31)
-        assert list(tracks.describe(image)) == [
+        assert list(tracks.describe(image))[:24] == [
             *(191, 0, 0, 0, 0, 0, 0, 64),
             *(191, 0, 0, 0, 64, 0, 0, 0),
             *(255, 0, 0, 0, 0, 0, 0, 0),
         ]
+
+    def test_a_small_picture_tells_where_it_is_bright(self):
+        image = np.zeros((40, 80, 3), np.uint8)
+        image[:10, :20] = 200
+        image[30:, 60:] = 100
+        assert list(tracks.describe(image))[24:] == [200, *[0] * 14, 100]
+
+    def test_an_image_is_known_again_but_not_one_that_is_turned_or_another(self):
+        image = self.picture(self.RED)
+        image[:40, :40] //= 2
+        known = tracks.describe(image)
+        assert tracks.is_same(known, tracks.describe(np.clip(image.astype(int) + 1, 0, 255).astype(np.uint8)))
+        for other in (image[::-1], image[:, ::-1], image[::-1, ::-1], self.picture(self.BLUE)):
+            assert not tracks.is_same(known, tracks.describe(other))
+        assert not tracks.is_same(known, b"")
+
+    def test_of_a_tiny_image_are_told_as_well(self):
+        assert len(tracks.describe(np.zeros((1, 2, 3), np.uint8))) == 40
 
     def test_part_where_no_frame_is_like_one_before(self):
         assert tracks.find_cuts(self.described((self.RED, 20), (self.BLUE, 4), (self.GREEN, 20))) == [20, 24]

@@ -47,9 +47,10 @@ def rewrite(source, target, *, frames=None, size=None, **options):
     """Write the frames of a clip anew, just as they are."""
     frames = frames_of(source) if frames is None else frames
     size = size or frames[0][0].shape[1::-1]
+    start = 0 if source is None else frames_of(source)[0][1]
     with atomic_write(target) as stream, VideoWriter(stream, target.name, source, size=size, **options) as out:
         for image, seconds in frames:
-            out.write(image, float(seconds))
+            out.write(image, float(seconds - start))
     return target
 
 

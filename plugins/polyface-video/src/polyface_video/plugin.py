@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import polyface
-from polyface.plugins.records import OptionSpec, Ref, Requirement, SourceSpec, StepSpec
+from polyface.plugins.records import OptionSpec, Ref, Requirement, SourceSpec, StepSpec, WriterSpec
+from polyface.writers.plugin import ANONYMIZED
 
 PYAV = (Requirement(module="av", install="av"),)
 
@@ -56,6 +57,25 @@ TRACK = (
 )
 
 
+WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts")
+"""Of videos that are written."""
+
+ENCODING = (
+    OptionSpec(
+        name="codec",
+        type="str",
+        help="Of videos: FFmpeg's name of the encoder, such as libx265, or h264_nvenc for a GPU; by the ending else.",
+    ),
+    OptionSpec(
+        name="crf",
+        type="float",
+        help="Of videos: the quality, lower is better; what is usual of the codec else.",
+        minimum=0,
+        maximum=63,
+    ),
+)
+
+
 @polyface.hookimpl
 def polyface_sources() -> Iterator[SourceSpec]:
     yield SourceSpec(
@@ -99,4 +119,60 @@ def polyface_steps() -> Iterator[StepSpec]:
         options=(EVERY, FPS),
         on=("every", "fps"),
         factory=Ref("polyface_video.steps:Between"),
+    )
+
+
+@polyface.hookimpl
+def polyface_writers() -> Iterator[WriterSpec]:
+    yield WriterSpec(
+        name="video",
+        summary="A video with the faces drawn, and the sound of its source",
+        endings=WRITTEN,
+        commands=("detect",),
+        wants_image=True,
+        options=ENCODING,
+        requires=PYAV,
+        factory=Ref("polyface_video.videos:DrawnVideo"),
+    )
+    yield WriterSpec(
+        name="anonymized-video",
+        summary="A video with its faces made unrecognisable, and the sound of its source",
+        endings=WRITTEN,
+        commands=("anonymize",),
+        wants_image=True,
+        options=(
+            *(option for option in ANONYMIZED.options if option.name != "copy_unreadable"),
+            OptionSpec(
+                name="hold",
+                type="float",
+                help="Seconds for which a face of a video is covered before it is first and after it is last found.",
+                default=0.25,
+                minimum=0,
+                maximum=3600,
+            ),
+            OptionSpec(
+                name="keep_ids",
+                type="str",
+                help="Numbers of tracks, such as 3,5, whose faces stay to be seen; --preview shows them.",
+            ),
+            OptionSpec(
+                name="regions",
+                type="str",
+                help="Boxes that are covered in every frame: x1,y1,x2,y2 in pixels, with ; between several.",
+            ),
+            OptionSpec(
+                name="faces",
+                type="str",
+                help="A faces.jsonl of the video: faces are not looked for in frames that it has; with --resume.",
+            ),
+            OptionSpec(
+                name="preview",
+                type="bool",
+                help="Draw what would be covered, and the numbers of the tracks, and cover nothing.",
+                default=False,
+            ),
+            *ENCODING,
+        ),
+        requires=PYAV,
+        factory=Ref("polyface_video.videos:AnonymizedVideo"),
     )

@@ -48,6 +48,12 @@ BINS = 8
 SAMPLES = 64
 """Rows and columns of a frame that its histogram counts, about."""
 
+LAYOUT = 4
+"""Rows and columns of the small picture beside it."""
+
+NOISE = 0.05, 12
+"""How far descriptions of one frame may differ that was decoded twice: parts of the pixels, and levels of grey."""
+
 
 @frozen(eq=False)
 class Track:
@@ -291,47 +297,70 @@ def by_frame(covers: Iterable[Cover], count: int, *, keep: Collection[int] = ())
         keep: the numbers of tracks that stay to be seen; a cover that belongs to another as well does not.
     """
     kept = set(keep)
-    waiting = sorted((one for one in covers if not kept.issuperset(one.numbers)), key=lambda one: one.start)[::-1]
+    for live in list_covers((one for one in covers if not kept.issuperset(one.numbers)), count):
+        yield np.array([box for _, box in live], np.float64).reshape(-1, 4)
+
+
+def list_covers(covers: Iterable[Cover], count: int) -> Iterator[list[tuple[tuple[int, ...], Float64Array]]]:
+    """Yield for each of ``count`` frames its covers: the numbers of their tracks, and the box ``(4,)``."""
+    waiting = sorted(covers, key=lambda one: one.start)[::-1]
     live: list[Cover] = []
     for frame in range(count):
         while waiting and waiting[-1].start <= frame:
             live.append(waiting.pop())
         live = [one for one in live if one.stop > frame]
-        yield np.array([one.boxes[frame - one.start] for one in live], np.float64).reshape(-1, 4)
+        yield [(one.numbers, one.boxes[frame - one.start]) for one in live]
 
 
 def describe(image: ImageArray) -> bytes:
-    """Return the histogram of an image, by which scenes are told apart: ``3 * BINS`` bytes, parts of 255."""
+    """Return what is to be remembered of an image, to know it again, and to tell scenes apart.
+
+    These are ``3 * BINS`` bytes of a histogram, in parts of 255, and a grey picture of ``LAYOUT**2``.
+    """
     height, width = image.shape[:2]
     sample = image[:: max(1, height // SAMPLES), :: max(1, width // SAMPLES)]
     codes = (sample // (256 // BINS)).reshape(-1, 3) + np.arange(3) * BINS
     counts = np.bincount(codes.ravel(), minlength=3 * BINS)
-    return bytes(np.rint(counts * (255 / max(1, len(codes)))).astype(np.uint8))
+    grey = sample.mean(axis=2)
+    cells = [
+        part.mean() if part.size else 0
+        for row in np.array_split(grey, LAYOUT)
+        for part in np.array_split(row, LAYOUT, 1)
+    ]
+    return bytes(np.rint(np.concatenate([counts * (255 / max(1, len(codes))), cells])).astype(np.uint8))
 
 
 def differ(one: bytes, other: bytes) -> float:
-    """Return by which part of their pixels two histograms differ, from 0 to 1; the mean over the channels."""
-    difference = np.frombuffer(one, np.uint8).astype(np.int64) - np.frombuffer(other, np.uint8)
+    """Return by which part of their pixels two images differ in colour, from 0 to 1; the mean over the channels."""
+    difference = np.subtract(*(np.frombuffer(what, np.uint8, 3 * BINS).astype(np.int64) for what in (one, other)))
     return float(np.abs(difference).sum() / (2 * 3 * 255))
 
 
-def find_cuts(histograms: Sequence[tuple[int, bytes]], *, reach: int = EDGE) -> list[int]:
+def is_same(one: bytes, other: bytes) -> bool:
+    """Return whether two descriptions may be of one image, decoded twice; one that is turned is another."""
+    if len(one) != len(other):
+        return False
+    cells = np.subtract(*(np.frombuffer(what, np.uint8, offset=3 * BINS).astype(np.int64) for what in (one, other)))
+    return differ(one, other) <= NOISE[0] and int(np.abs(cells).max()) <= NOISE[1]
+
+
+def find_cuts(described: Sequence[tuple[int, bytes]], *, reach: int = EDGE) -> list[int]:
     """Return the numbers of the frames with which a new scene begins.
 
     One begins where none of the ``reach`` frames before is like any of the ``reach`` frames from there on. So a flash,
     or what passes before the camera, is none: a face that is missed meanwhile is still bridged.
 
     Args:
-        histograms: frames in order, each its number and what :func:`describe` says of it.
+        described: frames in order, each its number and what :func:`describe` says of it.
         reach: frames on both sides.
     """
     cuts = []
-    for at in range(1, len(histograms)):
-        if differ(histograms[at - 1][1], histograms[at][1]) <= CUT:
+    for at in range(1, len(described)):
+        if differ(described[at - 1][1], described[at][1]) <= CUT:
             continue
-        before, after = histograms[max(0, at - reach) : at], histograms[at : at + reach]
+        before, after = described[max(0, at - reach) : at], described[at : at + reach]
         if all(differ(one, other) > CUT for (_, one), (_, other) in itertools.product(before, after)):
-            cuts.append(histograms[at][0])
+            cuts.append(described[at][0])
     return cuts
 
 

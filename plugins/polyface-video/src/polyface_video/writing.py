@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import io
 import logging
 import math
 from fractions import Fraction
@@ -123,6 +124,7 @@ class VideoWriter:
             pixels = original.video.codec_context.pix_fmt if original else None
             self._video.pix_fmt = _choose_format(self._video.codec_context.codec, pixels, size)
             self._base = original.base if original else BASE
+            self._start = (original and original.video.start_time) or 0
             self._tags = _tags_of(original.video) if original else _Tags()
             self._copy = _Copy(self._output, name, original) if original else None
             self._held: Any = None  # a frame, until it is known how long it lasts
@@ -143,7 +145,7 @@ class VideoWriter:
 
         Args:
             image: RGB uint8 ``(H, W, 3)``, upright, of the size that was said.
-            seconds: when it is shown, as in the source; later than the frame before.
+            seconds: when it is shown, since the source's first time stamp; later than the frame before.
 
         Raises:
             ValueError: it is of another size.
@@ -154,7 +156,7 @@ class VideoWriter:
         if (width, height) != (self._video.width, self._video.height):
             raise ValueError(f"A frame of {width}x{height} pixels; said were {self._video.width}x{self._video.height}.")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame.pts = round(seconds / self._base)
+        frame.pts = self._start + round(seconds / self._base)
         if self._held is not None:  # FFmpeg takes no two frames of one time
             frame.pts = max(frame.pts, self._held.pts + 1)
         frame.time_base = self._base
@@ -373,6 +375,21 @@ def _tags_of(video: Any) -> _Tags:
         primaries=context.color_primaries,
         transfer=context.color_trc,
     )
+
+
+def check_fit(name: str, source: Path | None, codec: str | None, crf: float | None) -> None:
+    """Check that a video can be written, before anything is found for it.
+
+    Raises:
+        ConfigError: as of :class:`VideoWriter`.
+        ImageError: likewise.
+    """
+    with contextlib.suppress(_TriedError), VideoWriter(io.BytesIO(), name, source, size=(64, 64), codec=codec, crf=crf):
+        raise _TriedError
+
+
+class _TriedError(Exception):
+    """Ends a trial."""
 
 
 def _open_output(stream: BinaryIO, name: str) -> Any:

@@ -1,0 +1,490 @@
+"""The writers of videos: with boxes drawn as results come, or with faces covered once all of them are known."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import attrs
+import numpy as np
+from attrs import field, frozen
+from PIL import Image, ImageDraw, ImageFont
+
+from polyface.errors import ConfigError, Fix, ImageError, PolyfaceError, quoted
+from polyface.images.drawing import BOX, INK, draw_faces
+from polyface.images.faces import anonymize
+from polyface.images.reading import read_image
+from polyface.results import Detections, Result
+from polyface.storage.places import OTHER_OUTPUT, find_results
+from polyface.writers.document import Document
+from polyface_video import tracks
+from polyface_video.reading import Frame, open_video, read_frames
+from polyface_video.writing import VideoWriter, check_fit
+
+if TYPE_CHECKING:
+    from polyface.arrays import Float64Array, ImageArray, IndexArray
+    from polyface.storage.places import Place
+
+LATE = 0.002
+"""Seconds by which the time of a frame may differ between two readings."""
+
+KEPT = (255, 160, 0)
+"""The colour, in previews, of faces that stay to be seen."""
+
+
+class _OneVideo:
+    """The one video that a file is made of, by its first frame."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name
+
+    def admit(self, result: Result) -> bool:
+        """Return whether a frame is of the video; of an error that it is not.
+
+        Raises:
+            OSError: it is of none, or of another: that is no failure of the frame, and ends the job.
+        """
+        name = result.extra.get("video")
+        frame, time = result.extra.get("frame"), result.extra.get("time")
+        if isinstance(name, str) and isinstance(frame, int) and isinstance(time, int | float):
+            if self.name in (None, name):
+                self.name = name
+                return True
+            what = f"{result.name} is of another video than {self.name}: make a file for each"
+        else:
+            what = f"{result.name} is no frame of a video: choose a folder for images"
+        if result.error is not None:
+            return False
+        raise OSError(what)
+
+
+class DrawnVideo:
+    """A video with each face's box, score and landmarks, and all else as in its source.
+
+    It is written aside, and takes its name once the run is whole. Frames that cannot be decoded are left out.
+
+    Args:
+        place: the file.
+        codec: as of :class:`polyface_video.writing.VideoWriter`.
+        crf: likewise.
+
+    Raises:
+        ConfigError: likewise.
+    """
+
+    def __init__(self, place: Place, *, codec: str | None = None, crf: float | None = None) -> None:
+        self._place = place
+        self._options: dict[str, Any] = {"codec": codec, "crf": crf}
+        self._of = _OneVideo()
+        self._stack = contextlib.ExitStack()
+        self._out: VideoWriter | None = None
+        check_fit(place.path.name, None, codec, crf)
+
+    def write(self, result: Result) -> None:
+        """Add a frame.
+
+        Raises:
+            OSError: nothing more can be written, or it is of no video, or of another.
+        """
+        if not self._of.admit(result) or result.image is None:
+            return
+        image = np.asarray(draw_faces(result.image, result.faces))
+        with _end_of_job():
+            if self._out is None:
+                source = Path(self._of.name or "").expanduser()
+                stream = self._stack.enter_context(self._place.atomic_write())
+                video = VideoWriter(
+                    stream,
+                    self._place.path.name,
+                    source if source.is_file() else None,
+                    size=(image.shape[1], image.shape[0]),
+                    **self._options,
+                )
+                self._out = self._stack.enter_context(video)
+            self._out.write(image, result.extra["time"])
+
+    def finish(self) -> None:
+        """Complete the file.
+
+        Raises:
+            ConfigError: there was no frame.
+            OSError: it cannot be written.
+        """
+        if self._out is None:
+            raise _no_frame(self._place)
+        self._stack.close()
+
+    def close(self) -> None:
+        """Drop what is not complete; twice is fine."""
+        with contextlib.suppress(_DroppedError), self._stack:
+            raise _DroppedError
+
+
+class AnonymizedVideo(Document):
+    """A video whose faces nobody recognises, and all else as in its source.
+
+    While results come they are kept in a journal; the video is made once the run is whole. Then each face is covered
+    from before it was first to after it was last found, and where it was missed in between, and the cover does not
+    jump: see :func:`polyface_video.tracks.cover`. What was not examined wholly is covered whole: a frame with an error,
+    one that is damaged, and one with more faces than a limit let through.
+
+    A run that was cut off goes on by the journal. The journal of a run that was whole stays, so that the video can be
+    made anew with other options, and nothing is looked for again. A ``faces.jsonl`` in its place is as good.
+
+    Args:
+        place: the file.
+        how: as of :func:`polyface.anonymize`.
+        shape: likewise.
+        grow: likewise.
+        replacement: likewise.
+        hold: seconds for which a face is covered before it is first and after it is last found.
+        keep_ids: numbers of tracks that stay to be seen, with commas between them.
+        regions: what is covered in every frame: x1, y1, x2 and y2 with commas, and semicolons between several.
+        faces: a file of results that the journal begins with, where there is no journal.
+        preview: draw what would be covered, with the numbers of the tracks, and cover nothing.
+        codec: as of :class:`polyface_video.writing.VideoWriter`.
+        crf: likewise.
+
+    Raises:
+        ConfigError: an option is wrong, or the file is somebody else's.
+        ImageError: the replacement cannot be read.
+        OSError: the place cannot be written to.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        how: str = "blur",
+        shape: str = "ellipse",
+        grow: float = 0.2,
+        replacement: Any = None,
+        hold: float = tracks.HOLD,
+        keep_ids: str | None = None,
+        regions: str | None = None,
+        faces: str | None = None,
+        preview: bool = False,
+        codec: str | None = None,
+        crf: float | None = None,
+    ) -> None:
+        cover = None if replacement is None else read_image(replacement)
+        self._anonymize = functools.partial(anonymize, how=how, shape=shape, grow=grow, replacement=cover)
+        self._hide = functools.partial(anonymize, how=how, shape="box", grow=0.0, replacement=cover)
+        self._anonymize(np.zeros((1, 1, 3), np.uint8), _boxes([]))  # raises where a setting is wrong
+        self._keep = frozenset(_numbers("keep_ids", keep_ids or "", ",", int))
+        self._regions = [_region(part) for part in (regions or "").split(";") if part.strip()]
+        self._hold = hold
+        self._preview = preview
+        self._options: dict[str, Any] = {"codec": codec, "crf": crf}
+        check_fit(place.path.name, None, codec, crf)
+        if faces is not None:
+            _begin_journal(place, Path(faces))
+        super().__init__(place)
+        names = {line.get("video") for line in self._journal}
+        if len(names) > 1 or None in names:
+            raise ConfigError(
+                f"{place.path} cannot be gone on with.",
+                why=["its journal, or the file of faces, has results of images, or of several videos"],
+                fix=Fix("leave in it those of one video") | OTHER_OUTPUT,
+            )
+        self._of = _OneVideo(*names)
+        self._checked = False
+
+    def write(self, result: Result) -> None:
+        """Keep a frame's faces.
+
+        Raises:
+            OSError: it cannot be written, it is of no video or of another, or no video can be made of its source.
+        """
+        if not self._of.admit(result):
+            return
+        if not self._checked:
+            with _end_of_job():
+                check_fit(self._place.path.name, self._source(), **self._options)
+            self._checked = True
+        known = {} if result.image is None else {"look": tracks.describe(result.image.pixels).hex()}
+        super().write(attrs.evolve(result, extra={**result.extra, **known}))
+
+    def finish(self) -> None:
+        """Make the video.
+
+        Raises:
+            ConfigError: there was no frame.
+            ImageError: the source is no longer what was examined, or lacks a frame.
+            OSError: it cannot be written.
+        """
+        with self._place.atomic_write() as stream:
+            self.make(self._journal, stream)
+
+    def close(self) -> None:
+        """Close the journal; twice is fine. Without :meth:`finish`, no video is made."""
+        self._journal.close()
+
+    def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
+        """Write the video; see :meth:`finish`."""
+        found = _Found.of(lines)
+        if not found.examined and not found.hidden:
+            raise _no_frame(self._place)
+        source = self._source()
+        if found.undescribed:
+            found = attrs.evolve(found, looks={**dict(_describe(source, found)), **found.looks})
+        covers = tracks.cover(
+            found.examined,
+            found.times,
+            cuts=tracks.find_cuts(sorted(found.looks.items())),
+            seconds=self._hold,
+            numbers=found.numbers,
+        )
+        listed = tracks.list_covers(covers, found.last + 1)
+        with contextlib.ExitStack() as stack:
+            video: VideoWriter | None = None
+            image: ImageArray | None = None
+            for frame, live in zip(_frames(source, found), listed, strict=False):  # a tail may be missing
+                if frame is None:
+                    continue  # before the first
+                hidden = frame.image is None or frame.damaged or frame.number in found.hidden
+                image = _black(source, image) if frame.image is None else frame.image
+                if video is None:
+                    size = image.shape[1], image.shape[0]
+                    name = self._place.path.name
+                    video = stack.enter_context(VideoWriter(stream, name, source, size=size, **self._options))
+                video.write(self._cover(image, live, hidden=hidden), frame.time)
+            if video is None:
+                raise _no_frame(self._place)
+
+    def _cover(
+        self, image: ImageArray, live: Sequence[tuple[tuple[int, ...], Float64Array]], *, hidden: bool
+    ) -> ImageArray:
+        if self._preview:
+            return _draw(image, [(numbers, box, self._keep.issuperset(numbers)) for numbers, box in live])
+        height, width = image.shape[:2]
+        boxes = [box for numbers, box in live if not self._keep.issuperset(numbers)]
+        regions = [*self._regions, *([(0.0, 0.0, float(width), float(height))] if hidden else [])]
+        if boxes:
+            image = self._anonymize(image, _boxes(boxes))
+        return self._hide(image, _boxes(regions)) if regions else image
+
+    def _source(self) -> Path:
+        source = Path(self._of.name or "").expanduser()
+        if not source.is_file():
+            raise ImageError(
+                f"{quoted(self._of.name)} cannot be read a second time, to cover its faces",
+                why=["it is no file, or no longer there"],
+                fix=Fix("record it first, or go on in the folder in which it was begun"),
+            )
+        return source
+
+
+@frozen(kw_only=True)
+class _Found:
+    """What the lines of a journal say of a video.
+
+    Args:
+        first: the number of the first frame.
+        last: of the last.
+        examined: by number, the boxes ``(N, 4)`` of each frame that was examined wholly.
+        numbers: likewise those of their tracks; ``None`` where they are not known of all faces.
+        hidden: the frames that are to be covered whole.
+        known: by number, when frames are shown.
+        looks: by number, what is remembered of frames.
+        sizes: likewise their width and height.
+        undescribed: whether of some that have pixels nothing is.
+    """
+
+    first: int
+    last: int
+    examined: Mapping[int, Float64Array]
+    numbers: Mapping[int, IndexArray] | None
+    hidden: frozenset[int]
+    known: Mapping[int, float]
+    looks: Mapping[int, bytes] = field(repr=False)
+    sizes: Mapping[int, tuple[int, int]] = field(repr=False)
+    undescribed: bool
+
+    @property
+    def times(self) -> Float64Array:
+        """When each frame is shown, from 0 to the last one."""
+        frames = np.array(sorted(self.known))
+        times: Float64Array = np.interp(
+            np.arange(self.last + 1), frames, [self.known[frame] for frame in frames.tolist()]
+        )
+        return times
+
+    @classmethod
+    def of(cls, lines: Iterable[dict[str, Any]]) -> _Found:
+        """Read the lines; of a frame that has several, the faces of all count, and so does any failure."""
+        examined: dict[int, Float64Array] = {}
+        numbers: dict[int, IndexArray] = {}
+        passed, failed = set[int](), set[int]()
+        known, looks, sizes = dict[int, float](), dict[int, bytes](), dict[int, tuple[int, int]]()
+        undescribed, numbered = False, True
+        for line in lines:
+            frame = line["frame"]
+            known[frame] = line["time"]
+            if "look" in line:
+                looks[frame] = bytes.fromhex(line["look"])
+            if line["width"] is not None:
+                sizes[frame] = line["width"], line["height"]
+                undescribed |= "look" not in line
+            if line["error"] is not None or line["truncated"] or line.get("damaged"):
+                failed.add(frame)
+            elif line.get("examined") is False:
+                passed.add(frame)
+            else:
+                faces = line["faces"]
+                corners = np.array([face["box"] for face in faces], np.float64).reshape(-1, 2, 2)
+                boxes = np.sort(corners, axis=1).reshape(-1, 4)  # one that is inside out would shrink
+                tracked = np.array([face.get("track_id", 0) for face in faces], np.intp)
+                numbered &= all(type(face.get("track_id")) is int for face in faces)
+                examined[frame] = np.concatenate([examined.get(frame, boxes[:0]), boxes])
+                numbers[frame] = np.concatenate([numbers.get(frame, tracked[:0]), tracked])
+        first, last = min(known, default=0), max(known, default=-1)
+        hidden = failed | ({*range(first, last + 1)} - examined.keys() - passed)
+        return cls(
+            first=first,
+            last=last,
+            examined={frame: boxes for frame, boxes in examined.items() if frame not in failed},
+            numbers=numbers if numbered and any(map(len, numbers.values())) else None,
+            hidden=frozenset(hidden | _beside(passed, hidden)),
+            known=known,
+            looks=looks,
+            sizes=sizes,
+            undescribed=undescribed,
+        )
+
+
+def _beside(passed: set[int], hidden: set[int]) -> set[int]:
+    """Frames that were passed over, and of which the next on a side that was not could not be examined."""
+    after, before = set[int](), set[int]()
+    for frame in sorted(passed):
+        if frame - 1 in hidden or frame - 1 in after:
+            after.add(frame)
+    for frame in sorted(passed, reverse=True):
+        if frame + 1 in hidden or frame + 1 in before:
+            before.add(frame)
+    return after | before
+
+
+def _frames(source: Path, found: _Found) -> Iterator[Frame | None]:
+    """The frames from 0 to the last that there are results of; ``None`` for those before the first.
+
+    Raises:
+        ImageError: they are not those that were examined.
+    """
+    number = -1
+    try:
+        for frame in read_frames(source):
+            if frame.number > found.last:
+                break
+            number = frame.number
+            if number < found.first:
+                yield None
+                continue
+            _check(source, frame, found)
+            yield frame
+    except ImageError:
+        if any(frame not in found.hidden for frame in range(number + 1, found.last + 1)):
+            raise
+    missing = [frame for frame in range(number + 1, found.last + 1) if frame not in found.hidden]
+    if missing:
+        raise _changed(source, f"its frame {missing[0]} is no longer there")
+
+
+def _black(source: Path, like: ImageArray | None) -> ImageArray:
+    """What is shown of a frame that cannot be decoded."""
+    if like is not None:
+        return np.zeros_like(like)
+    info = open_video(source)
+    return np.zeros((info.height, info.width, 3), np.uint8)
+
+
+def _check(source: Path, frame: Frame, found: _Found) -> None:
+    known, look = found.known.get(frame.number), found.looks.get(frame.number)
+    if known is not None and frame.image is not None and abs(known - frame.time) > LATE:
+        raise _changed(source, f"its frame {frame.number} was shown at {known:.3f} s, and now is at {frame.time:.3f} s")
+    size = frame.image.shape[1::-1] if frame.image is not None else None
+    if size is not None and found.sizes.get(frame.number, size) != size:
+        raise _changed(source, f"its frame {frame.number} has another size, and faces are in pixels of that")
+    if look is not None and (frame.image is None or not tracks.is_same(look, tracks.describe(frame.image))):
+        raise _changed(source, f"its frame {frame.number} shows something else")
+
+
+def _changed(source: Path, why: str) -> ImageError:
+    return ImageError(f"{source} is not what was examined.", why=[why], fix=Fix("find its faces again"))
+
+
+def _describe(source: Path, found: _Found) -> Iterator[tuple[int, bytes]]:
+    """What is to be remembered of frames, where another program, or a run without their pixels, found the faces."""
+    with contextlib.suppress(ImageError):  # of a tail that is missing; the next reading says what is wrong
+        for frame in read_frames(source):
+            if frame.image is not None and found.first <= frame.number <= found.last:
+                yield frame.number, tracks.describe(frame.image)
+
+
+def _begin_journal(place: Place, faces: Path) -> None:
+    """Make a file of results the journal, where there is neither that nor the video."""
+    if find_results(place.path) is None:
+        try:
+            data = faces.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{faces} cannot be read.", why=[str(error)], fix=Fix("choose another file")) from error
+        with place.atomic_write(place.journal) as stream:
+            stream.write(data)
+
+
+@contextlib.contextmanager
+def _end_of_job() -> Iterator[None]:
+    """What is wrong with all frames ends the job, and is not told of each."""
+    try:
+        yield
+    except PolyfaceError as error:
+        raise OSError(str(error)) from error
+
+
+class _DroppedError(Exception):
+    """Ends what is written aside without its name."""
+
+
+def _no_frame(place: Place) -> PolyfaceError:
+    return ConfigError(f"{place.path} has no frame.", why=["none of the inputs was a video that could be read"])
+
+
+def _boxes(boxes: Sequence[Any]) -> Detections:
+    return Detections(boxes=np.array(boxes, np.float64).reshape(-1, 4), scores=np.ones(len(boxes)))
+
+
+def _numbers(name: str, text: str, between: str, kind: type[Any]) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(between) if part.strip()]
+    except ValueError:
+        raise ConfigError(
+            f"{name} must be numbers with '{between}' between them, not {quoted(text)}.", fix=Fix("write 3,5")
+        ) from None
+
+
+def _region(text: str) -> tuple[float, float, float, float]:
+    sides = _numbers("regions", text, ",", float)
+    if len(sides) != 4 or not np.isfinite(sides).all() or sides[0] >= sides[2] or sides[1] >= sides[3]:
+        raise ConfigError(
+            f"regions must be x1,y1,x2,y2 in pixels, not {quoted(text)}.", fix=Fix("put ; between several")
+        )
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _draw(image: ImageArray, covers: Sequence[tuple[tuple[int, ...], Float64Array, bool]]) -> ImageArray:
+    drawing = Image.fromarray(image)
+    pen = ImageDraw.Draw(drawing)
+    thin = max(2, round(max(drawing.size) / 500))
+    font = ImageFont.load_default(size=7 * thin)
+    for numbers, box, kept in covers:
+        colour = KEPT if kept else BOX
+        x1, y1, x2, y2 = box.tolist()
+        pen.rectangle((x1, y1, x2, y2), outline=colour, width=thin)
+        label = "+".join(map(str, sorted({*numbers})))
+        left, top, right, bottom = pen.textbbox((x1, max(y1, 0)), label, font=font)
+        pen.rectangle((left - thin, top - thin, right + thin, bottom + thin), fill=colour)
+        pen.text((x1, max(y1, 0)), label, font=font, fill=INK)
+    return np.asarray(drawing)
