@@ -16,6 +16,7 @@ import av
 import av.error
 import numpy as np
 from attrs import field, frozen
+from av.video.reformatter import VideoReformatter
 
 from polyface.errors import ConfigError, Fix, ImageError, quoted
 from polyface.writers.naming import FATAL
@@ -127,6 +128,7 @@ class VideoWriter:
             self._start = (original and original.video.start_time) or 0
             self._tags = _tags_of(original.video) if original else _Tags()
             self._copy = _Copy(self._output, name, original) if original else None
+            self._converter = VideoReformatter()  # one for each frame would make its tables anew
             self._held: Any = None  # a frame, until it is known how long it lasts
             self._stack = stack.pop_all()
 
@@ -168,11 +170,13 @@ class VideoWriter:
 
     def _encode(self, frame: Any, duration: int) -> None:
         frame.duration = duration
-        made = frame.reformat(
+        made = self._converter.reformat(
+            frame,
             format=self._video.pix_fmt,
             dst_colorspace=self._tags.matrix,
             src_color_range=FULL,
             dst_color_range=self._tags.span,
+            threads=1,
         )
         made.pts, made.time_base, made.duration = frame.pts, frame.time_base, duration
         self._tags.put_on(made)
