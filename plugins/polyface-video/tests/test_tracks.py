@@ -224,6 +224,12 @@ class TestCovering:
         made = covered(found, 41)
         assert all(holds(made[frame], box(2.0 * frame)) for frame in range(41))
 
+    @pytest.mark.parametrize("every", [2, 10, 30])
+    def test_bridges_a_fast_face_over_frames_that_were_not_examined(self, every):
+        found = {frame: box(SIDE / 2 * frame) for frame in range(0, 61, every)}
+        made = covered(found, 61, seconds=0.0)
+        assert [frame for frame in range(61) if not holds(made[frame], box(SIDE / 2 * frame))] == []
+
     def test_bridges_to_a_face_that_another_track_was_taken_for(self):
         """A false find near by takes over the track; the face is missed, and comes back as a new track."""
         found = {frame: box() for frame in range(5)}

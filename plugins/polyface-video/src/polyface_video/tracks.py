@@ -146,7 +146,8 @@ class Linker:
         last = np.stack([track.box for track in self._live])
         steps = np.array([frame - track.frame for track in self._live])
         shift = np.stack([track.speed for track in self._live]) * steps[:, None]
-        likely = np.maximum(_likeness(last, boxes, steps), _likeness(last + np.tile(shift, 2), boxes, steps))
+        allowed = _allowed(steps[:, None])
+        likely = np.maximum(_likeness(last, boxes, allowed), _likeness(last + np.tile(shift, 2), boxes, allowed))
         likely -= 1e-3 * steps[:, None]  # of two that fit alike, the one that was seen last
         rows, columns = np.nonzero(likely > -1)
         pairs, taken_rows, taken_columns = [], set(), set()
@@ -432,8 +433,11 @@ class _Found:
         if not len(rows):
             return []
         steps = np.abs(self.frames[rows] - frame)
-        # One face a row, expected so many frames away each: a row of the pairs.
-        rows = rows[_likeness(box[None], self.boxes[rows], steps[None])[0] > -np.inf]
+        # Frames that nobody looked at hide more: a face may have gone twice as far in them, and no limit is known.
+        place = bisect.bisect_left(self.ordered, frame) + way
+        unseen = self.frames[rows] == self.ordered[min(max(place, 0), len(self.ordered) - 1)]
+        allowed = np.where(unseen, STEP + 2 * STEPS * steps, _allowed(steps))
+        rows = rows[_likeness(box[None], self.boxes[rows], allowed[None])[0] > -np.inf]
         first = {int(self.tracks[row]): int(row) for row in rows[::-1]}
         return [row for row in first.values() if abs(int(self.frames[row]) - frame) > 1]
 
@@ -452,12 +456,17 @@ def _seams(
             yield attrs.evolve(bridge(Track(track.number, frames, boxes), times), numbers=numbers)
 
 
-def _likeness(expected: Float64Array, found: Float64Array, steps: IndexArray) -> Float64Array:
-    """How likely boxes ``(N, 4)`` and ``(M, 4)`` are one face so many frames ``(N, 1)`` later: ``(N, M)``.
+def _allowed(steps: IndexArray) -> Float64Array:
+    """How far a face may be from where it is expected so many frames later, in its longer sides."""
+    allowed: Float64Array = np.minimum(STEP + STEPS * steps, FARTHEST)
+    return allowed
+
+
+def _likeness(expected: Float64Array, found: Float64Array, allowed: Float64Array) -> Float64Array:
+    """How likely boxes ``(N, 4)`` and ``(M, 4)`` are one face that may have gone so far, ``(N, 1 or M)``: ``(N, M)``.
 
     From 1 to 2 for boxes that overlap, from 0 to 1 for those that are near by, minus infinity for what cannot be.
     """
-    steps = steps.reshape(len(expected), -1)
     low = np.maximum(expected[:, None, :2], found[None, :, :2])
     high = np.minimum(expected[:, None, 2:], found[None, :, 2:])
     shared = np.maximum(high - low, 0).prod(axis=2)
@@ -467,7 +476,6 @@ def _likeness(expected: Float64Array, found: Float64Array, steps: IndexArray) ->
     ratio = sides[0][:, None] / sides[1][None]
     side = (sides[0][:, None] + sides[1][None]) / 2
     away = np.hypot(*np.moveaxis(_middles(expected)[:, None] - _middles(found)[None], 2, 0)) / side
-    allowed = np.minimum(STEP + STEPS * steps, FARTHEST)
     near = (away <= allowed) & (np.maximum(ratio, 1 / ratio) <= LARGEST_RATIO)
     likely: Float64Array = np.where(iou >= LEAST_IOU, 1 + iou, np.where(near, 1 - away / allowed, -np.inf))
     return likely

@@ -1,0 +1,156 @@
+"""``polyface anonymize`` and the drawings of ``polyface detect`` on videos, from the command to the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import polyface.sources.plugin
+import polyface.writers.plugin
+import polyface_example.plugin
+from polyface.cli import group
+from polyface.plugins.manager import PluginManager
+
+av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
+
+import polyface_video.plugin  # noqa: E402
+import polyface_video.videos  # noqa: E402
+
+COUNT = 30
+HIDDEN = range(12, 22)
+"""Frames in which the toy detector finds nothing: half of the square is covered by a bar."""
+
+
+def square(number):
+    """A black image with a red square of 8 pixels, which is what the toy detector takes for a face."""
+    image = np.zeros((96, 160, 3), np.uint8)
+    image[40:48, 64:72] = 255, 0, 0
+    if number in HIDDEN:
+        image[40:48, 64:69] = 0, 0, 255
+    return image
+
+
+@pytest.fixture
+def clip(make_clip):
+    return make_clip("clip.mkv", codec="ffv1", images=[square(number) for number in range(COUNT)])
+
+
+@pytest.fixture
+def polyface_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plugins = PluginManager()
+    plugins.register(polyface.sources.plugin, name="sources", distribution="polyface")
+    plugins.register(polyface.writers.plugin, name="writers", distribution="polyface")
+    plugins.register(polyface_example.plugin, name="example", distribution="polyface-example")
+    plugins.register(polyface_video.plugin, name="video", distribution="polyface-video")
+
+    def run(command, *arguments):
+        given = [command, "--detector", "example-redbox", *map(str, arguments)]
+        result = CliRunner().invoke(group, given, obj=plugins)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
+
+    return run
+
+
+FILL = ("--how", "fill", "--shape", "box")
+
+
+def red(path):
+    """The numbers of frames in which there is red, and how many frames there are."""
+    with av.open(str(path)) as opened:
+        frames = [one.to_ndarray(format="rgb24").astype(int) for one in opened.decode(video=0)]
+    return [number for number, image in enumerate(frames) if (image[:, :, 0] - image[:, :, 1] > 100).any()], len(frames)
+
+
+def test_the_toy_detector_misses_what_is_half_hidden(polyface_command, clip):
+    assert polyface_command("detect", "clip.mkv", "--output", "faces.jsonl").exit_code == 0
+    counts = [len(json.loads(line)["faces"]) for line in Path("faces.jsonl").read_text().splitlines()]
+    assert counts == [int(number not in HIDDEN) for number in range(COUNT)]
+    assert red(clip) == (list(range(COUNT)), COUNT)
+
+
+@pytest.mark.parametrize("options", [(), ("--track",), ("--every", 5), ("--fps", 8, "--track"), ("--batch-size", 4)])
+def test_anonymize_leaves_no_face_in_any_frame(options, polyface_command, clip, tmp_path):
+    done = polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", *FILL, *options)
+    assert done.exit_code == 0, done.output
+    assert red("safe.mkv") == ([], COUNT)
+
+
+def test_anonymize_reuses_the_faces_that_detect_found(polyface_command, clip, tmp_path, monkeypatch):
+    assert polyface_command("detect", "clip.mkv", "--track", "--output", "faces.jsonl").exit_code == 0
+    given = ("anonymize", "clip.mkv", "--faces", "faces.jsonl", "--resume", *FILL)
+    done = polyface_command(*given, "--output", "safe.mkv")
+    assert done.exit_code == 0, done.output
+    assert "30 done before" in done.output
+    assert red("safe.mkv") == ([], COUNT)
+    assert polyface_command(*given, "--output", "kept.mkv", "--keep-ids", "1").exit_code == 0
+    assert red("kept.mkv") == (list(range(COUNT)), COUNT)
+    assert polyface_command(*given, "--output", "other.mkv", "--keep-ids", "2").exit_code == 0
+    assert red("other.mkv") == ([], COUNT)
+
+
+def test_anonymize_that_is_interrupted_makes_no_file_and_goes_on(polyface_command, clip, tmp_path, monkeypatch):
+    write = polyface_video.videos.AnonymizedVideo.write
+
+    def interrupt(self, result):
+        if result.extra["frame"] == 15:
+            raise KeyboardInterrupt
+        write(self, result)
+
+    monkeypatch.setattr(polyface_video.videos.AnonymizedVideo, "write", interrupt)
+    assert polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", *FILL).exit_code == 130
+    assert not (tmp_path / "safe.mkv").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    refused = polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", *FILL)
+    assert refused.exit_code == 2
+    done = polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", "--resume", *FILL)
+    assert "15 done before" in done.output
+    assert red("safe.mkv") == ([], COUNT)
+
+
+def test_anonymize_of_a_damaged_video_ends_where_that_ends_or_makes_no_file(polyface_command, make_clip, tmp_path):
+    clip = make_clip("clip.mkv", codec="ffv1", images=[square(number % COUNT) for number in range(90)])
+    data = clip.read_bytes()
+    clip.write_bytes(data[: len(data) * 2 // 3])
+    done = polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", "--max-errors", 0, *FILL)
+    assert done.exit_code == 1
+    assert not (tmp_path / "safe.mkv").exists()
+    done = polyface_command("anonymize", "clip.mkv", "--output", "tail.mkv", *FILL)
+    assert done.exit_code == 1
+    frames, count = red("tail.mkv")
+    assert frames == []
+    assert 50 < count < 65
+
+
+def test_anonymize_says_what_cannot_be_written_before_it_begins(polyface_command, clip, tmp_path):
+    for options, message in (
+        (("--codec", "nothing"), "cannot have the codec 'nothing'"),
+        (("--regions", "1,2"), "regions must be x1,y1,x2,y2"),
+        (("--crf", 99), "must be at most 63"),
+    ):
+        done = polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", *options)
+        assert (done.exit_code, message in " ".join(done.output.split())) == (2, True), done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+def test_detect_draws_a_video(polyface_command, clip, tmp_path):
+    done = polyface_command("detect", "clip.mkv", "--every", 5, "--output", "boxes.mp4", "--output", "faces.jsonl")
+    assert done.exit_code == 0, done.output
+    assert red("boxes.mp4")[1] == COUNT
+    with av.open("boxes.mp4") as opened:
+        assert [one.type for one in opened.streams] == ["video", "audio"]
+        frames = [one.to_ndarray(format="rgb24").astype(int) for one in opened.decode(video=0)]
+    green = [number for number, image in enumerate(frames) if (image[:, :, 1] - image[:, :, 0] > 100).any()]
+    assert green == [*range(11), *range(25, COUNT)]  # not between two frames of which one was missed
+
+
+def test_an_ending_selects_the_writer_of_the_command(polyface_command, clip, tmp_path):
+    assert polyface_command("detect", "clip.mkv", "--end", 0.2, "--output", "a.mp4", "--how", "fill").exit_code == 2
+    assert polyface_command("anonymize", "clip.mkv", "--end", 0.2, "--output", "b.mp4").exit_code == 0
+    assert (tmp_path / "b.mp4.journal").exists()
