@@ -167,6 +167,16 @@ def test_covers_faces_in_frames_that_were_passed_over(clip, tmp_path):
     assert (seen(made), dark(made)) == ([], [])
 
 
+def test_covers_what_somebody_wrote_into_frames_that_were_passed_over(make_clip, tmp_path):
+    other = (100, 90)
+    clip = make_clip("clip.mp4", images=[picture(number, *([other] if number == 5 else [])) for number in range(20)])
+    lines = [one.to_dict() if one.extra["frame"] % 3 == 0 else passed(one).to_dict() for one in results_of(clip)]
+    lines[5]["faces"] = [{"box": box_at(*other), "score": 1.0}]
+    faces = tmp_path / "faces.jsonl"
+    faces.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert seen(write(tmp_path / "safe.mp4", [], faces=str(faces), **FILL)) == []
+
+
 def test_covers_whole_what_was_passed_over_beside_a_frame_that_failed(clip, tmp_path):
     results = []
     for one in results_of(clip):

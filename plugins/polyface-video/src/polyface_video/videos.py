@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -238,7 +239,7 @@ class AnonymizedVideo(Document):
             seconds=self._hold,
             numbers=found.numbers,
         )
-        listed = tracks.list_covers(covers, found.last + 1)
+        listed = tracks.list_covers([*covers, *found.added], found.last + 1)
         with contextlib.ExitStack() as stack:
             video: VideoWriter | None = None
             image: ImageArray | None = None
@@ -287,6 +288,7 @@ class _Found:
         last: of the last.
         examined: by number, the boxes ``(N, 4)`` of each frame that was examined wholly.
         numbers: likewise those of their tracks; ``None`` where they are not known of all faces.
+        added: what somebody wrote into lines of frames that were passed over.
         hidden: the frames that are to be covered whole.
         known: by number, when frames are shown.
         looks: by number, what is remembered of frames.
@@ -298,6 +300,7 @@ class _Found:
     last: int
     examined: Mapping[int, Float64Array]
     numbers: Mapping[int, IndexArray] | None
+    added: Sequence[tracks.Cover] = field(repr=False)
     hidden: frozenset[int]
     known: Mapping[int, float]
     looks: Mapping[int, bytes] = field(repr=False)
@@ -320,6 +323,7 @@ class _Found:
         numbers: dict[int, IndexArray] = {}
         passed, failed = set[int](), set[int]()
         known, looks, sizes = dict[int, float](), dict[int, bytes](), dict[int, tuple[int, int]]()
+        added: list[tracks.Cover] = []
         undescribed, numbered = False, True
         for line in lines:
             frame = line["frame"]
@@ -333,14 +337,16 @@ class _Found:
                 failed.add(frame)
             elif line.get("examined") is False:
                 passed.add(frame)
+                own = [face for face in line["faces"] if face.get("interpolated") is not True]
+                tracked = [(face.get("track_id", 0),) for face in own]
+                added += map(tracks.Cover, tracked, itertools.repeat(frame), _sort_corners(own)[:, None])
             else:
                 faces = line["faces"]
-                corners = np.array([face["box"] for face in faces], np.float64).reshape(-1, 2, 2)
-                boxes = np.sort(corners, axis=1).reshape(-1, 4)  # one that is inside out would shrink
-                tracked = np.array([face.get("track_id", 0) for face in faces], np.intp)
+                boxes = _sort_corners(faces)
+                ids = np.array([face.get("track_id", 0) for face in faces], np.intp)
                 numbered &= all(type(face.get("track_id")) is int for face in faces)
                 examined[frame] = np.concatenate([examined.get(frame, boxes[:0]), boxes])
-                numbers[frame] = np.concatenate([numbers.get(frame, tracked[:0]), tracked])
+                numbers[frame] = np.concatenate([numbers.get(frame, ids[:0]), ids])
         first, last = min(known, default=0), max(known, default=-1)
         hidden = failed | ({*range(first, last + 1)} - examined.keys() - passed)
         return cls(
@@ -348,12 +354,20 @@ class _Found:
             last=last,
             examined={frame: boxes for frame, boxes in examined.items() if frame not in failed},
             numbers=numbers if numbered and any(map(len, numbers.values())) else None,
+            added=added,
             hidden=frozenset(hidden | _beside(passed, hidden)),
             known=known,
             looks=looks,
             sizes=sizes,
             undescribed=undescribed,
         )
+
+
+def _sort_corners(faces: Sequence[Mapping[str, Any]]) -> Float64Array:
+    """The boxes ``(N, 4)`` of faces; one that is inside out would shrink where others grow."""
+    corners = np.array([face["box"] for face in faces], np.float64).reshape(-1, 2, 2)
+    boxes: Float64Array = np.sort(corners, axis=1).reshape(-1, 4)
+    return boxes
 
 
 def _beside(passed: set[int], hidden: set[int]) -> set[int]:
