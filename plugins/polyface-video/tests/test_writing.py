@@ -105,6 +105,26 @@ def test_copies_no_second_video_which_would_show_faces(make_clip, tmp_path):
     assert kinds(rewrite(source, tmp_path / "out.mkv")) == ["video", "audio"]
 
 
+def test_copies_nothing_that_the_file_says_of_itself(portrait, make_clip, tmp_path):
+    source = make_clip("a.mov", sound=False)
+    told = tmp_path / "told.mov"
+    with (
+        av.open(str(source)) as before,
+        av.open(str(told), "w", container_options={"movflags": "use_metadata_tags"}) as out,
+    ):
+        out.metadata.update({"title": "At home", "location": "+52.5200+013.4050/"})
+        stream = out.add_stream_from_template(before.streams.video[0])
+        for packet in before.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    with av.open(str(told)) as opened:
+        assert "At home" in opened.metadata.values()
+    made = rewrite(told, tmp_path / "out.mov")
+    assert b"At home" not in made.read_bytes()
+    assert b"+52.52" not in made.read_bytes()
+
+
 def test_copies_what_comes_before_a_damaged_tail(make_clip, tmp_path):
     source = make_clip("a.mkv", count=60)
     whole = packets_of(source, "audio")

@@ -22,12 +22,16 @@ from polyface.results import Detections, Result
 from polyface.storage.places import OTHER_OUTPUT, find_results
 from polyface.writers.document import Document
 from polyface_video import tracks
+from polyface_video.ahead import read_ahead
 from polyface_video.reading import Frame, open_video, read_frames
 from polyface_video.writing import VideoWriter, check_fit
 
 if TYPE_CHECKING:
     from polyface.arrays import Float64Array, ImageArray, IndexArray
     from polyface.storage.places import Place
+
+AHEAD = 2**26
+"""Bytes of frames that wait, decoded, to be covered."""
 
 LATE = 0.002
 """Seconds by which the time of a frame may differ between two readings."""
@@ -240,10 +244,11 @@ class AnonymizedVideo(Document):
             numbers=found.numbers,
         )
         listed = tracks.list_covers([*covers, *found.added], found.last + 1)
-        with contextlib.ExitStack() as stack:
+        frames = read_ahead(lambda _: _frames(source, found), _bytes_of, most=AHEAD)
+        with contextlib.ExitStack() as stack, contextlib.closing(frames):
             video: VideoWriter | None = None
             image: ImageArray | None = None
-            for frame, live in zip(_frames(source, found), listed, strict=False):  # a tail may be missing
+            for frame, live in zip(frames, listed, strict=False):  # a tail may be missing
                 if frame is None:
                     continue  # before the first
                 hidden = frame.image is None or frame.damaged or frame.number in found.hidden
@@ -405,6 +410,10 @@ def _frames(source: Path, found: _Found) -> Iterator[Frame | None]:
     missing = [frame for frame in range(number + 1, found.last + 1) if frame not in found.hidden]
     if missing:
         raise _changed(source, f"its frame {missing[0]} is no longer there")
+
+
+def _bytes_of(frame: Frame | None) -> int:
+    return 0 if frame is None or frame.image is None else frame.image.nbytes
 
 
 def _black(source: Path, like: ImageArray | None) -> ImageArray:
