@@ -243,14 +243,12 @@ class AnonymizedVideo(Document):
             seconds=self._hold,
             numbers=found.numbers,
         )
-        listed = tracks.list_covers([*covers, *found.added], found.last + 1)
+        listed = itertools.islice(tracks.list_covers([*covers, *found.added], found.last + 1), found.first, None)
         frames = read_ahead(lambda _: _frames(source, found), _bytes_of, most=AHEAD)
         with contextlib.ExitStack() as stack, contextlib.closing(frames):
             video: VideoWriter | None = None
             image: ImageArray | None = None
             for frame, live in zip(frames, listed, strict=False):  # a tail may be missing
-                if frame is None:
-                    continue  # before the first
                 hidden = frame.image is None or frame.damaged or frame.number in found.hidden
                 image = _black(source, image) if frame.image is None else frame.image
                 if video is None:
@@ -387,33 +385,34 @@ def _beside(passed: set[int], hidden: set[int]) -> set[int]:
     return after | before
 
 
-def _frames(source: Path, found: _Found) -> Iterator[Frame | None]:
-    """The frames from 0 to the last that there are results of; ``None`` for those before the first.
+def _frames(source: Path, found: _Found) -> Iterator[Frame]:
+    """The frames from the first to the last that there are results of.
 
     Raises:
         ImageError: they are not those that were examined.
     """
-    number = -1
+    wanted = found.first
     try:
-        for frame in read_frames(source):
+        for frame in read_frames(source, start=max(0.0, found.known[wanted] - LATE)):
             if frame.number > found.last:
                 break
-            number = frame.number
-            if number < found.first:
-                yield None
+            if frame.number < found.first:
                 continue
+            if frame.number != wanted:
+                raise _changed(source, f"its frame {wanted} is no longer there")
             _check(source, frame, found)
             yield frame
+            wanted += 1
     except ImageError:
-        if any(frame not in found.hidden for frame in range(number + 1, found.last + 1)):
+        if any(frame not in found.hidden for frame in range(wanted, found.last + 1)):
             raise
-    missing = [frame for frame in range(number + 1, found.last + 1) if frame not in found.hidden]
+    missing = [frame for frame in range(wanted, found.last + 1) if frame not in found.hidden]
     if missing:
         raise _changed(source, f"its frame {missing[0]} is no longer there")
 
 
-def _bytes_of(frame: Frame | None) -> int:
-    return 0 if frame is None or frame.image is None else frame.image.nbytes
+def _bytes_of(frame: Frame) -> int:
+    return 0 if frame.image is None else frame.image.nbytes
 
 
 def _black(source: Path, like: ImageArray | None) -> ImageArray:
