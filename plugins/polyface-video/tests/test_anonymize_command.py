@@ -81,6 +81,14 @@ def test_anonymize_leaves_no_face_in_any_frame(options, polyface_command, clip, 
     assert red("safe.mkv") == ([], COUNT)
 
 
+def test_anonymize_of_a_part_writes_that_part(polyface_command, clip, tmp_path):
+    part = ("--start", 0.195, "--end", 0.995, "--every", 3)
+    done = polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", "--output", "faces.jsonl", *part, *FILL)
+    assert done.exit_code == 0, done.output
+    assert red("safe.mkv") == ([], 20)
+    assert len(Path("faces.jsonl").read_text().splitlines()) == 20
+
+
 def test_anonymize_reuses_the_faces_that_detect_found(polyface_command, clip, tmp_path, monkeypatch):
     assert polyface_command("detect", "clip.mkv", "--track", "--output", "faces.jsonl").exit_code == 0
     given = ("anonymize", "clip.mkv", "--faces", "faces.jsonl", "--resume", *FILL)

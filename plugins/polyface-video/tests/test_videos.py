@@ -198,6 +198,7 @@ def test_a_run_that_is_cut_off_makes_nothing_and_is_gone_on_with(clip, tmp_path)
     assert (seen(target), len(frames_of(target))) == ([], COUNT)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_a_run_that_is_killed_leaves_no_file_of_that_name(clip, tmp_path):
     script = f"""
 import os, signal, sys
