@@ -326,7 +326,7 @@ def hide(name: str, face: Face, bar: Callable[[Box], Box], count: int) -> Clip:
 
 
 def shake(name: str, face: Face, reach: float, count: int = 48) -> Clip:
-    """A face that swings to and fro in 16 frames, each exposed for four fifths of its time."""
+    """A face that swings from side to side and back in 16 frames, each exposed for four fifths of its time."""
     frames = []
     for number in range(count):
         times = [number + 0.8 * (step / 8 - 0.5) for step in range(9)]
