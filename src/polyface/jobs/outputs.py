@@ -136,8 +136,8 @@ def parse_outputs(
         options: of these writers; each gets those that it has.
 
     Raises:
-        ConfigError: no writer takes such a file or fills folders, two write to one place, there can be no such path, one has the results
-            of a run before, or none would tell with what to go on.
+        ConfigError: no writer takes such a file or fills folders, two write to one place, there can be no such path,
+            one has the results of a run before, or none would tell with what to go on.
         UnknownNameError: there is no writer of that name.
         AmbiguousNameError: two plugins have that name, or make files of that ending.
     """
