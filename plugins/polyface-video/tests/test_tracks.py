@@ -239,6 +239,25 @@ class TestCovering:
         assert [one.number for one in tracks.link(found)] == [1, 2]
         assert all(holds(made[frame], box()) for frame in range(11))
 
+    def test_does_not_bridge_a_face_that_leaves_to_one_beside_it_that_is_seen_meanwhile(self):
+        stays, leaves = box(0), box(60)
+        examined = {frame: np.concatenate([stays, leaves] if frame < 20 else [stays]) for frame in range(40)}
+        frames = covered(examined, 40, seconds=0.1)
+        assert [len(boxes) for boxes in frames] == [2] * 23 + [1] * 17  # 20, and 3 in which it is held
+
+    @pytest.mark.parametrize("speed", [2.0, 4.0, 8.0])
+    @pytest.mark.parametrize("height", [0.0, 12.0, 24.0])
+    def test_holds_a_face_that_another_one_passes_before_it_and_hides(self, speed, height):
+        examined, faces = {}, []
+        for frame in range(80):
+            behind, before = box(100 + speed * frame), box(100 + speed * (80 - frame), 50 + height, 1.2 * SIDE)
+            faces.append(behind)
+            shared = np.minimum(behind[0, 2:], before[0, 2:]) - np.maximum(behind[0, :2], before[0, :2])
+            hidden = np.maximum(shared, 0).prod() > 0.2 * SIDE**2
+            examined[frame] = before if hidden else np.concatenate([behind, before])
+        middle = np.array([[SIDE / 4, SIDE / 4, -SIDE / 4, -SIDE / 4]])
+        assert all(holds(boxes, face + middle) for boxes, face in zip(covered(examined, 80), faces, strict=True))
+
     def test_leaves_out_what_is_kept_but_not_what_may_be_another(self):
         whole = [
             Cover((1,), 0, np.repeat(box(0), 3, axis=0)),

@@ -39,6 +39,9 @@ LARGEST_RATIO = 2.0
 STEP, STEPS, FARTHEST = 0.5, 0.3, 4.0
 """How far a face may be from where it was expected, in its longer sides: always, more a frame, and at most."""
 
+APART = 1.0
+"""Two faces of one frame that are nearer, in their longer sides, may have changed tracks there."""
+
 CUT = 0.4
 """Frames whose histograms differ by more of their pixels may be of different scenes."""
 
@@ -450,10 +453,20 @@ def _seams(
     for index, way in ((0, -1), (-1, 1)):
         frame, box = int(track.frames[index]), track.boxes[index]
         for row in found.near(at, (frame, box), way, scene):
+            if _is_apart(tracks[found.tracks[row]], frame, box):
+                continue
             frames = np.array([frame, found.frames[row]], np.intp)[::way]
             boxes = np.stack([box, found.boxes[row]])[::way]
             numbers = (track.number, tracks[found.tracks[row]].number)
             yield attrs.evolve(bridge(Track(track.number, frames, boxes), times), numbers=numbers)
+
+
+def _is_apart(track: Track, frame: int, box: Float64Array) -> bool:
+    """Whether a track has its face in that frame, too, and away from the box: then it is the face of somebody else."""
+    if not track.frames[0] <= frame <= track.frames[-1]:
+        return False
+    there = np.array([np.interp(frame, track.frames, side) for side in track.boxes.T])
+    return bool(_likeness(there[None], box[None], np.array([[APART]]))[0, 0] == -np.inf)
 
 
 def _allowed(steps: IndexArray) -> Float64Array:
