@@ -107,3 +107,39 @@ def turn_mp4(path: Path, degrees: int) -> None:
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
+
+
+@pytest.fixture
+def copy_packets() -> Callable[..., None]:
+    """Return :func:`write_packets`."""
+    return write_packets
+
+
+def write_packets(source: Path, target: Path, change: Callable[[Any], Any]) -> None:
+    """Copy the packets of a clip; ``change`` returns what is written for a packet of the video, or ``None``."""
+    av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
+    with av.open(str(source)) as opened, av.open(str(target), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in opened.streams}
+        for packet in opened.demux():
+            if packet.size == 0 and packet.dts is None:
+                continue
+            index = packet.stream.index
+            copy = change(packet) if packet.stream.type == "video" else packet
+            if copy is not None:
+                copy.stream = streams[index]
+                out.mux(copy)
+
+
+@pytest.fixture
+def empty_packet() -> Callable[[Any], Any]:
+    """Return :func:`fill_packet`."""
+    return fill_packet
+
+
+def fill_packet(packet: Any) -> Any:
+    """Return a packet of the same size and times, nearly all of which are zeros."""
+    av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
+    copy = av.Packet(bytes(packet)[:4] + bytes(packet.size - 4))
+    for name in ("pts", "dts", "time_base", "duration", "is_keyframe"):
+        setattr(copy, name, getattr(packet, name))
+    return copy

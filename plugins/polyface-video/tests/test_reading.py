@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +42,38 @@ class TestTimes:
     def test_start_and_end_leave_out_frames_whose_numbers_stay(self, make_clip):
         frames = list(read_frames(make_clip("a.mp4", count=10), start=0.08, end=0.2))
         assert [frame.number for frame in frames] == [2, 3, 4]
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_of_a_last_frame_that_is_shown_for_long_say_nothing_of_a_missing_tail(
+        self, make_clip, tmp_path, copy_packets, name
+    ):
+        def lengthen(packet):
+            if packet.pts * packet.time_base > Fraction(4, 25):  # the last of five ends
+                return None
+            if packet.pts * packet.time_base == Fraction(4, 25):
+                packet.duration = round(5 / packet.time_base)
+            return packet
+
+        copy_packets(make_clip(name, count=5, sound=False), tmp_path / f"long-{name}", lengthen)
+        frames, problem = read(tmp_path / f"long-{name}")
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16], abs=0.001)
+        assert problem == ""
+
+    def test_of_frames_that_an_avi_drops_say_nothing_of_a_missing_tail(self, make_clip):
+        frames, problem = read(make_clip("a.avi", codec="mpeg4", count=4, times=[0, 1, 30, 90], sound=False))
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.04, 1.2, 3.6])
+        assert problem == ""
+
+    def test_of_what_an_edit_list_leaves_out_are_none(self, make_clip, tmp_path, copy_packets):
+        def shift(packet):
+            back = round(Fraction(6, 25) / packet.time_base)
+            packet.pts, packet.dts = packet.pts - back, packet.dts - back
+            return packet
+
+        copy_packets(make_clip("a.mp4", count=18, sound=False), tmp_path / "edited.mp4", shift)
+        frames, problem = read(tmp_path / "edited.mp4")
+        assert [frame.time for frame in frames] == pytest.approx([number / 25 for number in range(12)])
+        assert problem == ""
 
 
 class TestPixels:
@@ -97,6 +130,28 @@ class TestDamage:
         frames, problem = read(path)
         assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
         assert [frame.image is None or frame.damaged for frame in frames] == [False, False, True, False, False]
+        assert problem == ""
+
+    @pytest.mark.parametrize("lost", [10, 28, 29])
+    def test_of_a_frame_stands_where_it_would_be_shown_also_among_frames_that_refer_to_later_ones(
+        self, make_clip, tmp_path, copy_packets, empty_packet, lost
+    ):
+        """H.264 with frames of type B, whose packets do not come in the order in which frames are shown."""
+        numbers = itertools.count()
+        moments = []
+
+        def empty(packet):
+            if next(numbers) != lost:
+                return packet
+            moments.append(float(packet.pts * packet.time_base))
+            return empty_packet(packet)
+
+        source = make_clip("a.mkv", count=30, sound=False)
+        whole = [frame.time for frame in read_frames(source)]
+        copy_packets(source, tmp_path / "broken.mkv", empty)
+        frames, problem = read(tmp_path / "broken.mkv")
+        assert [frame.time for frame in frames] == pytest.approx(whole)
+        assert [frame.time for frame in frames if frame.image is None] == pytest.approx(moments)
         assert problem == ""
 
     @pytest.mark.parametrize("content", [b"", b"no video", bytes(range(256)) * 40])

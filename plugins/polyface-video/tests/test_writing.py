@@ -91,6 +91,29 @@ def test_keeps_how_long_the_last_frame_is_shown(make_clip, tmp_path):
         assert stream.duration * stream.time_base == Fraction(20, 25)
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_keeps_how_long_a_last_frame_is_shown_that_is_longer_than_others(name, make_clip, tmp_path, copy_packets):
+    def lengthen(packet):
+        packet.duration *= 60 if packet.pts * packet.time_base == Fraction(19, 25) else 1
+        return packet
+
+    copy_packets(make_clip("a.mkv", sound=False), tmp_path / "long.mkv", lengthen)
+    made = packets_of(rewrite(tmp_path / "long.mkv", tmp_path / name), "video")
+    assert max((begin, duration) for _, begin, duration in made) == (Fraction(19, 25), Fraction(60, 25))
+
+
+def test_copies_all_sound_where_an_edit_list_leaves_out_frames_before_the_first(make_clip, tmp_path, copy_packets):
+    def shift(packet):
+        back = round(Fraction(6, 25) / packet.time_base)
+        packet.pts, packet.dts = packet.pts - back, packet.dts - back
+        return packet
+
+    copy_packets(make_clip("a.mp4"), tmp_path / "edited.mp4", shift)
+    made = rewrite(tmp_path / "edited.mp4", tmp_path / "out.mp4")
+    assert packets_of(made, "audio") == packets_of(tmp_path / "edited.mp4", "audio")
+    assert len(frames_of(made)) == len(frames_of(tmp_path / "edited.mp4")) == 14
+
+
 def test_copies_subtitles_bit_for_bit(make_clip, tmp_path):
     source = make_clip("a.mkv", subtitles=True)
     made = rewrite(source, tmp_path / "out.mkv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from polyface.arrays import ImageArray
 
 SHORT = 0.5
-"""Seconds that may be missing at the end of a video before it is said to be cut short; its last frames may be long."""
+"""Seconds that may be missing at the end of a video before it is said to be cut short."""
 
 BASE = Fraction(1, 90_000)
 """The unit of time stamps where a video has none."""
@@ -81,7 +82,7 @@ def open_video(path: str | Path) -> VideoInfo:
         ImageError: it cannot be read as a video.
     """
     with _opened(str(path)) as container:
-        first = next((frame for frame in _decode(container) if frame is not None), None)
+        first = next((frame for frame in _decode(_Packets(container)) if not isinstance(frame, _Lost)), None)
         if first is None:
             raise ImageError("it has no frame that can be decoded")
         return _info_of(container, _turns(first) * 90)
@@ -115,27 +116,35 @@ def read_frames(
     with _opened(str(path), format=format, options=options or {}, timeout=timeout) as container:
         info = _info_of(container)
         converter = VideoReformatter()  # one for each frame would make its tables anew
-        number, time = 0, 0.0
-        for decoded in _decode(container):
-            if decoded is None:
-                time = time if number == 0 else time + float(1 / (info.rate or RATE))
-                if start <= time and (end is None or time < end):
-                    yield Frame(number=number, time=time, pts=None, image=None)
-            else:
-                time = _time_of(decoded, info, number)
-                if end is not None and time >= end:
-                    return
-                if time >= start:
-                    image = _upright(decoded, converter)
-                    damaged = bool(decoded.is_corrupt)
-                    yield Frame(number=number, time=time, pts=decoded.pts, image=image, damaged=damaged)
+        listed = len(container.streams.video[0].index_entries)
+        packets = _Packets(container)
+        usual = float(1 / (info.rate or RATE))
+        number, time, end_of_last = 0, 0.0, 0.0
+        for decoded in _decode(packets):
+            if decoded.pts is not None:
+                time = float((decoded.pts - info.start) * info.time_base)
+            elif number:
+                time += usual
+            end_of_last = time + (float((decoded.duration or 0) * info.time_base) or usual)
+            if end is not None and time >= end:
+                return
+            if time >= start:
+                lost = isinstance(decoded, _Lost)
+                yield Frame(
+                    number=number,
+                    time=time,
+                    pts=decoded.pts,
+                    image=None if lost else _upright(decoded, converter),
+                    damaged=not lost and bool(decoded.is_corrupt),
+                )
             number += 1
         if number == 0:
             raise ImageError("it has no frame that can be decoded")
-        if info.frames is not None and info.frames > number:
-            raise ImageError(f"it is cut short: {number} of its {info.frames} frames are there")
-        if info.duration is not None and info.duration - time > SHORT + 2 / (info.rate or RATE):
-            raise ImageError(f"it is cut short: {time:.2f} of its {info.duration:.2f} seconds are there")
+        if packets.count < listed:
+            raise ImageError(f"it is cut short: {packets.count} of its {listed} frames are there")
+        # An index that has every frame, and not only key frames, has been followed to its end.
+        if packets.count != listed and info.duration is not None and info.duration - end_of_last > SHORT:
+            raise ImageError(f"it is cut short: {end_of_last:.2f} of its {info.duration:.2f} seconds are there")
 
 
 @contextlib.contextmanager
@@ -149,7 +158,8 @@ def _opened(path: str, **settings: Any) -> Iterator[Any]:
     with container:
         if not container.streams.video:
             raise ImageError("it has no pictures")
-        container.streams.video[0].thread_type = "AUTO"
+        # Threads that decode frames side by side would lose those that are beside a damaged one, and say nothing.
+        container.streams.video[0].thread_type = "SLICE"
         yield container
 
 
@@ -180,28 +190,46 @@ def _duration_of(stream: Any) -> float | None:
     return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3]) if told else None
 
 
-def _decode(container: Any) -> Iterator[Any]:
-    """Yield each frame as it is decoded; ``None`` in the place of one that cannot be."""
-    packets = container.demux(container.streams.video[0])
-    while True:
+class _Packets:
+    """The packets of a container's video, and how many have come."""
+
+    def __init__(self, container: Any) -> None:
+        self.count = 0
+        self._packets = container.demux(container.streams.video[0])
+
+    def __iter__(self) -> Iterator[Any]:
         try:
-            packet = next(packets)
-        except StopIteration:
-            return
+            for packet in self._packets:
+                self.count += packet.size > 0  # an empty one is FFmpeg's sign of the end
+                yield packet
         except (av.error.FFmpegError, OSError) as error:
             raise ImageError(f"it is damaged, or was cut off: {_reason(error)}") from error
+
+
+@frozen
+class _Lost:
+    """That there is a frame which cannot be decoded: when it would be shown and for how long, as its packet says."""
+
+    pts: int | None
+    duration: int | None
+
+
+def _decode(packets: _Packets) -> Iterator[Any]:
+    """Yield each frame, and each that is lost, in the order in which they are shown."""
+    waiting: list[_Lost] = []  # its place is before the first frame that is shown later
+    for packet in packets:
         try:
             frames = packet.decode()
         except (av.error.FFmpegError, OSError):
-            yield None
+            if not packet.is_discard:
+                waiting.append(_Lost(packet.pts, packet.duration))
             continue
-        yield from frames
-
-
-def _time_of(frame: Any, info: VideoInfo, number: int) -> float:
-    if frame.pts is None:
-        return float(number / (info.rate or RATE))
-    return float((frame.pts - info.start) * info.time_base)
+        for frame in frames:
+            waiting.sort(key=lambda one: -math.inf if one.pts is None else one.pts)
+            while waiting and (waiting[0].pts is None or frame.pts is None or waiting[0].pts < frame.pts):
+                yield waiting.pop(0)
+            yield frame
+    yield from waiting
 
 
 def _turns(frame: Any) -> int:

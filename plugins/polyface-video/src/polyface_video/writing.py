@@ -16,6 +16,7 @@ import av
 import av.error
 import numpy as np
 from attrs import field, frozen
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from polyface.errors import ConfigError, Fix, ImageError, quoted
@@ -130,6 +131,7 @@ class VideoWriter:
             self._copy = _Copy(self._output, name, original) if original else None
             self._converter = VideoReformatter()  # one for each frame would make its tables anew
             self._held: Any = None  # a frame, until it is known how long it lasts
+            self._durations: dict[int, int] = {}  # of the frames that are with the encoder, by their time stamps
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -169,7 +171,6 @@ class VideoWriter:
         self._held = frame
 
     def _encode(self, frame: Any, duration: int) -> None:
-        frame.duration = duration
         made = self._converter.reformat(
             frame,
             format=self._video.pix_fmt,
@@ -178,7 +179,8 @@ class VideoWriter:
             dst_color_range=self._tags.span,
             threads=1,
         )
-        made.pts, made.time_base, made.duration = frame.pts, frame.time_base, duration
+        made.pts, made.time_base, made.pict_type = frame.pts, frame.time_base, frame.pict_type
+        self._durations[frame.pts] = duration
         self._tags.put_on(made)
         with self._failures():
             if self._copy:
@@ -187,6 +189,7 @@ class VideoWriter:
                 self._mux(packet)
 
     def _mux(self, packet: Any) -> None:
+        packet.duration = self._durations.pop(packet.pts, packet.duration)  # encoders forget it, or guess
         packet.stream = self._video
         self._output.mux_one(packet)
 
@@ -198,6 +201,8 @@ class VideoWriter:
         if self._copy:
             with self._failures():
                 duration = self._copy.length_of(last.pts) or duration
+        # A key frame, so that its packet comes last: an MP4 tells of no other how long it lasts.
+        last.pict_type = PictureType.I
         self._encode(last, duration)
         with self._failures():
             for packet in self._video.encode(None):
@@ -279,7 +284,8 @@ class _Copy:
         for one in self._packets:
             self._ahead.append(one)
             packet = one[0]
-            if packet.stream.index == self._main and packet.is_keyframe:
+            # What an edit list leaves out was no frame of the source either.
+            if packet.stream.index == self._main and not packet.is_discard:
                 if packet.pts is not None and float(packet.pts * self._bases[self._main]) < seconds:
                     self._after = seconds
                 return
