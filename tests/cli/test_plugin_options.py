@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import types
+from collections import Counter
 from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
 
-from polyface.cli.job import plugin_options
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
 from polyface.plugins.records import OptionSpec, Ref, SourceSpec, StepSpec, WriterSpec
@@ -24,10 +24,9 @@ REGIONS = OptionSpec(name="regions", type="lists of numbers", help="Where.")
 class Frames:
     """Six black frames, of which each so many is examined."""
 
-    left_out = ()
-
     def __init__(self, location, _search, *, every, batch_size):
         assert batch_size == 7
+        self.left_out = Counter()
         self._location, self._every = location, every
 
     def __iter__(self):
@@ -70,6 +69,7 @@ def stranger(polyface, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "stranger", module)
     every = OptionSpec(name="every", type="int", help="Examine each so many.", default=1, minimum=1)
     stamped = OptionSpec(name="stamp", type="bool", help="Number the results.", default=False)
+    ink = OptionSpec(name="ink", type="str", help="In which colour.")
     ours = OptionSpec(name="batch_size", type="int", help="Takes the place of ours.", default=7)
     plugin = types.ModuleType("plugin")
     plugin.polyface_sources = hookimpl(
@@ -80,7 +80,9 @@ def stranger(polyface, monkeypatch, tmp_path):
         ]
     )
     plugin.polyface_steps = hookimpl(
-        lambda: [StepSpec(name="stamp", summary="S", options=(stamped,), on=("stamp",), factory=Ref("stranger:stamp"))]
+        lambda: [
+            StepSpec(name="stamp", summary="S", options=(stamped, ink), on=("stamp",), factory=Ref("stranger:stamp"))
+        ]
     )
     plugin.polyface_writers = hookimpl(
         lambda: [
@@ -112,14 +114,14 @@ def test_are_in_the_help_of_every_command_that_reads_and_those_of_a_writer_of_it
 
 
 def test_that_several_have_are_one_and_choices_are_those_of_all(polyface):
-    assert len(plugin_options(polyface.plugins, "anonymize")["how"]) == 2
     refused = polyface("anonymize", "a.reel", "--how", "sing", "--output", "a.out.reel")
     assert all(word in refused.stderr for word in ("blur", "pixelate", "fill", "image", "melt"))
 
 
 def test_take_the_place_of_none_of_polyfaces_own(polyface):
-    assert "batch_size" not in plugin_options(polyface.plugins, "detect")
-    assert "Takes the place" not in polyface("detect", "--help").stdout
+    result = polyface("detect", "--help")
+    assert "Takes the place" not in result.stdout
+    assert result.stderr.count("the option 'batch_size' of 'frames' cannot be given: polyface has one") == 1
 
 
 @pytest.mark.parametrize(("options", "examined"), [([], 6), (["--every", 2], 3)])
@@ -144,9 +146,25 @@ def test_that_are_wrong_are_refused_by_the_record(polyface):
     assert "every must be at least 1, not 0" in polyface("detect", "a.reel", "--every", 0).stderr
 
 
-def test_of_writers_that_no_output_is_of_are_refused(polyface):
-    refused = polyface("anonymize", "a.reel", "--regions", "[[1,2]]", "--output", "safe/")
-    assert "--regions is for none of the outputs." in refused.stderr
+@pytest.mark.parametrize(
+    ("arguments", "option", "owner"),
+    [
+        (["anonymize", "a.reel", "--regions", "[[1,2]]", "--output", "safe/"], "--regions", "the writer 'reels'"),
+        (["detect", "a.jpg", "--every", 2, "--output", "a.jsonl"], "--every", "the source 'frames'"),
+        (["detect", "a.reel", "--ink", "red", "--output", "a.jsonl"], "--ink", "the step 'stamp'"),
+    ],
+)
+def test_that_would_do_nothing_are_refused(polyface, arguments, option, owner):
+    refused = polyface(*arguments)
+    assert refused.exit_code == 2
+    assert f"{option} would do nothing here." in refused.stderr
+    assert f"it is for {owner}, and nothing that was named selects that" in refused.stderr
+
+
+def test_of_any_source_are_taken_where_a_list_is_named(polyface):
+    Path("list.txt").write_text("a.reel\n")
+    assert polyface("detect", "@list.txt", "--every", 2, "--output", "a.jsonl").exit_code == 0
+    assert sum(line.get("examined", True) for line in lines("a.jsonl")) == 3
 
 
 def test_turn_a_step_on(polyface):

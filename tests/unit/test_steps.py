@@ -49,7 +49,8 @@ class TestOn:
         assert open_steps(options, plugins) == []
 
     def test_each_is_by_its_own_option_in_the_order_of_the_plugin_with_what_is_its_own(self, plugins):
-        assert open_steps({"every": 5, "track": True, "rows": 3}, plugins) == [
+        steps = open_steps({"every": 5, "track": True, "rows": 3}, plugins)
+        assert [(spec.name, step) for spec, step in steps] == [
             ("track", ("track", {"track": True, "gap": 30})),
             ("between", ("between", {"every": 5})),
         ]
@@ -68,6 +69,10 @@ class TestOn:
             open_steps({"track": True}, plugins)
 
 
+def spec(name):
+    return StepSpec(name=name, summary="S", options=TRACK, on=("track",), factory=Ref("stranger:Track"))
+
+
 def rename(letter):
     def step(results):
         for result in results:
@@ -80,7 +85,7 @@ class TestRun:
     results = (Result(name="1"), Result(name="2"))
 
     def test_they_follow_each_other(self):
-        steps = [("a", rename("a")), ("b", rename("b"))]
+        steps = [(spec("a"), rename("a")), (spec("b"), rename("b"))]
         assert [result.name for result in run_steps(self.results, steps)] == ["1ab", "2ab"]
 
     def test_without_any_the_results_are_those_of_the_stream(self):
@@ -89,7 +94,7 @@ class TestRun:
     @pytest.mark.parametrize("step", [lambda results: [len(None) for _ in results], lambda _: [7], lambda _: 7])
     def test_code_that_fails_or_yields_junk_is_named(self, step):
         with pytest.raises(PluginError, match="step 'a'"):
-            list(run_steps(self.results, [("a", step)]))
+            list(run_steps(self.results, [(spec("a"), step)]))
 
     def test_what_ends_the_stream_is_not_theirs(self):
         def failing():
@@ -97,7 +102,7 @@ class TestRun:
             raise ImageError("the stream's own")
 
         with pytest.raises(ImageError, match="the stream's own"):
-            list(run_steps(failing(), [("a", rename("a"))]))
+            list(run_steps(failing(), [(spec("a"), rename("a"))]))
 
     def test_closing_early_closes_each(self):
         closed = []
@@ -111,7 +116,7 @@ class TestRun:
 
             return run
 
-        results = run_steps(iter(self.results), [("a", step("a")), ("b", step("b"))])
+        results = run_steps(iter(self.results), [(spec("a"), step("a")), (spec("b"), step("b"))])
         next(results)
         results.close()
         assert sorted(closed) == ["a", "b"]

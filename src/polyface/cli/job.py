@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -16,17 +16,20 @@ from polyface.cli.progress import Failures, note_left_out, report_progress
 from polyface.cli.tables import print_table, say
 from polyface.errors import ConfigError, Fix
 from polyface.settings.loading import SETTINGS_RECORDS, load
-from polyface.settings.record import settings
 from polyface.storage.files import json_bytes
 
 if TYPE_CHECKING:
+    from polyface.jobs.inputs import Inputs
     from polyface.jobs.outputs import Output
     from polyface.jobs.run import Tally
     from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginManager
-    from polyface.plugins.records import OptionSpec, OptionValue, WriterSpec
+    from polyface.plugins.protocols import Step
+    from polyface.plugins.records import OptionSpec, OptionValue, SourceSpec, StepSpec, WriterSpec
     from polyface.results import Result
     from polyface.settings.config import Job
+
+    _Participant: TypeAlias = WriterSpec | SourceSpec | StepSpec
 
 LOG = logging.getLogger(__name__)
 
@@ -42,36 +45,35 @@ class JobCommand(Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters, those of plugins among them."""
         *own, last = super().get_params(ctx)
-        return [*own, *map(_as_option, plugin_options(plugins_of(ctx), self.name or "").values()), last]
+        return [*own, *map(_as_option, self.plugin_options(ctx).values()), last]
+
+    def plugin_options(self, ctx: click.Context) -> dict[str, list[OptionSpec]]:
+        """Return the options of plugins by name: several may have one of that name; none replaces the command's own."""
+        if _OPTIONS not in ctx.meta:
+            own = {parameter.name for parameter in super().get_params(ctx)}
+            found: dict[str, list[OptionSpec]] = {}
+            for spec in _participants(plugins_of(ctx), self.name or ""):
+                for option in spec.options:
+                    if option.name.removeprefix("no_") in own:
+                        LOG.warning("the option '%s' of '%s' cannot be given: polyface has one", option.name, spec.name)
+                    else:
+                        found.setdefault(option.name, []).append(option)
+            ctx.meta[_OPTIONS] = found
+        options: dict[str, list[OptionSpec]] = ctx.meta[_OPTIONS]
+        return options
 
 
-def plugin_options(plugins: PluginManager, command: str) -> dict[str, list[OptionSpec]]:
-    """Return the options of all that may take part in a command, by name: several may have one of that name.
+_OPTIONS = f"{__name__}.options"
+"""Where a command's context has the options of plugins."""
 
-    None takes the place of a setting, or of what the command has itself.
-    """
+
+def _participants(plugins: PluginManager, command: str) -> Iterator[_Participant]:
+    """Yield all that may take part in a command."""
     from polyface.plugins.records import SourceSpec, StepSpec, WriterSpec
 
-    specs: list[WriterSpec | SourceSpec | StepSpec] = [s for s in plugins.all(WriterSpec) if s.is_for(command)]
-    specs += [*plugins.all(SourceSpec), *plugins.all(StepSpec)]
-    own = {
-        *(key.name for key in settings(*SETTINGS_RECORDS)),
-        "config",
-        "config_file",
-        "help",
-        "inputs",
-        "plugins",
-        "quiet",
-        "verbose",
-    }
-    found: dict[str, list[OptionSpec]] = {}
-    for spec in specs:
-        for option in spec.options:
-            if option.name.removeprefix("no_") in own:
-                LOG.warning("the option '%s' of '%s' cannot be given: polyface has one", option.name, spec.name)
-                continue
-            found.setdefault(option.name, []).append(option)
-    return found
+    yield from (spec for spec in plugins.all(WriterSpec) if spec.is_for(command))
+    yield from plugins.all(SourceSpec)
+    yield from plugins.all(StepSpec)
 
 
 def _as_option(several: list[OptionSpec]) -> click.Option:
@@ -138,14 +140,13 @@ def run_job(
     from polyface.jobs.steps import open_steps, run_steps
     from polyface.plugins.protocols import Search
 
-    options = _pop_options(overrides, plugins, ctx.command.name or "")
+    options = _pop_options(ctx, overrides)
     config, job = load(*SETTINGS_RECORDS, path=overrides.pop("config_file"), source=SOURCE, overrides=overrides)
     outputs = _outputs_of(job, plugins, ctx.command.name or "", options, needs_writer=needs_writer)
-    folders = tuple(output.path for output in outputs if output.spec.writes == "folder")
-    items = Inputs(
-        inputs, plugins, Search(formats=config.formats, skip=folders, follow_links=job.follow_links), options
-    )
+    skip = tuple(output.path for output in outputs if output.spec.writes == "folder")
+    items = Inputs(inputs, plugins, Search(formats=config.formats, skip=skip, follow_links=job.follow_links), options)
     steps = open_steps(options, plugins)
+    _check_use(options, outputs, items, steps, _participants(plugins, ctx.command.name or ""))
     tally = Tally(items.count())
     failures = Failures()
     rows: list[tuple[str, str]] = []
@@ -172,10 +173,11 @@ def run_job(
             if len(rows) < ROWS:
                 rows.append((result.name, "failed" if result.error else str(len(result.faces))))
 
-        images = any(output.spec.wants_image for output in outputs)
         whole = f"what was written is whole{', and --resume goes on from there' if kept else ''}"
         # Closed before the detector and the writers are.
-        found = stack.enter_context(closing(detector.stream(todo, keep_images=images)))
+        found = stack.enter_context(
+            closing(detector.stream(todo, keep_images=any(output.spec.wants_image for output in outputs)))
+        )
         results = stack.enter_context(closing(run_steps(found, steps)))
         try:
             finished = run(results, writers, tally=tally, report=report, max_errors=job.max_errors)
@@ -192,22 +194,35 @@ def run_job(
     ctx.exit(1 if tally.failed or tally.failed_before else 0)
 
 
-def _pop_options(overrides: dict[str, Any], plugins: PluginManager, command: str) -> dict[str, OptionValue]:
+def _pop_options(ctx: click.Context, overrides: dict[str, Any]) -> dict[str, OptionValue]:
     """Take the options of plugins that were given out of those of the command."""
-    given = {name: overrides.pop(name, None) for name in plugin_options(plugins, command)}
+    if not isinstance(ctx.command, JobCommand):
+        return {}
+    given = {name: overrides.pop(name, None) for name in ctx.command.plugin_options(ctx)}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _check_use(options: Mapping[str, OptionValue], writers: list[WriterSpec], plugins: PluginManager) -> None:
-    """Refuse an option of writers that none of the outputs has: it would do nothing, and nobody would notice."""
-    from polyface.plugins.records import SourceSpec, StepSpec
+def _check_use(
+    options: Mapping[str, OptionValue],
+    outputs: Iterable[Output],
+    items: Inputs,
+    steps: Iterable[tuple[StepSpec, Step]],
+    participants: Iterable[_Participant],
+) -> None:
+    """Refuse an option of nothing that takes part: it would do nothing, and nobody would notice."""
+    used: list[_Participant] = [*(output.spec for output in outputs), *items.specs, *(spec for spec, _ in steps)]
+    heeded = {option.name for spec in used for option in spec.options}
+    owners = [(f"the {_KINDS[type(spec).__name__]} '{spec.name}'", spec.options) for spec in participants]
+    for name in options.keys() - heeded:
+        whose = [owner for owner, own in owners if any(option.name == name for option in own)]
+        raise ConfigError(
+            f"{flag(name)} would do nothing here.",
+            why=[f"it is for {', '.join(whose)}, and nothing that was named selects that"],
+            fix="leave it out",
+        )
 
-    specs: list[WriterSpec | SourceSpec | StepSpec] = [*writers, *plugins.all(SourceSpec), *plugins.all(StepSpec)]
-    for name in options:
-        if all(option.name != name for spec in specs for option in spec.options):
-            raise ConfigError(
-                f"{flag(name)} is for none of the outputs.", fix="leave it out, or add an output that it is for"
-            )
+
+_KINDS = {"WriterSpec": "writer", "SourceSpec": "source", "StepSpec": "step"}
 
 
 def _outputs_of(
@@ -225,7 +240,6 @@ def _outputs_of(
             why=[f"the writer '{spec.name}' makes files {', '.join(spec.endings)}" for spec in own if spec.endings],
             fix=Fix(settings={"output": f"{own[0].name}/"}),
         )
-    _check_use(options, [output.spec for output in outputs], plugins)
     return outputs
 
 

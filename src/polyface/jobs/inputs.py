@@ -19,6 +19,9 @@ from polyface.results import Item
 FILES = f"{CORE}/files"
 """The source of what no other claims."""
 
+LISTS = "lists"
+"""The name of core's source of what lists name, which any source may read."""
+
 STDIN = {"-": "@-"}
 """What names standard input on any command line, as the source of lists calls it."""
 
@@ -32,6 +35,9 @@ class Inputs:
         plugins: where the sources are looked up.
         search: how they look for images.
         options: of sources; each gets those that it has.
+
+    Attributes:
+        specs: of the sources that take part; all of them where a list is named, which may name anything.
 
     Raises:
         ConfigError: a location means nothing, or an option is wrong.
@@ -54,6 +60,9 @@ class Inputs:
         self._endings = tuple(ending for spec in specs for ending in spec.endings)
         self._search = attrs.evolve(search, endings=self._endings, source_of=self._claimed)
         self._locations = [STDIN.get(location, location) for location in locations]
+        selected = [select_source(location, plugins) for location in self._locations]
+        lists = any(spec.name == LISTS for spec in selected)
+        self.specs: Sequence[SourceSpec] = specs if lists else selected
         self._sources = [self._open(location) for location in self._locations]
 
     def _claimed(self, location: str) -> Source | None:

@@ -13,25 +13,25 @@ from polyface.plugins.records import OptionValue, StepSpec
 from polyface.results import Result
 
 
-def open_steps(options: Mapping[str, OptionValue], plugins: PluginManager) -> list[tuple[str, Step]]:
-    """Return the steps that options turn on, each with its name, in their order.
+def open_steps(options: Mapping[str, OptionValue], plugins: PluginManager) -> list[tuple[StepSpec, Step]]:
+    """Return the steps that options turn on, each with its record, in their order.
 
     Raises:
         ConfigError: an option is wrong.
         UnsupportedError: a step requires something that is not installed.
         PluginError: the code of a step fails.
     """
-    steps: list[tuple[str, Step]] = []
+    steps: list[tuple[StepSpec, Step]] = []
     for spec in plugins.all(StepSpec):
         own = own_options(spec, options)
         if any(name in own and own[name] is not False for name in spec.on):
             checked = check_options(f"step '{spec.name}'", spec.options, own, spec.name)
             with plugin_errors(*_failed(spec.name)):
-                steps.append((spec.name, load_code(spec)(**checked)))
+                steps.append((spec, load_code(spec)(**checked)))
     return steps
 
 
-def run_steps(results: Iterable[Result], steps: Sequence[tuple[str, Step]]) -> Generator[Result, None, None]:
+def run_steps(results: Iterable[Result], steps: Sequence[tuple[StepSpec, Step]]) -> Generator[Result, None, None]:
     """Yield the results as the steps leave them.
 
     Args:
@@ -42,8 +42,8 @@ def run_steps(results: Iterable[Result], steps: Sequence[tuple[str, Step]]) -> G
         PluginError: the code of a step fails, or it yields what is no result.
     """
     with contextlib.ExitStack() as stack:
-        for name, step in steps:
-            results = stack.enter_context(contextlib.closing(_guarded(name, step, results)))
+        for spec, step in steps:
+            results = stack.enter_context(contextlib.closing(_guarded(spec.name, step, results)))
         yield from results
 
 
