@@ -48,6 +48,7 @@ def write_clip(
     second: bool = False,
     tags: dict[str, int] | None = None,
     rotation: int = 0,
+    ratio: Fraction = Fraction(1),
 ) -> None:
     """Write a clip: ``times`` in units of ``base``, a tone as sound, and what else is asked for."""
     av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
@@ -55,6 +56,7 @@ def write_clip(
     with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25, time_base=base)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.codec_context.sample_aspect_ratio = ratio
         for key, value in (tags or {}).items():
             setattr(video.codec_context, key, value)
         opus = path.suffix == ".webm"
@@ -100,9 +102,13 @@ def _sound(av: Any, number: int, rate: int) -> Any:
 
 
 def turn_mp4(path: Path, degrees: int) -> None:
-    """Have players turn an MP4's first track, by the matrix of its header; clockwise."""
-    one = 1 << 16
-    a, b, c, d = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
+    """Have players turn an MP4's first track clockwise."""
+    write_matrix(path, *{90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees])
+
+
+def write_matrix(path: Path, *signs: int) -> None:
+    """Have players show an MP4's first track at ``x' = a x + c y`` and ``y' = b x + d y``, by its header."""
+    a, b, c, d = (sign << 16 for sign in signs)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
@@ -128,6 +134,12 @@ def write_packets(source: Path, target: Path, change: Callable[[Any], Any]) -> N
             if copy is not None:
                 copy.stream = streams[index]
                 out.mux(copy)
+
+
+@pytest.fixture
+def show_by() -> Callable[..., None]:
+    """Return :func:`write_matrix`."""
+    return write_matrix
 
 
 @pytest.fixture

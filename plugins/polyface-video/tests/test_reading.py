@@ -64,6 +64,17 @@ class TestTimes:
         assert [frame.time for frame in frames] == pytest.approx([0, 0.04, 1.2, 3.6])
         assert problem == ""
 
+    def test_of_joined_recordings_go_on_where_the_clock_begins_anew(self, make_clip, tmp_path):
+        first, second = (make_clip(f"{name}.ts", count=40, sound=False) for name in "ab")
+        path = tmp_path / "joined.ts"
+        path.write_bytes(first.read_bytes() + second.read_bytes())
+        frames, problem = read(path)
+        assert [frame.time for frame in frames] == pytest.approx([number / 25 for number in range(80)], abs=0.001)
+        assert problem == ""
+
+    def test_of_a_part_beyond_the_end_are_an_error(self, make_clip):
+        assert read(make_clip("a.mp4", count=10), start=100) == ([], "it has no frame from 100 s on: it ends at 0.40 s")
+
     def test_of_what_an_edit_list_leaves_out_are_none(self, make_clip, tmp_path, copy_packets):
         def shift(packet):
             back = round(Fraction(6, 25) / packet.time_base)
@@ -92,6 +103,26 @@ class TestPixels:
         assert np.abs(frame.image.astype(int) - expected).mean() < 8
         info = open_video(path)
         assert (info.rotation, info.width, info.height) == (degrees, expected.shape[1], expected.shape[0])
+
+    @pytest.mark.parametrize(
+        ("matrix", "turned", "rotation"),
+        [
+            ((-1, 0, 0, 1), lambda image: image[:, ::-1], 0),  # as of a camera that faces its user
+            ((1, 0, 0, -1), lambda image: image[::-1], 180),
+            ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1), 270),
+            ((0, -1, -1, 0), lambda image: image[::-1, ::-1].swapaxes(0, 1), 90),
+        ],
+    )
+    def test_are_mirrored_as_players_show_them(self, make_clip, portrait, show_by, matrix, turned, rotation):
+        path = make_clip("a.mp4", images=[portrait] * 3, sound=False)
+        show_by(path, *matrix)
+        frame = next(read_frames(path))
+        info = open_video(path)
+        assert frame.image.shape == turned(portrait).shape == (info.height, info.width, 3)
+        assert np.abs(frame.image.astype(int) - turned(portrait)).mean() < 8
+        # What remains, once left and right are swapped, is a turn.
+        assert (info.mirrored, info.rotation) == (True, rotation)
+        assert np.array_equal(np.rot90(portrait[:, ::-1], -rotation // 90), turned(portrait))
 
     def test_of_a_gif_are_all_its_frames(self, tmp_path, portrait):
         shades = [Image.fromarray(np.full_like(portrait, shade)) for shade in (0, 100, 200)]

@@ -109,7 +109,7 @@ class TestSequence:
 
 def frames(count):
     image = np.zeros((2, 2, 3), np.uint8)
-    return [Frame(number=n, time=float(n), pts=n, image=image) for n in range(count)]
+    return [Frame(number=n, time=float(n), image=image) for n in range(count)]
 
 
 class TestCamera:

@@ -27,7 +27,11 @@ def seconds(count, rate=30.0):
 def covered(examined, count, **rest):
     """By frame what is covered."""
     times = rest.pop("times", seconds(count))
-    return list(tracks.by_frame(tracks.cover(examined, times, **rest), count))
+    return by_frame(tracks.cover(examined, times, **rest), count)
+
+
+def by_frame(covers, count):
+    return [np.array([box for _, box in live]).reshape(-1, 4) for live in tracks.list_covers(covers, count)]
 
 
 def holds(boxes, inner, slack=1e-6):
@@ -258,16 +262,14 @@ class TestCovering:
         middle = np.array([[SIDE / 4, SIDE / 4, -SIDE / 4, -SIDE / 4]])
         assert all(holds(boxes, face + middle) for boxes, face in zip(covered(examined, 80), faces, strict=True))
 
-    def test_leaves_out_what_is_kept_but_not_what_may_be_another(self):
+    def test_is_listed_by_frame_with_the_numbers_of_its_tracks(self):
         whole = [
             Cover((1,), 0, np.repeat(box(0), 3, axis=0)),
             Cover((2,), 1, np.repeat(box(100), 2, axis=0)),
             Cover((1, 2), 1, box(200)),
         ]
-        made = [boxes[:, 0].tolist() for boxes in tracks.by_frame(whole, 4, keep=[1])]
-        assert made == [[], [100, 200], [100], []]
-        made = [boxes[:, 0].tolist() for boxes in tracks.by_frame(whole, 4)]
-        assert made == [[0], [0, 100, 200], [0, 100], []]
+        made = [[(numbers, at[0]) for numbers, at in live] for live in tracks.list_covers(whole, 4)]
+        assert made == [[((1,), 0)], [((1,), 0), ((2,), 100), ((1, 2), 200)], [((1,), 0), ((2,), 100)], []]
 
     def test_of_no_faces_is_nothing(self):
         assert [len(one) for one in covered(dict.fromkeys(range(3), NONE), 3)] == [0, 0, 0]

@@ -86,6 +86,11 @@ def write(target, results, *, kind=AnonymizedVideo, finish=True, **options):
     return target
 
 
+def write_lines(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
 def frames_of(path):
     with av.open(str(path)) as opened:
         return [(one.to_ndarray(format="rgb24"), one.pts * one.time_base) for one in opened.decode(video=0)]
@@ -249,11 +254,126 @@ def test_begins_with_faces_that_were_found_before(clip, tmp_path):
     assert faces.read_text() == (tmp_path / "safe.mp4.journal").read_text()
 
 
-@pytest.mark.parametrize("spoil", [lambda line: {**line, "video": "other.mp4"}, lambda line: {**line, "video": None}])
-def test_refuses_faces_of_several_videos(spoil, clip, tmp_path):
-    faces = tmp_path / "faces.jsonl"
+def test_takes_edited_faces_in_the_place_of_those_of_the_run_before(clip, tmp_path):
     lines = [one.to_dict() for one in results_of(clip)]
-    faces.write_text("".join(json.dumps(line) + "\n" for line in [*lines, spoil(lines[0])]))
+    none = write_lines(tmp_path / "none.jsonl", [{**line, "faces": []} for line in lines])
+    made = write(tmp_path / "safe.mp4", [], faces=none, **FILL)
+    assert len(seen(made)) == COUNT
+    write(made, [], faces=write_lines(tmp_path / "faces.jsonl", lines), **FILL)
+    assert seen(made) == []
+    assert (tmp_path / "safe.mp4.journal").read_text() == (tmp_path / "faces.jsonl").read_text()
+
+
+def test_replaces_nothing_that_is_somebody_elses_by_faces(clip, tmp_path):
+    faces = write_lines(tmp_path / "faces.jsonl", [one.to_dict() for one in results_of(clip)])
+    (tmp_path / "safe.mp4").write_bytes(b"somebody's")
+    with pytest.raises(ConfigError, match="cannot be gone on with"):
+        write(tmp_path / "safe.mp4", [], faces=faces)
+    (tmp_path / "other.mp4.journal").write_bytes(b"somebody's\n")
+    with pytest.raises(ConfigError, match="is not one that polyface writes"):
+        write(tmp_path / "other.mp4", [], faces=faces)
+    assert (tmp_path / "safe.mp4").read_bytes() == b"somebody's"
+    assert (tmp_path / "other.mp4.journal").read_bytes() == b"somebody's\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mistake"),
+    [
+        (lambda line: {**line, "video": None}, "it lacks the image's or the video's name"),
+        (lambda line: {**line, "frame": "3"}, "it lacks the frame's number, or its time in seconds"),
+        (lambda line: {**line, "width": 1.5}, "its width and height are no whole numbers"),
+        (lambda line: {**line, "faces": None}, "it has no list of faces"),
+        (lambda line: {**line, "faces": [{"box": [1, 2, 3]}]}, "its face 1 has no box of four numbers"),
+        (lambda line: {**line, "faces": [{"box": [1, 2, 3, float("nan")]}]}, "its face 1 has no box of four numbers"),
+        (lambda line: {**line, "faces": [*line["faces"], {}]}, "its face 2 has no box of four numbers"),
+        (
+            lambda line: {**line, "faces": [{"box": [1, 2, 3, 4], "track_id": "2"}]},
+            "the track_id of its face 1 is no whole number from 1 on",
+        ),
+    ],
+)
+def test_says_which_line_of_edited_faces_is_wrong_and_begins_nothing_with_it(spoil, mistake, clip, tmp_path):
+    lines = [one.to_dict() for one in results_of(clip)]
+    faces = write_lines(tmp_path / "faces.jsonl", [*lines[:7], spoil(lines[7]), *lines[8:]])
+    with pytest.raises(ConfigError, match=f"faces.jsonl is no file of a video's faces.\n  - line 8: {mistake}"):
+        write(tmp_path / "safe.mp4", [], faces=faces)
+    assert not (tmp_path / "safe.mp4.journal").exists()
+
+
+def test_takes_edited_faces_that_lack_what_nobody_needs(clip, tmp_path):
+    wanted = "image", "video", "frame", "time", "faces"
+    lines = [{key: one.to_dict()[key] for key in wanted} for one in results_of(clip)]
+    faces = write_lines(tmp_path / "faces.jsonl", lines)
+    assert seen(write(tmp_path / "safe.mp4", [], faces=faces, **FILL)) == []
+
+
+def test_covers_a_face_that_somebody_moved_in_frames_that_were_passed_over(make_clip, tmp_path):
+    """The face leaves its straight way between the two frames that were examined, and somebody says so."""
+    away = range(3, 6)
+    images = [picture(0) if number not in away else picture(0, (100, 80)) for number in range(9)]
+    source = make_clip("clip.mp4", images=images)
+    lines = [one.to_dict() for one in results_of(source, boxes=lambda _: [box_at(*place_of(0))])]
+    for line in lines[1:8]:
+        line["examined"] = False
+        line["faces"][0]["interpolated"] = True
+    assert seen(write(tmp_path / "a.mp4", [], faces=write_lines(tmp_path / "a.jsonl", lines), **FILL)) == [*away]
+    for number in away:
+        lines[number]["faces"][0]["box"] = box_at(100, 80)
+    made = write(tmp_path / "b.mp4", [], faces=write_lines(tmp_path / "b.jsonl", lines), **FILL)
+    assert seen(made) == []
+    made = write(tmp_path / "c.mp4", [], faces=write_lines(tmp_path / "c.jsonl", lines), keep_ids="1", **FILL)
+    assert seen(made) == [*range(9)]  # the kept face stays where it was interpolated
+    assert not (frames_of(made)[4][0][80:, 100:124] > 170).any()
+
+
+def test_believes_the_numbers_that_are_given_where_others_are_not(make_clip, tmp_path):
+    """Somebody adds a face, and no number: those of the others stay."""
+    still = 100, 80
+    source = make_clip("clip.mp4", images=[picture(number, still) for number in range(COUNT)])
+    boxes = lambda number: [box_at(*place_of(number)), box_at(*still)]  # noqa: E731
+    lines = [one.to_dict() for one in results_of(source, boxes=boxes, track_id=np.array([2, 1]))]
+    lines[0]["faces"].insert(0, {"box": box_at(120, 0)})
+    faces = write_lines(tmp_path / "faces.jsonl", lines)
+    for keep, (x, y) in (("1", still), ("2", place_of(30))):
+        image = frames_of(write(tmp_path / f"{keep}.mp4", [], faces=faces, keep_ids=keep, **FILL))[30][0]
+        white = np.argwhere(image.min(axis=2) > 170)
+        assert np.abs([*white.min(axis=0)[::-1] - (x, y), *white.max(axis=0)[::-1] - (x + 23, y + 23)]).max() <= 1
+
+
+def test_says_so_where_no_track_has_a_number_that_is_kept(clip, tmp_path, caplog):
+    write(tmp_path / "safe.mp4", results_of(clip), keep_ids="1,7,9")
+    assert caplog.messages == ["safe.mp4: no track has the number 7, 9"]
+
+
+def test_of_a_part_of_the_faces_found_writes_that_part_alone(clip, tmp_path):
+    faces = write_lines(tmp_path / "faces.jsonl", [one.to_dict() for one in results_of(clip)])
+    made = write(tmp_path / "part.mp4", [], faces=faces, start=0.4, end=0.8, **FILL)
+    assert [float(seconds) for _, seconds in frames_of(made)] == pytest.approx([n / 25 for n in range(10, 20)])
+    assert seen(made) == []
+
+
+def test_says_how_the_video_was_called_before(clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, *rest = results_of(Path("clip.mp4"))
+    with pytest.raises(OSError, match=r"./clip.mp4#1 is of the video that was called clip.mp4 before: call it so"):
+        write(
+            tmp_path / "safe.mp4",
+            [first, attrs.evolve(rest[0], name="./clip.mp4#1", extra={**rest[0].extra, "video": "./clip.mp4"})],
+        )
+
+
+def test_previews_regions_and_what_would_be_covered_whole(clip, tmp_path):
+    results = [attrs.evolve(one, extra={**one.extra, "damaged": one.extra["frame"] == 5}) for one in results_of(clip)]
+    made = frames_of(write(tmp_path / "look.mp4", results, preview=True, regions="100,80,140,110"))
+    green = [image[..., 1].astype(int) - image[..., 0] > 60 for image, _ in made]  # as of all that will be covered
+    assert all(drawn[109:111, 105:135].any(axis=0).all() and drawn[100:108, 138:142].any() for drawn in green)
+    assert [number for number, drawn in enumerate(green) if drawn[117:, 10:150].any(axis=0).all()] == [5]
+
+
+def test_refuses_faces_of_several_videos(clip, tmp_path):
+    lines = [one.to_dict() for one in results_of(clip)]
+    faces = tmp_path / "faces.jsonl"
+    write_lines(faces, [*lines, {**lines[0], "video": "other.mp4"}])
     with pytest.raises(ConfigError, match="cannot be gone on with"):
         write(tmp_path / "safe.mp4", [], faces=str(faces))
     with pytest.raises(ConfigError, match="cannot be read"):

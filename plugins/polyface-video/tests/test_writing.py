@@ -12,7 +12,7 @@ from polyface.storage.files import atomic_write
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
 
-from polyface_video.writing import VideoWriter  # noqa: E402
+from polyface_video.writing import VideoWriter, check_encoder  # noqa: E402
 
 
 def frames_of(path):
@@ -269,11 +269,41 @@ def test_refuses_a_source_that_is_no_video(tmp_path, pytestconfig):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_refuses_a_frame_of_another_size(portrait, make_clip, tmp_path):
-    source = make_clip("a.mp4")
-    with pytest.raises(ValueError, match="80x60 pixels; said were 160x120"):
-        rewrite(source, tmp_path / "out.mp4", frames=[(portrait, 0), (portrait[::2, ::2], Fraction(1, 25))])
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+def test_scales_a_frame_of_another_size(portrait, make_clip, tmp_path):
+    frames = [(portrait, 0), (portrait[::2, ::2], Fraction(1, 25))]
+    made = frames_of(rewrite(make_clip("a.mp4"), tmp_path / "out.mp4", frames=frames))
+    assert [image.shape for image, _ in made] == [(120, 160, 3)] * 2
+    assert np.abs(made[1][0].astype(int) - portrait).mean() < 16
+
+
+@pytest.mark.parametrize(("rotation", "ratio"), [(0, Fraction(4, 3)), (90, Fraction(3, 4)), (180, Fraction(4, 3))])
+def test_keeps_the_shape_of_pixels_as_they_are_shown(rotation, ratio, make_clip, tmp_path):
+    source = make_clip("a.mp4", rotation=rotation, ratio=Fraction(4, 3))
+    upright = [(np.rot90(image, -rotation // 90), seconds) for image, seconds in frames_of(source)]
+    with av.open(str(rewrite(source, tmp_path / "out.mp4", frames=upright))) as opened:
+        assert opened.streams.video[0].sample_aspect_ratio == ratio
+
+
+def test_refuses_to_copy_the_sound_of_joined_recordings_at_wrong_times(make_clip, tmp_path):
+    first, second = (make_clip(f"{name}.ts", count=60) for name in "ab")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    frames = [(image, Fraction(number, 25)) for number, (image, _) in enumerate(frames_of(joined))]
+    with pytest.raises(ImageError, match="its clock begins anew after"):
+        rewrite(joined, tmp_path / "out.ts", frames=frames)
+    assert not (tmp_path / "out.ts").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "message"),
+    [
+        ("a.ts", "libvpx-vp9", "does not find it again"),
+        ("a.mp4", "h264_v4l2m2m", "codec 'h264_v4l2m2m'( does not work here)?"),
+    ],
+)
+def test_refuses_a_codec_that_does_not_work_before_anything_is_done(name, codec, message):
+    with pytest.raises(ConfigError, match=message):
+        check_encoder(name, codec, None)
 
 
 def test_of_no_frame_is_no_file(portrait, make_clip, tmp_path):

@@ -7,6 +7,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
+AHEAD = 2**25
+"""Bytes of frames that wait, decoded, until somebody asks for them."""
+
+
 T = TypeVar("T")
 
 

@@ -142,6 +142,7 @@ def polyface_writers() -> Iterator[WriterSpec]:
         wants_image=True,
         options=(
             *(option for option in ANONYMIZED.options if option.name != "copy_unreadable"),
+            *SPAN,
             OptionSpec(
                 name="hold",
                 type="float",
@@ -163,7 +164,7 @@ def polyface_writers() -> Iterator[WriterSpec]:
             OptionSpec(
                 name="faces",
                 type="str",
-                help="A faces.jsonl of the video: faces are not looked for in frames that it has; with --resume.",
+                help="A faces.jsonl of the video: faces are not looked for in frames that it has. With --resume.",
             ),
             OptionSpec(
                 name="preview",

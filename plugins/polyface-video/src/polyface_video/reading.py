@@ -14,6 +14,7 @@ import av
 import av.error
 import numpy as np
 from attrs import frozen
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
 from polyface.errors import ImageError, reason_of
@@ -27,6 +28,9 @@ SHORT = 0.5
 BASE = Fraction(1, 90_000)
 """The unit of time stamps where a video has none."""
 
+RESET = 1.0
+"""Seconds by which a frame's time stamp must lie before the last one's for the video's clock to have begun anew."""
+
 RATE = Fraction(25)
 """Frames a second where neither time stamps nor a rate say when frames are shown."""
 
@@ -38,7 +42,9 @@ class VideoInfo:
     Args:
         width: of its frames as they are shown, in pixels.
         height: likewise.
+        mirrored: whether left and right of its frames are swapped to show them, before they are turned.
         rotation: by how many degrees its frames are turned, clockwise, to be shown: 0, 90, 180 or 270.
+        sample_aspect_ratio: a pixel's width by its height, as it is shown.
         frames: how many there are; ``None`` where it does not say.
         rate: frames a second, on average; ``None`` where it does not say.
         duration: in seconds; ``None`` where it does not say.
@@ -48,7 +54,9 @@ class VideoInfo:
 
     width: int
     height: int
+    mirrored: bool
     rotation: int
+    sample_aspect_ratio: Fraction
     frames: int | None
     rate: Fraction | None
     duration: float | None
@@ -63,16 +71,53 @@ class Frame:
     Args:
         number: from 0 on, in the order in which frames are shown.
         time: when it is shown, in seconds since the beginning of the video.
-        pts: its time stamp, in units of the video's time base; ``None`` where it has none.
         image: RGB uint8 ``(height, width, 3)``, upright; ``None`` of one that cannot be decoded.
         damaged: a part of it is missing, and was made up by the decoder.
     """
 
     number: int
     time: float
-    pts: int | None
     image: ImageArray | None
     damaged: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its image."""
+        return 0 if self.image is None else self.image.nbytes
+
+
+@frozen
+class _Orientation:
+    """How the rows and columns of a frame are shown: swapped or not, then from right to left, from bottom to top."""
+
+    transposed: bool = False
+    leftward: bool = False
+    upward: bool = False
+
+    @classmethod
+    def of(cls, frame: Any) -> _Orientation:
+        """Read the display matrix of a frame, ``x' = a x + c y`` and ``y' = b x + d y``, to the nearest quarter."""
+        matrix = next((one for one in frame.side_data if one.type == Type.DISPLAYMATRIX), None)
+        if matrix is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+        return cls(True, c < 0, b < 0) if abs(b) > abs(a) else cls(False, a < 0, d < 0)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether it is more than a turn."""
+        return (self.leftward != self.upward) != self.transposed
+
+    @property
+    def rotation(self) -> int:
+        """The turn that is left, clockwise in degrees, once left and right are swapped if it is mirrored."""
+        leftward = self.leftward != (self.mirrored and not self.transposed)
+        return {(False, False): 0, (True, True): 90, (False, True): 180, (True, False): 270}[self.transposed, leftward]
+
+    def apply(self, pixels: ImageArray) -> ImageArray:
+        """Return the pixels ``(H, W, 3)`` as they are shown."""
+        shown = pixels.swapaxes(0, 1) if self.transposed else pixels
+        return shown[:: -1 if self.upward else 1, :: -1 if self.leftward else 1]
 
 
 def open_video(path: str | Path) -> VideoInfo:
@@ -85,7 +130,7 @@ def open_video(path: str | Path) -> VideoInfo:
         first = next((frame for frame in _decode(_Packets(container)) if not isinstance(frame, _Lost)), None)
         if first is None:
             raise ImageError("it has no frame that can be decoded")
-        return _info_of(container, _turns(first) * 90)
+        return _info_of(container, _Orientation.of(first))
 
 
 def read_frames(
@@ -118,22 +163,18 @@ def read_frames(
         converter = VideoReformatter()  # one for each frame would make its tables anew
         listed = len(container.streams.video[0].index_entries)
         packets = _Packets(container)
-        usual = float(1 / (info.rate or RATE))
-        number, time, end_of_last = 0, 0.0, 0.0
+        clock = _Clock(info)
+        number, written = 0, False
         for decoded in _decode(packets):
-            if decoded.pts is not None:
-                time = float((decoded.pts - info.start) * info.time_base)
-            elif number:
-                time += usual
-            end_of_last = time + (float((decoded.duration or 0) * info.time_base) or usual)
+            time = clock.read(decoded)
             if end is not None and time >= end:
                 return
-            if time >= start:
+            if not start or time >= start:
                 lost = isinstance(decoded, _Lost)
+                written = True
                 yield Frame(
                     number=number,
                     time=time,
-                    pts=decoded.pts,
                     image=None if lost else _upright(decoded, converter),
                     damaged=not lost and bool(decoded.is_corrupt),
                 )
@@ -143,8 +184,10 @@ def read_frames(
         if packets.count < listed:
             raise ImageError(f"it is cut short: {packets.count} of its {listed} frames are there")
         # An index that has every frame, and not only key frames, has been followed to its end.
-        if packets.count != listed and info.duration is not None and info.duration - end_of_last > SHORT:
-            raise ImageError(f"it is cut short: {end_of_last:.2f} of its {info.duration:.2f} seconds are there")
+        if packets.count != listed and (info.duration or 0) - clock.end > SHORT:
+            raise ImageError(f"it is cut short: {clock.end:.2f} of its {info.duration or 0:.2f} seconds are there")
+        if not written:
+            raise ImageError(f"it has no frame from {start:g} s on: it ends at {clock.end:.2f} s")
 
 
 @contextlib.contextmanager
@@ -167,14 +210,16 @@ def _reason(error: Exception) -> str:
     return "nothing came any more" if isinstance(error, av.error.ExitError) else reason_of(error)  # our own timeout
 
 
-def _info_of(container: Any, rotation: int = 0) -> VideoInfo:
+def _info_of(container: Any, shown: _Orientation = _Orientation()) -> VideoInfo:
     stream = container.streams.video[0]
-    sides = stream.codec_context.width, stream.codec_context.height
-    width, height = sides[::-1] if rotation in (90, 270) else sides
+    sides, ratio = (stream.codec_context.width, stream.codec_context.height), stream.sample_aspect_ratio or Fraction(1)
+    width, height = sides[::-1] if shown.transposed else sides
     return VideoInfo(
         width=width,
         height=height,
-        rotation=rotation,
+        mirrored=shown.mirrored,
+        rotation=shown.rotation,
+        sample_aspect_ratio=1 / ratio if shown.transposed else ratio,
         frames=stream.frames or None,
         rate=stream.average_rate or None,
         duration=_duration_of(stream),
@@ -188,6 +233,30 @@ def _duration_of(stream: Any) -> float | None:
         return float(stream.duration * stream.time_base)
     told = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
     return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3]) if told else None
+
+
+class _Clock:
+    """When the frames of a video are shown, in seconds since its beginning, and when the last of them ends."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._usual = float(1 / (info.rate or RATE))
+        self._shift = 0.0
+        self._time: float | None = None
+        self.end = 0.0
+
+    def read(self, frame: Any) -> float:
+        """Return when a frame is shown that comes after those before; without a time stamp, when the rate says."""
+        before, time = self._time, 0.0 if self._time is None else self._time + self._usual
+        if frame.pts is not None:
+            told = float((frame.pts - self._info.start) * self._info.time_base) + self._shift
+            if before is not None and told < before - RESET:  # of joined recordings, the second follows the first
+                self._shift += time - told
+            else:
+                time = told
+        self._time = time
+        self.end = time + (float((frame.duration or 0) * self._info.time_base) or self._usual)
+        return time
 
 
 class _Packets:
@@ -232,13 +301,7 @@ def _decode(packets: _Packets) -> Iterator[Any]:
     yield from waiting
 
 
-def _turns(frame: Any) -> int:
-    """By how many quarters a frame is turned, clockwise, to be shown."""
-    turns: int = round(-frame.rotation / 90) % 4
-    return turns
-
-
 def _upright(frame: Any, converter: VideoReformatter) -> ImageArray:
-    pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    image: ImageArray = np.ascontiguousarray(np.rot90(pixels, -_turns(frame)))
+    pixels: Any = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    image: ImageArray = np.ascontiguousarray(_Orientation.of(frame).apply(pixels))
     return image

@@ -20,7 +20,7 @@ import attrs
 
 from polyface.errors import ConfigError, Fix, ImageError
 from polyface.results import Item
-from polyface_video.ahead import read_ahead
+from polyface_video.ahead import AHEAD, read_ahead
 from polyface_video.reading import Frame, open_video, read_frames
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from polyface.plugins.protocols import Search
 
 LOG = logging.getLogger(__name__)
-
-AHEAD = 2**26
-"""Bytes of frames that wait, decoded, beside those that the stream holds."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a camera that was lost is asked again: each time twice as long."""
@@ -83,7 +80,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each frame."""
-        frames = read_ahead(lambda _: read_frames(**self._reading), _bytes_of, most=AHEAD)
+        frames = read_ahead(lambda _: read_frames(**self._reading), lambda frame: frame.nbytes, most=AHEAD)
         with closing(frames):
             items = _as_items(frames, self._name, PurePath(Path(self._name).stem or "video"))
             yield from _examine_some(items, *self._rhythm)
@@ -163,7 +160,10 @@ class Camera:
         self.left_out.clear()
         dropped = self._drop if self._live else None
         frames = read_ahead(
-            self._stay if self._live else lambda _: self._connect(), _bytes_of, most=AHEAD, dropped=dropped
+            self._stay if self._live else lambda _: self._connect(),
+            lambda frame: frame.nbytes,
+            most=AHEAD,
+            dropped=dropped,
         )
         with closing(frames):
             in_time = itertools.takewhile(lambda frame: self._duration is None or frame.time < self._duration, frames)
@@ -217,17 +217,13 @@ def _device(location: str) -> dict[str, Any]:
     return {"path": f"/dev/video{name}" if name.isdecimal() else name, "format": "v4l2"}
 
 
-def _bytes_of(frame: Frame) -> int:
-    return 0 if frame.image is None else frame.image.nbytes
-
-
 def _as_items(frames: Iterator[Frame], name: str, folder: PurePath) -> Iterator[Item]:
     """Each frame as an item, and a last one with what ended them."""
     number = -1
     try:
         for frame in frames:
             number = frame.number
-            extra = {"video": name, "frame": number, "time": round(frame.time, 6)}
+            extra = {"video": name, "frame": number, "time": round(frame.time, 9)}
             yield Item(
                 name=f"{name}#{number}",
                 image=frame.image,

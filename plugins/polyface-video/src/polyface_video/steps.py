@@ -28,10 +28,11 @@ class Track:
     Images that are no frames, and frames that are not examined, pass as they are.
 
     Args:
+        track: what turns it on.
         track_gap: examined frames in a row in which a face may be missed.
     """
 
-    def __init__(self, *, track_gap: int = GAP, **_: Any) -> None:
+    def __init__(self, *, track: bool = True, track_gap: int = GAP) -> None:  # noqa: ARG002 - it is on
         self._follower = Follower(track_gap)
 
     def __call__(self, results: Iterable[Result]) -> Iterator[Result]:
@@ -51,10 +52,12 @@ class Between:
     sides. Frames are held back until the next one is examined.
 
     Args:
+        every: what turns it on, and is for the source.
+        fps: likewise.
         held: bytes of frames that are held back at most.
     """
 
-    def __init__(self, *, held: int = HELD, **_: Any) -> None:
+    def __init__(self, *, every: int | None = None, fps: float | None = None, held: int = HELD) -> None:  # noqa: ARG002
         self._most = held
         self._follower = Follower(GAP)
         self._before: tuple[Result, IndexArray] | None = None

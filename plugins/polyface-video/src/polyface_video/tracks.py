@@ -181,7 +181,8 @@ def link(
         examined: by the number of each frame that was examined the boxes ``(N, 4)`` of its faces, of none as well.
         cuts: the numbers of frames with which a new scene begins.
         gap: as of :class:`Linker`. A longer gap parts a track; both parts bear its number.
-        numbers: by frame the number of each face's track, where that is known; it is believed.
+        numbers: by frame the number of each face's track, which is believed; 0 of those whose track is to be found, and
+            gets a number that nobody has.
     """
     linker = Linker(gap=gap)
     ordered = sorted(examined)
@@ -189,10 +190,13 @@ def link(
     parts: dict[tuple[int, int], list[tuple[int, Float64Array]]] = {}  # by number and part
     last: dict[int, tuple[int, int, int]] = {}  # by number: part, order and scene of its last box
     before = 0
+    highest = max((int(given.max()) for given in (numbers or {}).values() if len(given)), default=0)
     for order, frame in enumerate(ordered):
         boxes = np.asarray(examined[frame], np.float64).reshape(-1, 4)
         scene = bisect.bisect_right(edges, frame)
-        found = linker.link(frame, boxes, cut=scene != before) if numbers is None else numbers[frame]
+        found = linker.link(frame, boxes, cut=scene != before)
+        if numbers is not None:
+            found = np.where(numbers[frame] > 0, numbers[frame], found + highest)
         before = scene
         for number, box in zip(found.tolist(), boxes, strict=True):
             part, seen, where = last.get(number, (0, order, scene))
@@ -290,19 +294,6 @@ def cover(
         covers.append(hold(whole, *_span(whole, ordered, times, bounds, seconds)))
         covers += _seams(at, tracks, found, times, bounds)
     return [smooth(one, reach) for one in covers]
-
-
-def by_frame(covers: Iterable[Cover], count: int, *, keep: Collection[int] = ()) -> Iterator[Float64Array]:
-    """Yield for each of ``count`` frames the boxes ``(N, 4)`` to cover.
-
-    Args:
-        covers: as of :func:`cover`.
-        count: of frames.
-        keep: the numbers of tracks that stay to be seen; a cover that belongs to another as well does not.
-    """
-    kept = set(keep)
-    for live in list_covers((one for one in covers if not kept.issuperset(one.numbers)), count):
-        yield np.array([box for _, box in live], np.float64).reshape(-1, 4)
 
 
 def list_covers(covers: Iterable[Cover], count: int) -> Iterator[list[tuple[tuple[int, ...], Float64Array]]]:

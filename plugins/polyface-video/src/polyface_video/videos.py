@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import attrs
 import numpy as np
-from attrs import field, frozen
 from PIL import Image, ImageDraw, ImageFont
 
 from polyface.errors import ConfigError, Fix, ImageError, PolyfaceError, quoted
@@ -22,16 +24,16 @@ from polyface.results import Detections, Result
 from polyface.storage.places import OTHER_OUTPUT, find_results
 from polyface.writers.document import Document
 from polyface_video import tracks
-from polyface_video.ahead import read_ahead
+from polyface_video.ahead import AHEAD, read_ahead
+from polyface_video.found import Found, list_unheld, read_faces
 from polyface_video.reading import Frame, open_video, read_frames
-from polyface_video.writing import VideoWriter, check_fit
+from polyface_video.writing import VideoWriter, check_encoder, check_source
 
 if TYPE_CHECKING:
-    from polyface.arrays import Float64Array, ImageArray, IndexArray
+    from polyface.arrays import Float64Array, ImageArray
     from polyface.storage.places import Place
 
-AHEAD = 2**26
-"""Bytes of frames that wait, decoded, to be covered."""
+LOG = logging.getLogger(__name__)
 
 LATE = 0.002
 """Seconds by which the time of a frame may differ between two readings."""
@@ -59,6 +61,8 @@ class _OneVideo:
                 self.name = name
                 return True
             what = f"{result.name} is of another video than {self.name}: make a file for each"
+            if os.path.realpath(name) == os.path.realpath(self.name or ""):
+                what = f"{result.name} is of the video that was called {self.name} before: call it so again"
         else:
             what = f"{result.name} is no frame of a video: choose a folder for images"
         if result.error is not None:
@@ -86,7 +90,7 @@ class DrawnVideo:
         self._of = _OneVideo()
         self._stack = contextlib.ExitStack()
         self._out: VideoWriter | None = None
-        check_fit(place.path.name, None, codec, crf)
+        check_encoder(place.path.name, codec, crf)
 
     def write(self, result: Result) -> None:
         """Add a frame.
@@ -137,7 +141,7 @@ class AnonymizedVideo(Document):
     one that is damaged, and one with more faces than a limit let through.
 
     A run that was cut off goes on by the journal. The journal of a run that was whole stays, so that the video can be
-    made anew with other options, and nothing is looked for again. A ``faces.jsonl`` in its place is as good.
+    made anew with other options, and nothing is looked for again. A ``faces.jsonl`` is as good, and takes its place.
 
     Args:
         place: the file.
@@ -146,9 +150,11 @@ class AnonymizedVideo(Document):
         grow: likewise.
         replacement: likewise.
         hold: seconds for which a face is covered before it is first and after it is last found.
+        start: frames that are shown earlier are left out; in seconds.
+        end: frames that are shown then or later are left out.
         keep_ids: numbers of tracks that stay to be seen, with commas between them.
         regions: what is covered in every frame: x1, y1, x2 and y2 with commas, and semicolons between several.
-        faces: a file of results that the journal begins with, where there is no journal.
+        faces: a file of results that takes the place of the journal.
         preview: draw what would be covered, with the numbers of the tracks, and cover nothing.
         codec: as of :class:`polyface_video.writing.VideoWriter`.
         crf: likewise.
@@ -168,6 +174,8 @@ class AnonymizedVideo(Document):
         grow: float = 0.2,
         replacement: Any = None,
         hold: float = tracks.HOLD,
+        start: float = 0.0,
+        end: float | None = None,
         keep_ids: str | None = None,
         regions: str | None = None,
         faces: str | None = None,
@@ -180,13 +188,19 @@ class AnonymizedVideo(Document):
         self._hide = functools.partial(anonymize, how=how, shape="box", grow=0.0, replacement=cover)
         self._anonymize(np.zeros((1, 1, 3), np.uint8), _boxes([]))  # raises where a setting is wrong
         self._keep = frozenset(_numbers("keep_ids", keep_ids or "", ",", int))
+        self._span = start or -math.inf, math.inf if end is None else end
         self._regions = [_region(part) for part in (regions or "").split(";") if part.strip()]
         self._hold = hold
         self._preview = preview
         self._options: dict[str, Any] = {"codec": codec, "crf": crf}
-        check_fit(place.path.name, None, codec, crf)
+        check_encoder(place.path.name, codec, crf)
         if faces is not None:
-            _begin_journal(place, Path(faces))
+            given = read_faces(Path(faces))
+            if find_results(place.path) is not None:  # of polyface, or this refuses it
+                super().__init__(place)
+                self.close()
+            with place.atomic_write(place.journal) as journal:
+                journal.write(given)
         super().__init__(place)
         names = {line.get("video") for line in self._journal}
         if len(names) > 1 or None in names:
@@ -208,7 +222,7 @@ class AnonymizedVideo(Document):
             return
         if not self._checked:
             with _end_of_job():
-                check_fit(self._place.path.name, self._source(), **self._options)
+                check_source(self._place.path.name, self._source(), **self._options)
             self._checked = True
         known = {} if result.image is None else {"look": tracks.describe(result.image.pixels).hex()}
         super().write(attrs.evolve(result, extra={**result.extra, **known}))
@@ -230,8 +244,8 @@ class AnonymizedVideo(Document):
 
     def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
         """Write the video; see :meth:`finish`."""
-        found = _Found.of(lines)
-        if not found.examined and not found.hidden:
+        found = Found.of(lines, *self._span)
+        if found.last < found.first:
             raise _no_frame(self._place)
         source = self._source()
         if found.undescribed:
@@ -243,8 +257,12 @@ class AnonymizedVideo(Document):
             seconds=self._hold,
             numbers=found.numbers,
         )
-        listed = itertools.islice(tracks.list_covers([*covers, *found.added], found.last + 1), found.first, None)
-        frames = read_ahead(lambda _: _frames(source, found), _bytes_of, most=AHEAD)
+        numbers = {number for one in covers for number in one.numbers}
+        if unknown := self._keep - numbers:
+            LOG.warning("%s: no track has the number %s", self._place.path.name, ", ".join(map(str, sorted(unknown))))
+        covers += list(list_unheld(found.placed, covers, len(found.times)))
+        listed = itertools.islice(tracks.list_covers(covers, found.last + 1), found.first, None)
+        frames = read_ahead(lambda _: _frames(source, found), lambda frame: frame.nbytes, most=AHEAD)
         with contextlib.ExitStack() as stack, contextlib.closing(frames):
             video: VideoWriter | None = None
             image: ImageArray | None = None
@@ -262,11 +280,11 @@ class AnonymizedVideo(Document):
     def _cover(
         self, image: ImageArray, live: Sequence[tuple[tuple[int, ...], Float64Array]], *, hidden: bool
     ) -> ImageArray:
-        if self._preview:
-            return _draw(image, [(numbers, box, self._keep.issuperset(numbers)) for numbers, box in live])
         height, width = image.shape[:2]
-        boxes = [box for numbers, box in live if not self._keep.issuperset(numbers)]
         regions = [*self._regions, *([(0.0, 0.0, float(width), float(height))] if hidden else [])]
+        if self._preview:
+            return _draw(image, live, regions, self._keep)
+        boxes = [box for numbers, box in live if not self._keep.issuperset(numbers)]
         if boxes:
             image = self._anonymize(image, _boxes(boxes))
         return self._hide(image, _boxes(regions)) if regions else image
@@ -282,110 +300,7 @@ class AnonymizedVideo(Document):
         return source
 
 
-@frozen(kw_only=True)
-class _Found:
-    """What the lines of a journal say of a video.
-
-    Args:
-        first: the number of the first frame.
-        last: of the last.
-        examined: by number, the boxes ``(N, 4)`` of each frame that was examined wholly.
-        numbers: likewise those of their tracks; ``None`` where they are not known of all faces.
-        added: what somebody wrote into lines of frames that were passed over.
-        hidden: the frames that are to be covered whole.
-        known: by number, when frames are shown.
-        looks: by number, what is remembered of frames.
-        sizes: likewise their width and height.
-        undescribed: whether of some that have pixels nothing is.
-    """
-
-    first: int
-    last: int
-    examined: Mapping[int, Float64Array]
-    numbers: Mapping[int, IndexArray] | None
-    added: Sequence[tracks.Cover] = field(repr=False)
-    hidden: frozenset[int]
-    known: Mapping[int, float]
-    looks: Mapping[int, bytes] = field(repr=False)
-    sizes: Mapping[int, tuple[int, int]] = field(repr=False)
-    undescribed: bool
-
-    @property
-    def times(self) -> Float64Array:
-        """When each frame is shown, from 0 to the last one."""
-        frames = np.array(sorted(self.known))
-        times: Float64Array = np.interp(
-            np.arange(self.last + 1), frames, [self.known[frame] for frame in frames.tolist()]
-        )
-        return times
-
-    @classmethod
-    def of(cls, lines: Iterable[dict[str, Any]]) -> _Found:
-        """Read the lines; of a frame that has several, the faces of all count, and so does any failure."""
-        examined: dict[int, Float64Array] = {}
-        numbers: dict[int, IndexArray] = {}
-        passed, failed = set[int](), set[int]()
-        known, looks, sizes = dict[int, float](), dict[int, bytes](), dict[int, tuple[int, int]]()
-        added: list[tracks.Cover] = []
-        undescribed, numbered = False, True
-        for line in lines:
-            frame = line["frame"]
-            known[frame] = line["time"]
-            if "look" in line:
-                looks[frame] = bytes.fromhex(line["look"])
-            if line["width"] is not None:
-                sizes[frame] = line["width"], line["height"]
-                undescribed |= "look" not in line
-            if line["error"] is not None or line["truncated"] or line.get("damaged"):
-                failed.add(frame)
-            elif line.get("examined") is False:
-                passed.add(frame)
-                own = [face for face in line["faces"] if face.get("interpolated") is not True]
-                tracked = [(face.get("track_id", 0),) for face in own]
-                added += map(tracks.Cover, tracked, itertools.repeat(frame), _sort_corners(own)[:, None])
-            else:
-                faces = line["faces"]
-                boxes = _sort_corners(faces)
-                ids = np.array([face.get("track_id", 0) for face in faces], np.intp)
-                numbered &= all(type(face.get("track_id")) is int for face in faces)
-                examined[frame] = np.concatenate([examined.get(frame, boxes[:0]), boxes])
-                numbers[frame] = np.concatenate([numbers.get(frame, ids[:0]), ids])
-        first, last = min(known, default=0), max(known, default=-1)
-        hidden = failed | ({*range(first, last + 1)} - examined.keys() - passed)
-        return cls(
-            first=first,
-            last=last,
-            examined={frame: boxes for frame, boxes in examined.items() if frame not in failed},
-            numbers=numbers if numbered and any(map(len, numbers.values())) else None,
-            added=added,
-            hidden=frozenset(hidden | _beside(passed, hidden)),
-            known=known,
-            looks=looks,
-            sizes=sizes,
-            undescribed=undescribed,
-        )
-
-
-def _sort_corners(faces: Sequence[Mapping[str, Any]]) -> Float64Array:
-    """The boxes ``(N, 4)`` of faces; one that is inside out would shrink where others grow."""
-    corners = np.array([face["box"] for face in faces], np.float64).reshape(-1, 2, 2)
-    boxes: Float64Array = np.sort(corners, axis=1).reshape(-1, 4)
-    return boxes
-
-
-def _beside(passed: set[int], hidden: set[int]) -> set[int]:
-    """Frames that were passed over, and of which the next on a side that was not could not be examined."""
-    after, before = set[int](), set[int]()
-    for frame in sorted(passed):
-        if frame - 1 in hidden or frame - 1 in after:
-            after.add(frame)
-    for frame in sorted(passed, reverse=True):
-        if frame + 1 in hidden or frame + 1 in before:
-            before.add(frame)
-    return after | before
-
-
-def _frames(source: Path, found: _Found) -> Iterator[Frame]:
+def _frames(source: Path, found: Found) -> Iterator[Frame]:
     """The frames from the first to the last that there are results of.
 
     Raises:
@@ -411,10 +326,6 @@ def _frames(source: Path, found: _Found) -> Iterator[Frame]:
         raise _changed(source, f"its frame {missing[0]} is no longer there")
 
 
-def _bytes_of(frame: Frame) -> int:
-    return 0 if frame.image is None else frame.image.nbytes
-
-
 def _black(source: Path, like: ImageArray | None) -> ImageArray:
     """What is shown of a frame that cannot be decoded."""
     if like is not None:
@@ -423,7 +334,7 @@ def _black(source: Path, like: ImageArray | None) -> ImageArray:
     return np.zeros((info.height, info.width, 3), np.uint8)
 
 
-def _check(source: Path, frame: Frame, found: _Found) -> None:
+def _check(source: Path, frame: Frame, found: Found) -> None:
     known, look = found.known.get(frame.number), found.looks.get(frame.number)
     if known is not None and frame.image is not None and abs(known - frame.time) > LATE:
         raise _changed(source, f"its frame {frame.number} was shown at {known:.3f} s, and now is at {frame.time:.3f} s")
@@ -438,23 +349,12 @@ def _changed(source: Path, why: str) -> ImageError:
     return ImageError(f"{source} is not what was examined.", why=[why], fix=Fix("find its faces again"))
 
 
-def _describe(source: Path, found: _Found) -> Iterator[tuple[int, bytes]]:
+def _describe(source: Path, found: Found) -> Iterator[tuple[int, bytes]]:
     """What is to be remembered of frames, where another program, or a run without their pixels, found the faces."""
     with contextlib.suppress(ImageError):  # of a tail that is missing; the next reading says what is wrong
         for frame in read_frames(source):
             if frame.image is not None and found.first <= frame.number <= found.last:
                 yield frame.number, tracks.describe(frame.image)
-
-
-def _begin_journal(place: Place, faces: Path) -> None:
-    """Make a file of results the journal, where there is neither that nor the video."""
-    if find_results(place.path) is None:
-        try:
-            data = faces.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{faces} cannot be read.", why=[str(error)], fix=Fix("choose another file")) from error
-        with place.atomic_write(place.journal) as stream:
-            stream.write(data)
 
 
 @contextlib.contextmanager
@@ -496,16 +396,22 @@ def _region(text: str) -> tuple[float, float, float, float]:
     return sides[0], sides[1], sides[2], sides[3]
 
 
-def _draw(image: ImageArray, covers: Sequence[tuple[tuple[int, ...], Float64Array, bool]]) -> ImageArray:
+def _draw(
+    image: ImageArray,
+    covers: Sequence[tuple[tuple[int, ...], Float64Array]],
+    regions: Sequence[tuple[float, ...]],
+    keep: frozenset[int],
+) -> ImageArray:
     drawing = Image.fromarray(image)
     pen = ImageDraw.Draw(drawing)
     thin = max(2, round(max(drawing.size) / 500))
     font = ImageFont.load_default(size=7 * thin)
-    for numbers, box, kept in covers:
-        colour = KEPT if kept else BOX
-        x1, y1, x2, y2 = box.tolist()
+    shown = [("region", region, BOX) for region in regions]
+    for numbers, box in covers:
+        label = "+".join(str(number) if number else "?" for number in sorted({*numbers}))
+        shown.append((label, tuple(box.tolist()), KEPT if keep.issuperset(numbers) else BOX))
+    for label, (x1, y1, x2, y2), colour in shown:
         pen.rectangle((x1, y1, x2, y2), outline=colour, width=thin)
-        label = "+".join(map(str, sorted({*numbers})))
         left, top, right, bottom = pen.textbbox((x1, max(y1, 0)), label, font=font)
         pen.rectangle((left - thin, top - thin, right + thin, bottom + thin), fill=colour)
         pen.text((x1, max(y1, 0)), label, font=font, fill=INK)

@@ -21,6 +21,7 @@ from av.video.reformatter import VideoReformatter
 
 from polyface.errors import ConfigError, Fix, ImageError, quoted
 from polyface.writers.naming import FATAL
+from polyface_video.reading import BASE, RESET, open_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,10 +64,7 @@ ENCODERS = {
 }
 """What is known of codecs; any other that PyAV has is taken as it is."""
 
-BASE = Fraction(1, 90_000)
-"""The unit of time where a source has none."""
-
-AHEAD = 500
+PACKETS = 500
 """Packets that are read ahead, or remembered, at most, to learn how long the last frame lasts."""
 
 MP4 = ("mp4", "mov")
@@ -78,7 +76,7 @@ FINEST = 10_000_000
 USUAL = "libx264"
 """The codec of containers that take it."""
 
-USUAL_OF = {"webm": "libvpx-vp9", "gif": "gif", "avi": "mpeg4"}
+USUAL_OF = {"webm": "libvpx-vp9", "avi": "mpeg4"}
 """The codec of containers that take no other, or none with frames ahead, by their format's name."""
 
 
@@ -123,8 +121,10 @@ class VideoWriter:
             stack.callback(self._drop)
             self._video = _add_video(self._output, name, original and original.video, codec, crf)
             self._video.width, self._video.height = size
+            self._video.codec_context.sample_aspect_ratio = original.ratio if original else Fraction(1)
             pixels = original.video.codec_context.pix_fmt if original else None
             self._video.pix_fmt = _choose_format(self._video.codec_context.codec, pixels, size)
+            _open_encoder(self._video.codec_context)
             self._base = original.base if original else BASE
             self._start = (original and original.video.start_time) or 0
             self._tags = _tags_of(original.video) if original else _Tags()
@@ -148,17 +148,14 @@ class VideoWriter:
         """Write a frame.
 
         Args:
-            image: RGB uint8 ``(H, W, 3)``, upright, of the size that was said.
+            image: RGB uint8 ``(H, W, 3)``, upright; one of another size than was said is scaled to that, as players do
+                where the size of a video changes.
             seconds: when it is shown, since the source's first time stamp; later than the frame before.
 
         Raises:
-            ValueError: it is of another size.
             OSError: it cannot be written.
             ConfigError: the codec cannot take it.
         """
-        height, width = image.shape[:2]
-        if (width, height) != (self._video.width, self._video.height):
-            raise ValueError(f"A frame of {width}x{height} pixels; said were {self._video.width}x{self._video.height}.")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts = self._start + round(seconds / self._base)
         if self._held is not None:  # FFmpeg takes no two frames of one time
@@ -173,6 +170,8 @@ class VideoWriter:
     def _encode(self, frame: Any, duration: int) -> None:
         made = self._converter.reformat(
             frame,
+            width=self._video.width,
+            height=self._video.height,
             format=self._video.pix_fmt,
             dst_colorspace=self._tags.matrix,
             src_color_range=FULL,
@@ -240,19 +239,17 @@ class _Original:
     input: Any
     video: Any
     base: Fraction
+    ratio: Fraction  # a pixel's width by its height, as it is shown
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, source: Path) -> Iterator[_Original]:
         try:
-            opened = av.open(str(source))
-        except (av.error.FFmpegError, OSError) as error:
-            raise ImageError(f"{source} cannot be read as a video.", why=[str(error)]) from error
-        with opened:
-            videos = opened.streams.video
-            if not videos:
-                raise ImageError(f"{source} cannot be read as a video.", why=["it has no pictures"])
-            yield cls(opened, videos[0], videos[0].time_base or BASE)
+            info = open_video(source)
+        except ImageError as error:
+            raise ImageError(f"{source} cannot be covered.", why=[str(error)]) from error
+        with av.open(str(source)) as opened:
+            yield cls(opened, opened.streams.video[0], info.time_base, info.sample_aspect_ratio)
 
 
 class _Copy:
@@ -264,12 +261,13 @@ class _Copy:
         self._main = original.video.index
         self._bases = {self._main: original.base}
         self._streams: dict[int, Any] = {}
+        self._left_out: list[str] = []
         for one in original.input.streams:
             if one.type in COPIED:
                 self._streams[one.index] = _add_copy(output, name, one)
                 self._bases[one.index] = one.time_base or BASE
             elif one.index != self._main:
-                LOG.warning("%s: of its source, a stream of %s is left out", name, one.type)
+                self._left_out.append(one.type)
         if output.format.name in MP4:
             # Where a stream begins is told in these units; by default in milliseconds.
             units = math.lcm(*(base.denominator for base in self._bases.values()))
@@ -281,6 +279,8 @@ class _Copy:
 
     def begin(self, seconds: float) -> None:
         """Leave out what ends before that, if frames that come before are left out."""
+        for kind in self._left_out:
+            LOG.warning("%s: of its source, a stream of %s is left out", self._name, kind)
         for one in self._packets:
             self._ahead.append(one)
             packet = one[0]
@@ -300,7 +300,9 @@ class _Copy:
 
     def length_of(self, pts: int) -> int:
         """How long the source shows its frame of that time; 0 where it does not say."""
-        while pts not in self._lengths and len(self._ahead) < AHEAD and (one := next(self._packets, None)) is not None:
+        while (
+            pts not in self._lengths and len(self._ahead) < PACKETS and (one := next(self._packets, None)) is not None
+        ):
             self._ahead.append(one)
         return self._lengths.get(pts, 0)
 
@@ -332,17 +334,22 @@ class _Copy:
     def _read(self, source: Any) -> Iterator[tuple[Any, float, float]]:
         """The packets of the source in their order, each with when it begins and ends, in seconds."""
         now = -math.inf
+        latest: dict[int, float] = {}  # by stream, when its last packet begins
         try:
             for packet in source.demux([source.streams[index] for index in self._bases]):
                 if packet.size == 0 and packet.dts is None:
                     continue  # FFmpeg's sign of the end
-                base = self._bases[packet.stream.index]
+                index = packet.stream.index
+                base = self._bases[index]
                 at = packet.pts if packet.dts is None else packet.dts
                 if at is not None:
                     now = float(at * base)
+                    if index in self._streams and now < latest.get(index, now) - RESET:
+                        raise _begins_anew(source.name, latest[index])
+                    latest[index] = now
                 if packet.stream.index == self._main and packet.pts is not None:
                     self._lengths[packet.pts] = packet.duration or 0
-                    while len(self._lengths) > AHEAD:
+                    while len(self._lengths) > PACKETS:
                         del self._lengths[next(iter(self._lengths))]
                 yield packet, now, now + float((packet.duration or 0) * base)
         except av.error.FFmpegError as error:  # a damaged tail: what comes before it is copied
@@ -387,8 +394,28 @@ def _tags_of(video: Any) -> _Tags:
     )
 
 
-def check_fit(name: str, source: Path | None, codec: str | None, crf: float | None) -> None:
-    """Check that a video can be written, before anything is found for it.
+def check_encoder(name: str, codec: str | None, crf: float | None) -> None:
+    """Check that a container and a codec fit together and work here: write a frame, and look for it.
+
+    Raises:
+        ConfigError: as of :class:`VideoWriter`.
+    """
+    trial = io.BytesIO()
+    size = 320, 240  # encoders of hardware refuse what is much smaller
+    with VideoWriter(trial, name, None, size=size, codec=codec, crf=crf) as out:
+        out.write(np.zeros((*size[::-1], 3), np.uint8), 0.0)
+    trial.seek(0)
+    with av.open(trial) as opened:
+        if not opened.streams.video:
+            raise ConfigError(
+                f"{name} cannot have the codec '{codec}'.",
+                why=["FFmpeg writes it there, and does not find it again"],
+                fix=Fix("choose another container or codec", names=("output", "codec")),
+            )
+
+
+def check_source(name: str, source: Path, codec: str | None, crf: float | None) -> None:
+    """Check that a video can be written with what is copied of its source, before anything is found for it.
 
     Raises:
         ConfigError: as of :class:`VideoWriter`.
@@ -402,9 +429,17 @@ class _TriedError(Exception):
     """Ends a trial."""
 
 
+def _begins_anew(source: str, seconds: float) -> ImageError:
+    return ImageError(
+        f"The sound or the subtitles of {source} cannot be copied.",
+        why=[f"its clock begins anew after {seconds:.2f} s, as of recordings that were joined"],
+        fix=Fix(f"let FFmpeg write it anew: ffmpeg -i {source} -c copy NEW, and take that"),
+    )
+
+
 def _open_output(stream: BinaryIO, name: str) -> Any:
     ending = Path(name).suffix.lower()
-    formats = {".mkv": "matroska", ".m4v": "mp4", ".wmv": "asf", ".ts": "mpegts", ".mpg": "mpeg", ".mpeg": "mpeg"}
+    formats = {".mkv": "matroska", ".m4v": "mp4", ".ts": "mpegts"}
     try:
         # Times are kept as they are, also where they begin before 0.
         options = {"avoid_negative_ts": "disabled"}
@@ -442,9 +477,19 @@ def _add_video(output: Any, name: str, source: Any, codec: str | None, crf: floa
     made.codec_context.thread_count = 0
     made.codec_context.max_b_frames = 2 if output.format.name in MP4 else 0
     if source is not None:
-        made.codec_context.sample_aspect_ratio = source.sample_aspect_ratio or Fraction(1)
         _tags_of(source).put_on(made.codec_context)
     return made
+
+
+def _open_encoder(codec: Any) -> None:
+    try:
+        codec.open()
+    except (ValueError, av.error.FFmpegError) as error:
+        raise ConfigError(
+            f"The codec '{codec.name}' does not work here.",
+            why=[f"FFmpeg says: {error}"],
+            fix=Fix("choose another", names=("codec",)),
+        ) from error
 
 
 def _choose_format(codec: Any, source: str | None, size: tuple[int, int]) -> str:
