@@ -34,6 +34,11 @@ def by_frame(covers, count):
     return [np.array([box for _, box in live]).reshape(-1, 4) for live in tracks.list_covers(covers, count)]
 
 
+def scenes_of(cuts, count):
+    """The scenes of frames where a new one begins with each cut."""
+    return np.searchsorted(sorted(cuts), np.arange(count), side="right")
+
+
 def holds(boxes, inner, slack=1e-6):
     """Whether one of the boxes holds another."""
     inner = np.asarray(inner, float).reshape(4)
@@ -83,10 +88,11 @@ class TestLinking:
         numbers = [linker.link(frame, faces).tolist() for frame, faces in ((0, box()), (50, NONE), (100, box()))]
         assert numbers == [[1], [], [1]]
 
-    def test_begins_anew_with_a_scene(self):
+    def test_begins_anew_with_a_scene_and_goes_on_where_it_comes_back(self):
         linker = Linker()
         assert linker.link(0, box()).tolist() == [1]
-        assert linker.link(1, box(), cut=True).tolist() == [2]
+        assert linker.link(1, box(), scene=1).tolist() == [2]
+        assert linker.link(2, box()).tolist() == [1]
 
     @pytest.mark.parametrize("other", [box(300.0), box(100.0, 50.0 + 3 * SIDE, 3 * SIDE)])
     def test_takes_no_face_far_away_or_of_another_size_for_the_same(self, other):
@@ -108,7 +114,7 @@ class TestLinking:
 
 class TestBridging:
     def test_runs_evenly_over_the_frames(self):
-        track = Track(1, np.array([2, 6]), np.array([[0.0, 0, 10, 10], [40, 80, 70, 110]]))
+        track = Track(1, 0, np.array([2, 6]), np.array([[0.0, 0, 10, 10], [40, 80, 70, 110]]))
         made = tracks.bridge(track, seconds(10))
         assert (made.start, made.stop) == (2, 7)
         assert made.boxes == pytest.approx(
@@ -116,12 +122,36 @@ class TestBridging:
         )
 
     def test_runs_evenly_over_time_where_the_rate_varies(self):
-        track = Track(1, np.array([0, 2]), np.array([[0.0, 0, 10, 10], [100, 0, 110, 10]]))
+        track = Track(1, 0, np.array([0, 2]), np.array([[0.0, 0, 10, 10], [100, 0, 110, 10]]))
         assert tracks.bridge(track, np.array([0.0, 0.9, 1.0])).boxes[1] == pytest.approx([90, 0, 100, 10])
+
+    def test_covers_the_straight_way_and_the_curved_one_where_a_face_turns_back(self):
+        """It moved right by 10 a frame, was missed for three, and moves left by 10: the curve goes on and comes back.
+
+        Hermite's cubic from 20 to 20 with tangents of 40 and -40 over the gap: at a quarter 20 + 40 * 3/16, in the
+        middle 20 + 40 * 1/4.
+        """
+        frames = np.array([0, 1, 2, 6, 7, 8])
+        left = np.array([0.0, 10, 20, 20, 10, 0])
+        boxes = np.stack([left, np.zeros(6), left + 40, np.full(6, 40.0)], axis=1)
+        made = tracks.bridge(Track(1, 0, frames, boxes), seconds(9)).boxes
+        assert made[3:6, 0].tolist() == [20, 20, 20]
+        assert made[3:6, 2] == pytest.approx([67.5, 70, 67.5])
+        assert made[[0, 1, 2, 6, 7, 8]].tolist() == boxes.tolist()
+
+    @pytest.mark.parametrize(("phase", "missed"), [(phase, missed) for phase in range(40) for missed in (3, 6, 10)])
+    def test_holds_the_middle_of_a_face_that_swings(self, phase, missed):
+        """By 100 pixels to each side, in 40 frames: a face of 60 pixels moves by up to 16 a frame."""
+        places = 300 + 100 * np.sin(2 * np.pi * (np.arange(50) + phase) / 40)
+        gone = range(20, 20 + missed)
+        found = {frame: NONE if frame in gone else box(places[frame], 50, 60) for frame in range(50)}
+        made = covered(found, 50, times=seconds(50, 25))
+        for frame in range(50):
+            assert holds(made[frame], np.array([places[frame] + 15, 65, places[frame] + 45, 95]))
 
     @pytest.mark.parametrize("times", [np.zeros(3), np.array([0, np.nan, 1]), np.array([2.0, 1.0, 0.0]), np.zeros(1)])
     def test_counts_frames_where_times_tell_nothing(self, times):
-        track = Track(1, np.array([0, 2]), np.array([[0.0, 0, 10, 10], [100, 0, 110, 10]]))
+        track = Track(1, 0, np.array([0, 2]), np.array([[0.0, 0, 10, 10], [100, 0, 110, 10]]))
         assert tracks.bridge(track, times).boxes[1] == pytest.approx([50, 0, 60, 10])
 
 
@@ -200,12 +230,12 @@ class TestCovering:
             for f in gone
             if not any(found[g].size and not any(min(f, g) < c <= max(f, g) for c in cuts) for g in found)
         ]
-        made = covered(found, 30, cuts=cuts, seconds=0.0)
+        made = covered(found, 30, scenes=scenes_of(cuts, 30), seconds=0.0)
         assert [frame for frame in range(30) if frame not in lost and not holds(made[frame], box())] == []
 
     def test_holds_nothing_beyond_a_cut(self):
         found = {frame: box() if frame < 5 else NONE for frame in range(10)}
-        assert [len(one) for one in covered(found, 10, cuts=[5], seconds=9.0)] == [1] * 5 + [0] * 5
+        assert [len(one) for one in covered(found, 10, scenes=scenes_of([5], 10), seconds=9.0)] == [1] * 5 + [0] * 5
 
     def test_holds_a_face_before_it_is_first_and_after_it_is_last_found(self):
         found = {frame: box() if 30 <= frame < 32 else NONE for frame in range(60)}
@@ -314,16 +344,36 @@ class TestScenes:
     def test_of_a_tiny_image_are_told_as_well(self):
         assert len(tracks.describe(np.zeros((1, 2, 3), np.uint8))) == 40
 
-    def test_part_where_no_frame_is_like_one_before(self):
-        assert tracks.find_cuts(self.described((self.RED, 20), (self.BLUE, 4), (self.GREEN, 20))) == [20, 24]
+    @staticmethod
+    def find(described):
+        return tracks.find_scenes(dict(described), len(described)).tolist()
 
-    @pytest.mark.parametrize("frames", [1, 2, 9])
-    def test_do_not_part_by_a_flash_or_what_passes_before_the_camera(self, frames):
-        assert tracks.find_cuts(self.described((self.RED, 20), ((255, 255, 255), frames), (self.RED, 20))) == []
+    def test_part_where_a_frame_is_unlike_those_before(self):
+        found = self.find(self.described((self.RED, 20), (self.BLUE, 4), (self.GREEN, 20)))
+        assert found == [0] * 20 + [1] * 4 + [2] * 20
+
+    @pytest.mark.parametrize(("frames", "after"), [(1, 0), (2, 0), (10, 0), (11, 2)])
+    def test_go_on_after_a_flash_or_what_passes_before_the_camera(self, frames, after):
+        found = self.find(self.described((self.RED, 20), ((255, 255, 255), frames), (self.RED, 20)))
+        assert found == [0] * 20 + [1] * frames + [after] * 20
+
+    def test_alternate_where_two_cameras_do(self):
+        found = self.find(self.described(*[(self.RED, 5), (self.BLUE, 5)] * 3))
+        assert found == ([0] * 5 + [1] * 5) * 3
+
+    def test_part_where_alike_colours_lie_elsewhere(self):
+        """Two people before one wall, each at another side: of all colours there are as many."""
+        left = self.picture(self.RED)
+        left[:, :30] = 240
+        looks = [tracks.describe(one) for one in (left, left[:, ::-1])]
+        assert tracks.differ(*looks) < 0.01
+        assert self.find(list(enumerate([looks[0]] * 3 + [looks[1]] * 3))) == [0, 0, 0, 1, 1, 1]
+
+    def test_of_frames_that_nobody_saw_are_the_last(self):
+        described = self.described((self.RED, 3), (self.BLUE, 3))
+        assert tracks.find_scenes(dict(described[1:2] + described[4:5]), 6).tolist() == [0, 0, 0, 0, 1, 1]
+        assert tracks.find_scenes({}, 2).tolist() == [0, 0]
 
     def test_do_not_part_by_a_slow_change(self):
         fade = [((200 - 4 * step, 40, 40 + 4 * step), 1) for step in range(40)]
-        assert tracks.find_cuts(self.described(*fade)) == []
-
-    def test_of_nothing_are_none(self):
-        assert tracks.find_cuts([]) == []
+        assert set(self.find(self.described(*fade))) == {0}

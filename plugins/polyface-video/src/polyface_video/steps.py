@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from polyface.results import Detections, Result
-from polyface_video.tracks import CUT, EDGE, GAP, Linker, describe, differ
+from polyface_video.tracks import GAP, Linker, Scenes, describe
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
@@ -110,7 +110,7 @@ class Between:
 
 
 class Follower:
-    """Numbers the faces of videos, one after the other; each number is given once.
+    """Numbers the faces of videos, one after the other; of one video, each number is given once.
 
     Args:
         gap: examined frames in a row in which a face may be missed.
@@ -119,9 +119,7 @@ class Follower:
     def __init__(self, gap: int) -> None:
         self._gap = gap
         self._video: Any = None
-        self._count = 0
-        self._scene = _Scene(gap)
-        self._other: _Scene | None = None  # the scene before, to which a flash leads back
+        self._linker, self._scenes = Linker(gap=gap), Scenes()
 
     def follow(self, result: Result) -> IndexArray:
         """Return the number ``(N,)`` of each face; a column ``track_id`` is believed."""
@@ -130,41 +128,11 @@ class Follower:
             return known
         video, frame = result.extra["video"], result.extra["frame"]
         if video != self._video:
-            self._video, self._count, self._scene, self._other = video, 0, _Scene(self._gap), None
-        seen = _histogram_of(result)
-        if self._scene.differs(seen):
-            returns = self._other is not None and frame - self._other.frame <= EDGE and not self._other.differs(seen)
-            back = self._other if returns else None
-            self._scene, self._other = back or _Scene(self._gap), self._scene
-        self._scene.frame, self._scene.seen = frame, seen or self._scene.seen
-        ids = self._scene.ids
-        numbers = self._scene.linker.link(frame, result.faces.boxes.astype(np.float64)).tolist()
-        for number in numbers:
-            if number not in ids:
-                self._count += 1
-                ids[number] = self._count
-        return np.array([ids[number] for number in numbers], np.intp)
-
-
-class _Scene:
-    """What is known of one scene.
-
-    Attributes:
-        linker: of its faces.
-        ids: the number of a face by that of the linker.
-        seen: the histogram of its last frame.
-        frame: the number of that.
-    """
-
-    def __init__(self, gap: int) -> None:
-        self.linker = Linker(gap=gap)
-        self.ids: dict[int, int] = {}
-        self.seen: bytes | None = None
-        self.frame = 0
-
-    def differs(self, seen: bytes | None) -> bool:
-        """Whether a frame is of another scene; where one was not seen, it is of this."""
-        return self.seen is not None and seen is not None and differ(self.seen, seen) > CUT
+            self._video, self._linker, self._scenes = video, Linker(gap=self._gap), Scenes()
+        pixels = _pixels_of(result)
+        look = describe(pixels) if isinstance(pixels, np.ndarray) else None
+        scene = self._scenes.find(frame, look)
+        return self._linker.link(frame, result.faces.boxes.astype(np.float64), scene=scene)
 
 
 def _was_examined(result: Result) -> bool:
@@ -175,11 +143,6 @@ def _was_examined(result: Result) -> bool:
 def _pixels_of(result: Result) -> Any:
     pixels = getattr(result.image, "pixels", None)
     return pixels if pixels is not None else getattr(result.item, "image", None)
-
-
-def _histogram_of(result: Result) -> bytes | None:
-    pixels = _pixels_of(result)
-    return describe(pixels) if isinstance(pixels, np.ndarray) else None
 
 
 def _bytes_of(result: Result) -> int:

@@ -7,8 +7,7 @@ faces fails closed: every box that was found is covered whole, and doubt covers 
 from __future__ import annotations
 
 import bisect
-import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -39,11 +38,15 @@ LARGEST_RATIO = 2.0
 STEP, STEPS, FARTHEST = 0.5, 0.3, 4.0
 """How far a face may be from where it was expected, in its longer sides: always, more a frame, and at most."""
 
+PACE = 3
+"""Boxes over which the motion of a face is measured: from one to the next alone it shakes."""
+
 APART = 1.0
 """Two faces of one frame that are nearer, in their longer sides, may have changed tracks there."""
 
-CUT = 0.4
-"""Frames whose histograms differ by more of their pixels may be of different scenes."""
+CUT = 0.4, 14
+"""Frames that follow each other are of different scenes where they differ by more: parts of the pixels, in colour; or
+levels of grey, in the mean of the small pictures. What moves changes the latter by up to 8."""
 
 BINS = 8
 """Of each channel in a histogram."""
@@ -64,11 +67,13 @@ class Track:
 
     Args:
         number: of the track, from 1 on, in the order in which they begin.
+        scene: the number of its scene.
         frames: ``(N,)``, ascending: the numbers of the frames.
         boxes: ``(N, 4)``: where it was found.
     """
 
     number: int
+    scene: int
     frames: IndexArray
     boxes: Float64Array
 
@@ -102,6 +107,7 @@ class _Live:
     order: int  # of the last box, counted in examined frames
     box: Float64Array
     speed: Float64Array  # of the middle, in pixels a frame
+    scene: int
 
 
 class Linker:
@@ -120,35 +126,36 @@ class Linker:
         self._order = 0
         self._count = 0
 
-    def link(self, frame: int, boxes: Float64Array, *, cut: bool = False) -> IndexArray:
+    def link(self, frame: int, boxes: Float64Array, *, scene: int = 0) -> IndexArray:
         """Return the number ``(N,)`` of the track of each face, from 1 on.
 
         Args:
             frame: its number, higher than that of the call before.
             boxes: ``(N, 4)``: of its faces.
-            cut: a new scene begins with this frame, or began since the one before: no track goes on.
+            scene: the number of its scene, as of :class:`Scenes`; a track is of one scene.
         """
         self._order += 1
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         oldest = self._order - self._gap - 1
-        self._live = [] if cut else [track for track in self._live if track.order >= oldest]
+        self._live = [track for track in self._live if track.order >= oldest]
+        live = [track for track in self._live if track.scene == scene]
         numbers: IndexArray = np.zeros(len(boxes), np.intp)
-        for row, column in self._match(frame, boxes):
-            self._go_on(self._live[row], frame, boxes[column])
-            numbers[column] = self._live[row].number
+        for row, column in self._match(live, frame, boxes):
+            self._go_on(live[row], frame, boxes[column])
+            numbers[column] = live[row].number
         for column in np.flatnonzero(numbers == 0).tolist():
             self._count += 1
             numbers[column] = self._count
-            self._live.append(_Live(self._count, frame, self._order, boxes[column], np.zeros(2)))
+            self._live.append(_Live(self._count, frame, self._order, boxes[column], np.zeros(2), scene))
         return numbers
 
-    def _match(self, frame: int, boxes: Float64Array) -> list[tuple[int, int]]:
+    def _match(self, live: Sequence[_Live], frame: int, boxes: Float64Array) -> list[tuple[int, int]]:
         """Which live track goes on with which box, the likeliest pairs first; each has one at most."""
-        if not self._live or not len(boxes):
+        if not live or not len(boxes):
             return []
-        last = np.stack([track.box for track in self._live])
-        steps = np.array([frame - track.frame for track in self._live])
-        shift = np.stack([track.speed for track in self._live]) * steps[:, None]
+        last = np.stack([track.box for track in live])
+        steps = np.array([frame - track.frame for track in live])
+        shift = np.stack([track.speed for track in live]) * steps[:, None]
         allowed = _allowed(steps[:, None])
         likely = np.maximum(_likeness(last, boxes, allowed), _likeness(last + np.tile(shift, 2), boxes, allowed))
         likely -= 1e-3 * steps[:, None]  # of two that fit alike, the one that was seen last
@@ -171,7 +178,7 @@ class Linker:
 def link(
     examined: Mapping[int, Float64Array],
     *,
-    cuts: Collection[int] = (),
+    scenes: IndexArray | None = None,
     gap: int = GAP,
     numbers: Mapping[int, IndexArray] | None = None,
 ) -> list[Track]:
@@ -179,41 +186,38 @@ def link(
 
     Args:
         examined: by the number of each frame that was examined the boxes ``(N, 4)`` of its faces, of none as well.
-        cuts: the numbers of frames with which a new scene begins.
+        scenes: as of :func:`find_scenes`; one scene by default.
         gap: as of :class:`Linker`. A longer gap parts a track; both parts bear its number.
         numbers: by frame the number of each face's track, which is believed; 0 of those whose track is to be found, and
             gets a number that nobody has.
     """
     linker = Linker(gap=gap)
-    ordered = sorted(examined)
-    edges = sorted(cuts)
-    parts: dict[tuple[int, int], list[tuple[int, Float64Array]]] = {}  # by number and part
-    last: dict[int, tuple[int, int, int]] = {}  # by number: part, order and scene of its last box
-    before = 0
+    parts: dict[tuple[int, int, int], list[tuple[int, Float64Array]]] = {}  # by number, scene and part
+    last: dict[tuple[int, int], tuple[int, int]] = {}  # by number and scene: part and order of its last box
     highest = max((int(given.max()) for given in (numbers or {}).values() if len(given)), default=0)
-    for order, frame in enumerate(ordered):
+    for order, frame in enumerate(sorted(examined)):
         boxes = np.asarray(examined[frame], np.float64).reshape(-1, 4)
-        scene = bisect.bisect_right(edges, frame)
-        found = linker.link(frame, boxes, cut=scene != before)
+        scene = 0 if scenes is None else int(scenes[frame])
+        found = linker.link(frame, boxes, scene=scene)
         if numbers is not None:
             found = np.where(numbers[frame] > 0, numbers[frame], found + highest)
-        before = scene
         for number, box in zip(found.tolist(), boxes, strict=True):
-            part, seen, where = last.get(number, (0, order, scene))
+            part, seen = last.get((number, scene), (0, order - 1))
             # Two faces of one number in a frame are a part each: none of them may be lost.
-            twice = seen == order and number in last
-            if twice or order - seen > gap + 1 or where != scene:
-                part += 1
-            last[number] = part, order, scene
-            parts.setdefault((number, part), []).append((frame, box))
+            part += seen == order or order - seen > gap + 1
+            last[number, scene] = part, order
+            parts.setdefault((number, scene, part), []).append((frame, box))
     return [
-        Track(number, np.array([frame for frame, _ in boxes], np.intp), np.stack([box for _, box in boxes]))
-        for (number, _), boxes in parts.items()
+        Track(number, scene, np.array([frame for frame, _ in boxes], np.intp), np.stack([box for _, box in boxes]))
+        for (number, scene, _), boxes in parts.items()
     ]
 
 
 def bridge(track: Track, times: Float64Array) -> Cover:
-    """Return where a face is in every frame from its first to its last: position and size run evenly over time.
+    """Return where a face is in every frame from its first to its last.
+
+    Where it was missed, that is two ways over the gap and what lies between them: straight and even over time, and the
+    cubic curve that leaves and arrives as the face moved before and after (Hermite's). They part where it swings.
 
     Args:
         track: of the face.
@@ -222,7 +226,13 @@ def bridge(track: Track, times: Float64Array) -> Cover:
     first, last = int(track.frames[0]), int(track.frames[-1])
     moments = _moments(times, first, last)
     known = moments[track.frames - first]
-    boxes = np.stack([np.interp(moments, known, side) for side in track.boxes.T], axis=1)
+    straight = np.stack([np.interp(moments, known, side) for side in track.boxes.T], axis=1)
+    boxes = straight.copy()
+    for at in np.flatnonzero(np.diff(track.frames) > 1).tolist():
+        gap = slice(int(track.frames[at]) - first + 1, int(track.frames[at + 1]) - first)
+        shift = _bend(track.boxes, known, at, moments[gap])
+        boxes[gap, :2] += np.minimum(shift, 0)
+        boxes[gap, 2:] += np.maximum(shift, 0)
     boxes[track.frames - first] = track.boxes
     return Cover((track.number,), first, boxes)
 
@@ -259,7 +269,7 @@ def cover(
     examined: Mapping[int, Float64Array],
     times: Float64Array,
     *,
-    cuts: Collection[int] = (),
+    scenes: IndexArray | None = None,
     gap: int = GAP,
     seconds: float = HOLD,
     reach: int = SMOOTH,
@@ -274,25 +284,23 @@ def cover(
         examined: as of :func:`link`. A frame that was not examined lies between those that were, or is covered whole
             by the caller.
         times: ``(F,)``: of every frame of the video, in seconds.
-        cuts: as of :func:`link`; nothing is held beyond them. Beside them, and at both ends of the video, faces are
-            held for ``EDGE`` frames at least.
+        scenes: as of :func:`link`; nothing is held beyond them. At their ends faces are held for ``EDGE`` frames at
+            least.
         gap: as of :func:`link`.
         seconds: for how long faces are held before they are first and after they are last found; up to the next frame
             that was examined in any case.
         reach: as of :func:`smooth`.
         numbers: as of :func:`link`.
     """
-    edges = sorted({0, len(times), *cuts})
     ordered = sorted(examined)
-    tracks = link(examined, cuts=cuts, gap=gap, numbers=numbers)
+    tracks = link(examined, scenes=scenes, gap=gap, numbers=numbers)
     found = _Found.of(tracks, ordered, gap)
     covers: list[Cover] = []
     for at, track in enumerate(tracks):
         whole = bridge(track, times)
-        scene = bisect.bisect_right(edges, whole.start)
-        bounds = edges[scene - 1], edges[scene]
+        bounds = (0, len(times)) if scenes is None else _bounds(scenes, track.scene)
         covers.append(hold(whole, *_span(whole, ordered, times, bounds, seconds)))
-        covers += _seams(at, tracks, found, times, bounds)
+        covers += _seams(at, tracks, found, times)
     return [smooth(one, reach) for one in covers]
 
 
@@ -335,28 +343,62 @@ def is_same(one: bytes, other: bytes) -> bool:
     """Return whether two descriptions may be of one image, decoded twice; one that is turned is another."""
     if len(one) != len(other):
         return False
-    cells = np.subtract(*(np.frombuffer(what, np.uint8, offset=3 * BINS).astype(np.int64) for what in (one, other)))
-    return differ(one, other) <= NOISE[0] and int(np.abs(cells).max()) <= NOISE[1]
+    return differ(one, other) <= NOISE[0] and int(np.abs(_subtract_layouts(one, other)).max()) <= NOISE[1]
 
 
-def find_cuts(described: Sequence[tuple[int, bytes]], *, reach: int = EDGE) -> list[int]:
-    """Return the numbers of the frames with which a new scene begins.
+class Scenes:
+    """Numbers the scenes of a video, frame after frame.
 
-    One begins where none of the ``reach`` frames before is like any of the ``reach`` frames from there on. So a flash,
-    or what passes before the camera, is none: a face that is missed meanwhile is still bridged.
+    A frame that is unlike the one before begins a scene, unless it is like one of the last ten: so a flash, or what
+    passes before the camera, is a scene of its own between two parts of another. It looks back only, so it serves live.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._recent: list[tuple[int, int, bytes]] = []  # number, last frame and what that showed; the latest first
+
+    def find(self, frame: int, look: bytes | None) -> int:
+        """Return the number of a frame's scene, from 0 on.
+
+        Args:
+            frame: its number, higher than that of the call before.
+            look: what :func:`describe` says of it; ``None`` of one that nobody saw, which is of the last scene.
+        """
+        if look is None:
+            return self._recent[0][0] if self._recent else 0
+        recent = [one for one in self._recent if frame - one[1] <= EDGE + 1]
+        number = next((known for known, _, seen in self._recent[:1] + recent if not _is_cut(seen, look)), self._count)
+        self._count = max(self._count, number + 1)
+        self._recent = [(number, frame, look), *(one for one in recent if one[0] != number)]
+        return number
+
+
+def find_scenes(looks: Mapping[int, bytes], count: int) -> IndexArray:
+    """Return the number ``(count,)`` of each frame's scene.
 
     Args:
-        described: frames in order, each its number and what :func:`describe` says of it.
-        reach: frames on both sides.
+        looks: what :func:`describe` says of frames, by their numbers.
+        count: of frames.
     """
-    cuts = []
-    for at in range(1, len(described)):
-        if differ(described[at - 1][1], described[at][1]) <= CUT:
-            continue
-        before, after = described[max(0, at - reach) : at], described[at : at + reach]
-        if all(differ(one, other) > CUT for (_, one), (_, other) in itertools.product(before, after)):
-            cuts.append(described[at][0])
-    return cuts
+    scenes = Scenes()
+    return np.array([scenes.find(frame, looks.get(frame)) for frame in range(count)], np.intp)
+
+
+def _is_cut(one: bytes, other: bytes) -> bool:
+    """Whether two frames, one of which follows the other, are of different scenes."""
+    return differ(one, other) > CUT[0] or float(np.abs(_subtract_layouts(one, other)).mean()) > CUT[1]
+
+
+def _subtract_layouts(one: bytes, other: bytes) -> IndexArray:
+    """The difference of the small pictures of two descriptions, in levels."""
+    both = (np.frombuffer(what, np.uint8, offset=3 * BINS).astype(np.intp) for what in (one, other))
+    return np.subtract(*both)
+
+
+def _bounds(scenes: IndexArray, number: int) -> tuple[int, int]:
+    """The first frame of a scene, and that after its last; others may lie between."""
+    frames = np.flatnonzero(scenes == number)
+    return int(frames[0]), int(frames[-1]) + 1
 
 
 def _moments(times: Float64Array, first: int, last: int) -> Float64Array:
@@ -398,6 +440,7 @@ class _Found:
         frames: ``(N,)``, ascending.
         boxes: ``(N, 4)``.
         tracks: ``(N,)``: which of the tracks each belongs to.
+        scenes: of each track.
         ordered: the numbers of the frames that were examined, ascending.
         gap: in how many of these in a row a face may be missed.
     """
@@ -405,6 +448,7 @@ class _Found:
     frames: IndexArray
     boxes: Float64Array
     tracks: IndexArray
+    scenes: IndexArray
     ordered: Sequence[int]
     gap: int
 
@@ -414,16 +458,18 @@ class _Found:
         boxes = np.concatenate([np.empty((0, 4)), *(track.boxes for track in tracks)])
         owners = np.repeat(np.arange(len(tracks)), [len(track.frames) for track in tracks])
         order = np.argsort(frames, kind="stable")
-        return cls(frames[order], boxes[order], owners[order], ordered, gap)
+        scenes = np.array([track.scene for track in tracks], np.intp)
+        return cls(frames[order], boxes[order], owners[order], scenes, ordered, gap)
 
-    def near(self, track: int, end: tuple[int, Float64Array], way: int, scene: tuple[int, int]) -> list[int]:
+    def near(self, track: int, end: tuple[int, Float64Array], way: int) -> list[int]:
         """Which boxes before (-1) or after (1) an end of a track may be of its face: the nearest of each other."""
         frame, box = end
         place = bisect.bisect_left(self.ordered, frame) + way * (self.gap + 1)
         bound = self.ordered[min(max(place, 0), len(self.ordered) - 1)]
-        lowest, highest = (max(bound, scene[0]), frame - 1) if way < 0 else (frame + 1, min(bound, scene[1] - 1))
+        lowest, highest = (bound, frame - 1) if way < 0 else (frame + 1, bound)
         rows = np.arange(*np.searchsorted(self.frames, [lowest, highest + 1]))[::way]
-        rows = rows[self.tracks[rows] != track]
+        owners = self.tracks[rows]
+        rows = rows[(owners != track) & (self.scenes[owners] == self.scenes[track])]
         if not len(rows):
             return []
         steps = np.abs(self.frames[rows] - frame)
@@ -436,20 +482,18 @@ class _Found:
         return [row for row in first.values() if abs(int(self.frames[row]) - frame) > 1]
 
 
-def _seams(
-    at: int, tracks: Sequence[Track], found: _Found, times: Float64Array, scene: tuple[int, int]
-) -> Iterator[Cover]:
+def _seams(at: int, tracks: Sequence[Track], found: _Found, times: Float64Array) -> Iterator[Cover]:
     """What lies between the ends of a track and the nearest boxes of other tracks that may be the same face."""
     track = tracks[at]
     for index, way in ((0, -1), (-1, 1)):
         frame, box = int(track.frames[index]), track.boxes[index]
-        for row in found.near(at, (frame, box), way, scene):
+        for row in found.near(at, (frame, box), way):
             if _is_apart(tracks[found.tracks[row]], frame, box):
                 continue
             frames = np.array([frame, found.frames[row]], np.intp)[::way]
             boxes = np.stack([box, found.boxes[row]])[::way]
             numbers = (track.number, tracks[found.tracks[row]].number)
-            yield attrs.evolve(bridge(Track(track.number, frames, boxes), times), numbers=numbers)
+            yield attrs.evolve(bridge(Track(track.number, track.scene, frames, boxes), times), numbers=numbers)
 
 
 def _is_apart(track: Track, frame: int, box: Float64Array) -> bool:
@@ -495,12 +539,31 @@ def _drift(boxes: Float64Array, at: int, step: int) -> Float64Array:
     box: Float64Array = boxes[at]
     if len(boxes) < 2:
         return box
-    count = min(len(boxes) - 1, 3)  # frames over which motion is measured: one alone shakes
+    count = min(len(boxes) - 1, PACE)
     inner = boxes[count if at == 0 else -1 - count]
     shift = (_middles(box) - _middles(inner)) / count * step
     side = float((box[2:] - box[:2]).max())
     shift = np.clip(shift, -side, side)
     return np.concatenate([box[:2] + np.minimum(shift, 0), box[2:] + np.maximum(shift, 0)])
+
+
+def _bend(boxes: Float64Array, moments: Float64Array, at: int, within: Float64Array) -> Float64Array:
+    """How far the curved way between a box and the next lies from the straight one at moments within: ``(N, 2)``."""
+    length = moments[at + 1] - moments[at]
+    ends = _middles(boxes[at]), _middles(boxes[at + 1])
+    straight = ends[1] - ends[0]
+    before = boxes[max(at - PACE, 0) : at + 1], moments[max(at - PACE, 0) : at + 1]
+    after = boxes[at + 1 : at + 2 + PACE], moments[at + 1 : at + 2 + PACE]
+    # A way that nothing is known of is straight there.
+    leaves, arrives = (
+        straight if len(part) < 2 else (_middles(part[-1]) - _middles(part[0])) / (when[-1] - when[0]) * length
+        for part, when in (before, after)
+    )
+    part = ((within - moments[at]) / length)[:, None]
+    shift = part * (1 - part) * ((1 - part) * (leaves - straight) - part * (arrives - straight))
+    side = float((boxes[at : at + 2, 2:] - boxes[at : at + 2, :2]).max())
+    bent: Float64Array = np.clip(shift, -FARTHEST * side, FARTHEST * side)
+    return bent
 
 
 def _highest(values: Float64Array, reach: int) -> Float64Array:

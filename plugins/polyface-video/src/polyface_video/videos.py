@@ -253,7 +253,7 @@ class AnonymizedVideo(Document):
         covers = tracks.cover(
             found.examined,
             found.times,
-            cuts=tracks.find_cuts(sorted(found.looks.items())),
+            scenes=tracks.find_scenes(found.looks, len(found.times)),
             seconds=self._hold,
             numbers=found.numbers,
         )
