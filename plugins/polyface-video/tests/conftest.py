@@ -49,6 +49,7 @@ def write_clip(
     tags: dict[str, int] | None = None,
     rotation: int = 0,
     ratio: Fraction = Fraction(1),
+    keys: int | None = None,
 ) -> None:
     """Write a clip: ``times`` in units of ``base``, a tone as sound, and what else is asked for."""
     av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
@@ -57,6 +58,8 @@ def write_clip(
         video = out.add_stream(codec, rate=25, time_base=base)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.sample_aspect_ratio = ratio
+        if keys:
+            video.codec_context.gop_size = keys
         for key, value in (tags or {}).items():
             setattr(video.codec_context, key, value)
         opus = path.suffix == ".webm"

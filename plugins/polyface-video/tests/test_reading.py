@@ -163,6 +163,47 @@ class TestDamage:
         assert [frame.image is None or frame.damaged for frame in frames] == [False, False, True, False, False]
         assert problem == ""
 
+    @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx265"), ("a.mp4", "libx264"), ("a.webm", "libvpx-vp9")])
+    def test_of_a_frame_is_told_where_the_decoder_does_not(
+        self, make_clip, tmp_path, copy_packets, empty_packet, name, codec
+    ):
+        """A packet holds nothing: what needs it is damaged, or lost; no frame is missing without a word."""
+        numbers = itertools.count()
+        whole = make_clip(name, codec=codec, count=24, sound=False)
+        target = tmp_path / f"broken-{name}"
+
+        copy_packets(whole, target, lambda packet: empty_packet(packet) if next(numbers) == 10 else packet)
+        frames, problem = read(target)
+        assert len(frames) == 24
+        assert [frame.time for frame in frames] == pytest.approx([number / 25 for number in range(24)], abs=0.001)
+        assert any(frame.image is None or frame.damaged for frame in frames)
+        assert problem == ""
+
+    def test_of_a_key_frame_takes_all_with_it_up_to_the_next(self, make_clip, tmp_path, copy_packets, empty_packet):
+        """The packets after it need it; they are frames all the same, and numbers stay right."""
+        keys = itertools.count()
+
+        def empty(packet):
+            return empty_packet(packet) if packet.is_keyframe and next(keys) == 1 else packet
+
+        source = make_clip("a.mkv", count=36, sound=False, keys=12)
+        copy_packets(source, tmp_path / "broken.mkv", empty)
+        frames, problem = read(tmp_path / "broken.mkv")
+        assert [frame.number for frame in frames] == list(range(36))
+        assert [frame.time for frame in frames] == pytest.approx([number / 25 for number in range(36)], abs=0.001)
+        gone = [frame.number for frame in frames if frame.image is None]
+        assert 12 in gone
+        assert set(gone) <= set(range(9, 24))  # three frames of type B refer to it
+        assert problem == ""
+
+    def test_of_a_recording_that_begins_amid_frames_is_none(self, make_clip, tmp_path, copy_packets):
+        numbers = itertools.count()
+        source = make_clip("a.mkv", count=36, sound=False, keys=12)
+        copy_packets(source, tmp_path / "amid.mkv", lambda packet: packet if next(numbers) >= 5 else None)
+        frames, problem = read(tmp_path / "amid.mkv")
+        assert (len(frames), problem) == (24, "")
+        assert all(frame.image is not None and not frame.damaged for frame in frames)
+
     @pytest.mark.parametrize("lost", [10, 28, 29])
     def test_of_a_frame_stands_where_it_would_be_shown_also_among_frames_that_refer_to_later_ones(
         self, make_clip, tmp_path, copy_packets, empty_packet, lost

@@ -28,6 +28,9 @@ SHORT = 0.5
 BASE = Fraction(1, 90_000)
 """The unit of time stamps where a video has none."""
 
+WHOLE = {"h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mjpeg", "ffv1", "prores"}
+"""FFmpeg's names of codecs of which every packet is a frame that is shown."""
+
 RESET = 1.0
 """Seconds by which a frame's time stamp must lie before the last one's for the video's clock to have begun anew."""
 
@@ -260,11 +263,14 @@ class _Clock:
 
 
 class _Packets:
-    """The packets of a container's video, and how many have come."""
+    """The packets of a container's video, how many have come, and whether each of them is a frame that is shown."""
 
     def __init__(self, container: Any) -> None:
+        stream = container.streams.video[0]
         self.count = 0
-        self._packets = container.demux(container.streams.video[0])
+        # In a transport stream, a packet may be half of an interlaced frame.
+        self.are_frames = stream.codec_context.name in WHOLE and container.format.name != "mpegts"
+        self._packets = container.demux(stream)
 
     def __iter__(self) -> Iterator[Any]:
         try:
@@ -285,20 +291,33 @@ class _Lost:
 
 def _decode(packets: _Packets) -> Iterator[Any]:
     """Yield each frame, and each that is lost, in the order in which they are shown."""
-    waiting: list[_Lost] = []  # its place is before the first frame that is shown later
+    waiting: dict[int, _Lost] = {}  # by time stamp: of these packets no frame came yet
+    told: set[int] = set()  # likewise of those that the decoder refused
+    given_up: set[int] = set()  # a frame may still come of what is damaged, and too late
+    begin: float | None = None  # a recording may begin amid frames that need others before: those are none
     for packet in packets:
+        if begin is None:
+            begin = packet.pts or 0 if packet.is_keyframe else math.inf
         try:
-            frames = packet.decode()
+            frames, refused = packet.decode(), False
         except (av.error.FFmpegError, OSError):
-            if not packet.is_discard:
-                waiting.append(_Lost(packet.pts, packet.duration))
-            continue
+            frames, refused = [], not packet.is_discard
+        if packet.pts is None:
+            yield from [_Lost(None, packet.duration)] * refused
+        elif refused or (packets.are_frames and packet.pts >= begin and not packet.is_discard):
+            waiting[packet.pts] = _Lost(packet.pts, packet.duration)
+            told |= {packet.pts} if refused else set()
         for frame in frames:
-            waiting.sort(key=lambda one: -math.inf if one.pts is None else one.pts)
-            while waiting and (waiting[0].pts is None or frame.pts is None or waiting[0].pts < frame.pts):
-                yield waiting.pop(0)
+            if begin == math.inf:
+                begin, waiting = frame.pts or 0, {pts: lost for pts, lost in waiting.items() if pts in told}
+            if frame.pts in given_up:
+                continue
+            waiting.pop(frame.pts, None)
+            for pts in sorted(waiting if frame.pts is None else [pts for pts in waiting if pts < frame.pts]):
+                given_up.add(pts)
+                yield waiting.pop(pts)
             yield frame
-    yield from waiting
+    yield from (waiting[pts] for pts in sorted(waiting))
 
 
 def _upright(frame: Any, converter: VideoReformatter) -> ImageArray:
