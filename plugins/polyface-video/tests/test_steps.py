@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from polyface.errors import ImageError
+from polyface.images.reading import Decoded
 from polyface.results import Detections, Item, Result
 from polyface_video.steps import Between, Track
 
@@ -105,11 +106,20 @@ class TestBetween:
         found = list(Between()(Track()(given)))
         assert ids(found) == [[1], [1], [1]]
 
-    def test_what_waits_is_bounded_and_passes_without_faces(self):
+    def test_what_waits_is_bounded_and_passes_without_faces_and_that_is_said(self, caplog):
         given = [result(0, [box(10)]), *(result(n, examined=False) for n in range(1, 6)), result(6, [box(16)])]
+        given = [attrs.evolve(one, image=Decoded(pixels=DARK)) for one in given]
         found = list(Between(held=3 * DARK.nbytes)(given))
         assert [one.name for one in found] == [one.name for one in given]
         assert [len(one.faces) for one in found] == [1, 0, 0, 0, 0, 1, 1]
+        (message,) = caplog.messages
+        assert message.startswith("a.mp4: frames up to the next examined one take too much memory")
+
+    def test_what_waits_holds_no_pixels_that_nobody_wants(self):
+        given = [result(0, [box(10)]), *(result(n, examined=False) for n in range(1, 6)), result(6, [box(16)])]
+        found = list(Between(held=3 * DARK.nbytes)(given))
+        assert [len(one.faces) for one in found] == [1] * 7
+        assert [one.item.image is None for one in found] == [False, *[True] * 5, False]
 
     def test_what_waits_at_the_end_is_given(self):
         given = [result(0, [box(10)]), result(1, examined=False)]

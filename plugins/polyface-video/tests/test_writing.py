@@ -114,6 +114,12 @@ def test_copies_all_sound_where_an_edit_list_leaves_out_frames_before_the_first(
     assert len(frames_of(made)) == len(frames_of(tmp_path / "edited.mp4")) == 14
 
 
+def test_leaves_the_sound_out_where_it_is_not_wanted(make_clip, tmp_path, caplog):
+    source = make_clip("a.mkv", subtitles=True)
+    assert kinds(rewrite(source, tmp_path / "out.mkv", sound=False)) == ["video", "subtitle"]
+    assert caplog.messages == []
+
+
 def test_copies_subtitles_bit_for_bit(make_clip, tmp_path):
     source = make_clip("a.mkv", subtitles=True)
     made = rewrite(source, tmp_path / "out.mkv")

@@ -18,7 +18,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], plugins: PluginManag
     """Find the faces in images, and write the images with their faces made unrecognisable.
 
     --output names the folder: photos/sub/a.jpg becomes sub/a.jpg, and faces.jsonl has one line an image, which names it
-    as anonymized. Further outputs, --resume and all else are as of polyface detect.
+    as anonymized. Further outputs, --resume and all else are as of polyface detect. Plugins may make more: with
+    polyface-video, clip.mp4 --output safe.mp4 makes a video without faces.
 
     Format, EXIF orientation and ICC profile of a file are kept, and nothing else of it: neither its position (GPS), nor
     the thumbnail, which shows the faces, nor XMP. What was not examined wholly is not written: an image with an error,

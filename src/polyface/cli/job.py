@@ -157,7 +157,7 @@ def run_job(
         writers = [(output.given, stack.enter_context(output.open())) for output in outputs]
         kept = [writer for output, (_, writer) in zip(outputs, writers, strict=True) if output.spec.writes == "file"]
         # A step must see all that it would see in an undisturbed run; the writers get nothing that they have.
-        todo = leave_out_done(items, kept, tally=tally) if job.resume and not steps else items
+        todo = leave_out_done(items, kept, tally=tally) if kept and not steps else items
         progress = stack.enter_context(
             report_progress(tally.total, before=lambda: tally.before, as_json=job.json, failures=failures)
         )

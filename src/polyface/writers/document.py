@@ -20,23 +20,26 @@ def was_examined(line: Mapping[str, Any]) -> bool:
     return line["error"] is None or bool(line["faces"])
 
 
-class Document(abc.ABC):
-    """A file that is written at the end, such as CSV with a column for all that results turn out to have.
+class Journaled:
+    """A writer that keeps results as lines in a journal, a ``faces.jsonl`` beside its file, and makes that of them.
 
-    Until then, and whatever kills the run, the results are lines in the journal, a ``faces.jsonl`` beside it. It stays,
-    so that ``--resume`` goes on with it and makes the document anew. In memory are the names of the images alone.
+    The journal stays, whatever kills the run, so that ``--resume`` goes on with it. In memory are the names of the
+    images alone.
 
     Args:
         place: the file.
 
+    Attributes:
+        place: as given.
+        journal: the results in their order, those of the run before first.
+
     Raises:
-        ConfigError: the document is there without its journal, or either is somebody else's.
+        ConfigError: the file is there without its journal, or either is somebody else's.
         OSError: it cannot be written to.
     """
 
     def __init__(self, place: Place) -> None:
-        self._place = place
-        self._closed = False
+        self.place = place
         try:
             place.read(place.journal).close()
         except FileNotFoundError:
@@ -46,7 +49,39 @@ class Document(abc.ABC):
                     why=[f"{place.journal}, of which polyface makes it, does not lie beside it"],
                     fix=Fix("put that back") | OTHER_OUTPUT,
                 ) from None
-        self._journal = JsonLines(place, place.journal)
+        self.journal = JsonLines(place, place.journal)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a result of the image of that name."""
+        return self.journal.has(name)
+
+    def failed(self, name: str) -> bool:
+        """Return whether the image of that name failed."""
+        return self.journal.failed(name)
+
+    def write(self, result: Result) -> None:
+        """Add a result to the journal.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.journal.write(result)
+
+    def close(self) -> None:
+        """Close the journal; twice is fine."""
+        self.journal.close()
+
+
+class Document(Journaled, abc.ABC):
+    """A file that is written at the end, such as CSV with a column for all that results turn out to have.
+
+    It is made also of a run that was cut off, of the results up to there, and made anew by the next one. See
+    :class:`Journaled` for the arguments and what is raised.
+    """
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._closed = False
 
     @abc.abstractmethod
     def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
@@ -58,22 +93,6 @@ class Document(abc.ABC):
             stream: takes the place of the document once this returns.
         """
 
-    def has(self, name: str) -> bool:
-        """Return whether there is a result of the image of that name."""
-        return self._journal.has(name)
-
-    def failed(self, name: str) -> bool:
-        """Return whether the image of that name failed."""
-        return self._journal.failed(name)
-
-    def write(self, result: Result) -> None:
-        """Add a result to the journal.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self._journal.write(result)
-
     def close(self) -> None:
         """Make the document; twice is fine.
 
@@ -83,6 +102,6 @@ class Document(abc.ABC):
         if self._closed:
             return
         self._closed = True
-        self._journal.close()
-        with self._place.atomic_write() as stream:
-            self.make(self._journal, stream)
+        super().close()
+        with self.place.atomic_write() as stream:
+            self.make(self.journal, stream)

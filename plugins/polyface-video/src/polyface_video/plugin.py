@@ -73,6 +73,12 @@ ENCODING = (
         minimum=0,
         maximum=63,
     ),
+    OptionSpec(
+        name="sound",
+        type="bool",
+        help="Of videos: copy the sound; voices tell who speaks.",
+        default=True,
+    ),
 )
 
 
@@ -164,7 +170,7 @@ def polyface_writers() -> Iterator[WriterSpec]:
             OptionSpec(
                 name="faces",
                 type="str",
-                help="A faces.jsonl of the video: faces are not looked for in frames that it has. With --resume.",
+                help="A faces.jsonl of the video: faces are not looked for in frames that it has.",
             ),
             OptionSpec(
                 name="preview",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from polyface_video.tracks import GAP, Linker, Scenes, describe
 
 if TYPE_CHECKING:
     from polyface.arrays import FloatArray, IndexArray
+
+LOG = logging.getLogger(__name__)
 
 HELD = 2**29
 """Bytes of frames that are held back until the next one is examined; what is more passes without faces."""
@@ -63,6 +66,7 @@ class Between:
         self._before: tuple[Result, IndexArray] | None = None
         self._waiting: deque[Result] = deque()
         self._bytes = 0
+        self._warned = False
 
     def __call__(self, results: Iterable[Result]) -> Iterator[Result]:
         """Yield each result with its faces, found or interpolated."""
@@ -80,11 +84,20 @@ class Between:
             elif self._before is None:
                 yield result
             else:
-                self._waiting.append(result)
-                self._bytes += _bytes_of(result)
+                self._hold(result)
                 if self._bytes > self._most or len(self._waiting) > MOST:
+                    if not self._warned:
+                        what = "frames up to the next examined one take too much memory, and pass without faces"
+                        LOG.warning("%s: %s; examine more of them (--every, --fps)", video, what)
+                    self._warned = True
                     yield from self._let_go()
         yield from self._let_go()
+
+    def _hold(self, result: Result) -> None:
+        if result.image is None and result.item is not None:  # nobody after this step wants its pixels
+            result = attrs.evolve(result, item=attrs.evolve(result.item, image=None))
+        self._waiting.append(result)
+        self._bytes += 0 if result.image is None else result.image.pixels.nbytes
 
     def _let_go(self) -> Iterator[Result]:
         while self._waiting:
@@ -143,10 +156,6 @@ def _was_examined(result: Result) -> bool:
 def _pixels_of(result: Result) -> Any:
     pixels = getattr(result.image, "pixels", None)
     return pixels if pixels is not None else getattr(result.item, "image", None)
-
-
-def _bytes_of(result: Result) -> int:
-    return int(getattr(_pixels_of(result), "nbytes", 0))
 
 
 def _with_columns(faces: Detections, columns: dict[str, Any]) -> Detections:

@@ -8,7 +8,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,7 +22,7 @@ from polyface.images.faces import anonymize
 from polyface.images.reading import read_image
 from polyface.results import Detections, Result
 from polyface.storage.places import OTHER_OUTPUT, find_results
-from polyface.writers.document import Document
+from polyface.writers.document import Journaled
 from polyface_video import tracks
 from polyface_video.ahead import AHEAD, read_ahead
 from polyface_video.found import Found, list_unheld, read_faces
@@ -79,14 +79,15 @@ class DrawnVideo:
         place: the file.
         codec: as of :class:`polyface_video.writing.VideoWriter`.
         crf: likewise.
+        sound: likewise.
 
     Raises:
         ConfigError: likewise.
     """
 
-    def __init__(self, place: Place, *, codec: str | None = None, crf: float | None = None) -> None:
+    def __init__(self, place: Place, *, codec: str | None = None, crf: float | None = None, sound: bool = True) -> None:
         self._place = place
-        self._options: dict[str, Any] = {"codec": codec, "crf": crf}
+        self._options: dict[str, Any] = {"codec": codec, "crf": crf, "sound": sound}
         self._of = _OneVideo()
         self._stack = contextlib.ExitStack()
         self._out: VideoWriter | None = None
@@ -132,7 +133,7 @@ class DrawnVideo:
             raise _DroppedError
 
 
-class AnonymizedVideo(Document):
+class AnonymizedVideo(Journaled):
     """A video whose faces nobody recognises, and all else as in its source.
 
     While results come they are kept in a journal; the video is made once the run is whole. Then each face is covered
@@ -158,6 +159,7 @@ class AnonymizedVideo(Document):
         preview: draw what would be covered, with the numbers of the tracks, and cover nothing.
         codec: as of :class:`polyface_video.writing.VideoWriter`.
         crf: likewise.
+        sound: likewise.
 
     Raises:
         ConfigError: an option is wrong, or the file is somebody else's.
@@ -182,6 +184,7 @@ class AnonymizedVideo(Document):
         preview: bool = False,
         codec: str | None = None,
         crf: float | None = None,
+        sound: bool = True,
     ) -> None:
         cover = None if replacement is None else read_image(replacement)
         self._anonymize = functools.partial(anonymize, how=how, shape=shape, grow=grow, replacement=cover)
@@ -192,7 +195,7 @@ class AnonymizedVideo(Document):
         self._regions = [_region(part) for part in (regions or "").split(";") if part.strip()]
         self._hold = hold
         self._preview = preview
-        self._options: dict[str, Any] = {"codec": codec, "crf": crf}
+        self._options: dict[str, Any] = {"codec": codec, "crf": crf, "sound": sound}
         check_encoder(place.path.name, codec, crf)
         if faces is not None:
             given = read_faces(Path(faces))
@@ -202,7 +205,7 @@ class AnonymizedVideo(Document):
             with place.atomic_write(place.journal) as journal:
                 journal.write(given)
         super().__init__(place)
-        names = {line.get("video") for line in self._journal}
+        names = {line.get("video") for line in self.journal}
         if len(names) > 1 or None in names:
             raise ConfigError(
                 f"{place.path} cannot be gone on with.",
@@ -222,7 +225,7 @@ class AnonymizedVideo(Document):
             return
         if not self._checked:
             with _end_of_job():
-                check_source(self._place.path.name, self._source(), **self._options)
+                check_source(self.place.path.name, self._source(), **self._options)
             self._checked = True
         known = {} if result.image is None else {"look": tracks.describe(result.image.pixels).hex()}
         super().write(attrs.evolve(result, extra={**result.extra, **known}))
@@ -235,18 +238,13 @@ class AnonymizedVideo(Document):
             ImageError: the source is no longer what was examined, or lacks a frame.
             OSError: it cannot be written.
         """
-        with self._place.atomic_write() as stream:
-            self.make(self._journal, stream)
+        with self.place.atomic_write() as stream:
+            self._make(stream)
 
-    def close(self) -> None:
-        """Close the journal; twice is fine. Without :meth:`finish`, no video is made."""
-        self._journal.close()
-
-    def make(self, lines: Iterable[dict[str, Any]], stream: BinaryIO) -> None:
-        """Write the video; see :meth:`finish`."""
-        found = Found.of(lines, *self._span)
+    def _make(self, stream: BinaryIO) -> None:
+        found = Found.of(self.journal, *self._span)
         if found.last < found.first:
-            raise _no_frame(self._place)
+            raise _no_frame(self.place)
         source = self._source()
         if found.undescribed:
             found = attrs.evolve(found, looks={**dict(_describe(source, found)), **found.looks})
@@ -259,7 +257,7 @@ class AnonymizedVideo(Document):
         )
         numbers = {number for one in covers for number in one.numbers}
         if unknown := self._keep - numbers:
-            LOG.warning("%s: no track has the number %s", self._place.path.name, ", ".join(map(str, sorted(unknown))))
+            LOG.warning("%s: no track has the number %s", self.place.path.name, ", ".join(map(str, sorted(unknown))))
         covers += list(list_unheld(found.placed, covers, len(found.times)))
         listed = itertools.islice(tracks.list_covers(covers, found.last + 1), found.first, None)
         frames = read_ahead(lambda _: _frames(source, found), lambda frame: frame.nbytes, most=AHEAD)
@@ -271,11 +269,11 @@ class AnonymizedVideo(Document):
                 image = _black(source, image) if frame.image is None else frame.image
                 if video is None:
                     size = image.shape[1], image.shape[0]
-                    name = self._place.path.name
+                    name = self.place.path.name
                     video = stack.enter_context(VideoWriter(stream, name, source, size=size, **self._options))
                 video.write(self._cover(image, live, hidden=hidden), frame.time)
             if video is None:
-                raise _no_frame(self._place)
+                raise _no_frame(self.place)
 
     def _cover(
         self, image: ImageArray, live: Sequence[tuple[tuple[int, ...], Float64Array]], *, hidden: bool

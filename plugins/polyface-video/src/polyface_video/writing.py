@@ -19,8 +19,9 @@ from attrs import field, frozen
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-from polyface.errors import ConfigError, Fix, ImageError, quoted
+from polyface.errors import NO_FIX, ConfigError, Fix, ImageError, quoted
 from polyface.writers.naming import FATAL
+from polyface_video.plugin import WRITTEN
 from polyface_video.reading import BASE, RESET, open_video
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-COPIED = ("audio", "subtitle")
+COPIED = frozenset({"audio", "subtitle"})
 """Kinds of streams that are copied. A second video, a cover picture or telemetry could show or tell who is in it."""
 
 KEPT_METADATA = ("language", "title")
@@ -97,6 +98,7 @@ class VideoWriter:
         size: width and height of the frames, upright.
         codec: the name of an encoder of FFmpeg, such as ``"libx264"`` or ``"h264_nvenc"``; ``None`` is the container's.
         crf: the quality, lower is better; ``None`` is the codec's usual.
+        sound: whether the sound is copied; subtitles are in any case.
 
     Raises:
         ConfigError: there is no such container or codec, they do not fit together or with the source, or the codec has
@@ -113,6 +115,7 @@ class VideoWriter:
         size: tuple[int, int],
         codec: str | None = None,
         crf: float | None = None,
+        sound: bool = True,
     ) -> None:
         self._name = name
         with contextlib.ExitStack() as stack:
@@ -128,7 +131,9 @@ class VideoWriter:
             self._base = original.base if original else BASE
             self._start = (original and original.video.start_time) or 0
             self._tags = _tags_of(original.video) if original else _Tags()
-            self._copy = _Copy(self._output, name, original) if original else None
+            self._copy = (
+                _Copy(self._output, name, original, COPIED if sound else COPIED - {"audio"}) if original else None
+            )
             self._converter = VideoReformatter()  # one for each frame would make its tables anew
             self._held: Any = None  # a frame, until it is known how long it lasts
             self._durations: dict[int, int] = {}  # of the frames that are with the encoder, by their time stamps
@@ -255,7 +260,7 @@ class _Original:
 class _Copy:
     """Sound and subtitles on their way from one video to another."""
 
-    def __init__(self, output: Any, name: str, original: _Original) -> None:
+    def __init__(self, output: Any, name: str, original: _Original, kinds: frozenset[str]) -> None:
         self._output = output
         self._name = name
         self._main = original.video.index
@@ -263,10 +268,10 @@ class _Copy:
         self._streams: dict[int, Any] = {}
         self._left_out: list[str] = []
         for one in original.input.streams:
-            if one.type in COPIED:
+            if one.type in kinds:
                 self._streams[one.index] = _add_copy(output, name, one)
                 self._bases[one.index] = one.time_base or BASE
-            elif one.index != self._main:
+            elif one.index != self._main and one.type not in COPIED:
                 self._left_out.append(one.type)
         if output.format.name in MP4:
             # Where a stream begins is told in these units; by default in milliseconds.
@@ -414,15 +419,29 @@ def check_encoder(name: str, codec: str | None, crf: float | None) -> None:
             )
 
 
-def check_source(name: str, source: Path, codec: str | None, crf: float | None) -> None:
+def check_source(name: str, source: Path, **options: Any) -> None:
     """Check that a video can be written with what is copied of its source, before anything is found for it.
+
+    Args:
+        name: as of :class:`VideoWriter`.
+        source: likewise.
+        options: likewise.
 
     Raises:
         ConfigError: as of :class:`VideoWriter`.
         ImageError: likewise.
     """
-    with contextlib.suppress(_TriedError), VideoWriter(io.BytesIO(), name, source, size=(64, 64), codec=codec, crf=crf):
+    with contextlib.suppress(_TriedError), VideoWriter(io.BytesIO(), name, source, size=(64, 64), **options):
         raise _TriedError
+
+
+def _can_hold(ending: str, source: Any) -> bool:
+    with _open_output(io.BytesIO(), f"any{ending}") as output:
+        try:
+            output.add_stream_from_template(source)
+        except (ValueError, av.error.FFmpegError):
+            return False
+    return True
 
 
 class _TriedError(Exception):
@@ -506,10 +525,12 @@ def _add_copy(output: Any, name: str, source: Any) -> Any:
         made = output.add_stream_from_template(source)
     except (ValueError, av.error.FFmpegError) as error:
         what = f"{source.type} ({source.codec_context.name})" if source.codec_context else source.type
+        # A transport stream takes everything, and nobody knows it again.
+        able = [ending for ending in WRITTEN if ending != ".ts" and _can_hold(ending, source)]
+        container = Fix(f"choose {' or '.join(able)}", names=("output",)) if able else NO_FIX
+        silence = Fix("leave the sound out: --no-sound") if source.type == "audio" else NO_FIX
         raise ConfigError(
-            f"{name} cannot have the {what} of its source.",
-            why=[str(error)],
-            fix=Fix("choose a container that can, such as .mkv or that of the source", names=("output",)),
+            f"{name} cannot have the {what} of its source.", why=[str(error)], fix=container | silence
         ) from error
     made.metadata.update({key: source.metadata[key] for key in KEPT_METADATA if key in source.metadata})
     with contextlib.suppress(AttributeError):
