@@ -4,7 +4,7 @@ Prints three tables in Markdown; each tool runs as its command, in a process of 
 finished file::
 
     python benchmarks/video.py --deface /path/to/venv/bin/python
-    python benchmarks/video.py --clips 1 --limit 40 --turns 1 retinaface-mobilenet025
+    python benchmarks/video.py --clips 1 --limit 40 --speed-frames 40 --turns 1 retinaface-mobilenet025
 
 deface is the one of an environment of its own, which ``--deface`` names; without it, polyface is measured alone::
 
@@ -680,16 +680,11 @@ def median_ratio(others: Sequence[float], own: Sequence[float]) -> float:
     return statistics.median(other / one for other, one in zip(others, own, strict=True))
 
 
-def copy_all(folder: Path, limit: int | None) -> dict[str, tuple[Path, int]]:
-    """Copy the real clips; return each by its name, with its frames."""
+def find_real() -> dict[str, Path]:
+    """Return the real clips by their names."""
     shared = os.environ.get("POLYFACE_SHARED")
     sources = sorted(Path(shared, "video").glob("*")) if shared else []
-    made = {}
-    for source in sources:
-        if source.suffix in (".mp4", ".mkv", ".gif"):
-            target = folder / f"{source.stem}.mp4"
-            made[source.name] = target, copy_real(source, target, limit)
-    return made
+    return {source.name: source for source in sources if source.suffix in (".mp4", ".mkv", ".gif")}
 
 
 def main() -> None:
@@ -699,7 +694,8 @@ def main() -> None:
     parser.add_argument("--backends", default="onnxruntime", help="of polyface; deface's is onnxruntime")
     parser.add_argument("--deface", metavar="PYTHON", help="of an environment with deface 1.5.0")
     parser.add_argument("--clips", type=int, metavar="COUNT", help="so many of each kind; default: all")
-    parser.add_argument("--limit", type=int, metavar="FRAMES", help="so many of real clips; default: all")
+    parser.add_argument("--limit", type=int, metavar="FRAMES", help="so many of each real clip; default: all")
+    parser.add_argument("--speed-frames", type=int, metavar="FRAMES", help="so many for speed; default: all")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--parts", default="recall,disagreement,speed")
     parser.add_argument("--speed-clip", default="one-by-one.mp4", metavar="NAME", help="of the real clips")
@@ -723,17 +719,21 @@ def main() -> None:
             print(f"\n## Recall\n\n{SIZE[0]}x{SIZE[1]} pixels, {RATE} frames a second\n")
             measure_recall(covering, folder, asked.clips)
         if {"disagreement", "speed"} & set(parts):
-            clips = copy_all(folder, asked.limit)
-            if asked.speed_clip not in clips:
+            real = find_real()
+            if asked.speed_clip not in real:
                 print(f"No real clips are measured: POLYFACE_SHARED must name a folder with video/{asked.speed_clip}")
                 return
-            if "disagreement" in parts:
-                print("\n## Disagreement\n")
-                measure_disagreement(covering, {name: path for name, (path, _) in clips.items()}, folder)
-            if "speed" in parts:
-                path, frames = clips[asked.speed_clip]
-                print(f"\n## Speed\n\n{asked.speed_clip}, {frames} frames, {asked.turns} turns\n")
-                measure_speed(tools, path, frames, folder, asked.turns)
+        if "disagreement" in parts:
+            print("\n## Disagreement\n")
+            clips = {name: folder / f"{source.stem}.mp4" for name, source in real.items()}
+            for name, path in clips.items():
+                copy_real(real[name], path, asked.limit)
+            measure_disagreement(covering, clips, folder)
+        if "speed" in parts:
+            path = folder / "speed.mp4"
+            frames = copy_real(real[asked.speed_clip], path, asked.speed_frames)
+            print(f"\n## Speed\n\n{asked.speed_clip}, {frames} frames, {asked.turns} turns\n")
+            measure_speed(tools, path, frames, folder, asked.turns)
 
 
 if __name__ == "__main__":

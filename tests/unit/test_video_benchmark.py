@@ -260,6 +260,16 @@ def test_a_ratio_is_the_median_of_those_of_each_turn(video):
     assert video.median_ratio([3, 8, 10], [1, 4, 2]) == 3  # 3, 2 and 5
 
 
+def test_real_clips_are_the_videos_of_the_shared_folder(video, tmp_path, monkeypatch):
+    (tmp_path / "video").mkdir()
+    for name in ("b.mp4", "a.gif", "c.mkv", "README.md"):
+        (tmp_path / "video" / name).touch()
+    monkeypatch.setenv("POLYFACE_SHARED", str(tmp_path))
+    assert list(video.find_real()) == ["a.gif", "b.mp4", "c.mkv"]
+    monkeypatch.delenv("POLYFACE_SHARED")
+    assert video.find_real() == {}
+
+
 def test_deface_is_refused_where_it_is_not(video, tmp_path):
     with pytest.raises(ValueError, match="cannot be run"):
         video.deface(str(tmp_path / "python"))
