@@ -358,8 +358,8 @@ def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def part_covered(before: np.ndarray, differs: np.ndarray, seen: np.ndarray) -> float:
     """Return the part of a face's pixels that are covered, of those that are bright enough to tell; 1 if none is."""
-    telling = seen & (before.max(axis=2) >= BRIGHT)
-    return float(differs[telling].mean()) if telling.any() else 1.0
+    telling = differs[seen][before[seen].max(axis=1) >= BRIGHT]
+    return float(telling.mean()) if telling.size else 1.0
 
 
 def overlap(one: Box, other: Box) -> float:
