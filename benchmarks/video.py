@@ -12,16 +12,17 @@ deface is the one of an environment of its own, which ``--deface`` names; withou
     venv/bin/pip install opencv-python-headless imageio imageio-ffmpeg onnx onnxruntime scikit-image tqdm
 
 **Recall.** Clips of 640x480 pixels are made of the examples: a face that crosses the picture, comes near, turns, is
-hidden in part by a bar for 1 to 10 frames, is shaken so that it blurs, faces between which the picture cuts, and the
-collage with its 24. Where each face is in each frame follows from the motion. Judged is the inner face, the ellipse of
-eyes, nose and mouth; a frame of a face counts where all of that lies in the frame, a fifth of it at least is hidden by
-no bar, and the face is 32 pixels high at least. Both tools fill faces with black, over the area that each covers by
+hidden in part by a bar for 1 to 10 frames, is shaken so that it blurs; two faces between which the picture cuts; and
+the collage with its 24. Where each face is in each frame follows from the motion. Judged is the inner face, the ellipse
+of eyes, nose and mouth; a frame of a face counts where all of that lies in the frame, a fifth of it at least is hidden
+by no bar, and the face is 32 pixels high at least. Both tools fill faces with black, over the area that each covers by
 default, so that pixels tell: those of the inner face that are bright enough in the input, as it is decoded, and hidden
 by no bar, are covered where they differ from the input by 32 levels of some channel. A frame of a face is left
 uncovered where less than 90 % of them are, and is seen whole where less than 10 % are. A clip with a bar counts only if
 the frames just before and just after the bar have a box with an IoU of 0.4 at least from each detector that polyface
-runs. "Not found" is what a detector found no such box for: what the frames around had to make up for. "Of the picture"
-is the part of all pixels that changed: who covers everything leaves nothing uncovered.
+runs; those that do not are listed, each with who did not find what. "Not found" is what a detector found no such box
+for: what the frames around had to make up for. "Of the picture" is the part of all pixels that changed: who covers
+everything leaves nothing uncovered.
 
 **Disagreement.** The real clips of ``$POLYFACE_SHARED/video``, of which nobody says where the faces are. A cover is a
 connected area of cells of 8x8 pixels that became black. A flicker is a place that is covered in a frame and in the one
@@ -158,7 +159,7 @@ class Frame:
 class Clip:
     """A clip with known faces; ``hidden`` are the numbers of frames with a bar."""
 
-    kind: str
+    title: str
     frames: tuple[Frame, ...]
     hidden: range = range(0)
 
@@ -432,10 +433,22 @@ def count_clip(
     return total
 
 
-def counts_at_all(clip: Clip, truths: Sequence[Sequence[Truth]], found: Iterable[Sequence[Sequence[Box]]]) -> bool:
-    """Return whether each detector found the faces just before and just after the bar; true without a bar."""
-    sides = (clip.hidden.start - 1, clip.hidden.stop) if clip.hidden else ()
-    return all(is_found(face.box, boxes[side]) for boxes in found for side in sides for face in truths[side])
+def find_reasons(clip: Clip, truths: Sequence[Sequence[Truth]], found: dict[str, Sequence[Sequence[Box]]]) -> list[str]:
+    """Return why a clip does not count: which detector found the face not just before, or just after the bar.
+
+    Args:
+        clip: there is no reason where it has no bar.
+        truths: the faces of each frame.
+        found: the boxes in each frame, by who found them.
+    """
+    sides = {"before": clip.hidden.start - 1, "after": clip.hidden.stop} if clip.hidden else {}
+    reasons = []
+    for (name, boxes), (word, side) in itertools.product(found.items(), sides.items()):
+        for face in truths[side]:
+            if not is_found(face.box, boxes[side]):
+                best = max((overlap(face.box, box) for box in boxes[side]), default=0.0)
+                reasons.append(f"{name}: {len(boxes[side])} boxes just {word}, an IoU of {best:.2f} at most")
+    return reasons
 
 
 def find_covers(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -610,7 +623,8 @@ def measure_recall(tools: Sequence[Tool], folder: Path, limit: int | None) -> No
     print("|---|---|---|---|---|---|---|---|")
     for kind, clips in make_clips(faces).items():
         counts = {tool.name: Count(missed=0 if tool.tells else None) for tool in tools}
-        for number, clip in enumerate(clips[:limit]):
+        reasons = []
+        for clip in clips[:limit]:
             path = folder / "clip.mp4"
             write_video(path, (draw(frame, pictures[frame.picture]) for frame in clip.frames), RATE)
             truths = [find_truth(frame, faces[frame.picture]) for frame in clip.frames]
@@ -621,16 +635,19 @@ def measure_recall(tools: Sequence[Tool], folder: Path, limit: int | None) -> No
                 tool.run(path, output, *tool.black, *(("--output", str(lines)) if tool.tells else ()))
                 boxes = found[tool.name] = read_boxes(lines) if tool.tells else None
                 seen[tool.name] = count_clip(truths, boxes, pair_frames(read_video(path), read_video(output)))
-            if counts_at_all(clip, truths, [boxes for boxes in found.values() if boxes is not None]):
-                counts = {name: counts[name] + one for name, one in seen.items()}
+            told = {name: boxes for name, boxes in found.items() if boxes is not None}
+            if why := find_reasons(clip, truths, told):
+                reasons.append(f"    - {clip.title}: {'; '.join(why)}")
             else:
-                left_out.append(f"{kind} {number}")
+                counts = {name: counts[name] + one for name, one in seen.items()}
+        if reasons:
+            left_out += [f"- {kind}: {len(reasons)} of {len(clips[:limit])}", *reasons]
         for name, one in counts.items():
             totals[name] += one
             print(row(kind, name, one), flush=True)
     for name, one in totals.items():
         print(row("all", name, one))
-    print(f"\nClips that do not count: {', '.join(left_out) or 'none'}.\n", flush=True)
+    print("\nClips that do not count:", *left_out or ["none"], "", sep="\n", flush=True)
 
 
 def row(kind: str, name: str, count: Count) -> str:

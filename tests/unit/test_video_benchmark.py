@@ -219,9 +219,13 @@ def test_a_clip_counts_if_every_detector_found_the_face_on_both_sides_of_the_bar
     clip = video.Clip("bar", (), range(2, 4))
     both = [[], [face], [], [], [face], []]
     late = [[face], [], [], [], [face], [face]]
-    assert video.counts_at_all(clip, truths, [both, both])
-    assert not video.counts_at_all(clip, truths, [both, late])
-    assert video.counts_at_all(video.Clip("pan", ()), truths, [late])
+    poor = [[], [face], [], [], [(0.0, 1.0, 3.0, 3.0), (20.0, 1.0, 30.0, 3.0)], []]  # 6 of 20 pixels
+    assert video.find_reasons(clip, truths, {"one": both, "other": both}) == []
+    assert video.find_reasons(clip, truths, {"one": both, "late": late, "poor": poor}) == [
+        "late: 0 boxes just before, an IoU of 0.00 at most",
+        "poor: 2 boxes just after, an IoU of 0.30 at most",
+    ]
+    assert video.find_reasons(video.Clip("pan", ()), truths, {"late": late}) == []
 
 
 def test_a_cover_is_cells_more_than_half_of_whose_pixels_became_black(video):
