@@ -12,17 +12,17 @@ deface is the one of an environment of its own, which ``--deface`` names; withou
     venv/bin/pip install opencv-python-headless imageio imageio-ffmpeg onnx onnxruntime scikit-image tqdm
 
 **Recall.** Clips of 640x480 pixels are made of the examples: a face that crosses the picture, comes near, turns, is
-hidden in part by a bar for 1 to 10 frames, is shaken so that it blurs; two faces between which the picture cuts; and
-the collage with its 24. Where each face is in each frame follows from the motion. Judged is the inner face, the ellipse
-of eyes, nose and mouth; a frame of a face counts where all of that lies in the frame, a fifth of it at least is hidden
-by no bar, and the face is 32 pixels high at least. Both tools fill faces with black, over the area that each covers by
-default, so that pixels tell: those of the inner face that are bright enough in the input, as it is decoded, and hidden
-by no bar, are covered where they differ from the input by 32 levels of some channel. A frame of a face is left
-uncovered where less than 90 % of them are, and is seen whole where less than 10 % are. A clip with a bar counts only if
-the frames just before and just after the bar have a box with an IoU of 0.4 at least from each detector that polyface
-runs; those that do not are listed, each with who did not find what. "Not found" is what a detector found no such box
-for: what the frames around had to make up for. "Of the picture" is the part of all pixels that changed: who covers
-everything leaves nothing uncovered.
+hidden in part by a bar for 1 to 10 frames, as it moves slowly or as it swings like one who dances, is shaken so that it
+blurs; two faces between which the picture cuts; and the collage with its 24. Where each face is in each frame follows
+from the motion. Judged is the inner face, the ellipse of eyes, nose and mouth; a frame of a face counts where all of
+that lies in the frame, a fifth of it at least is hidden by no bar, and the face is 32 pixels high at least. Both tools
+fill faces with black, over the area that each covers by default, so that pixels tell: those of the inner face that are
+bright enough in the input, as it is decoded, and hidden by no bar, are covered where they differ from the input by 32
+levels of some channel. A frame of a face is left uncovered where less than 90 % of them are, and is seen whole where
+less than 10 % are. A clip with a bar counts only if the frames just before and just after the bar have a box with an
+IoU of 0.4 at least from each detector that polyface runs; those that do not are listed, each with who did not find
+what. "Not found" is what a detector found no such box for: what the frames around had to make up for. "Of the picture"
+is the part of all pixels that changed: who covers everything leaves nothing uncovered.
 
 **Disagreement.** The real clips of ``$POLYFACE_SHARED/video``, of which nobody says where the faces are. A cover is a
 connected area of cells of 8x8 pixels that became black. A flicker is a place that is covered in a frame and in the one
@@ -48,7 +48,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -81,6 +81,9 @@ FOUND = 0.4
 
 CELL = 8
 """Sides of a cell, in pixels."""
+
+SWING, DIP, PERIOD = 100, 20, 40
+"""Of a face that swings: how far to either side, and up and down, in pixels; and in how many frames there and back."""
 
 BLACK = 40
 """Levels of the brightest channel, up to which a pixel is black."""
@@ -263,12 +266,19 @@ def draw(frame: Frame, picture: Image.Image, size: tuple[int, int] = SIZE) -> np
     return np.asarray(mean)
 
 
-BARS: dict[str, Callable[[Box], Box]] = {
-    "eyes": lambda face: (0, between(face[1], face[3], -0.1), SIZE[0], between(face[1], face[3], 0.6)),
-    "mouth": lambda face: (0, between(face[1], face[3], 0.45), SIZE[0], between(face[1], face[3], 1.1)),
-    "side": lambda face: (between(face[0], face[2], -0.1), 0, between(face[0], face[2], 0.6), SIZE[1]),
-}
-"""By what of a face it hides: the bar, right across the frame, over the face with that box."""
+BARS: dict[str, Box] = {"eyes": (-1, -0.6, 2, 0.62), "mouth": (-1, 0.38, 2, 1.5), "side": (-0.8, -1, 0.62, 2)}
+"""By what of a face it hides: the bar, in widths and heights of the face's box, from its upper left corner.
+
+It leaves little more than a fifth of the inner face, since detectors find what lacks no more than its eyes or mouth;
+and most of the picture, since not all of it changes where something comes before a face.
+"""
+
+
+def place_bar(bar: str, face: Face, view: View) -> Box:
+    """Return the bar over a face in the frame."""
+    x1, y1, x2, y2 = ellipse_box(face, view, WIDTH / 2, 0.5)
+    left, top, right, bottom = BARS[bar]
+    return between(x1, x2, left), between(y1, y2, top), between(x1, x2, right), between(y1, y2, bottom)
 
 
 def between(first: float, last: float, part: float) -> float:
@@ -279,12 +289,21 @@ def between(first: float, last: float, part: float) -> float:
 def make_clips(faces: dict[str, tuple[Face, ...]]) -> dict[str, list[Clip]]:
     """Return the clips of each kind; ``faces`` by the name of the picture."""
     portraits = [(name, found[0]) for name, found in faces.items() if len(found) == 1]
+    ways = list(itertools.product(enumerate(BARS), range(1, 11)))  # by which bar, and for how many frames
     return {
         "pan": [pan(name, face, height) for height in (60, 120) for name, face in portraits],
         "zoom": [zoom(name, face) for name, face in portraits],
         "rotation": [turn(name, face) for name, face in portraits],
-        "bar": [
-            hide(name, face, bar, count) for bar in BARS.values() for count in range(1, 11) for name, face in portraits
+        "bar": [hide(*portraits[(first + count) % 2], bar, count) for (first, bar), count in ways],
+        "bar, swinging": [
+            swing(
+                *portraits[count % 2],
+                (60, 80, 100, 120)[(first + count // 2) % 4],
+                bar,
+                count,
+                turning=(first + count) % 2 == 0,
+            )
+            for (first, bar), count in ways
         ],
         "blur": [shake(name, face, reach) for reach in (60, 120) for name, face in portraits],
         "cuts": [cut(portraits), cut(portraits[::-1])],
@@ -315,15 +334,37 @@ def turn(name: str, face: Face, count: int = 61) -> Clip:
     return Clip("rotation", tuple(Frame(name, (look(face, (320, 240), 120, angle),)) for angle in angles))
 
 
-def hide(name: str, face: Face, bar: Callable[[Box], Box], count: int) -> Clip:
+def hide(name: str, face: Face, bar: str, count: int) -> Clip:
     """A face that moves slowly, and over it a bar for so many frames, after 20 and before 20."""
-    hidden = range(20, 20 + count)
-    frames = []
-    for number in range(hidden.stop + 20):
-        view = look(face, (200 + 3 * number, 240), 120)
-        over = bar(ellipse_box(face, view, WIDTH / 2, 0.5)) if number in hidden else None
-        frames.append(Frame(name, (view,), over))
-    return Clip("bar", tuple(frames), hidden)
+    views = [look(face, (200 + 3 * number, 240), 120) for number in range(40 + count)]
+    return put_bar(name, face, bar, views)
+
+
+def swing(name: str, face: Face, height: float, bar: str, count: int, *, turning: bool) -> Clip:
+    """A face that swings as of one who dances, and over it a bar for so many frames, after 20 and before 20.
+
+    It is highest in the middle, where it is fastest, and lowest where it turns. The bar is there as it turns on the
+    right, or as it crosses the middle from the left: half of the bar's frames before, and half after.
+    """
+    middle = 20 + (count - 1) / 2
+    views = []
+    for number in range(40 + count):
+        angle = 2 * math.pi * (number - middle) / PERIOD + (math.pi / 2 if turning else 0)
+        place = (SIZE[0] / 2 + SWING * math.sin(angle), SIZE[1] / 2 - DIP * math.cos(2 * angle))
+        views.append(look(face, place, height))
+    return put_bar(name, face, bar, views, "turns" if turning else "is fastest")
+
+
+def put_bar(name: str, face: Face, bar: str, views: Sequence[View], title: str = "moves") -> Clip:
+    """Return the clip of a face with a bar that goes with it, in all frames but the first and the last 20."""
+    hidden = range(20, len(views) - 20)
+    frames = [
+        Frame(name, (view,), place_bar(bar, face, view) if number in hidden else None)
+        for number, view in enumerate(views)
+    ]
+    height = face.height * views[0].scale
+    title = f"{bar} of {name}, {height:.0f} pixels high, as it {title}, frames: {len(hidden)}"
+    return Clip(title, tuple(frames), hidden)
 
 
 def shake(name: str, face: Face, reach: float, count: int = 48) -> Clip:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import math
 
 import numpy as np
@@ -120,22 +122,76 @@ def test_the_faces_of_the_examples_are_where_a_person_sees_them(video, faces):
     assert (faces["collage"][-1].x, faces["collage"][-1].y) == (1210.5, 890.5)
 
 
-def test_bars_lie_over_each_face_for_1_to_10_frames_with_20_on_each_side(video, faces):
-    clips = video.make_clips(faces)["bar"]
-    assert len(clips) == 60
-    assert sorted({len(clip.hidden) for clip in clips}) == list(range(1, 11))
+@pytest.mark.parametrize("kind", ["bar", "bar, swinging"])
+def test_bars_lie_over_each_face_for_1_to_10_frames_with_20_on_each_side(video, faces, kind):
+    clips = video.make_clips(faces)[kind]
+    ways = [(clip.title.split()[0], len(clip.hidden)) for clip in clips]
+    assert ways == [(bar, count) for bar in ("eyes", "mouth", "side") for count in range(1, 11)]
     for clip in clips:
         with_bar = [number for number, frame in enumerate(clip.frames) if frame.bar is not None]
         assert with_bar == list(clip.hidden)
         assert (clip.hidden.start, len(clip.frames) - clip.hidden.stop) == (20, 20)
-        truths = [video.find_truth(frame, faces[frame.picture]) for frame in clip.frames[19 : clip.hidden.stop + 1]]
+        truths = [video.find_truth(frame, faces[frame.picture]) for frame in clip.frames]
         assert {len(found) for found in truths} == {1}  # hidden in part, and never so far that it does not count
-        assert truths[1][0].seen.sum() < 0.7 * truths[0][0].seen.sum()
+        near = truths[19 : clip.hidden.stop + 1]
+        assert near[1][0].seen.sum() < 0.4 * near[0][0].seen.sum()
+
+
+def test_a_face_that_moves_slowly_is_3_pixels_further_in_each_frame(video):
+    clip = video.hide("it", video.Face(50, 60, 40), "eyes", 2)
+    assert [clip.frames[number].view.place for number in (0, 20, 41)] == [(200, 240), (260, 240), (323, 240)]
+    # The face's box is 86.4 pixels wide, from 216.8 to 303.2, and 120 high, from 180 to 300: hidden is a width more on
+    # both sides, and from 0.6 of the height above it to 0.62 of it.
+    assert clip.frames[20].bar == pytest.approx((130.4, 108, 389.6, 254.4))
+    assert clip.title == "eyes of it, 120 pixels high, as it moves, frames: 2"
+
+
+def test_a_face_swings_100_pixels_to_either_side_in_40_frames_and_is_highest_in_the_middle(video):
+    clip = video.swing("it", video.Face(50, 60, 40), 80, "side", 1, turning=False)
+    places = [frame.view.place for frame in clip.frames]
+    assert places[20] == pytest.approx((320, 220))
+    assert places[25] == pytest.approx((320 + 100 / math.sqrt(2), 240))  # an eighth of the swing later
+    assert places[30] == pytest.approx((420, 260))
+    assert places[40] == pytest.approx((320, 220))
+    assert places[10] == pytest.approx((220, 260))
+    # The face's box is 57.6 pixels wide, from 291.2 to 348.8, and 80 high, from 180 to 260: hidden is from 0.8 of the
+    # width before it to 0.62 of it, and a height more above and below.
+    assert clip.frames[20].bar == pytest.approx((245.12, 100, 326.912, 340))
+    assert clip.title == "side of it, 80 pixels high, as it is fastest, frames: 1"
+
+
+def test_the_bar_comes_where_the_face_turns_or_is_fastest(video):
+    face = video.Face(50, 60, 40)
+    turning, fast = (video.swing("it", face, 60, "mouth", 9, turning=turning) for turning in (True, False))
+    assert turning.frames[24].view.place == pytest.approx((420, 260))  # the fifth of nine, from 20 to 28
+    assert fast.frames[24].view.place == pytest.approx((320, 220))
+
+    def sway(clip):
+        return clip.frames[28].view.place[0] - clip.frames[20].view.place[0]
+
+    assert sway(turning) == pytest.approx(0, abs=1e-9)
+    assert sway(fast) == pytest.approx(200 * math.sin(math.radians(36)))  # from 36 degrees before to 36 after
+    even = video.swing("it", face, 60, "mouth", 2, turning=True)
+    assert even.frames[20].view.place[0] == pytest.approx(320 + 100 * math.cos(math.radians(4.5)))
+    assert even.frames[21].view.place == pytest.approx(even.frames[20].view.place)
+
+
+def test_each_length_of_bar_is_there_as_a_face_turns_and_as_one_is_fastest(video, faces):
+    clips = video.make_clips(faces)["bar, swinging"]
+    ways = [(clip.title.split()[0], "turns" in clip.title, len(clip.hidden)) for clip in clips]
+    assert {way[1:] for way in ways} == set(itertools.product((True, False), range(1, 11)))
+    assert set(collections.Counter(way[:2] for way in ways).values()) == {5}
+    shown = {
+        (name, round(faces[name][0].height * clip.frames[0].view.scale))
+        for clip in clips
+        for name in [clip.frames[0].picture]
+    }
+    assert shown == set(itertools.product(("astronaut", "grace_hopper"), (60, 80, 100, 120)))
 
 
 def test_every_kind_of_clip_has_faces_that_count(video, faces):
     clips = video.make_clips(faces)
-    assert list(clips) == ["pan", "zoom", "rotation", "bar", "blur", "cuts", "crowd"]
+    assert list(clips) == ["pan", "zoom", "rotation", "bar", "bar, swinging", "blur", "cuts", "crowd"]
 
     def count(clip):
         return [len(video.find_truth(frame, faces[frame.picture])) for frame in clip.frames]
