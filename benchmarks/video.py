@@ -13,16 +13,17 @@ deface is the one of an environment of its own, which ``--deface`` names; withou
 
 **Recall.** Clips of 640x480 pixels are made of the examples: a face that crosses the picture, comes near, turns, is
 hidden in part by a bar for 1 to 10 frames, as it moves slowly or as it swings like one who dances, is shaken so that it
-blurs; two faces between which the picture cuts; and the collage with its 24. Where each face is in each frame follows
-from the motion. Judged is the inner face, the ellipse of eyes, nose and mouth; a frame of a face counts where all of
-that lies in the frame, a fifth of it at least is hidden by no bar, and the face is 32 pixels high at least. Both tools
-fill faces with black, over the area that each covers by default, so that pixels tell: those of the inner face that are
-bright enough in the input, as it is decoded, and hidden by no bar, are covered where they differ from the input by 32
-levels of some channel. A frame of a face is left uncovered where less than 90 % of them are, and is seen whole where
-less than 10 % are. A clip with a bar counts only if the frames just before and just after the bar have a box with an
-IoU of 0.4 at least from each detector that polyface runs; those that do not are listed, each with who did not find
-what. "Not found" is what a detector found no such box for: what the frames around had to make up for. "Of the picture"
-is the part of all pixels that changed: who covers everything leaves nothing uncovered.
+blurs; two faces between which the picture cuts, each before its own background or both before one wall, where a bar may
+hide them next to the cut; and the collage with its 24. Where each face is in each frame follows from the motion. Judged
+is the inner face, the ellipse of eyes, nose and mouth; a frame of a face counts where all of that lies in the frame, a
+fifth of it at least is hidden by no bar, and the face is 32 pixels high at least. Both tools fill faces with black,
+over the area that each covers by default, so that pixels tell: those of the inner face that are bright enough in the
+input, as it is decoded, and hidden by no bar, are covered where they differ from the input by 32 levels of some
+channel. A frame of a face is left uncovered where less than 90 % of them are, and is seen whole where less than 10 %
+are. A clip with a bar counts only if the frames just before and just after the bar have a box with an IoU of 0.4 at
+least from each detector that polyface runs; those that do not are listed, each with who did not find what. "Not found"
+is what a detector found no such box for: what the frames around had to make up for. "Of the picture" is the part of all
+pixels that changed: who covers everything leaves nothing uncovered.
 
 **Disagreement.** The real clips of ``$POLYFACE_SHARED/video``, of which nobody says where the faces are. A cover is a
 connected area of cells of 8x8 pixels that became black. A flicker is a place that is covered in a frame and in the one
@@ -81,6 +82,12 @@ FOUND = 0.4
 
 CELL = 8
 """Sides of a cell, in pixels."""
+
+WALL = (176, 168, 152)
+"""The colour of the wall before which the picture cuts from one person to the other."""
+
+HEAD = (0.6, 0.75)
+"""Of a face's height: the half axes of a head before the wall, hair and chin inside."""
 
 SWING, DIP, PERIOD = 100, 20, 40
 """Of a face that swings: how far to either side, and up and down, in pixels; and in how many frames there and back."""
@@ -146,11 +153,13 @@ class Frame:
         picture: the name of what it shows.
         views: while it is exposed, evenly in time; an odd number of them, the middle one says where the faces are.
         bar: what hides a part of it.
+        alone: the face whose head is all that is seen of the picture, before the wall.
     """
 
     picture: str
     views: tuple[View, ...]
     bar: Box | None = None
+    alone: Face | None = None
 
     @property
     def view(self) -> View:
@@ -212,13 +221,13 @@ def ellipse_box(face: Face, view: View, width: float, height: float) -> Box:
     return x - across, y - down, x + across, y + down
 
 
-def inner_face(face: Face, view: View, size: tuple[int, int]) -> np.ndarray:
-    """Return which pixels have their middle in the inner face, ``(H, W)`` bool."""
+def inner_face(face: Face, view: View, size: tuple[int, int], axes: tuple[float, float] = INNER) -> np.ndarray:
+    """Return which pixels have their middle in the inner face, or in an ellipse of other axes, ``(H, W)`` bool."""
     cos, sin = math.cos(math.radians(view.angle)), math.sin(math.radians(view.angle))
     x, y = view.map(face.x, face.y)
     down, across = np.ogrid[0 : size[1], 0 : size[0]]
     left, top = across + 0.5 - x, down + 0.5 - y
-    a, b = (part * face.height * view.scale for part in INNER)
+    a, b = (part * face.height * view.scale for part in axes)
     return np.asarray(((cos * left + sin * top) / a) ** 2 + ((cos * top - sin * left) / b) ** 2 <= 1)
 
 
@@ -250,15 +259,19 @@ def edges(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 def draw(frame: Frame, picture: Image.Image, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Return the frame, RGB uint8 ``(H, W, 3)``: the mean of its views, and the bar over it.
 
-    Beside the picture is its mean colour, so that a cut to another changes all of the frame.
+    Beside the picture is its mean colour, so that a cut to another changes all of the frame. Beside a head that is
+    alone is the wall, so that a cut changes little.
     """
     seen = []
-    ground = tuple(int(level) for level in np.asarray(picture).mean(axis=(0, 1)))
+    ground = WALL if frame.alone else tuple(int(level) for level in np.asarray(picture).mean(axis=(0, 1)))
     for view in frame.views:
         times = max(1, int(1 / view.scale))  # Pillow looks at four pixels, however much it shrinks
         part, nearer = picture.reduce(times), view.shrink(times)
         how = Image.Transform.AFFINE, nearer.inverse(), Image.Resampling.BICUBIC
-        seen.append(np.asarray(part.transform(size, *how, fillcolor=ground)))
+        image = np.array(part.transform(size, *how, fillcolor=ground))
+        if frame.alone:
+            image[~inner_face(frame.alone, view, size, HEAD)] = WALL
+        seen.append(image)
     mean = Image.fromarray(np.uint8(np.round(np.mean(seen, axis=0))))
     if frame.bar is not None:
         left, top, right, bottom = edges(frame.bar, size)
@@ -307,6 +320,9 @@ def make_clips(faces: dict[str, tuple[Face, ...]]) -> dict[str, list[Clip]]:
         ],
         "blur": [shake(name, face, reach) for reach in (60, 120) for name, face in portraits],
         "cuts": [cut(portraits), cut(portraits[::-1])],
+        "cuts, alike": [cut_alike(portraits, places, SCENES) for places in PLACES],
+        "cuts, alike, short": [cut_alike(portraits, places, SHORT_SCENES) for places in PLACES],
+        "cuts, alike, hidden": [cut_alike(portraits, places, SCENES, hidden=3) for places in PLACES],
         "crowd": [wander(name) for name, found in faces.items() if len(found) > 1],
     }
 
@@ -385,6 +401,36 @@ def cut(portraits: Sequence[tuple[str, Face]]) -> Clip:
         place = (160 + 150 * (scene % 3), 180 + 100 * (scene % 2))
         frames += [Frame(name, (look(face, (place[0] + 2 * step, place[1]), 110),)) for step in range(count)]
     return Clip("cuts", tuple(frames))
+
+
+SCENES, SHORT_SCENES = (40, 12, 24, 16), (12, 9, 8, 7, 6, 5, 4, 3, 2, 9, 7, 5, 3)
+"""How many frames each scene has, before the same wall."""
+
+PLACES = ((300.0, 240.0), (300.0, 240.0)), ((190.0, 230.0), (450.0, 250.0))
+"""Where the one and the other person's face is: at the same place, and as in shot and reverse shot."""
+
+
+def cut_alike(
+    portraits: Sequence[tuple[str, Face]],
+    places: Sequence[tuple[float, float]],
+    scenes: Sequence[int],
+    hidden: int = 0,
+) -> Clip:
+    """Scenes of so many frames, of one head after the other before the same wall, each moving a pixel a frame.
+
+    A bar hides the eyes in so many frames before and after each cut: what is not found there is to be made up for from
+    the same scene, and not from the other side of the cut.
+    """
+    frames: list[Frame] = []
+    for scene, count in enumerate(scenes):
+        name, face = portraits[scene % 2]
+        x, y = places[scene % 2]
+        for step in range(count):
+            view = look(face, (x + step, y), 120)
+            near = (scene > 0 and step < hidden) or (scene < len(scenes) - 1 and step >= count - hidden)
+            bar = place_bar("eyes", face, view) if near else None
+            frames.append(Frame(name, (view,), bar, face))
+    return Clip("cuts, alike", tuple(frames))
 
 
 def wander(name: str, count: int = 60) -> Clip:

@@ -189,14 +189,59 @@ def test_each_length_of_bar_is_there_as_a_face_turns_and_as_one_is_fastest(video
     assert shown == set(itertools.product(("astronaut", "grace_hopper"), (60, 80, 100, 120)))
 
 
+def test_scenes_alike_show_one_head_after_the_other_before_the_same_wall(video):
+    portraits = [("one", video.Face(50, 50, 40)), ("other", video.Face(80, 90, 60))]
+    places = (100.0, 200.0), (400.0, 240.0)
+    clip = video.cut_alike(portraits, places, (3, 2, 1))
+    assert [frame.picture for frame in clip.frames] == ["one"] * 3 + ["other"] * 2 + ["one"]
+    one, other = [(100, 200), (101, 200), (102, 200)], [(400, 240), (401, 240)]
+    assert [frame.view.place for frame in clip.frames] == [*one, *other, (100, 200)]
+    assert [frame.view.scale for frame in clip.frames] == [3] * 3 + [2] * 2 + [3]  # 120 pixels high
+    image = video.draw(clip.frames[3], Image.new("RGB", (200, 200), (9, 9, 9)))
+    down, across = np.nonzero((image == 9).all(axis=2))
+    # Half axes of 0.6 and 0.75 of 120 pixels, 72 and 90, about (400, 240).
+    assert (across.min(), across.max(), down.min(), down.max()) == (328, 471, 150, 329)
+    assert len(down) == pytest.approx(math.pi * 72 * 90, rel=0.005)
+    assert np.unique(image[(image != 9).any(axis=2)], axis=0).tolist() == [list(video.WALL)]
+
+
+def test_a_bar_hides_the_eyes_before_and_after_each_cut_and_not_where_the_clip_begins_and_ends(video):
+    face = video.Face(50, 50, 40)
+    clip = video.cut_alike([("one", face), ("other", face)], ((100.0, 200.0), (100.0, 200.0)), (6, 5, 5), hidden=2)
+    bars = [frame.bar for frame in clip.frames]
+    assert "".join("-#"[bar is not None] for bar in bars) == "----##" + "##-##" + "##---"
+    # The face's box is 86.4 pixels wide, from 60.8 to 147.2, and from 140 to 260 high.
+    assert bars[4] == pytest.approx((-25.6, 68, 233.6, 214.4))
+
+
+def test_cuts_alike_are_at_the_same_place_or_apart_and_leave_most_of_the_picture_as_it_is(video, faces):
+    pictures, _ = video.load_examples()
+    clips = video.make_clips(faces)
+    for kind, least, most in (("cuts, alike", 12, 40), ("cuts, alike, hidden", 12, 40), ("cuts, alike, short", 2, 12)):
+        shifts = []
+        for clip in clips[kind]:
+            places = [frame.view.place for frame in clip.frames]
+            cuts = [at for at in range(1, len(places)) if clip.frames[at].picture != clip.frames[at - 1].picture]
+            bounds = [0, *cuts, len(places)]
+            lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
+            assert (min(lengths), max(lengths)) == (least, most)
+            shifts.append(abs(places[cuts[0]][0] - places[0][0]))
+            before, after = (
+                video.draw(clip.frames[at], pictures[clip.frames[at].picture]) for at in (cuts[0] - 1, cuts[0])
+            )
+            assert video.changed(before, after).mean() < 0.35
+        assert shifts == [0, 260]
+
+
 def test_every_kind_of_clip_has_faces_that_count(video, faces):
     clips = video.make_clips(faces)
-    assert list(clips) == ["pan", "zoom", "rotation", "bar", "bar, swinging", "blur", "cuts", "crowd"]
+    bars, cuts = ["bar", "bar, swinging"], ["cuts", "cuts, alike", "cuts, alike, short", "cuts, alike, hidden"]
+    assert list(clips) == ["pan", "zoom", "rotation", *bars, "blur", *cuts, "crowd"]
 
     def count(clip):
         return [len(video.find_truth(frame, faces[frame.picture])) for frame in clip.frames]
 
-    for kind in ("zoom", "rotation", "blur", "cuts"):
+    for kind in ("zoom", "rotation", "blur", *cuts):
         assert {number for clip in clips[kind] for number in count(clip)} == {1}, kind
     first, *_, last = pan = count(clips["pan"][0])
     assert (first, max(pan), last) == (0, 1, 0)
