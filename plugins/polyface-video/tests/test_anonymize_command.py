@@ -78,6 +78,7 @@ def test_the_toy_detector_misses_what_is_half_hidden(polyface_command, clip):
 def test_anonymize_leaves_no_face_in_any_frame(options, polyface_command, clip, tmp_path):
     done = polyface_command("anonymize", "clip.mkv", "--output", "safe.mkv", *FILL, *options)
     assert done.exit_code == 0, done.output
+    assert "making safe.mkv of what was found" in done.output
     assert red("safe.mkv") == ([], COUNT)
 
 

@@ -180,7 +180,9 @@ def run_job(
         )
         results = stack.enter_context(closing(run_steps(found, steps)))
         try:
-            finished = run(results, writers, tally=tally, report=report, max_errors=job.max_errors)
+            finished = run(
+                results, writers, tally=tally, report=report, finishing=_say_finishing, max_errors=job.max_errors
+            )
         except KeyboardInterrupt:
             failures.sum_up()
             say(f"interrupted after {tally.progress}; {whole}", err=True)
@@ -192,6 +194,12 @@ def run_job(
     if not finished:
         say(f"stopped after {tally.progress}: more than {job.max_errors} failed (--max-errors); {whole}", err=True)
     ctx.exit(1 if tally.failed or tally.failed_before else 0)
+
+
+def _say_finishing(place: str) -> None:
+    """Say what goes on once all images are done."""
+    if not is_quiet():
+        say(f"making {place} of what was found", err=True)
 
 
 def _pop_options(ctx: click.Context, overrides: dict[str, Any]) -> dict[str, OptionValue]:

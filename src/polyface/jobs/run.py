@@ -76,6 +76,7 @@ def run(
     *,
     tally: Tally,
     report: Callable[[Result], None] = lambda _: None,
+    finishing: Callable[[str], None] = lambda _: None,
     max_errors: int | None = None,
 ) -> bool:
     """Give each result to the writers, in their order, count it, and report it.
@@ -89,6 +90,7 @@ def run(
         writers: each with what its place is called; they stay open.
         tally: counts, and is right at any moment, whatever ends the run.
         report: told of each result, as the last writer leaves it.
+        finishing: told of each place where something is made of the whole run now, which may take its time.
         max_errors: stop after more than so many that failed in this run; ``None`` is never.
 
     Returns:
@@ -110,6 +112,7 @@ def run(
             return False
     for place, writer in writers:
         if isinstance(writer, Finishing):
+            finishing(place)
             _finish(place, writer, tally)
     return True
 
