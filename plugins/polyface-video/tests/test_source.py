@@ -18,7 +18,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
 
 from polyface_video.ahead import read_ahead
 from polyface_video.reading import Frame
-from polyface_video.source import DROPPED, Camera, Sequence, Video
+from polyface_video.source import DROPPED, Camera, Sequence, Video, hide_secrets
 
 
 def items(path, **options):
@@ -107,6 +107,31 @@ class TestSequence:
         assert item.problem
 
 
+class TestHideSecrets:
+    @pytest.mark.parametrize(
+        ("given", "shown"),
+        [
+            ("rtsp://host:554/door", "rtsp://host:554/door"),
+            ("rtsp://me:secret@host/door", "rtsp://host/door"),
+            ("tcp://me:se@cret@host:80", "tcp://host:80"),
+            ("rtsp://me:secret/x@host/door", "rtsp://***@host/door"),
+            ("rtsp://me:secret?x@host/door", "rtsp://***@host/door"),
+            ("rtsp://me:sec@ret/x@host/door", "rtsp://***@host/door"),
+            ("rtsp://host/door@2", "rtsp://host/door@2"),
+            ("rtsp://host/?user=me&password=secret", "rtsp://host/?***"),
+            ("rtsp://me:secret@host/door?token=sec/ret@x#1", "rtsp://***@x#***"),
+            ("rtsp://host/user=me_password=secret_channel=1", "rtsp://host/user=***"),
+            ("srt://host:9000?passphrase=sec\nret", "srt://host:9000?***"),
+            ("rtsp://host/door#secret", "rtsp://host/door#***"),
+            ("udp://@239.0.0.1:1234", "udp://239.0.0.1:1234"),
+            ("camera:0", "camera:0"),
+            ("a=b@c?d.mp4", "a=b@c?d.mp4"),
+        ],
+    )
+    def test_of_an_address_the_host_and_the_path_are_left(self, given, shown):
+        assert hide_secrets(given) == shown
+
+
 def frames(count):
     image = np.zeros((2, 2, 3), np.uint8)
     return [Frame(number=n, time=float(n), image=image) for n in range(count)]
@@ -123,6 +148,21 @@ class TestCamera:
         [item] = camera
         assert asked[0]["path"] == "rtsp://me:secret@host/1"
         assert "secret" not in repr(item)
+
+    def test_what_ffmpeg_says_is_told_without_the_address_that_it_repeats(self):
+        address = "rtsp://host/?password=secret"
+        answers = iter([1, None])
+
+        def read(**_):
+            if next(answers) is None:
+                raise ImageError(f"Server returned 401 for '{address}'")
+            yield from frames(1)
+            raise ImageError(f"Connection to {address} reset")
+
+        *_, last = Camera(address, Search(), read=read)
+        assert last.problem == "Connection to rtsp://host/?*** reset"
+        with pytest.raises(ImageError, match=r"^Server returned 401 for 'rtsp://host/\?\*\*\*'$"):
+            list(Camera(address, Search(), read=read)._connect())
 
     def test_live_connects_again_and_goes_on_counting_with_growing_pauses(self, monkeypatch, caplog):
         pauses, calls = [], iter([frames(2), None, None, frames(2), None])

@@ -37,6 +37,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 SILENCE = 10.0
 """Seconds after which a camera that says nothing is taken for lost."""
 
+HIDDEN = "***"
+"""Stands for what may be a password."""
+
 DROPPED = "frames that came while others were examined"
 
 
@@ -70,7 +73,7 @@ class Video:
             raise ConfigError(f"A video cannot end at {end:g} s where it starts at {start:g} s (--start, --end).")
         _check_rhythm(every, fps)
         self.left_out: Counter[str] = Counter()
-        self._name, self._rhythm = location, (every, fps)
+        self._name, self._rhythm = hide_secrets(location), (every, fps)
         self._whole = start == 0 and end is None
         self._reading = {**self._find(location), "start": start, "end": end}
 
@@ -122,7 +125,8 @@ class Camera:
     """The frames of a camera of this computer, ``camera:0``, or of a stream, ``rtsp://...``.
 
     With ``live``, frames that come while others are examined are dropped, and a camera that is lost is asked again,
-    after growing pauses. A password in an address is in no name.
+    after growing pauses. What may be a password in an address is in no name, and in no message: see
+    :func:`hide_secrets`.
 
     Args:
         location: the camera.
@@ -151,9 +155,9 @@ class Camera:
     ) -> None:
         _check_rhythm(every, fps)
         self.left_out: Counter[str] = Counter()
-        self._name = re.sub(r"(?<=://)[^/@]*@", "", location)
+        self._location, self._name = location, hide_secrets(location)
         self._rhythm, self._live, self._duration, self._now = (every, fps), live, duration, now
-        self._connect = functools.partial(read, **_device(location), timeout=SILENCE)
+        self._read = functools.partial(read, **_device(location), timeout=SILENCE)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each frame, as they come."""
@@ -175,6 +179,12 @@ class Camera:
 
     def _drop(self, _: Frame) -> None:
         self.left_out[DROPPED] += 1
+
+    def _connect(self) -> Iterator[Frame]:
+        try:
+            yield from self._read()
+        except ImageError as error:  # FFmpeg may repeat the address
+            raise ImageError(str(error).replace(self._location, self._name)) from None
 
     def _stay(self, stopped: threading.Event) -> Iterator[Frame]:
         """The frames of one connection after the other; a camera that is not there at first is an error."""
@@ -198,6 +208,22 @@ class Camera:
 
     def _is_over(self, seconds: float) -> bool:
         return self._duration is not None and seconds >= self._duration
+
+
+def hide_secrets(location: str) -> str:
+    """Return an address without what may be a password: who asks, and what follows a ``?``, a ``=`` or a ``#``.
+
+    The host is what follows the last ``@`` before the path, as FFmpeg takes it. With an ``@`` in the path, the password
+    may have held a ``/``: what comes before it is hidden. What is no address stays as it is.
+    """
+    found = re.fullmatch(r"([A-Za-z][\w+.-]*://)([^/?#]*)(.*)", location, re.DOTALL)
+    if found is None:
+        return location
+    scheme, host, path = found.groups()
+    if "@" in path and re.search("[:@]", host):
+        host, path = HIDDEN, path[path.rindex("@") :]
+    shown = host.rpartition("@")[2] + path
+    return scheme + re.sub(r"([?#=]).+", rf"\1{HIDDEN}", shown, count=1, flags=re.DOTALL)
 
 
 def _check_rhythm(every: int | None, fps: float | None) -> None:
