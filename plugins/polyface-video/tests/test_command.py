@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from polyface.plugins.manager import PluginManager
 pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
 
 import polyface_video.plugin
+import polyface_video.source
+from polyface_video.reading import read_frames
 
 
 @pytest.fixture
@@ -90,6 +94,21 @@ def test_after_a_kill_a_run_ends_as_one_that_was_not(detect, clip):
     Path("faces.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:6]))
     assert detect(clip, "--every", 4, "--track", "--resume", "--output", "faces.jsonl").exit_code == 0
     assert Path("faces.jsonl").read_bytes() == whole
+
+
+def test_resume_adds_what_a_camera_sees_now(detect, clip, monkeypatch):
+    def see(**_):
+        yield from itertools.islice(read_frames(clip), 3)
+
+    monkeypatch.setattr(polyface_video.source, "_device", lambda _: {})
+    monkeypatch.setitem(polyface_video.source.Camera.__init__.__kwdefaults__, "read", see)
+    times = iter([datetime(2026, 11, 27, 2, 50, second, tzinfo=UTC) for second in (10, 20)])
+    monkeypatch.setitem(polyface_video.source.Camera.__init__.__kwdefaults__, "today", times.__next__)
+    assert detect("camera:0", "--track", "--output", "faces.jsonl").exit_code == 0
+    assert detect("camera:0", "--track", "--output", "faces.jsonl", "--resume").exit_code == 0
+    assert [line["image"] for line in lines()] == [
+        f"camera:0@2026-11-27T02:50:{second}.000Z#{number}" for second in (10, 20) for number in range(3)
+    ]
 
 
 def test_drawings_have_the_number_of_their_frame(detect, clip):

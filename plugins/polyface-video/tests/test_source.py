@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import PurePath
 
@@ -137,10 +138,30 @@ def frames(count):
     return [Frame(number=n, time=float(n), image=image) for n in range(count)]
 
 
+NIGHT = datetime(2026, 11, 27, 2, 50, 10, 123456, UTC)
+
+
 class TestCamera:
     def test_without_live_frames_are_those_of_one_connection(self):
-        camera = Camera("rtsp://me:secret@host/1", Search(), read=lambda **_: iter(frames(3)))
-        assert [item.name for item in camera] == [f"rtsp://host/1#{number}" for number in range(3)]
+        camera = Camera("rtsp://me:secret@host/1", Search(), read=lambda **_: iter(frames(3)), today=lambda: NIGHT)
+        found = list(camera)
+        name = "rtsp://host/1@2026-11-27T02:50:10.123Z"
+        assert [item.name for item in found] == [f"{name}#{number}" for number in range(3)]
+        assert {item.extra["video"] for item in found} == {name}
+        assert found[2].relative == PurePath("rtsp-host-1-2026-11-27T02-50-10-123Z/000002.png")
+
+    def test_names_are_new_each_time_since_the_frames_are(self):
+        def read(**_):
+            yield from frames(1)
+            raise ImageError("it is gone")
+
+        camera = Camera("camera:0", Search(), read=read, today=iter([NIGHT, NIGHT + timedelta(seconds=1)]).__next__)
+        assert [item.name for item in (*camera, *camera)] == [
+            "camera:0@2026-11-27T02:50:10.123Z#0",
+            "camera:0@2026-11-27T02:50:10.123Z#1",
+            "camera:0@2026-11-27T02:50:11.123Z#0",
+            "camera:0@2026-11-27T02:50:11.123Z#1",
+        ]
 
     def test_gives_the_address_with_its_password_to_ffmpeg_alone(self):
         asked = []

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ class Video:
         """Yield an item for each frame."""
         frames = read_ahead(lambda _: read_frames(**self._reading), lambda frame: frame.nbytes, most=AHEAD)
         with closing(frames):
-            items = _as_items(frames, self._name, PurePath(Path(self._name).stem or "video"))
+            items = _as_items(frames, lambda: (self._name, PurePath(Path(self._name).stem or "video")))
             yield from _examine_some(items, *self._rhythm)
 
     def count(self) -> int | None:
@@ -125,7 +126,8 @@ class Camera:
     """The frames of a camera of this computer, ``camera:0``, or of a stream, ``rtsp://...``.
 
     With ``live``, frames that come while others are examined are dropped, and a camera that is lost is asked again,
-    after growing pauses. What may be a password in an address is in no name, and in no message: see
+    after growing pauses. Names have the time at which the first frame came, in UTC, ``camera:0@2026-11-27T02:50:10.123Z#0``:
+    no two runs see the same frames, so one that goes on with the other's results adds its own. What may be a password in an address is in no name, and in no message: see
     :func:`hide_secrets`.
 
     Args:
@@ -136,6 +138,7 @@ class Camera:
         duration: end after so many seconds.
         read: as :func:`polyface_video.reading.read_frames`.
         now: returns the seconds of a clock.
+        today: returns the date and the time, in UTC.
 
     Raises:
         ConfigError: the options contradict each other.
@@ -152,11 +155,13 @@ class Camera:
         duration: float | None = None,
         read: Callable[..., Iterator[Frame]] = read_frames,
         now: Callable[[], float] = time.monotonic,
+        today: Callable[[], datetime] = functools.partial(datetime.now, UTC),
     ) -> None:
         _check_rhythm(every, fps)
         self.left_out: Counter[str] = Counter()
         self._location, self._name = location, hide_secrets(location)
         self._rhythm, self._live, self._duration, self._now = (every, fps), live, duration, now
+        self._today = today
         self._read = functools.partial(read, **_device(location), timeout=SILENCE)
 
     def __iter__(self) -> Iterator[Item]:
@@ -171,11 +176,15 @@ class Camera:
         )
         with closing(frames):
             in_time = itertools.takewhile(lambda frame: self._duration is None or frame.time < self._duration, frames)
-            items = _as_items(in_time, self._name, PurePath(re.sub(r"\W+", "-", self._name).strip("-")))
+            items = _as_items(in_time, self._begin)
             yield from _examine_some(items, *self._rhythm, last=False)
 
     def count(self) -> None:
         """Nobody knows."""
+
+    def _begin(self) -> tuple[str, PurePath]:
+        name = f"{self._name}@{self._today().isoformat(timespec='milliseconds').replace('+00:00', 'Z')}"
+        return name, PurePath(re.sub(r"\W+", "-", name).strip("-"))
 
     def _drop(self, _: Frame) -> None:
         self.left_out[DROPPED] += 1
@@ -243,11 +252,13 @@ def _device(location: str) -> dict[str, Any]:
     return {"path": f"/dev/video{name}" if name.isdecimal() else name, "format": "v4l2"}
 
 
-def _as_items(frames: Iterator[Frame], name: str, folder: PurePath) -> Iterator[Item]:
-    """Each frame as an item, and a last one with what ended them."""
+def _as_items(frames: Iterator[Frame], begin: Callable[[], tuple[str, PurePath]]) -> Iterator[Item]:
+    """Each frame as an item, and a last one with what ended them; ``begin`` returns, at the first, name and folder."""
+    known: tuple[str, PurePath] | None = None
     number = -1
     try:
         for frame in frames:
+            name, folder = known = known or begin()
             number = frame.number
             extra = {"video": name, "frame": number, "time": round(frame.time, 9)}
             yield Item(
@@ -258,6 +269,7 @@ def _as_items(frames: Iterator[Frame], name: str, folder: PurePath) -> Iterator[
                 extra=extra | ({"damaged": True} if frame.damaged else {}),
             )
     except ImageError as error:
+        name, folder = known or begin()
         place = f"#{number + 1}" if number >= 0 else ""
         yield Item(name=f"{name}{place}", relative=folder / "end.png", problem=str(error), extra={"video": name})
 
