@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
+import time
 
 import pytest
 
@@ -67,6 +68,44 @@ def test_one_that_falls_silent_is_an_error_after_what_came(serve, make_clip, mon
     over.set()
     assert len(found) > 50
     assert last.problem == "it is damaged, or was cut off: nothing came any more"
+
+
+@pytest.mark.parametrize(("live", "duration"), [(False, 4.0), (True, 2.0)])
+def test_one_that_falls_silent_ends_when_its_time_is_over(serve, make_clip, live, duration):
+    over = threading.Event()
+    address = serve(make_clip("a.ts", count=100, sound=False), until=over)
+    began = time.monotonic()
+    found = list(Camera(address, Search(), live=live, duration=duration))
+    seconds = time.monotonic() - began
+    over.set()
+    assert len(found) >= 1
+    assert not any(item.problem for item in found)
+    assert seconds < source.SILENCE / 2
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_one_that_says_nothing_while_there_is_time_is_an_error(serve, tmp_path, live):
+    (tmp_path / "nothing").touch()
+    over = threading.Event()
+    address = serve(tmp_path / "nothing", until=over)
+    began = time.monotonic()
+    [item] = Camera(address, Search(), live=live, duration=0.5)
+    seconds = time.monotonic() - began
+    over.set()
+    assert item.problem == "nothing came in 0.5 s"
+    assert seconds < source.SILENCE / 2
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_who_no_longer_wants_one_that_falls_silent_does_not_wait_for_it(serve, make_clip, live):
+    over = threading.Event()
+    items = iter(Camera(serve(make_clip("a.ts", count=100, sound=False), until=over), Search(), live=live))
+    next(items)
+    began = time.monotonic()
+    items.close()
+    seconds = time.monotonic() - began
+    over.set()
+    assert seconds < source.SILENCE / 2
 
 
 def test_one_that_is_dropped_is_connected_again_and_goes_on_counting(serve, make_clip):

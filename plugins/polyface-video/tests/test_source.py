@@ -183,11 +183,10 @@ class TestCamera:
         *_, last = Camera(address, Search(), read=read)
         assert last.problem == "Connection to rtsp://host/?*** reset"
         with pytest.raises(ImageError, match=r"^Server returned 401 for 'rtsp://host/\?\*\*\*'$"):
-            list(Camera(address, Search(), read=read)._connect())
+            list(Camera(address, Search(), read=read)._connect(threading.Event(), lambda: 30.0))
 
-    def test_live_connects_again_and_goes_on_counting_with_growing_pauses(self, monkeypatch, caplog):
+    def test_live_connects_again_and_goes_on_counting_with_growing_pauses(self, caplog):
         pauses, calls = [], iter([frames(2), None, None, frames(2), None])
-        done = threading.Event()
 
         def read(**_):
             given = next(calls, None)
@@ -195,14 +194,14 @@ class TestCamera:
                 raise ImageError("nobody answers")
             return iter(given)
 
-        def wait(_, seconds):
-            pauses.append(seconds)
-            return len(pauses) == 5
+        class Stopped(threading.Event):
+            def wait(self, seconds):
+                pauses.append(seconds)
+                return len(pauses) == 5
 
-        monkeypatch.setattr(threading.Event, "wait", wait)
         camera = Camera("camera:0", Search(), live=True, read=read, now=lambda: 0.0)
         camera._drop = None  # all frames, however late this test takes them
-        found = list(camera._stay(done))
+        found = list(camera._stay(Stopped()))
         assert [frame.number for frame in found] == [0, 1, 2, 3]
         assert pauses == [1, 2, 4, 1, 2]
         assert "camera:0 is lost: nobody answers; it is asked again in 2 s" in caplog.text

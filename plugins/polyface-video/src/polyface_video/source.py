@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
 import math
 import os
+import queue
 import re
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -25,10 +27,11 @@ from polyface_video.ahead import AHEAD, read_ahead
 from polyface_video.reading import Frame, open_video, read_frames
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from polyface.plugins.protocols import Search
+
+T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 SILENCE = 10.0
 """Seconds after which a camera that says nothing is taken for lost."""
+
+LOOK = 0.1
+"""Seconds after which a thread that waits for a camera looks whether it still has to."""
 
 HIDDEN = "***"
 """Stands for what may be a password."""
@@ -85,7 +91,7 @@ class Video:
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each frame."""
         frames = read_ahead(lambda _: read_frames(**self._reading), lambda frame: frame.nbytes, most=AHEAD)
-        with closing(frames):
+        with contextlib.closing(frames):
             items = _as_items(frames, lambda: (self._name, PurePath(Path(self._name).stem or "video")))
             yield from _examine_some(items, *self._rhythm)
 
@@ -122,6 +128,10 @@ class Sequence(Video):
         }
 
 
+def _today() -> datetime:
+    return datetime.now(UTC)
+
+
 class Camera:
     """The frames of a camera of this computer, ``camera:0``, or of a stream, ``rtsp://...``.
 
@@ -155,7 +165,7 @@ class Camera:
         duration: float | None = None,
         read: Callable[..., Iterator[Frame]] = read_frames,
         now: Callable[[], float] = time.monotonic,
-        today: Callable[[], datetime] = functools.partial(datetime.now, UTC),
+        today: Callable[[], datetime] = _today,
     ) -> None:
         _check_rhythm(every, fps)
         self.left_out: Counter[str] = Counter()
@@ -169,12 +179,12 @@ class Camera:
         self.left_out.clear()
         dropped = self._drop if self._live else None
         frames = read_ahead(
-            self._stay if self._live else lambda _: self._connect(),
+            self._stay if self._live else self._read_once,
             lambda frame: frame.nbytes,
             most=AHEAD,
             dropped=dropped,
         )
-        with closing(frames):
+        with contextlib.closing(frames):
             in_time = itertools.takewhile(lambda frame: self._duration is None or frame.time < self._duration, frames)
             items = _as_items(in_time, self._begin)
             yield from _examine_some(items, *self._rhythm, last=False)
@@ -189,34 +199,122 @@ class Camera:
     def _drop(self, _: Frame) -> None:
         self.left_out[DROPPED] += 1
 
-    def _connect(self) -> Iterator[Frame]:
+    def _read_once(self, stopped: threading.Event) -> Iterator[Frame]:
+        """The frames of one connection."""
+        last: float | None = None
+
+        def left() -> float:
+            return self._left(last or 0.0)
+
         try:
-            yield from self._read()
-        except ImageError as error:  # FFmpeg may repeat the address
-            raise ImageError(str(error).replace(self._location, self._name)) from None
+            for frame in self._connect(stopped, left):
+                last = frame.time
+                yield frame
+        except _OverError:
+            if last is None:
+                raise
 
     def _stay(self, stopped: threading.Event) -> Iterator[Frame]:
         """The frames of one connection after the other; a camera that is not there at first is an error."""
-        number, began, pause = 0, None, FIRST_PAUSE
+        number, pause = 0, FIRST_PAUSE
+        began: float | None = None
+
+        def elapsed() -> float:
+            return 0.0 if began is None else self._now() - began
+
         while not stopped.is_set():
             try:
-                for frame in self._connect():
+                for frame in self._connect(stopped, lambda: self._left(elapsed())):
                     began = self._now() if began is None else began
                     pause = FIRST_PAUSE
-                    yield attrs.evolve(frame, number=number, time=self._now() - began)
+                    yield attrs.evolve(frame, number=number, time=elapsed())
                     number += 1
                 why = "it ended"
             except ImageError as error:
                 if began is None:
                     raise
+                if isinstance(error, _OverError):
+                    return
                 why = str(error)
-            LOG.warning("%s is lost: %s; it is asked again in %g s", self._name, why, pause)
-            if (began is not None and self._is_over(self._now() + pause - began)) or stopped.wait(pause):
+            if stopped.is_set():
+                return
+            over = self._left(elapsed()) <= pause
+            LOG.warning("%s is lost: %s%s", self._name, why, "" if over else f"; it is asked again in {pause:g} s")
+            if over or stopped.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _is_over(self, seconds: float) -> bool:
-        return self._duration is not None and seconds >= self._duration
+    def _connect(self, stopped: threading.Event, left: Callable[[], float]) -> Iterator[Frame]:
+        try:
+            yield from _listen(self._read, stopped, left)
+        except _OverError:
+            raise
+        except ImageError as error:  # FFmpeg may repeat the address
+            raise ImageError(str(error).replace(self._location, self._name)) from None
+
+    def _left(self, elapsed: float) -> float:
+        return math.inf if self._duration is None else self._duration - elapsed
+
+
+class _OverError(ImageError):
+    """That the time was over before anything came."""
+
+
+def _listen(
+    read: Callable[[], Iterator[Frame]], stopped: threading.Event, left: Callable[[], float]
+) -> Iterator[Frame]:
+    """Yield frames as they come, until it is stopped.
+
+    FFmpeg cannot be interrupted while it waits. So a thread of its own does that, and is left behind if need be: it
+    ends once something comes, or after ``SILENCE``.
+
+    Args:
+        read: returns the frames.
+        stopped: set when nothing more is wanted.
+        left: returns the seconds that the next frame has to come, as from now.
+
+    Raises:
+        _OverError: none came in that time.
+    """
+    handed: queue.Queue[Frame | BaseException | None] = queue.Queue(1)
+    left_behind = threading.Event()
+
+    def hand(one: Frame | BaseException | None) -> None:
+        while not left_behind.is_set():
+            with contextlib.suppress(queue.Full):
+                handed.put(one, timeout=LOOK)
+                return
+
+    def take() -> None:
+        try:
+            for frame in read():
+                hand(frame)
+                if left_behind.is_set():
+                    return
+            hand(None)
+        except BaseException as error:  # noqa: BLE001 - whoever listens raises it
+            hand(error)
+
+    threading.Thread(target=take, name="polyface-camera", daemon=True).start()
+    try:
+        while isinstance(one := _wait_for(handed, stopped, left()), Frame):
+            yield one
+        if one is not None:
+            raise one
+    finally:
+        left_behind.set()
+
+
+def _wait_for(handed: queue.Queue[T], stopped: threading.Event, seconds: float) -> T | None:
+    end = time.monotonic() + seconds
+    while not stopped.is_set():
+        rest = end - time.monotonic()
+        try:
+            return handed.get(timeout=min(LOOK, max(rest, 0.0)))
+        except queue.Empty:
+            if rest <= LOOK:
+                raise _OverError(f"nothing came in {seconds:g} s") from None
+    return None
 
 
 def hide_secrets(location: str) -> str:
