@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -81,6 +82,21 @@ class TestVideo:
     @pytest.mark.parametrize(("options", "what"), [({"start": 2, "end": 1}, "end"), ({"every": 2, "fps": 1}, "twice")])
     def test_options_that_contradict_each_other_are_refused(self, options, what):
         with pytest.raises(ConfigError, match=what):
+            Video("a.mp4", Search(), **options)
+
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [
+            ({"every": 0}, "every must be at least 1, not 0"),
+            ({"every": 1.5}, "every must be of type int, not 1.5"),
+            ({"fps": -1}, "fps must be at least 0.001, not -1"),
+            ({"start": float("nan")}, "start must be at least 0, not nan"),
+            ({"start": -1.0}, "start must be at least 0, not -1.0"),
+            ({"end": float("nan")}, "end must be at least 0, not nan"),
+        ],
+    )
+    def test_options_are_checked_as_those_of_the_command_are(self, options, what):
+        with pytest.raises(ConfigError, match=re.escape(what)):
             Video("a.mp4", Search(), **options)
 
     def test_what_is_not_there_is_an_item_with_a_problem(self, tmp_path):
@@ -212,6 +228,11 @@ class TestCamera:
 
         [item] = Camera("camera:0", Search(), live=True, read=read)
         assert item.problem == "nobody answers"
+
+    @pytest.mark.parametrize("options", [{"every": 0}, {"fps": 0}, {"duration": -1}, {"duration": float("nan")}])
+    def test_options_are_checked_as_those_of_the_command_are(self, options):
+        with pytest.raises(ConfigError, match="must be at least"):
+            Camera("camera:0", Search(), **options)
 
     def test_duration_ends_it(self):
         camera = Camera("camera:0", Search(), duration=2.5, read=lambda **_: iter(frames(100)))

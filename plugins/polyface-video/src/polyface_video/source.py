@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from polyface.errors import ConfigError, Fix, ImageError
+from polyface.plugins.options import check_options
 from polyface.results import Item
 from polyface_video.ahead import AHEAD, read_ahead
+from polyface_video.plugin import EVERY, FPS, LIVE, SPAN
 from polyface_video.reading import Frame, open_video, read_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polyface.plugins.protocols import Search
+    from polyface.plugins.records import OptionSpec
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class Video:
         end: leave out frames from then on, in seconds.
 
     Raises:
-        ConfigError: the options contradict each other.
+        ConfigError: an option is wrong, or they contradict each other.
     """
 
     def __init__(
@@ -76,9 +79,9 @@ class Video:
         start: float = 0.0,
         end: float | None = None,
     ) -> None:
+        _check("Video", (EVERY, FPS, *SPAN), every=every, fps=fps, start=start, end=end)
         if end is not None and end <= start:
             raise ConfigError(f"A video cannot end at {end:g} s where it starts at {start:g} s (--start, --end).")
-        _check_rhythm(every, fps)
         self.left_out: Counter[str] = Counter()
         self._name, self._rhythm = hide_secrets(location), (every, fps)
         self._whole = start == 0 and end is None
@@ -151,7 +154,7 @@ class Camera:
         today: returns the date and the time, in UTC.
 
     Raises:
-        ConfigError: the options contradict each other.
+        ConfigError: an option is wrong, or they contradict each other.
     """
 
     def __init__(
@@ -167,7 +170,7 @@ class Camera:
         now: Callable[[], float] = time.monotonic,
         today: Callable[[], datetime] = _today,
     ) -> None:
-        _check_rhythm(every, fps)
+        _check("Camera", (EVERY, FPS, *LIVE), every=every, fps=fps, live=live, duration=duration)
         self.left_out: Counter[str] = Counter()
         self._location, self._name = location, hide_secrets(location)
         self._rhythm, self._live, self._duration, self._now = (every, fps), live, duration, now
@@ -333,8 +336,9 @@ def hide_secrets(location: str) -> str:
     return scheme + re.sub(r"([?#=]).+", rf"\1{HIDDEN}", shown, count=1, flags=re.DOTALL)
 
 
-def _check_rhythm(every: int | None, fps: float | None) -> None:
-    if every is not None and fps is not None:
+def _check(owner: str, declared: Iterable[OptionSpec], **given: Any) -> None:
+    check_options(owner, declared, {name: value for name, value in given.items() if value is not None}, owner)
+    if given["every"] is not None and given["fps"] is not None:
         raise ConfigError("Which frames are examined is said twice.", fix=Fix("leave one out:", names=("every", "fps")))
 
 
