@@ -108,6 +108,12 @@ def test_who_no_longer_wants_one_that_falls_silent_does_not_wait_for_it(serve, m
     assert seconds < source.SILENCE / 2
 
 
+def test_one_that_lists_other_files_is_not_followed(serve, tmp_path):
+    (tmp_path / "list").write_text("ffconcat version 1.0\nfile other.ts\n")
+    [item] = Camera(serve(tmp_path / "list"), Search())
+    assert "what lists other files is not" in item.problem
+
+
 def test_one_that_is_dropped_is_connected_again_and_goes_on_counting(serve, make_clip):
     clip = make_clip("a.ts", count=10, sound=False)
     address = serve(clip, clip, clip)

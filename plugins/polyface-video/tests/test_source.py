@@ -107,6 +107,46 @@ class TestVideo:
         )
 
 
+class TestNames:
+    @pytest.mark.parametrize(
+        "name",
+        ["12:30.mp4", "file:x.mp4", "concat:x.mp4", "%05d.mp4", "C:\\x.mp4", "-x.mp4", "a?b#c|d.mp4", "\udce9.mp4"],
+    )
+    def test_are_those_of_files_whatever_ffmpeg_takes_them_for(self, make_clip, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        clip = make_clip("x.mp4", count=3, sound=False)
+        try:
+            clip.rename(name)
+        except (OSError, UnicodeError):
+            pytest.skip("this system has no such names")
+        make_clip("x.mp4", count=5, sound=False)
+        assert len(items(name)) == 3
+        assert len(items(tmp_path / name)) == 3
+
+    def test_a_gif_that_is_named_like_numbered_images_is_none(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        images = [Image.fromarray(np.full((16, 24, 3), shade, np.uint8)) for shade in (0, 100, 200)]
+        images[0].save("%05d.gif", save_all=True, append_images=images[1:])
+        images[0].save("00000.gif")
+        assert len(items("%05d.gif")) == 3
+
+    @pytest.mark.parametrize("ending", [".mp4", ".ts", ".m3u8", ".txt"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "ffconcat version 1.0\nfile other.ts\n",
+            "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n",
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 33\n",
+        ],
+    )
+    def test_what_lists_other_files_is_not_followed(self, make_clip, tmp_path, monkeypatch, text, ending):
+        monkeypatch.chdir(tmp_path)
+        make_clip("other.ts", count=3, sound=False)
+        (tmp_path / f"list{ending}").write_text(text)
+        [item] = items(f"list{ending}")
+        assert item.problem.startswith("it cannot be read as a video: ")
+
+
 class TestSequence:
     def test_is_read_from_its_lowest_number_on(self, tmp_path):
         for number in range(17, 20):

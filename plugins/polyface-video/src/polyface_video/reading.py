@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -194,11 +195,14 @@ def read_frames(
 
 
 @contextlib.contextmanager
-def _opened(path: str, **settings: Any) -> Iterator[Any]:
+def _opened(path: str, *, format: str | None = None, **settings: Any) -> Iterator[Any]:  # noqa: A002
     if "\0" in path:
         raise ImageError("it cannot be read as a video: its name holds a zero byte")
+    if format is None:
+        path, allowed = _restricted(path)
+        settings["options"] = {**(settings.get("options") or {}), **allowed}
     try:
-        container = av.open(path, metadata_errors="replace", **settings)
+        container = av.open(path, metadata_errors="replace", format=format, **settings)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"it cannot be read as a video: {_reason(error)}") from error
     with container:
@@ -209,7 +213,31 @@ def _opened(path: str, **settings: Any) -> Iterator[Any]:
         yield container
 
 
+CONTAINERS = (
+    *("mov", "matroska", "avi", "mpeg", "mpegvideo", "mpegts", "mpegtsraw", "flv", "live_flv", "kux", "asf", "asf_o"),
+    *("gif", "apng", "ogg", "nut", "mxf", "mxf_d10", "gxf", "ivf", "dv", "wtv", "rm", "dhav", "ifv", "swf", "nsv"),
+    *("yuv4mpegpipe", "mjpeg", "mpjpeg", "m4v", "h261", "h263", "h264", "hevc", "vvc", "evc", "av1", "obu", "ipu"),
+    *("vc1", "vc1test", "dirac", "dnxhd", "cavsvideo", "avs2", "avs3", "r3d", "cine", "amv"),
+)
+"""FFmpeg's names of formats that are read: each holds a video itself, and none names other files to be opened."""
+
+STREAMED = (*CONTAINERS, "rtsp")
+"""Those of streams."""
+
+
+def _restricted(path: str) -> tuple[str, dict[str, str]]:
+    """How FFmpeg calls a file or an address, and options that keep it from opening anything else.
+
+    It takes a colon in a name for a protocol, and a text for a list of files to be read, whatever its ending.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) and not os.path.exists(path):  # noqa: PTH110 - it may be too long for one
+        return path, {"format_whitelist": ",".join(STREAMED)}
+    return f"file:{path}", {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+
+
 def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ArgumentError):  # of the whitelist
+        return "it is in no format of videos that is read; what lists other files is not"
     return "nothing came any more" if isinstance(error, av.error.ExitError) else reason_of(error)  # our own timeout
 
 
