@@ -137,6 +137,13 @@ def test_anonymize_of_a_damaged_video_ends_where_that_ends_or_makes_no_file(poly
     assert 50 < count < 65
 
 
+def test_anonymize_of_a_video_whose_name_ffmpeg_would_take_for_an_address(polyface_command, clip, tmp_path):
+    (tmp_path / "clip.mkv").rename("12:30.mkv")
+    done = polyface_command("anonymize", "12:30.mkv", "--output", "safe.mkv", *FILL)
+    assert done.exit_code == 0, done.output
+    assert red("safe.mkv") == ([], COUNT)
+
+
 def test_anonymize_says_what_cannot_be_written_before_it_begins(polyface_command, clip, tmp_path):
     for options, message in (
         (("--codec", "nothing"), "cannot have the codec 'nothing'"),

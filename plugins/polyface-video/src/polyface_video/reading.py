@@ -130,7 +130,7 @@ def open_video(path: str | Path) -> VideoInfo:
     Raises:
         ImageError: it cannot be read as a video.
     """
-    with _opened(str(path)) as container:
+    with open_container(str(path)) as container:
         first = next((frame for frame in _decode(_Packets(container)) if not isinstance(frame, _Lost)), None)
         if first is None:
             raise ImageError("it has no frame that can be decoded")
@@ -162,7 +162,7 @@ def read_frames(
     Raises:
         ImageError: it cannot be read as a video; or, after the frames up to there, it is damaged or cut short.
     """
-    with _opened(str(path), format=format, options=options or {}, timeout=timeout) as container:
+    with open_container(str(path), format=format, options=options or {}, timeout=timeout) as container:
         info = _info_of(container)
         converter = VideoReformatter()  # one for each frame would make its tables anew
         listed = len(container.streams.video[0].index_entries)
@@ -195,7 +195,17 @@ def read_frames(
 
 
 @contextlib.contextmanager
-def _opened(path: str, *, format: str | None = None, **settings: Any) -> Iterator[Any]:  # noqa: A002
+def open_container(path: str, *, format: str | None = None, **settings: Any) -> Iterator[Any]:  # noqa: A002
+    """Open a video: a context whose value is PyAV's container.
+
+    Args:
+        path: of the file, or an address.
+        format: as of :func:`read_frames`.
+        settings: further ones of ``av.open``.
+
+    Raises:
+        ImageError: it cannot be read as a video.
+    """
     if "\0" in path:
         raise ImageError("it cannot be read as a video: its name holds a zero byte")
     if format is None:

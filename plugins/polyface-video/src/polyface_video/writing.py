@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 from polyface.errors import NO_FIX, ConfigError, Fix, ImageError, quoted
 from polyface.writers.naming import FATAL
 from polyface_video.plugin import WRITTEN
-from polyface_video.reading import BASE, RESET, open_video
+from polyface_video.reading import BASE, RESET, open_container, open_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -253,7 +253,7 @@ class _Original:
             info = open_video(source)
         except ImageError as error:
             raise ImageError(f"{source} cannot be covered.", why=[str(error)]) from error
-        with av.open(str(source)) as opened:
+        with open_container(str(source)) as opened:
             yield cls(opened, opened.streams.video[0], info.time_base, info.sample_aspect_ratio)
 
 
