@@ -155,13 +155,62 @@ class TestSequence:
         assert [int(item.image[0, 0, 0]) for item in found] == [170, 180, 190]
         assert [item.extra["time"] for item in found] == pytest.approx([0, 0.04, 0.08])
 
+    def test_numbers_are_from_0_and_drawings_are_called_as_the_images(self, tmp_path):
+        (tmp_path / "shots").mkdir()
+        for number in (9, 10):
+            Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / f"shots/take-{number}_left.jpg")
+        location = f"frames:{tmp_path}/shots/take-%d_left.jpg"
+        found = list(Sequence(location, Search()))
+        assert [item.name for item in found] == [f"{location}#0", f"{location}#1"]
+        assert [str(item.relative) for item in found] == [
+            "shots-take-left/take-9_left.jpg",
+            "shots-take-left/take-10_left.jpg",
+        ]
+
+    @pytest.mark.parametrize(
+        ("folder", "name", "title"),
+        [
+            ("seq%d", "%05d.png", "seq-d"),
+            ("12:30", "%03d.png", "12-30"),
+            ("a", "100%-%d.png", "a-100"),
+            ("a", "%%d.png", "a"),
+            ("a", "%010d.png", "a"),
+        ],
+    )
+    def test_names_may_have_what_ffmpeg_would_read(self, tmp_path, monkeypatch, folder, name, title):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / folder).mkdir()
+        before, digits, after = re.fullmatch(r"(.*)%(\d*)d(.*)", name).groups()
+        for number in (3, 4):
+            Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(
+                tmp_path / folder / f"{before}{number:0{int(digits or 1)}}{after}"
+            )
+        for path in (f"{folder}/{name}", f"{tmp_path}/{folder}/{name}"):
+            found = list(Sequence(f"frames:{path}", Search()))
+            assert [item.problem for item in found] == ["", ""]
+            assert str(found[0].relative.parent) == title
+
+    def test_of_the_current_folder_has_its_name(self, tmp_path, monkeypatch):
+        (tmp_path / "shots").mkdir()
+        monkeypatch.chdir(tmp_path / "shots")
+        Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save("7.png")
+        [item] = Sequence("frames:%d.png", Search())
+        assert str(item.relative) == str(PurePath("shots/7.png"))
+
+    def test_a_number_with_more_zeros_is_none_of_them(self, tmp_path):
+        for name in ("0007.png", "08.png"):
+            Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / name)
+        [item] = Sequence(f"frames:{tmp_path}/%02d.png", Search())
+        assert item.relative.name == "08.png"
+
     def test_that_is_none_is_refused(self):
         with pytest.raises(ConfigError, match="names no sequence"):
             Sequence("frames:a.png", Search())
 
-    def test_of_no_image_is_an_item_with_a_problem(self, tmp_path):
-        [item] = Sequence(f"frames:{tmp_path}/%d.png", Search())
-        assert item.problem
+    @pytest.mark.parametrize("folder", ["", "none/"])
+    def test_of_no_image_is_an_item_with_a_problem(self, tmp_path, folder):
+        [item] = Sequence(f"frames:{tmp_path}/{folder}%03d.png", Search())
+        assert item.problem == "no image is there: '001.png' would be the name of one"
 
 
 class TestHideSecrets:

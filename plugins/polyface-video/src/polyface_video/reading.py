@@ -18,7 +18,8 @@ from attrs import frozen
 from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
-from polyface.errors import ImageError, reason_of
+from polyface.errors import ImageError, quoted, reason_of
+from polyface_video.numbered import PREFIX, Numbered
 
 if TYPE_CHECKING:
     from polyface.arrays import ImageArray
@@ -152,7 +153,7 @@ def read_frames(
     frames are wanted is decoded as well: the numbers of frames are those of the whole video.
 
     Args:
-        path: of the file, or an address.
+        path: of the file, an address, or ``frames:folder/%05d.png`` for numbered images.
         start: frames that are shown earlier are left out; in seconds since the beginning of the video.
         end: frames that are shown then or later are left out.
         format: of FFmpeg's names of formats; found out by default.
@@ -199,7 +200,7 @@ def open_container(path: str, *, format: str | None = None, **settings: Any) -> 
     """Open a video: a context whose value is PyAV's container.
 
     Args:
-        path: of the file, or an address.
+        path: of the file, an address, or ``frames:folder/%05d.png`` for numbered images.
         format: as of :func:`read_frames`.
         settings: further ones of ``av.open``.
 
@@ -208,11 +209,12 @@ def open_container(path: str, *, format: str | None = None, **settings: Any) -> 
     """
     if "\0" in path:
         raise ImageError("it cannot be read as a video: its name holds a zero byte")
+    settings["format"] = format
     if format is None:
-        path, allowed = _restricted(path)
-        settings["options"] = {**(settings.get("options") or {}), **allowed}
+        path, settings["format"], allowed = _located(path)
+        settings["options"] = {**settings.get("options", {}), **allowed}
     try:
-        container = av.open(path, metadata_errors="replace", format=format, **settings)
+        container = av.open(path, metadata_errors="replace", **settings)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"it cannot be read as a video: {_reason(error)}") from error
     with container:
@@ -235,14 +237,20 @@ STREAMED = (*CONTAINERS, "rtsp")
 """Those of streams."""
 
 
-def _restricted(path: str) -> tuple[str, dict[str, str]]:
-    """How FFmpeg calls a file or an address, and options that keep it from opening anything else.
+def _located(path: str) -> tuple[str, str | None, dict[str, str]]:
+    """What FFmpeg is to open, in what format, and options that keep it from opening anything else.
 
     It takes a colon in a name for a protocol, and a text for a list of files to be read, whatever its ending.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) and not os.path.exists(path):  # noqa: PTH110 - it may be too long for one
-        return path, {"format_whitelist": ",".join(STREAMED)}
-    return f"file:{path}", {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+    if path.startswith(PREFIX):
+        images = Numbered.of(path)
+        if (first := images.find_first()) is None:
+            raise ImageError(f"no image is there: {quoted(images.name(1))} would be the name of one")
+        options = {"start_number": str(first), "framerate": str(RATE), "protocol_whitelist": "file"}
+        return f"file:{images.pattern}", "image2", options
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) and not os.path.exists(path):  # noqa: PTH110 - it may be too long
+        return path, None, {"format_whitelist": ",".join(STREAMED)}
+    return f"file:{path}", None, {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
 
 
 def _reason(error: Exception) -> str:

@@ -25,6 +25,7 @@ from polyface.errors import ConfigError, Fix, ImageError
 from polyface.plugins.options import check_options
 from polyface.results import Item
 from polyface_video.ahead import AHEAD, read_ahead
+from polyface_video.numbered import Numbered
 from polyface_video.plugin import EVERY, FPS, LIVE, SPAN
 from polyface_video.reading import Frame, open_video, read_frames
 
@@ -85,25 +86,30 @@ class Video:
         self.left_out: Counter[str] = Counter()
         self._name, self._rhythm = hide_secrets(location), (every, fps)
         self._whole = start == 0 and end is None
-        self._reading = {**self._find(location), "start": start, "end": end}
+        self._path = self._find(location)
+        self._read = functools.partial(read_frames, self._path, start=start, end=end)
 
-    def _find(self, location: str) -> dict[str, Any]:
+    def _find(self, location: str) -> str:
         """What :func:`read_frames` is called with."""
-        return {"path": os.path.expanduser(location)}  # noqa: PTH111 - a name that begins so and is nobody's stays
+        return os.path.expanduser(location)  # noqa: PTH111 - a name that begins so and is nobody's stays
 
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each frame."""
-        frames = read_ahead(lambda _: read_frames(**self._reading), lambda frame: frame.nbytes, most=AHEAD)
+        frames = read_ahead(lambda _: self._read(), lambda frame: frame.nbytes, most=AHEAD)
         with contextlib.closing(frames):
-            items = _as_items(frames, lambda: (self._name, PurePath(Path(self._name).stem or "video")))
+            items = _as_items(frames, lambda: (self._name, self._place()))
             yield from _examine_some(items, *self._rhythm)
+
+    def _place(self) -> Callable[[int], PurePath]:
+        """Return what returns the place of a frame in a folder of drawings."""
+        return _numbered_in(PurePath(Path(self._name).stem or "video"))
 
     def count(self) -> int | None:
         """Return how many frames there are, where the video says it."""
-        if not self._whole or "format" in self._reading:
+        if not self._whole:
             return None
         try:
-            return open_video(self._reading["path"]).frames
+            return open_video(self._path).frames
         except ImageError:
             return 1
 
@@ -111,24 +117,19 @@ class Video:
 class Sequence(Video):
     """Images whose names are numbered, ``frames:shots/%05d.png``, as a video of 25 frames a second.
 
-    Numbers begin with the lowest there is, and go up to the first that is missing.
+    They begin with the lowest number there is, and go up to the first that is missing. Frame 0 is the first of them. A
+    frame's place in a folder of drawings is called as its image.
     """
 
-    def _find(self, location: str) -> dict[str, Any]:
+    def _find(self, location: str) -> str:
         """What :func:`read_frames` is called with."""
-        path = Path(location.removeprefix("frames:")).expanduser()
-        found = re.fullmatch(r"([^%]*)%(?:0(\d))?d([^%]*)", path.name)
-        if found is None:
-            raise ConfigError(f"{location} names no sequence of images.", fix="write frames:folder/%05d.png")
-        before, width, after = map(re.escape, (found[1], found[2] or "", found[3]))
-        numbered = re.compile(f"{before}(\\d{{{width or 1},}}){after}")
-        names = os.listdir(path.parent) if path.parent.is_dir() else []  # noqa: PTH208 - there may be a million
-        numbers = [int(match[1]) for name in names if (match := numbered.fullmatch(name))]
-        return {
-            "path": str(path),
-            "format": "image2",
-            "options": {"start_number": str(min(numbers, default=0)), "framerate": "25"},
-        }
+        self._images = Numbered.of(location)
+        return location
+
+    def _place(self) -> Callable[[int], PurePath]:
+        """Return what returns the place of a frame in a folder of drawings."""
+        first, folder = self._images.find_first() or 0, PurePath(self._images.title)
+        return lambda number: folder / self._images.name(first + number)
 
 
 def _today() -> datetime:
@@ -139,9 +140,11 @@ class Camera:
     """The frames of a camera of this computer, ``camera:0``, or of a stream, ``rtsp://...``.
 
     With ``live``, frames that come while others are examined are dropped, and a camera that is lost is asked again,
-    after growing pauses. Names have the time at which the first frame came, in UTC, ``camera:0@2026-11-27T02:50:10.123Z#0``:
-    no two runs see the same frames, so one that goes on with the other's results adds its own. What may be a password in an address is in no name, and in no message: see
+    after growing pauses. What may be a password in an address is in no name, and in no message: see
     :func:`hide_secrets`.
+
+    Names have the time at which the first frame came, in UTC: ``camera:0@2026-11-27T02:50:10.123Z#0``. No two runs see
+    the same frames, so one that goes on with the results of another adds its own.
 
     Args:
         location: the camera.
@@ -195,9 +198,9 @@ class Camera:
     def count(self) -> None:
         """Nobody knows."""
 
-    def _begin(self) -> tuple[str, PurePath]:
+    def _begin(self) -> tuple[str, Callable[[int], PurePath]]:
         name = f"{self._name}@{self._today().isoformat(timespec='milliseconds').replace('+00:00', 'Z')}"
-        return name, PurePath(re.sub(r"\W+", "-", name).strip("-"))
+        return name, _numbered_in(PurePath(re.sub(r"\W+", "-", name).strip("-")))
 
     def _drop(self, _: Frame) -> None:
         self.left_out[DROPPED] += 1
@@ -354,26 +357,35 @@ def _device(location: str) -> dict[str, Any]:
     return {"path": f"/dev/video{name}" if name.isdecimal() else name, "format": "v4l2"}
 
 
-def _as_items(frames: Iterator[Frame], begin: Callable[[], tuple[str, PurePath]]) -> Iterator[Item]:
-    """Each frame as an item, and a last one with what ended them; ``begin`` returns, at the first, name and folder."""
-    known: tuple[str, PurePath] | None = None
+def _numbered_in(folder: PurePath) -> Callable[[int], PurePath]:
+    return lambda number: folder / f"{number:06}.png"
+
+
+def _as_items(frames: Iterator[Frame], begin: Callable[[], tuple[str, Callable[[int], PurePath]]]) -> Iterator[Item]:
+    """Each frame as an item, and a last one with what ended them.
+
+    ``begin`` returns, at the first, the name, and what returns a frame's place in a folder of drawings.
+    """
+    known: tuple[str, Callable[[int], PurePath]] | None = None
     number = -1
     try:
         for frame in frames:
-            name, folder = known = known or begin()
+            name, place = known = known or begin()
             number = frame.number
             extra = {"video": name, "frame": number, "time": round(frame.time, 9)}
             yield Item(
                 name=f"{name}#{number}",
                 image=frame.image,
-                relative=folder / f"{number:06}.png",
+                relative=place(number),
                 problem="" if frame.image is not None else "the frame cannot be decoded",
                 extra=extra | ({"damaged": True} if frame.damaged else {}),
             )
     except ImageError as error:
-        name, folder = known or begin()
-        place = f"#{number + 1}" if number >= 0 else ""
-        yield Item(name=f"{name}{place}", relative=folder / "end.png", problem=str(error), extra={"video": name})
+        name, place = known or begin()
+        end = f"#{number + 1}" if number >= 0 else ""
+        yield Item(
+            name=f"{name}{end}", relative=place(0).with_name("end.png"), problem=str(error), extra={"video": name}
+        )
 
 
 def _examine_some(items: Iterator[Item], every: int | None, fps: float | None, *, last: bool = True) -> Iterator[Item]:
