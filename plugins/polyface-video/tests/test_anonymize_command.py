@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import polyface.sources.plugin
 import polyface.writers.plugin
@@ -142,6 +143,32 @@ def test_anonymize_of_a_video_whose_name_ffmpeg_would_take_for_an_address(polyfa
     done = polyface_command("anonymize", "12:30.mkv", "--output", "safe.mkv", *FILL)
     assert done.exit_code == 0, done.output
     assert red("safe.mkv") == ([], COUNT)
+
+
+def test_anonymize_makes_a_video_of_numbered_images(polyface_command, tmp_path):
+    (tmp_path / "shots").mkdir()
+    for number in range(COUNT):
+        Image.fromarray(square(number)).save(tmp_path / f"shots/{number + 100:05}.png")
+    given = ("anonymize", "frames:shots/%05d.png", "--output", "safe.mkv", *FILL)
+    done = polyface_command(*given, "--output", "faces.jsonl")
+    assert done.exit_code == 0, done.output
+    assert red("safe.mkv") == ([], COUNT)
+    with av.open("safe.mkv") as opened:
+        assert [float(one.time) for one in opened.decode(video=0)] == pytest.approx([n / 25 for n in range(COUNT)])
+    found = [json.loads(line) for line in Path("faces.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in found] == [f"frames:shots/%05d.png#{number}" for number in range(COUNT)]
+    Path("safe.mkv").unlink()
+    (tmp_path / "shots/00100.png").unlink()
+    done = polyface_command(*given, "--resume")
+    assert "is not what was examined" in done.output
+    assert not Path("safe.mkv").exists()
+
+
+def test_detect_draws_a_video_of_numbered_images(polyface_command, tmp_path):
+    for number in range(3):
+        Image.fromarray(square(number)).save(tmp_path / f"{number}.png")
+    assert polyface_command("detect", "frames:%d.png", "--output", "boxes.mkv").exit_code == 0
+    assert red("boxes.mkv")[1] == 3
 
 
 def test_anonymize_says_what_cannot_be_written_before_it_begins(polyface_command, clip, tmp_path):

@@ -26,6 +26,7 @@ from polyface.writers.document import Journaled
 from polyface_video import tracks
 from polyface_video.ahead import AHEAD, read_ahead
 from polyface_video.found import Found, list_unheld, read_faces
+from polyface_video.numbered import PREFIX
 from polyface_video.reading import Frame, open_video, read_frames
 from polyface_video.writing import VideoWriter, check_encoder, check_source
 
@@ -289,7 +290,7 @@ class AnonymizedVideo(Journaled):
 
     def _source(self) -> Path:
         source = Path(self._of.name or "").expanduser()
-        if not source.is_file():
+        if not source.is_file() and not str(source).startswith(PREFIX):
             raise ImageError(
                 f"{quoted(self._of.name)} cannot be read a second time, to cover its faces",
                 why=["it is no file, or no longer there"],
