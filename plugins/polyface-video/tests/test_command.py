@@ -111,6 +111,25 @@ def test_resume_adds_what_a_camera_sees_now(detect, clip, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://me:se@cret@127.0.0.1:1",
+        "rtsp://127.0.0.1:secret/cret@127.0.0.1",
+        "rtsp://127.0.0.1:1/?user=me&password=secret",
+        "rtmp://me:secret@127.0.0.1:1/door",
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--live", "--json")])
+def test_a_password_is_neither_in_results_nor_in_messages(detect, capfd, caplog, address, options):
+    done = detect(address, "--output", "faces.jsonl", "--output", "faces.csv", *options)
+    assert done.exit_code == 1
+    written = [Path(f"faces.{kind}").read_text() for kind in ("jsonl", "csv")]
+    told = (done.output, *capfd.readouterr(), caplog.text, *written)
+    assert "cannot be read as a video" in told[0]
+    assert not any("cret" in text for text in told)
+
+
 def test_drawings_have_the_number_of_their_frame(detect, clip):
     assert detect(clip, "--end", 0.1, "--output", "out/").exit_code == 0
     assert sorted(path.name for path in Path("out/clip").iterdir()) == [f"{n:06}_out.jpg" for n in range(3)]
