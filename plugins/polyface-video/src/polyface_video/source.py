@@ -8,7 +8,6 @@ import itertools
 import logging
 import math
 import os
-import queue
 import re
 import sys
 import threading
@@ -17,9 +16,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import av.container.core
 
 from polyface.errors import ConfigError, Fix, ImageError
 from polyface.plugins.options import check_options
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from polyface.plugins.protocols import Search
     from polyface.plugins.records import OptionSpec
 
-T = TypeVar("T")
-
 LOG = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -44,9 +42,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 SILENCE = 10.0
 """Seconds after which a camera that says nothing is taken for lost."""
-
-LOOK = 0.1
-"""Seconds after which a thread that waits for a camera looks whether it still has to."""
 
 HIDDEN = "***"
 """Stands for what may be a password."""
@@ -251,11 +246,23 @@ class Camera:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _connect(self, stopped: threading.Event, left: Callable[[], float]) -> Iterator[Frame]:
+        """The frames of a connection, until it is stopped, or the next one would come too late."""
+        end, over = time.monotonic() + left(), False
+
+        def is_over() -> bool:
+            nonlocal over  # FFmpeg may give a frame that it held, and fail after it
+            over = over or stopped.is_set() or time.monotonic() >= end
+            return over
+
         try:
-            yield from _listen(self._read, stopped, left)
-        except _OverError:
-            raise
-        except ImageError as error:  # FFmpeg may repeat the address
+            with CLOCK.interrupt(is_over):
+                for frame in self._read():
+                    yield frame
+                    end = time.monotonic() + left()
+        except ImageError as error:
+            if is_over():
+                raise _OverError(f"nothing came in {left():g} s") from None
+            # FFmpeg may repeat the address
             raise ImageError(str(error).replace(self._location, self._name)) from None
 
     def _left(self, elapsed: float) -> float:
@@ -266,61 +273,41 @@ class _OverError(ImageError):
     """That the time was over before anything came."""
 
 
-def _listen(
-    read: Callable[[], Iterator[Frame]], stopped: threading.Event, left: Callable[[], float]
-) -> Iterator[Frame]:
-    """Yield frames as they come, until it is stopped.
+class _Clock:
+    """The clock by which PyAV ends a wait of FFmpeg that takes too long: it stands for the module ``time`` there.
 
-    FFmpeg cannot be interrupted while it waits. So a thread of its own does that, and is left behind if need be: it
-    ends once something comes, or after ``SILENCE``.
-
-    Args:
-        read: returns the frames.
-        stopped: set when nothing more is wanted.
-        left: returns the seconds that the next frame has to come, as from now.
-
-    Raises:
-        _OverError: none came in that time.
+    PyAV has no other way to interrupt one, from another thread or for another reason, and a thread that is left behind
+    in FFmpeg may crash the process as it ends. PyAV looks at the clock some times a second, in the thread that waits:
+    there the clock runs ahead once the wait is over. Other threads see the time as it is.
     """
-    handed: queue.Queue[Frame | BaseException | None] = queue.Queue(1)
-    left_behind = threading.Event()
 
-    def hand(one: Frame | BaseException | None) -> None:
-        while not left_behind.is_set():
-            with contextlib.suppress(queue.Full):
-                handed.put(one, timeout=LOOK)
-                return
+    def __init__(self) -> None:
+        self._own = threading.local()
 
-    def take() -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    @contextlib.contextmanager
+    def interrupt(self, is_over: Callable[[], bool]) -> Iterator[None]:
+        """End waits of this thread once it is over."""
+        self._own.is_over, self._own.ahead = is_over, 0.0
         try:
-            for frame in read():
-                hand(frame)
-                if left_behind.is_set():
-                    return
-            hand(None)
-        except BaseException as error:  # noqa: BLE001 - whoever listens raises it
-            hand(error)
+            yield
+        finally:
+            del self._own.is_over
 
-    threading.Thread(target=take, name="polyface-camera", daemon=True).start()
-    try:
-        while isinstance(one := _wait_for(handed, stopped, left()), Frame):
-            yield one
-        if one is not None:
-            raise one
-    finally:
-        left_behind.set()
+    def monotonic(self) -> float:
+        """Return the time in seconds, or, once it is over, each time one much later."""
+        is_over = getattr(self._own, "is_over", None)
+        if is_over is None:
+            return time.monotonic()
+        if is_over():
+            self._own.ahead += 1000 * SILENCE
+        return time.monotonic() + float(self._own.ahead)
 
 
-def _wait_for(handed: queue.Queue[T], stopped: threading.Event, seconds: float) -> T | None:
-    end = time.monotonic() + seconds
-    while not stopped.is_set():
-        rest = end - time.monotonic()
-        try:
-            return handed.get(timeout=min(LOOK, max(rest, 0.0)))
-        except queue.Empty:
-            if rest <= LOOK:
-                raise _OverError(f"nothing came in {seconds:g} s") from None
-    return None
+CLOCK = _Clock()
+setattr(av.container.core, "time", CLOCK)  # noqa: B010 - its types do not tell of it
 
 
 def hide_secrets(location: str) -> str:
