@@ -288,7 +288,7 @@ class TestCamera:
         *_, last = Camera(address, Search(), read=read)
         assert last.problem == "Connection to rtsp://host/?*** reset"
         with pytest.raises(ImageError, match=r"^Server returned 401 for 'rtsp://host/\?\*\*\*'$"):
-            list(Camera(address, Search(), read=read)._connect(threading.Event(), lambda: 30.0))
+            list(Camera(address, Search(), read=read)._connect(30.0))
 
     def test_live_connects_again_and_goes_on_counting_with_growing_pauses(self, caplog):
         pauses, calls = [], iter([frames(2), None, None, frames(2), None])

@@ -19,7 +19,6 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import av.container.core
 
 from polyface.errors import ConfigError, Fix, ImageError
 from polyface.plugins.options import check_options
@@ -40,8 +39,9 @@ LOG = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a camera that was lost is asked again: each time twice as long."""
 
-SILENCE = 10.0
-"""Seconds after which a camera that says nothing is taken for lost."""
+SILENCE, SHORTEST = 5.0, 0.1
+"""Seconds after which a camera that says nothing is taken for lost: usually, and at least. Nothing stops FFmpeg before
+that."""
 
 HIDDEN = "***"
 """Stands for what may be a password."""
@@ -173,7 +173,7 @@ class Camera:
         self._location, self._name = location, hide_secrets(location)
         self._rhythm, self._live, self._duration, self._now = (every, fps), live, duration, now
         self._today = today
-        self._read = functools.partial(read, **_device(location), timeout=SILENCE)
+        self._read = functools.partial(read, **_device(location))
 
     def __iter__(self) -> Iterator[Item]:
         """Yield an item for each frame, as they come."""
@@ -200,19 +200,15 @@ class Camera:
     def _drop(self, _: Frame) -> None:
         self.left_out[DROPPED] += 1
 
-    def _read_once(self, stopped: threading.Event) -> Iterator[Frame]:
+    def _read_once(self, _: threading.Event) -> Iterator[Frame]:
         """The frames of one connection."""
-        last: float | None = None
-
-        def left() -> float:
-            return self._left(last or 0.0)
-
+        began: float | None = None
         try:
-            for frame in self._connect(stopped, left):
-                last = frame.time
+            for frame in self._connect(self._left(0.0)):
+                began = self._now() if began is None else began
                 yield frame
-        except _OverError:
-            if last is None:
+        except ImageError:
+            if began is None or self._left(self._now() - began) > 0:
                 raise
 
     def _stay(self, stopped: threading.Event) -> Iterator[Frame]:
@@ -220,94 +216,38 @@ class Camera:
         number, pause = 0, FIRST_PAUSE
         began: float | None = None
 
-        def elapsed() -> float:
-            return 0.0 if began is None else self._now() - began
+        def left() -> float:
+            return self._left(0.0 if began is None else self._now() - began)
 
         while not stopped.is_set():
             try:
-                for frame in self._connect(stopped, lambda: self._left(elapsed())):
+                for frame in self._connect(left()):
                     began = self._now() if began is None else began
                     pause = FIRST_PAUSE
-                    yield attrs.evolve(frame, number=number, time=elapsed())
+                    yield attrs.evolve(frame, number=number, time=self._now() - began)
                     number += 1
                 why = "it ended"
             except ImageError as error:
                 if began is None:
                     raise
-                if isinstance(error, _OverError):
-                    return
                 why = str(error)
-            if stopped.is_set():
+            if stopped.is_set() or left() <= 0:
                 return
-            over = self._left(elapsed()) <= pause
+            over = left() <= pause
             LOG.warning("%s is lost: %s%s", self._name, why, "" if over else f"; it is asked again in {pause:g} s")
             if over or stopped.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _connect(self, stopped: threading.Event, left: Callable[[], float]) -> Iterator[Frame]:
-        """The frames of a connection, until it is stopped, or the next one would come too late."""
-        end, over = time.monotonic() + left(), False
-
-        def is_over() -> bool:
-            nonlocal over  # FFmpeg may give a frame that it held, and fail after it
-            over = over or stopped.is_set() or time.monotonic() >= end
-            return over
-
+    def _connect(self, left: float) -> Iterator[Frame]:
+        """The frames of a connection that has so many seconds."""
         try:
-            with CLOCK.interrupt(is_over):
-                for frame in self._read():
-                    yield frame
-                    end = time.monotonic() + left()
-        except ImageError as error:
-            if is_over():
-                raise _OverError(f"nothing came in {left():g} s") from None
-            # FFmpeg may repeat the address
+            yield from self._read(timeout=max(min(SILENCE, left), SHORTEST))
+        except ImageError as error:  # FFmpeg may repeat the address
             raise ImageError(str(error).replace(self._location, self._name)) from None
 
     def _left(self, elapsed: float) -> float:
         return math.inf if self._duration is None else self._duration - elapsed
-
-
-class _OverError(ImageError):
-    """That the time was over before anything came."""
-
-
-class _Clock:
-    """The clock by which PyAV ends a wait of FFmpeg that takes too long: it stands for the module ``time`` there.
-
-    PyAV has no other way to interrupt one, from another thread or for another reason, and a thread that is left behind
-    in FFmpeg may crash the process as it ends. PyAV looks at the clock some times a second, in the thread that waits:
-    there the clock runs ahead once the wait is over. Other threads see the time as it is.
-    """
-
-    def __init__(self) -> None:
-        self._own = threading.local()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(time, name)
-
-    @contextlib.contextmanager
-    def interrupt(self, is_over: Callable[[], bool]) -> Iterator[None]:
-        """End waits of this thread once it is over."""
-        self._own.is_over, self._own.ahead = is_over, 0.0
-        try:
-            yield
-        finally:
-            del self._own.is_over
-
-    def monotonic(self) -> float:
-        """Return the time in seconds, or, once it is over, each time one much later."""
-        is_over = getattr(self._own, "is_over", None)
-        if is_over is None:
-            return time.monotonic()
-        if is_over():
-            self._own.ahead += 1000 * SILENCE
-        return time.monotonic() + float(self._own.ahead)
-
-
-CLOCK = _Clock()
-setattr(av.container.core, "time", CLOCK)  # noqa: B010 - its types do not tell of it
 
 
 def hide_secrets(location: str) -> str:
