@@ -50,12 +50,13 @@ def write_clip(
     rotation: int = 0,
     ratio: Fraction = Fraction(1),
     keys: int | None = None,
+    options: dict[str, str] | None = None,
 ) -> None:
     """Write a clip: ``times`` in units of ``base``, a tone as sound, and what else is asked for."""
     av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
     height, width = images[0].shape[:2]
     with av.open(str(path), "w") as out:
-        video = out.add_stream(codec, rate=25, time_base=base)
+        video = out.add_stream(codec, rate=25, time_base=base, options=options or {})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.sample_aspect_ratio = ratio
         if keys:

@@ -196,6 +196,26 @@ class TestDamage:
         assert set(gone) <= set(range(9, 24))  # three frames of type B refer to it
         assert problem == ""
 
+    @pytest.mark.parametrize(
+        ("name", "codec", "rest"),
+        [
+            ("a.avi", "libx264", {}),
+            ("a.asf", "libx264", {}),
+            ("a.mpg", "libx264", {}),
+            ("a.ts", "libx265", {}),
+            ("a.mp4", "libx264", {"options": {"x264-params": "interlaced=1"}}),
+            ("a.mkv", "libx264", {"times": [n + 1000 for n in range(30)]}),
+            ("a.webm", "libvpx", {"options": {"auto-alt-ref": "1", "lag-in-frames": "16"}}),
+            ("a.webm", "libvpx-vp9", {"options": {"auto-alt-ref": "1", "lag-in-frames": "16"}}),
+            ("a.mkv", "libsvtav1", {}),
+        ],
+    )
+    def test_of_whole_files_there_is_none_whatever_the_codec_and_the_container(self, make_clip, name, codec, rest):
+        frames, problem = read(make_clip(name, codec=codec, count=30, sound=False, **rest))
+        assert [frame.number for frame in frames if frame.image is None or frame.damaged] == []
+        assert [frame.time for frame in frames] == pytest.approx([number / 25 for number in range(30)], abs=0.002)
+        assert problem == ""
+
     def test_of_a_recording_that_begins_amid_frames_is_none(self, make_clip, tmp_path, copy_packets):
         numbers = itertools.count()
         source = make_clip("a.mkv", count=36, sound=False, keys=12)

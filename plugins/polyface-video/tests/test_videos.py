@@ -280,15 +280,20 @@ def test_replaces_nothing_that_is_somebody_elses_by_faces(clip, tmp_path):
     ("spoil", "mistake"),
     [
         (lambda line: {**line, "video": None}, "it lacks the image's or the video's name"),
-        (lambda line: {**line, "frame": "3"}, "it lacks the frame's number, or its time in seconds"),
+        (
+            lambda line: {**line, "frame": "3"},
+            "it lacks the frame's number, from 0 to 10000000, or its time in seconds",
+        ),
+        (lambda line: {**line, "frame": 10**9}, "it lacks the frame's number, from 0 to 10000000, or its time"),
         (lambda line: {**line, "width": 1.5}, "its width and height are no whole numbers"),
         (lambda line: {**line, "faces": None}, "it has no list of faces"),
         (lambda line: {**line, "faces": [{"box": [1, 2, 3]}]}, "its face 1 has no box of four numbers"),
         (lambda line: {**line, "faces": [{"box": [1, 2, 3, float("nan")]}]}, "its face 1 has no box of four numbers"),
+        (lambda line: {**line, "faces": [{"box": [1, 2, 3, 1e300]}]}, "its face 1 has no box of four numbers"),
         (lambda line: {**line, "faces": [*line["faces"], {}]}, "its face 2 has no box of four numbers"),
         (
             lambda line: {**line, "faces": [{"box": [1, 2, 3, 4], "track_id": "2"}]},
-            "the track_id of its face 1 is no whole number from 1 on",
+            "the track_id of its face 1 is no whole number from 1 to 10000000",
         ),
     ],
 )

@@ -18,6 +18,12 @@ from polyface_video import tracks
 if TYPE_CHECKING:
     from polyface.arrays import Float64Array, IndexArray
 
+MOST = 10_000_000
+"""The highest number of a frame or a track: forty hours of sixty frames a second. More is a slip."""
+
+LARGEST = 1e6
+"""Pixels: no side of a box is further away."""
+
 UNKNOWN = 0
 """Stands for the number of a face's track, which is 1 or more, where none is given."""
 
@@ -143,7 +149,7 @@ def find_mistake(line: Any) -> str:
     if "frame" not in line and isinstance(line.get("error"), str):
         return ""  # what ended the video
     if not _is_count(line.get("frame")) or not _is_number(line.get("time")):
-        return "it lacks the frame's number, or its time in seconds"
+        return f"it lacks the frame's number, from 0 to {MOST}, or its time in seconds"
     if line.get("width") is not None and not (_is_count(line["width"]) and _is_count(line.get("height"))):
         return "its width and height are no whole numbers"
     faces = line.get("faces")
@@ -155,9 +161,9 @@ def find_mistake(line: Any) -> str:
 def _find_mistake_of_face(number: int, face: Any) -> str:
     box = face.get("box") if isinstance(face, dict) else None
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return f"its face {number} has no box of four numbers"
+        return f"its face {number} has no box of four numbers, in pixels"
     if "track_id" in face and (not _is_count(face["track_id"]) or face["track_id"] == UNKNOWN):
-        return f"the track_id of its face {number} is no whole number from 1 on"
+        return f"the track_id of its face {number} is no whole number from 1 to {MOST}"
     return ""
 
 
@@ -198,8 +204,8 @@ def _beside(passed: set[int], hidden: set[int]) -> set[int]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= LARGEST
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= MOST

@@ -30,11 +30,20 @@ SHORT = 0.5
 BASE = Fraction(1, 90_000)
 """The unit of time stamps where a video has none."""
 
+EXACT = "mov", "matroska"
+"""How FFmpeg's names of formats begin that have a time stamp for every frame, and begin a packet with each."""
+
+BY_DTS = "avi", "asf"
+"""Those of formats that tell when frames are decoded, and not when they are shown."""
+
+DEPTH = 16
+"""Packets after which the frame of one comes at last, if it comes: no codec needs more frames before."""
+
 WHOLE = {"h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mjpeg", "ffv1", "prores"}
 """FFmpeg's names of codecs of which every packet is a frame that is shown."""
 
 RESET = 1.0
-"""Seconds by which a frame's time stamp must lie before the last one's for the video's clock to have begun anew."""
+"""Seconds by which a time stamp must lie before the last frame's time, if that was guessed, for a clock begun anew."""
 
 RATE = Fraction(25)
 """Frames a second where neither time stamps nor a rate say when frames are shown."""
@@ -168,7 +177,7 @@ def read_frames(
         converter = VideoReformatter()  # one for each frame would make its tables anew
         listed = len(container.streams.video[0].index_entries)
         packets = _Packets(container)
-        clock = _Clock(info)
+        clock = _Clock(info, by_dts=container.format.name.startswith(BY_DTS))
         number, written = 0, False
         for decoded in _decode(packets):
             time = clock.read(decoded)
@@ -280,29 +289,38 @@ def _info_of(container: Any, shown: _Orientation = _Orientation()) -> VideoInfo:
 def _duration_of(stream: Any) -> float | None:
     if stream.duration is not None and stream.time_base:
         return float(stream.duration * stream.time_base)
-    told = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
-    return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3]) if told else None
+    told = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if told is None:
+        return None
+    end = int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])  # Matroska's counts from 0, wherever frames begin
+    return end - float((stream.start_time or 0) * (stream.time_base or 0))
 
 
 class _Clock:
     """When the frames of a video are shown, in seconds since its beginning, and when the last of them ends."""
 
-    def __init__(self, info: VideoInfo) -> None:
+    def __init__(self, info: VideoInfo, *, by_dts: bool) -> None:
         self._info = info
+        self._by_dts = by_dts
+        self._start = None if by_dts else info.start
         self._usual = float(1 / (info.rate or RATE))
         self._shift = 0.0
         self._time: float | None = None
+        self._told = False
         self.end = 0.0
 
     def read(self, frame: Any) -> float:
         """Return when a frame is shown that comes after those before; without a time stamp, when the rate says."""
         before, time = self._time, 0.0 if self._time is None else self._time + self._usual
-        if frame.pts is not None:
-            told = float((frame.pts - self._info.start) * self._info.time_base) + self._shift
-            if before is not None and told < before - RESET:  # of joined recordings, the second follows the first
-                self._shift += time - told
+        stamp = frame.dts if self._by_dts else frame.pts
+        if stamp is not None:
+            self._start = stamp if self._start is None else self._start
+            told = float((stamp - self._start) * self._info.time_base) + self._shift
+            if before is not None and told < before - (0 if self._told else RESET):
+                self._shift += time - told  # of joined recordings, the second follows the first
             else:
-                time = told
+                time = told if before is None else max(told, before)
+        self._told = stamp is not None
         self._time = time
         self.end = time + (float((frame.duration or 0) * self._info.time_base) or self._usual)
         return time
@@ -314,8 +332,7 @@ class _Packets:
     def __init__(self, container: Any) -> None:
         stream = container.streams.video[0]
         self.count = 0
-        # In a transport stream, a packet may be half of an interlaced frame.
-        self.are_frames = stream.codec_context.name in WHOLE and container.format.name != "mpegts"
+        self.are_frames = stream.codec_context.name in WHOLE and container.format.name.startswith(EXACT)
         self._packets = container.demux(stream)
 
     def __iter__(self) -> Iterator[Any]:
@@ -329,16 +346,22 @@ class _Packets:
 
 @frozen
 class _Lost:
-    """That there is a frame which cannot be decoded: when it would be shown and for how long, as its packet says."""
+    """That there is a frame which cannot be decoded: when it would be shown and for how long, as its packet says.
+
+    ``told`` is whether the decoder said so; else it said nothing. ``order`` is that of the packet.
+    """
 
     pts: int | None
     duration: int | None
+    told: bool
+    order: int
+    dts: None = None
 
 
 def _decode(packets: _Packets) -> Iterator[Any]:
     """Yield each frame, and each that is lost, in the order in which they are shown."""
     waiting: dict[int, _Lost] = {}  # by time stamp: of these packets no frame came yet
-    told: set[int] = set()  # likewise of those that the decoder refused
+    held: list[Any] = []  # frames that are shown after one that may still come
     given_up: set[int] = set()  # a frame may still come of what is damaged, and too late
     begin: float | None = None  # a recording may begin amid frames that need others before: those are none
     for packet in packets:
@@ -348,22 +371,33 @@ def _decode(packets: _Packets) -> Iterator[Any]:
             frames, refused = packet.decode(), False
         except (av.error.FFmpegError, OSError):
             frames, refused = [], not packet.is_discard
+        lost = _Lost(packet.pts, packet.duration, refused, packets.count)
         if packet.pts is None:
-            yield from [_Lost(None, packet.duration)] * refused
+            yield from [lost] * refused
         elif refused or (packets.are_frames and packet.pts >= begin and not packet.is_discard):
-            waiting[packet.pts] = _Lost(packet.pts, packet.duration)
-            told |= {packet.pts} if refused else set()
+            waiting[packet.pts] = lost
         for frame in frames:
-            if begin == math.inf:
-                begin, waiting = frame.pts or 0, {pts: lost for pts, lost in waiting.items() if pts in told}
-            if frame.pts in given_up:
-                continue
+            # Each half of an interlaced frame may have a packet.
+            packets.are_frames &= not frame.interlaced_frame
+            if begin == math.inf or not packets.are_frames:
+                begin, waiting = frame.pts or 0, {pts: one for pts, one in waiting.items() if one.told}
             waiting.pop(frame.pts, None)
-            for pts in sorted(waiting if frame.pts is None else [pts for pts in waiting if pts < frame.pts]):
-                given_up.add(pts)
-                yield waiting.pop(pts)
-            yield frame
-    yield from (waiting[pts] for pts in sorted(waiting))
+            held += [frame] * (frame.pts not in given_up)
+        # What refuses to decode comes no more; of what was not told, a frame may.
+        coming = [pts for pts, one in waiting.items() if not one.told and packets.count - one.order < DEPTH]
+        shown = _take(held, waiting, min(coming, default=math.inf) if packet.size else math.inf)
+        given_up.update(one.pts for one in shown if isinstance(one, _Lost) and one.pts is not None)
+        yield from shown
+    yield from _take(held, waiting, math.inf)
+
+
+def _take(held: list[Any], waiting: dict[int, _Lost], until: float) -> list[Any]:
+    """Take the frames, and those that are lost before the last of these, that are shown before ``until``, in order."""
+    shown = [frame for frame in held if frame.pts is None or frame.pts < until]
+    held[:] = [frame for frame in held if not (frame.pts is None or frame.pts < until)]
+    last = math.inf if until == math.inf else max((one.pts for one in shown if one.pts is not None), default=-math.inf)
+    lost = [waiting.pop(pts) for pts in sorted(waiting) if pts < last]
+    return lost + shown if any(one.pts is None for one in shown) else sorted(lost + shown, key=lambda one: one.pts)
 
 
 def _upright(frame: Any, converter: VideoReformatter) -> ImageArray:

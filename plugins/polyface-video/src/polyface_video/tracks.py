@@ -44,9 +44,12 @@ PACE = 3
 APART = 1.0
 """Two faces of one frame that are nearer, in their longer sides, may have changed tracks there."""
 
-CUT = 0.4, 14
-"""Frames that follow each other are of different scenes where they differ by more: parts of the pixels, in colour; or
-levels of grey, in the mean of the small pictures. What moves changes the latter by up to 8."""
+CUT = 0.4
+"""Frames that follow each other are of different scenes where more of their pixels differ in colour."""
+
+LIKELY_CUT = 0.15, 14
+"""So they are where fewer do, if light lies elsewhere, too: so many levels of grey, in the mean of the small pictures. A
+pan moves light, and changes fewer colours; faces that move change the small pictures by up to 8."""
 
 BINS = 8
 """Of each channel in a histogram."""
@@ -386,7 +389,9 @@ def find_scenes(looks: Mapping[int, bytes], count: int) -> IndexArray:
 
 def _is_cut(one: bytes, other: bytes) -> bool:
     """Whether two frames, one of which follows the other, are of different scenes."""
-    return differ(one, other) > CUT[0] or float(np.abs(_subtract_layouts(one, other)).mean()) > CUT[1]
+    colours = differ(one, other)
+    likely = colours > LIKELY_CUT[0] and float(np.abs(_subtract_layouts(one, other)).mean()) > LIKELY_CUT[1]
+    return colours > CUT or likely
 
 
 def _subtract_layouts(one: bytes, other: bytes) -> IndexArray:

@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 from polyface.errors import NO_FIX, ConfigError, Fix, ImageError, quoted
 from polyface.writers.naming import FATAL
 from polyface_video.plugin import WRITTEN
-from polyface_video.reading import BASE, RESET, open_container, open_video
+from polyface_video.reading import BASE, open_container, open_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -349,7 +349,7 @@ class _Copy:
                 at = packet.pts if packet.dts is None else packet.dts
                 if at is not None:
                     now = float(at * base)
-                    if index in self._streams and now < latest.get(index, now) - RESET:
+                    if index in self._streams and now < latest.get(index, now):
                         raise _begins_anew(source.name, latest[index])
                     latest[index] = now
                 if packet.stream.index == self._main and packet.pts is not None:
