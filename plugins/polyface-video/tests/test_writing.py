@@ -114,6 +114,13 @@ def test_copies_all_sound_where_an_edit_list_leaves_out_frames_before_the_first(
     assert len(frames_of(made)) == len(frames_of(tmp_path / "edited.mp4")) == 14
 
 
+def test_writes_mpeg4_which_counts_time_in_coarser_units(make_clip, tmp_path):
+    check_encoder("out.avi", None, None)
+    source = make_clip("a.mov", sound=False, base=Fraction(1, 90_000), times=[3600 * n for n in range(20)])
+    made = rewrite(source, tmp_path / "out.mp4", codec="mpeg4")
+    assert [float(seconds) for _, seconds in frames_of(made)] == pytest.approx([n / 25 for n in range(20)], abs=2e-5)
+
+
 def test_leaves_the_sound_out_where_it_is_not_wanted(make_clip, tmp_path, caplog):
     source = make_clip("a.mkv", subtitles=True)
     assert kinds(rewrite(source, tmp_path / "out.mkv", sound=False)) == ["video", "subtitle"]

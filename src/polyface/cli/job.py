@@ -218,19 +218,30 @@ def _check_use(
     participants: Iterable[_Participant],
 ) -> None:
     """Refuse an option of nothing that takes part: it would do nothing, and nobody would notice."""
-    used: list[_Participant] = [*(output.spec for output in outputs), *items.specs, *(spec for spec, _ in steps)]
+    from polyface.plugins.records import StepSpec
+
+    known = [*participants]
+    ends = [spec for spec in known if not isinstance(spec, StepSpec)]
+    used: list[_Participant] = [*(output.spec for output in outputs), *items.specs]
     heeded = {option.name for spec in used for option in spec.options}
-    owners = [(f"the {_KINDS[type(spec).__name__]} '{spec.name}'", spec.options) for spec in participants]
+    # A step shares the options of sources and writers, and alone does nothing by them.
+    shared = {option.name for spec in ends for option in spec.options}
+    heeded |= {option.name for spec, _ in steps for option in spec.options} - shared
     for name in options.keys() - heeded:
-        whose = [owner for owner, own in owners if any(option.name == name for option in own)]
+        whose = [_name(spec) for spec in known if any(option.name == name for option in spec.options)]
         raise ConfigError(
             f"{flag(name)} would do nothing here.",
-            why=[f"it is for {', '.join(whose)}, and nothing that was named selects that"],
+            why=[f"it is for {', '.join(whose)}, and nothing that was given selects that"],
             fix="leave it out",
         )
 
 
-_KINDS = {"WriterSpec": "writer", "SourceSpec": "source", "StepSpec": "step"}
+def _name(spec: _Participant) -> str:
+    from polyface.plugins.records import SourceSpec, StepSpec
+
+    if isinstance(spec, StepSpec):
+        return f"the step '{spec.name}' ({', '.join(map(flag, spec.on))})"
+    return f"the {'source' if isinstance(spec, SourceSpec) else 'writer'} '{spec.name}'"
 
 
 def _outputs_of(

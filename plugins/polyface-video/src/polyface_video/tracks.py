@@ -48,8 +48,8 @@ CUT = 0.4
 """Frames that follow each other are of different scenes where more of their pixels differ in colour."""
 
 LIKELY_CUT = 0.15, 14
-"""So they are where fewer do, if light lies elsewhere, too: so many levels of grey, in the mean of the small pictures. A
-pan moves light, and changes fewer colours; faces that move change the small pictures by up to 8."""
+"""So they are where fewer do, if light lies elsewhere, too: so many levels of grey, in the mean of small pictures. Pans
+move light, and change fewer colours; faces that move change the small pictures by up to 8."""
 
 BINS = 8
 """Of each channel in a histogram."""

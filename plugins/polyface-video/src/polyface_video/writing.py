@@ -46,11 +46,13 @@ class Encoder:
         quality: the option that means it, where it has one; lower is better.
         default: its value.
         options: further options.
+        finest: units of time a second that it can count in at most; ``None`` is without limit.
     """
 
     quality: str | None = None
     default: float = 0.0
     options: Mapping[str, str] = field(factory=dict)
+    finest: int | None = None
 
 
 ENCODERS = {
@@ -59,7 +61,9 @@ ENCODERS = {
     "libvpx-vp9": Encoder(quality="crf", default=30, options={"b:v": "0", "cpu-used": "5", "row-mt": "1"}),
     "libvpx": Encoder(quality="crf", default=20, options={"b:v": "4M", "cpu-used": "5"}),
     "libsvtav1": Encoder(quality="crf", default=32, options={"preset": "8"}),
-    "mpeg4": Encoder(options={"flags": "+qscale", "global_quality": "354"}),  # 3 of 31, times FFmpeg's 118
+    "mpeg4": Encoder(
+        options={"flags": "+qscale", "global_quality": "354"}, finest=65_535
+    ),  # 3 of 31, times FFmpeg's 118
     "h264_nvenc": Encoder(quality="cq", default=22),
     "hevc_nvenc": Encoder(quality="cq", default=26),
 }
@@ -128,8 +132,9 @@ class VideoWriter:
             pixels = original.video.codec_context.pix_fmt if original else None
             self._video.pix_fmt = _choose_format(self._video.codec_context.codec, pixels, size)
             _open_encoder(self._video.codec_context)
-            self._base = original.base if original else BASE
-            self._start = (original and original.video.start_time) or 0
+            self._base = self._video.codec_context.time_base
+            first = (original.video.start_time or 0) * original.base if original else Fraction(0)
+            self._start = round(first / self._base)
             self._tags = _tags_of(original.video) if original else _Tags()
             self._copy = (
                 _Copy(self._output, name, original, COPIED if sound else COPIED - {"audio"}) if original else None
@@ -204,7 +209,7 @@ class VideoWriter:
         duration = max(1, round(1 / (self._rate * self._base)))
         if self._copy:
             with self._failures():
-                duration = self._copy.length_of(last.pts) or duration
+                duration = round(self._copy.length_of(last.pts * self._base) / self._base) or duration
         # A key frame, so that its packet comes last: an MP4 tells of no other how long it lasts.
         last.pict_type = PictureType.I
         self._encode(last, duration)
@@ -212,7 +217,7 @@ class VideoWriter:
             for packet in self._video.encode(None):
                 self._mux(packet)
             if self._copy:
-                self._copy.end(last.pts, float((last.pts + duration) * self._base))
+                self._copy.end(last.pts * self._base, float((last.pts + duration) * self._base))
             self._output.close()
 
     @property
@@ -303,16 +308,18 @@ class _Copy:
                 return
             self._mux(one)
 
-    def length_of(self, pts: int) -> int:
+    def length_of(self, seconds: Fraction) -> Fraction:
         """How long the source shows its frame of that time; 0 where it does not say."""
+        pts = round(seconds / self._bases[self._main])
         while (
             pts not in self._lengths and len(self._ahead) < PACKETS and (one := next(self._packets, None)) is not None
         ):
             self._ahead.append(one)
-        return self._lengths.get(pts, 0)
+        return self._lengths.get(pts, 0) * self._bases[self._main]
 
-    def end(self, pts: int, seconds: float) -> None:
-        """Copy the rest: up to a time, if frames that come after are left out."""
+    def end(self, last: Fraction, seconds: float) -> None:
+        """Copy the rest: up to a time, if frames that come after the last are left out."""
+        pts = round(last / self._bases[self._main])
         later = []
         while (one := self._next()) is not None:
             packet, begin, _ = one
@@ -485,6 +492,7 @@ def _add_video(output: Any, name: str, source: Any, codec: str | None, crf: floa
         )
     rate = (source and (source.average_rate or source.guessed_rate)) or 25
     base = (source and source.time_base) or BASE
+    base = base if encoder.finest is None else max(base, Fraction(1, encoder.finest))
     try:
         made = output.add_stream(chosen, rate=rate, options=options, time_base=base)
     except (ValueError, av.error.FFmpegError) as error:
