@@ -357,6 +357,22 @@ def test_of_a_part_of_the_faces_found_writes_that_part_alone(clip, tmp_path):
     assert seen(made) == []
 
 
+def test_covers_a_face_that_is_missed_while_the_size_of_frames_changes(make_clip, tmp_path):
+    """As where a stream adapts to the network: the second half has frames of half the size."""
+    whole = [picture(number) for number in range(COUNT)]
+    first = make_clip("first.ts", images=whole[:20], sound=False)
+    second = make_clip("second.ts", images=[image[::2, ::2] for image in whole[20:]], sound=False)
+    joined = tmp_path / "clip.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+
+    def boxes(number):
+        return [np.array(box_at(*place_of(number))) / (1 if number < 20 else 2)]
+
+    made = write(tmp_path / "safe.mp4", results_of(joined, missed=range(15, 25), boxes=boxes), **FILL)
+    assert [image.shape for image, _ in frames_of(made)] == [(120, 160, 3)] * COUNT
+    assert seen(made) == []
+
+
 def test_says_how_the_video_was_called_before(clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, *rest = results_of(Path("clip.mp4"))

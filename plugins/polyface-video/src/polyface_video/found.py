@@ -33,6 +33,7 @@ class Found:
     """What the lines of a journal say of a video.
 
     Args:
+        size: width and height of frames that boxes are in pixels of: those of the first; ``None`` where none is told.
         first: the number of the first frame that is written.
         last: of the last.
         examined: by number, the boxes ``(N, 4)`` of each frame that was examined wholly.
@@ -45,6 +46,7 @@ class Found:
         undescribed: whether of some that have pixels nothing is.
     """
 
+    size: tuple[int, int] | None
     first: int
     last: int
     examined: Mapping[int, Float64Array]
@@ -80,6 +82,7 @@ class Found:
         known, looks, sizes = dict[int, float](), dict[int, bytes](), dict[int, tuple[int, int]]()
         placed: list[tracks.Cover] = []
         undescribed = False
+        size: tuple[int, int] | None = None
         for line in lines:
             if "frame" not in line:  # what ended the video
                 continue
@@ -92,6 +95,9 @@ class Found:
                 undescribed |= "look" not in line
             faces = line["faces"] or ()
             boxes = sort_corners([face["box"] for face in faces])
+            if frame in sizes:
+                size = sizes[frame] if size is None else size
+                boxes *= scale_of(sizes[frame], size)
             ids = np.array([face.get("track_id", UNKNOWN) for face in faces], np.intp)
             if line.get("error") is not None or line.get("truncated") or line.get("damaged"):
                 failed.add(frame)
@@ -105,6 +111,7 @@ class Found:
         all_frames = range(min(known, default=0), max(known, default=-1) + 1)
         hidden = failed | ({*all_frames} - examined.keys() - passed)
         return cls(
+            size=size,
             first=min(written, default=0),
             last=max(written, default=-1),
             examined={frame: boxes for frame, boxes in examined.items() if frame not in failed},
@@ -172,6 +179,11 @@ def sort_corners(boxes: Sequence[Sequence[float]]) -> Float64Array:
     corners = np.sort(np.array(boxes, np.float64).reshape(-1, 2, 2), axis=1)
     sorted_: Float64Array = corners.reshape(-1, 4)
     return sorted_
+
+
+def scale_of(size: tuple[int, int], other: tuple[int, int]) -> Float64Array:
+    """Return what takes boxes in pixels of one size, width and height, to those of another: ``(4,)``."""
+    return np.tile(np.array(other, np.float64) / np.maximum(size, 1), 2)
 
 
 def list_unheld(placed: Iterable[tracks.Cover], covers: Iterable[tracks.Cover], count: int) -> Iterator[tracks.Cover]:

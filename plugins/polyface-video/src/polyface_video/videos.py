@@ -25,7 +25,7 @@ from polyface.storage.places import OTHER_OUTPUT, find_results
 from polyface.writers.document import Journaled
 from polyface_video import tracks
 from polyface_video.ahead import AHEAD, read_ahead
-from polyface_video.found import Found, list_unheld, read_faces
+from polyface_video.found import Found, list_unheld, read_faces, scale_of
 from polyface_video.numbered import PREFIX
 from polyface_video.reading import Frame, open_video, read_frames
 from polyface_video.writing import VideoWriter, check_encoder, check_source
@@ -272,7 +272,9 @@ class AnonymizedVideo(Journaled):
                     size = image.shape[1], image.shape[0]
                     name = self.place.path.name
                     video = stack.enter_context(VideoWriter(stream, name, source, size=size, **self._options))
-                video.write(self._cover(image, live, hidden=hidden), frame.time)
+                scale = 1 if found.size is None else scale_of(found.size, (image.shape[1], image.shape[0]))
+                here = [(numbers, box * scale) for numbers, box in live]
+                video.write(self._cover(image, here, hidden=hidden), frame.time)
             if video is None:
                 raise _no_frame(self.place)
 
