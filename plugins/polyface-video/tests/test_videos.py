@@ -309,6 +309,7 @@ def test_takes_edited_faces_that_lack_what_nobody_needs(clip, tmp_path):
     wanted = "image", "video", "frame", "time", "faces"
     lines = [{key: one.to_dict()[key] for key in wanted} for one in results_of(clip)]
     faces = write_lines(tmp_path / "faces.jsonl", lines)
+    Path(faces).write_text(Path(faces).read_text().replace("\n", "\n\n", 1) + "\n")
     assert seen(write(tmp_path / "safe.mp4", [], faces=faces, **FILL)) == []
 
 
@@ -530,6 +531,7 @@ def test_of_no_frame_is_no_file(kind, tmp_path):
     "options",
     [
         {"keep_ids": "one"},
+        {"keep_ids": "1,0"},
         {"regions": "1,2,3"},
         {"regions": "30,20,10,40"},
         {"regions": "0,0,nan,5"},

@@ -126,7 +126,7 @@ class Found:
 
 
 def read_faces(path: Path) -> bytes:
-    """Return a file of faces.
+    """Return what is in a file of faces, without empty lines.
 
     Raises:
         ConfigError: it cannot be read, or a line is none of a video's frame.
@@ -135,7 +135,10 @@ def read_faces(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read.", why=[str(error)], fix=Fix("choose another file")) from error
-    for number, text in enumerate(data.splitlines(), 1):
+    lines = data.splitlines(keepends=True)
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
         try:
             mistake = find_mistake(json.loads(text))
         except ValueError:
@@ -146,7 +149,7 @@ def read_faces(path: Path) -> bytes:
                 why=[f"line {number}: {mistake}"],
                 fix=Fix("mend the line, or have polyface detect write the file anew"),
             )
-    return data
+    return b"".join(line for line in lines if line.strip())
 
 
 def find_mistake(line: Any) -> str:

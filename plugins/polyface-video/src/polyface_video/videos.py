@@ -25,7 +25,7 @@ from polyface.storage.places import OTHER_OUTPUT, find_results
 from polyface.writers.document import Journaled
 from polyface_video import tracks
 from polyface_video.ahead import AHEAD, read_ahead
-from polyface_video.found import Found, list_unheld, read_faces, scale_of
+from polyface_video.found import UNKNOWN, Found, list_unheld, read_faces, scale_of
 from polyface_video.numbered import PREFIX
 from polyface_video.reading import Frame, open_video, read_frames
 from polyface_video.writing import VideoWriter, check_encoder, check_source
@@ -192,6 +192,8 @@ class AnonymizedVideo(Journaled):
         self._hide = functools.partial(anonymize, how=how, shape="box", grow=0.0, replacement=cover)
         self._anonymize(np.zeros((1, 1, 3), np.uint8), _boxes([]))  # raises where a setting is wrong
         self._keep = frozenset(_numbers("keep_ids", keep_ids or "", ",", int))
+        if UNKNOWN in self._keep:
+            raise ConfigError("keep_ids must be numbers of tracks, from 1 on.", fix=Fix("look at them with --preview"))
         self._span = start or -math.inf, math.inf if end is None else end
         self._regions = [_region(part) for part in (regions or "").split(";") if part.strip()]
         self._hold = hold
@@ -372,7 +374,10 @@ class _DroppedError(Exception):
 
 
 def _no_frame(place: Place) -> PolyfaceError:
-    return ConfigError(f"{place.path} has no frame.", why=["none of the inputs was a video that could be read"])
+    return ConfigError(
+        f"{place.path} has no frame.",
+        why=["none of the inputs was a video that could be read, and had frames in the part that was asked for"],
+    )
 
 
 def _boxes(boxes: Sequence[Any]) -> Detections:

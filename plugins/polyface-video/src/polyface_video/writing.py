@@ -459,7 +459,8 @@ def _begins_anew(source: str, seconds: float) -> ImageError:
     return ImageError(
         f"The sound or the subtitles of {source} cannot be copied.",
         why=[f"its clock begins anew after {seconds:.2f} s, as of recordings that were joined"],
-        fix=Fix(f"let FFmpeg write it anew: ffmpeg -i {source} -c copy NEW, and take that"),
+        fix=Fix(f"let FFmpeg write it anew: ffmpeg -i {source} -c copy NEW, and take that")
+        | "leave the sound out: --no-sound",
     )
 
 
