@@ -267,8 +267,13 @@ class TestNothingIsLeft:
             for _ in make(network).stream(itertools.cycle(paths), workers=3):
                 pass
 
-        with pytest.raises(KeyboardInterrupt):
-            consume()
+        # What runs in the background of a shell begins with the signal ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                consume()
+        finally:
+            signal.signal(signal.SIGINT, before)
         nothing_left()
 
 
