@@ -163,6 +163,33 @@ class TestDamage:
         assert [frame.image is None or frame.damaged for frame in frames] == [False, False, True, False, False]
         assert problem == ""
 
+    @pytest.mark.parametrize("lost", [10, 12, 28])
+    def test_of_a_frame_of_a_transport_stream_moves_no_other(self, make_clip, tmp_path, copy_packets, lost):
+        """Half a packet: the decoder makes up the rest, or refuses; the times of all others stay."""
+        import av
+
+        numbers = itertools.count()
+
+        def cut(packet):
+            if next(numbers) != lost:
+                return packet
+            half = av.Packet(bytes(packet)[: packet.size // 2])
+            half.pts, half.dts, half.time_base, half.duration = (
+                packet.pts,
+                packet.dts,
+                packet.time_base,
+                packet.duration,
+            )
+            return half
+
+        source = make_clip("a.ts", count=30, sound=False)
+        whole = [round(frame.time, 3) for frame in read_frames(source)]
+        copy_packets(source, tmp_path / "broken.ts", cut)
+        times = [round(frame.time, 3) for frame in read(tmp_path / "broken.ts")[0]]
+        assert times == sorted(set(times))
+        assert set(times) <= set(whole)
+        assert len(times) >= 29
+
     @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx265"), ("a.mp4", "libx264"), ("a.webm", "libvpx-vp9")])
     def test_of_a_frame_is_told_where_the_decoder_does_not(
         self, make_clip, tmp_path, copy_packets, empty_packet, name, codec
@@ -224,9 +251,10 @@ class TestDamage:
         assert (len(frames), problem) == (24, "")
         assert all(frame.image is not None and not frame.damaged for frame in frames)
 
+    @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
     @pytest.mark.parametrize("lost", [10, 28, 29])
     def test_of_a_frame_stands_where_it_would_be_shown_also_among_frames_that_refer_to_later_ones(
-        self, make_clip, tmp_path, copy_packets, empty_packet, lost
+        self, make_clip, tmp_path, copy_packets, empty_packet, name, lost
     ):
         """H.264 with frames of type B, whose packets do not come in the order in which frames are shown."""
         numbers = itertools.count()
@@ -238,10 +266,10 @@ class TestDamage:
             moments.append(float(packet.pts * packet.time_base))
             return empty_packet(packet)
 
-        source = make_clip("a.mkv", count=30, sound=False)
+        source = make_clip(name, count=30, sound=False)
         whole = [frame.time for frame in read_frames(source)]
-        copy_packets(source, tmp_path / "broken.mkv", empty)
-        frames, problem = read(tmp_path / "broken.mkv")
+        copy_packets(source, tmp_path / f"broken-{name}", empty)
+        frames, problem = read(tmp_path / f"broken-{name}")
         assert [frame.time for frame in frames] == pytest.approx(whole)
         assert [frame.time for frame in frames if frame.image is None] == pytest.approx(moments)
         assert problem == ""

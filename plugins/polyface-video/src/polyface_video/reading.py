@@ -382,22 +382,28 @@ def _decode(packets: _Packets) -> Iterator[Any]:
             if begin == math.inf or not packets.are_frames:
                 begin, waiting = frame.pts or 0, {pts: one for pts, one in waiting.items() if one.told}
             waiting.pop(frame.pts, None)
-            held += [frame] * (frame.pts not in given_up)
+            if frame.pts not in given_up:
+                held.append(frame)
+        if packets.are_frames and all(frame.pts is not None for frame in held):
+            held.sort(key=lambda frame: frame.pts)  # after damage they may come in another order
         # What refuses to decode comes no more; of what was not told, a frame may.
         coming = [pts for pts, one in waiting.items() if not one.told and packets.count - one.order < DEPTH]
         shown = _take(held, waiting, min(coming, default=math.inf) if packet.size else math.inf)
         given_up.update(one.pts for one in shown if isinstance(one, _Lost) and one.pts is not None)
         yield from shown
     yield from _take(held, waiting, math.inf)
+    yield from (waiting[pts] for pts in sorted(waiting))
 
 
 def _take(held: list[Any], waiting: dict[int, _Lost], until: float) -> list[Any]:
-    """Take the frames, and those that are lost before the last of these, that are shown before ``until``, in order."""
+    """Take the frames that are shown before ``until``, and those lost before each of them."""
     shown = [frame for frame in held if frame.pts is None or frame.pts < until]
-    held[:] = [frame for frame in held if not (frame.pts is None or frame.pts < until)]
-    last = math.inf if until == math.inf else max((one.pts for one in shown if one.pts is not None), default=-math.inf)
-    lost = [waiting.pop(pts) for pts in sorted(waiting) if pts < last]
-    return lost + shown if any(one.pts is None for one in shown) else sorted(lost + shown, key=lambda one: one.pts)
+    held[:] = [frame for frame in held if frame not in shown]
+    taken: list[Any] = []
+    for frame in shown:
+        taken += [waiting.pop(pts) for pts in sorted(waiting) if frame.pts is not None and pts < frame.pts]
+        taken.append(frame)
+    return taken
 
 
 def _upright(frame: Any, converter: VideoReformatter) -> ImageArray:
