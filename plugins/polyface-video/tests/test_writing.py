@@ -91,15 +91,22 @@ def test_keeps_how_long_the_last_frame_is_shown(make_clip, tmp_path):
         assert stream.duration * stream.time_base == Fraction(20, 25)
 
 
+@pytest.mark.parametrize("count", [8, 9, 10, 20])
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
-def test_keeps_how_long_a_last_frame_is_shown_that_is_longer_than_others(name, make_clip, tmp_path, copy_packets):
+def test_keeps_how_long_a_last_frame_is_shown_that_is_longer_than_others(
+    name, count, make_clip, tmp_path, copy_packets
+):
+    """Whatever their number is: frames of type B may be encoded after the last one that is shown."""
+    end = Fraction(count - 1, 25)
+
     def lengthen(packet):
-        packet.duration *= 60 if packet.pts * packet.time_base == Fraction(19, 25) else 1
+        packet.duration *= 60 if packet.pts * packet.time_base == end else 1
         return packet
 
-    copy_packets(make_clip("a.mkv", sound=False), tmp_path / "long.mkv", lengthen)
+    greys = [np.full((120, 160, 3), 10 * number, np.uint8) for number in range(count)]
+    copy_packets(make_clip("a.mkv", images=greys, sound=False), tmp_path / "long.mkv", lengthen)
     made = packets_of(rewrite(tmp_path / "long.mkv", tmp_path / name), "video")
-    assert max((begin, duration) for _, begin, duration in made) == (Fraction(19, 25), Fraction(60, 25))
+    assert max((begin, duration) for _, begin, duration in made) == (end, Fraction(60, 25))
 
 
 def test_copies_all_sound_where_an_edit_list_leaves_out_frames_before_the_first(make_clip, tmp_path, copy_packets):
