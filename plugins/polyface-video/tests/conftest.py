@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from polyface.cli import group
+from polyface.plugins.manager import PluginManager
 
 SIZE = (160, 120)
 RATE = 44_100
@@ -34,6 +38,30 @@ def make_clip(portrait: np.ndarray, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def polyface_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a function that runs a command with the toy detector, which takes a red square of 8 pixels for a face."""
+    import polyface.sources.plugin
+    import polyface.writers.plugin
+    import polyface_example.plugin
+    import polyface_video.plugin
+
+    monkeypatch.chdir(tmp_path)
+    plugins = PluginManager()
+    plugins.register(polyface.sources.plugin, name="sources", distribution="polyface")
+    plugins.register(polyface.writers.plugin, name="writers", distribution="polyface")
+    plugins.register(polyface_example.plugin, name="example", distribution="polyface-example")
+    plugins.register(polyface_video.plugin, name="video", distribution="polyface-video")
+
+    def run(command: str, *arguments: Any) -> Any:
+        given = [command, "--detector", "example-redbox", *map(str, arguments)]
+        result = CliRunner().invoke(group, given, obj=plugins)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
+
+    return run
 
 
 def write_clip(

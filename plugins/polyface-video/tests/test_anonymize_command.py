@@ -7,14 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
-
-import polyface.sources.plugin
-import polyface.writers.plugin
-import polyface_example.plugin
-from polyface.cli import group
-from polyface.plugins.manager import PluginManager
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
 
@@ -38,24 +31,6 @@ def square(number):
 @pytest.fixture
 def clip(make_clip):
     return make_clip("clip.mkv", codec="ffv1", images=[square(number) for number in range(COUNT)])
-
-
-@pytest.fixture
-def polyface_command(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    plugins = PluginManager()
-    plugins.register(polyface.sources.plugin, name="sources", distribution="polyface")
-    plugins.register(polyface.writers.plugin, name="writers", distribution="polyface")
-    plugins.register(polyface_example.plugin, name="example", distribution="polyface-example")
-    plugins.register(polyface_video.plugin, name="video", distribution="polyface-video")
-
-    def run(command, *arguments):
-        given = [command, "--detector", "example-redbox", *map(str, arguments)]
-        result = CliRunner().invoke(group, given, obj=plugins)
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-        return result
-
-    return run
 
 
 FILL = ("--how", "fill", "--shape", "box")

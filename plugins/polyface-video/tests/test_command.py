@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 import os
@@ -11,13 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-
-import polyface.sources.plugin
-import polyface.writers.plugin
-import polyface_example.plugin
-from polyface.cli import group
-from polyface.plugins.manager import PluginManager
 
 pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
 
@@ -27,23 +21,9 @@ from polyface_video.reading import read_frames
 
 
 @pytest.fixture
-def detect(tmp_path, monkeypatch):
-    """Run ``polyface detect`` with the toy detector, which finds a bright red square of 8 pixels."""
-    monkeypatch.chdir(tmp_path)
-    plugins = PluginManager()
-    plugins.register(polyface.sources.plugin, name="sources", distribution="polyface")
-    plugins.register(polyface.writers.plugin, name="writers", distribution="polyface")
-    plugins.register(polyface_example.plugin, name="example", distribution="polyface-example")
-    plugins.register(polyface_video.plugin, name="video", distribution="polyface-video")
-
-    def run(*arguments):
-        result = CliRunner().invoke(
-            group, ["detect", "--detector", "example-redbox", *map(str, arguments)], obj=plugins
-        )
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-        return result
-
-    return run
+def detect(polyface_command):
+    """Run ``polyface detect`` with the toy detector."""
+    return functools.partial(polyface_command, "detect")
 
 
 def square(x):
