@@ -127,7 +127,7 @@ def run_job(
         ctx: of the command.
         inputs: what the user named.
         plugins: where everything is looked up.
-        overrides: the command's options, those of :func:`plugin_options` among them.
+        overrides: the command's options, those of :meth:`JobCommand.plugin_options` among them.
         needs_writer: whether one of the writers has to be one that is for this command alone.
         check: raises where the detector will not do.
 

@@ -251,17 +251,18 @@ class AnonymizedVideo(Journaled):
         source = self._source()
         if found.undescribed:
             found = attrs.evolve(found, looks={**dict(_describe(source, found)), **found.looks})
+        times = found.times
         covers = tracks.cover(
             found.examined,
-            found.times,
-            scenes=tracks.find_scenes(found.looks, len(found.times)),
+            times,
+            scenes=tracks.find_scenes(found.looks, len(times)),
             seconds=self._hold,
             numbers=found.numbers,
         )
         numbers = {number for one in covers for number in one.numbers}
         if unknown := self._keep - numbers:
             LOG.warning("%s: no track has the number %s", self.place.path.name, ", ".join(map(str, sorted(unknown))))
-        covers += list(list_unheld(found.placed, covers, len(found.times)))
+        covers += list(list_unheld(found.placed, covers, len(times)))
         listed = itertools.islice(tracks.list_covers(covers, found.last + 1), found.first, None)
         frames = read_ahead(lambda _: _frames(source, found), lambda frame: frame.nbytes, most=AHEAD)
         with contextlib.ExitStack() as stack, contextlib.closing(frames):
