@@ -45,7 +45,7 @@ with polyface.create_detector("example-redbox", backend="numpy", device="cpu", t
     for number, result in enumerate(detector.stream(items, workers=WORKERS)):
         KEEP
         seen[result.height - 20 + 100 * (result.width - 20)] = 1
-        late = number >= 1000
+        late = number >= 5000  # its queues are full by then, on a busy machine too
         most[late] = max(most[late], resident_memory()) if number % 50 == 0 else most[late]
 assert all(seen)
 print(most[1] / most[0])
@@ -90,7 +90,7 @@ def test_a_session_that_leaks_is_found_out(growth, require):
 
 
 def growth_of_a_stream(workers, keep="pass"):
-    """The most resident memory after 1,000 sizes of 10,000, as a multiple of the most until then."""
+    """The most resident memory after 5,000 sizes of 10,000, as a multiple of the most until then."""
     code = STREAM.replace("WORKERS", str(workers)).replace("KEEP", keep)
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
