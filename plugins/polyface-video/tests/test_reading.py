@@ -293,6 +293,17 @@ class TestDamage:
         assert read(tmp_path / "a.m4a") == ([], "it has no pictures")
 
 
+def test_a_video_without_a_frame_says_so(make_clip, copy_packets, tmp_path):
+    copy_packets(make_clip("whole.mkv"), tmp_path / "a.mkv", lambda _: None)
+    assert read(tmp_path / "a.mkv") == ([], "it has no frame that can be decoded")
+    with pytest.raises(ImageError, match="it has no frame that can be decoded"):
+        open_video(tmp_path / "a.mkv")
+
+
+def test_a_name_with_a_zero_byte_is_refused():
+    assert read("a\0b.mp4") == ([], "it cannot be read as a video: its name holds a zero byte")
+
+
 def test_what_a_video_says_of_itself(make_clip):
     info = open_video(make_clip("a.mp4", count=20))
     assert (info.width, info.height, info.rotation, info.frames, info.rate) == (160, 120, 0, 20, 25)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -20,7 +21,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install polyface-video")
 
 from polyface_video.ahead import read_ahead
 from polyface_video.reading import Frame
-from polyface_video.source import DROPPED, Camera, Sequence, Video, hide_secrets
+from polyface_video.source import DROPPED, Camera, Sequence, Video, _device, hide_secrets
 
 
 def items(path, **options):
@@ -398,3 +399,25 @@ def test_what_live_drops_is_counted():
     camera._drop(None)
     camera._drop(None)
     assert camera.left_out == {DROPPED: 2}
+
+
+@pytest.mark.parametrize(
+    ("platform", "location", "opened"),
+    [
+        ("linux", "camera:1", {"path": "/dev/video1", "format": "v4l2"}),
+        ("linux", "camera:/dev/v4l/by-id/front", {"path": "/dev/v4l/by-id/front", "format": "v4l2"}),
+        ("darwin", "camera:0", {"path": "0", "format": "avfoundation"}),
+        ("win32", "camera:Front Camera", {"path": "video=Front Camera", "format": "dshow"}),
+        ("win32", "rtsp://127.0.0.1/front", {"path": "rtsp://127.0.0.1/front"}),
+    ],
+)
+def test_a_camera_is_opened_as_its_system_names_it(platform, location, opened, monkeypatch):
+    # As FFmpeg's page of devices has it: https://ffmpeg.org/ffmpeg-devices.html
+    monkeypatch.setattr(sys, "platform", platform)
+    assert _device(location) == opened
+
+
+def test_what_is_no_video_counts_as_the_one_item_that_says_so(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"none")
+    assert Video(str(tmp_path / "a.mp4"), Search()).count() == 1
+    assert len(items(tmp_path / "a.mp4")) == 1

@@ -115,6 +115,13 @@ class TestBetween:
         (message,) = caplog.messages
         assert message.startswith("a.mp4: frames up to the next examined one take too much memory")
 
+    def test_that_is_said_once(self, caplog):
+        given = [result(0, [box(10)]), *(result(n, examined=False) for n in range(1, 9)), result(9, [box(19)])]
+        given = [attrs.evolve(one, image=Decoded(pixels=DARK)) for one in given]
+        found = list(Between(held=2 * DARK.nbytes)(given))
+        assert [len(one.faces) for one in found] == [1, *[0] * 6, 1, 1, 1]
+        assert len(caplog.messages) == 1
+
     def test_what_waits_holds_no_pixels_that_nobody_wants(self):
         given = [result(0, [box(10)]), *(result(n, examined=False) for n in range(1, 6)), result(6, [box(16)])]
         found = list(Between(held=3 * DARK.nbytes)(given))

@@ -305,6 +305,18 @@ def test_says_which_line_of_edited_faces_is_wrong_and_begins_nothing_with_it(spo
     assert not (tmp_path / "safe.mp4.journal").exists()
 
 
+def test_says_so_of_faces_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.jsonl cannot be read.\n  - .*No such file"):
+        write(tmp_path / "safe.mp4", [], faces=str(tmp_path / "none.jsonl"))
+
+
+def test_takes_the_line_that_says_why_a_video_ended(clip, tmp_path):
+    end = {"image": "clip.mp4", "video": str(clip), "error": "it is cut short"}
+    faces = write_lines(tmp_path / "faces.jsonl", [*(one.to_dict() for one in results_of(clip)), end])
+    made = write(tmp_path / "safe.mp4", [], faces=faces, **FILL)
+    assert (seen(made), dark(made), len(frames_of(made))) == ([], [], COUNT)
+
+
 def test_takes_edited_faces_that_lack_what_nobody_needs(clip, tmp_path):
     wanted = "image", "video", "frame", "time", "faces"
     lines = [{key: one.to_dict()[key] for key in wanted} for one in results_of(clip)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -343,6 +345,20 @@ def test_whatever_ends_it_leaves_no_file(portrait, make_clip, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         rewrite(source, tmp_path / "out.mp4", frames=frames(), size=(160, 120))
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason=f"needs {FULL}")
+def test_a_full_disk_is_an_error_of_the_system(portrait):
+    with (
+        FULL.open("wb", buffering=0) as stream,
+        pytest.raises(OSError, match="No space left") as raised,
+        VideoWriter(stream, "out.mp4", None, size=(160, 120)) as out,
+    ):
+        out.write(portrait, 0.0)
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_frames_of_one_time_stay_so_many(portrait, make_clip, tmp_path):
