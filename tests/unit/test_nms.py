@@ -37,13 +37,19 @@ def integer_boxes(draw):
 fractions = st.builds(lambda q, p: Fraction(min(p, q), q), st.integers(1, 100), st.integers(0, 100))
 
 
-@given(st.lists(integer_boxes(), max_size=25), fractions, st.none() | st.integers(0, 25), st.integers(1, 99))
-@example([(0, 0, 100, 1), (0, 0, 29, 1)], Fraction(29, 100), None, 1)
-def test_nms_equals_brute_force_in_exact_arithmetic_however_many_pairs_it_takes_at_a_time(
-    boxes, threshold, limit, pairs
+few = st.integers(1, 9)
+
+
+@given(
+    st.lists(integer_boxes(), max_size=25), fractions, st.none() | st.integers(0, 25), few, few, few, st.integers(0, 99)
+)
+@example([(0, 0, 100, 1), (0, 0, 29, 1)], Fraction(29, 100), None, 1, 1, 1, 0)
+def test_nms_equals_brute_force_in_exact_arithmetic_however_many_boxes_it_takes_at_a_time(
+    boxes, threshold, limit, first, most, band, pairs
 ):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PAIRS", pairs)
+        for name, value in {"FIRST": first, "MOST": most, "BAND": band, "PAIRS": pairs}.items():
+            patch.setattr(module, name, value)
         kept = nms(as_boxes(boxes), float(threshold), limit)
     assert (kept.dtype, kept.tolist()) == (np.intp, brute_force(boxes, threshold, limit))
 
@@ -66,6 +72,22 @@ def test_a_dropped_box_drops_no_other():
     # Each overlaps the next by IoU 3/5; the first and the third only by 1/3.
     chain = as_boxes([(0, 0, 4, 1), (1, 0, 5, 1), (2, 0, 6, 1)])
     assert nms(chain, 0.5).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("first", [7, 32])
+def test_every_other_of_a_long_row_is_kept_across_what_is_settled_at_a_time(first, monkeypatch):
+    # Boxes of 3x1, each a pixel to the right of the one before: the next shares 2 of 4, the one after that 1 of 5.
+    monkeypatch.setattr(module, "FIRST", first)
+    row = as_boxes([(x, 0, x + 3, 1) for x in range(1001)])
+    assert nms(row, 0.4).tolist() == list(range(0, 1001, 2))
+
+
+def test_a_wide_box_drops_a_narrow_one_that_begins_far_to_its_right_or_is_dropped_by_one_far_to_its_left():
+    # The pair alone overlaps, by 3 of 10; the rest are there so that not all is compared with all.
+    rest = [(x, 5, x + 1, 6) for x in range(100, 300)]
+    for pair in ([(0, 0, 10, 1), (7, 0, 10, 1)], [(7, 0, 10, 1), (0, 0, 10, 1)]):
+        assert nms(as_boxes([*pair, *rest]), 0.29).tolist() == [0, *range(2, 202)]
+        assert nms(as_boxes([*pair, *rest]), 0.3).tolist() == list(range(202))
 
 
 def test_of_equal_boxes_the_first_is_kept():

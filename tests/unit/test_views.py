@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from boxes import faces
 from polyface.errors import ConfigError
 from polyface.images.geometry import place_image
-from polyface.pipeline.merging import (
-    drop_pieces,
-    keep_confirmed,
-)
+from polyface.pipeline import nms
+from polyface.pipeline.merging import drop_pieces, keep_confirmed
 from polyface.pipeline.presets import select_strategy
 from polyface.pipeline.views import EDGE, View, crop, make_views, tiles
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
@@ -292,3 +290,17 @@ class TestPieces:
     def test_without_a_larger_face_there_are_no_pieces(self):
         found = faces((0, 0, 10, 10, 0.5))
         assert drop_pieces(found, faces()) == found
+
+
+places = st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(1, 40)] * 2, st.integers(1, 64))
+
+
+@given(st.lists(places, max_size=12), st.lists(places, max_size=6), st.integers(1, 30))
+def test_whether_a_face_is_confirmed_or_a_piece_depends_on_no_other(found, larger, pairs):
+    found, larger = (faces(*((x, y, x + w, y + h, n / 64) for x, y, w, h, n in some)) for some in (found, larger))
+    view = View(crop=(0, 0, 99, 99), confirmed_over=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nms, "PAIRS", pairs)  # few are compared at a time
+        for kept in (lambda some: keep_confirmed(some, view, [larger]), lambda some: drop_pieces(some, larger)):
+            alone = [index for index in range(len(found)) if len(kept(found[[index]]))]
+            assert kept(found) == found[alone]

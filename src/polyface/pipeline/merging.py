@@ -11,7 +11,7 @@ import numpy as np
 
 from polyface.errors import ContractError
 from polyface.images.geometry import restore
-from polyface.pipeline.nms import clusters, iou, nms, top_k
+from polyface.pipeline.nms import clusters, nms, overlaps, split, top_k
 from polyface.pipeline.views import EDGE, NetworkView, View
 from polyface.results import Detections
 
@@ -90,13 +90,13 @@ def keep_confirmed(faces: Detections, view: View, coarser: Sequence[Detections])
 
     ``coarser`` is all that the views of the next smaller scale show, down to ``CONFIRMS`` of the score threshold.
     """
-    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0)
     boxes = np.concatenate([np.empty((0, 4), np.float32), *(found.boxes for found in coarser)])
     scores = np.concatenate([np.empty(0, np.float32), *(found.scores for found in coarser)])
-    stays = [
-        side <= view.confirmed_over or scores[iou(box, boxes) >= SAME].max(initial=-1) >= CONFIRMS * score
-        for box, score, side in zip(faces.boxes, faces.scores, sides, strict=True)
-    ]
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    stays: Mask = sides.max(axis=1, initial=0) <= view.confirmed_over
+    for part in split(np.flatnonzero(~stays), len(boxes)):
+        there = np.where(overlaps(faces.boxes[part], boxes) >= SAME, scores, np.float32(-1))
+        stays[part] = there.max(axis=1, initial=-1) >= CONFIRMS * faces.scores[part]
     return faces[stays]
 
 
@@ -105,10 +105,12 @@ def drop_pieces(faces: Detections, larger: Detections) -> Detections:
     sides, lengths = (found.boxes[:, 2:] - found.boxes[:, :2] for found in (faces, larger))
     areas, lengths = sides.prod(axis=1), lengths.max(axis=1, initial=0)
     stays = np.ones(len(faces), bool)
-    for index, (box, score) in enumerate(zip(faces.boxes, faces.scores, strict=True)):
-        shared = np.minimum(box[2:], larger.boxes[:, 2:]) - np.maximum(box[:2], larger.boxes[:, :2])
-        within = np.maximum(shared, 0).prod(axis=1) >= WITHIN * areas[index]
-        stays[index] = not (within & (sides[index].max() <= PIECE * lengths) & (larger.scores >= score)).any()
+    for part in split(np.arange(len(faces)), len(larger)):
+        boxes = faces.boxes[part, None]
+        shared = np.minimum(boxes[..., 2:], larger.boxes[:, 2:]) - np.maximum(boxes[..., :2], larger.boxes[:, :2])
+        within = np.maximum(shared, 0).prod(axis=2) >= WITHIN * areas[part, None]
+        short = sides[part].max(axis=1)[:, None] <= PIECE * lengths
+        stays[part] = ~(within & short & (larger.scores >= faces.scores[part, None])).any(axis=1)
     return faces[stays]
 
 

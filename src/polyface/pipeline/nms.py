@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from polyface.arrays import Float64Array, FloatArray, IndexArray
+    from polyface.arrays import Float64Array, FloatArray, IndexArray, Mask
 
-BLOCK = 8
-"""At most so many boxes are compared with the rest in one call of NumPy. More boxes mean fewer calls, but also more
-IoUs of boxes that the block itself drops."""
+FIRST, MOST = 32, 512
+"""NMS settles so many boxes at first, and up to so many at a time later: those kept of them drop the rest. Most boxes
+show few things, and go with the first."""
+
+BAND = 32
+"""So many boxes, neighbours from left to right, are compared in one call of NumPy with what may overlap them."""
 
 PAIRS = 8 * 1024
-"""At most so many IoUs are computed in one call. Arrays beyond 128 KiB take fresh memory from the system each time."""
+"""So many IoUs are computed in one call. Arrays beyond 128 KiB take fresh memory from the system each time."""
 
 
 def top_k(scores: FloatArray, k: int) -> IndexArray:
@@ -36,18 +39,56 @@ def nms(boxes: FloatArray, iou_threshold: float, limit: int | None = None) -> In
     continuous coordinates (width is x2 - x1); a box without area overlaps nothing.
     """
     corners, areas = _measure(boxes)
-    remaining = np.arange(len(boxes))
-    kept: list[int] = []
-    while remaining.size and (limit is None or len(kept) < limit):
-        first = remaining[: min(BLOCK, max(1, PAIRS // remaining.size))]
-        drops = _iou(corners, areas, first[:, None], remaining) > iou_threshold
-        stays = np.ones(remaining.size, bool)
-        for place, index in enumerate(first.tolist()):
-            if stays[place]:
-                kept.append(index)
-                stays[place + 1 :] &= ~drops[place, place + 1 :]
-        remaining = remaining[first.size :][stays[first.size :]]
-    return np.asarray(kept[:limit], dtype=np.intp)
+    dropped = np.zeros(len(boxes), bool)
+    kept, remaining, size = [np.arange(0)], np.arange(len(boxes)), FIRST
+    while remaining.size and (limit is None or sum(map(len, kept)) < limit):
+        best, remaining = np.split(remaining, [size])
+        _settle(_overlapping(corners, areas, best, best, iou_threshold), dropped)
+        kept.append(best[~dropped[best]])
+        for _, later in _overlapping(corners, areas, kept[-1], remaining, iou_threshold):
+            dropped[later] = True
+        remaining, size = remaining[~dropped[remaining]], min(2 * size, MOST)
+    return np.concatenate(kept)[:limit]
+
+
+def _settle(pairs: Iterable[tuple[IndexArray, IndexArray]], dropped: Mask) -> None:
+    """Mark in ``dropped`` what greedy NMS drops, from the pairs of indices of all boxes that overlap.
+
+    In each round those boxes are kept for which no better one is left that might drop them.
+    """
+    better, worse = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    better, worse = better[better < worse], worse[better < worse]
+    while better.size:
+        waits = np.zeros(len(dropped), bool)
+        waits[worse] = True
+        dropped[worse[~waits[better]]] = True
+        undecided = waits[better] & ~dropped[better] & ~dropped[worse]
+        better, worse = better[undecided], worse[undecided]
+
+
+def _overlapping(
+    corners: Float64Array, areas: Float64Array, boxes: IndexArray, others: IndexArray, threshold: float
+) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """Yield the pairs of ``boxes`` and ``others`` whose IoU is greater than the threshold, as two arrays of indices.
+
+    From left to right, a few boxes at a time are compared with those that begin near them. An IoU is at most that of
+    the two boxes' spans along x: an other one of a greater IoU than t begins less than 1 - t of the box's width to the
+    right of the box's left edge, or less than 1 / t - 1 of it to the left.
+    """
+    bands = [(boxes, others)]
+    if len(boxes) * len(others) > PAIRS:
+        starts, ends = corners[0], corners[2]
+        boxes, others = (indices[np.argsort(starts[indices])] for indices in (boxes, others))
+        widths = np.maximum(ends[boxes] - starts[boxes], 0)
+        loose = threshold * (1 - 1e-6)  # rounding loses nothing
+        farthest = widths * (1 / loose - 1) if loose else np.inf
+        first = np.searchsorted(starts[others], starts[boxes] - farthest, "left")
+        last = np.searchsorted(starts[others], starts[boxes] + widths * (1 - loose), "right")
+        parts = [slice(start, start + BAND) for start in range(0, len(boxes), BAND)]
+        bands = [(boxes[part], others[first[part].min() : last[part].max()]) for part in parts]
+    for some, near in bands:
+        rows, columns = np.nonzero(_iou(corners, areas, some[:, None], near) > threshold)
+        yield some[rows], near[columns]
 
 
 def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
@@ -65,11 +106,10 @@ def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:
         remaining = rest[~joins]
 
 
-def iou(box: FloatArray, boxes: FloatArray) -> Float64Array:
-    """Return the IoU ``(N,)`` of a box ``(4,)`` with each of ``boxes (N, 4)``, all xyxy."""
-    # Called for each face: a row of ``overlaps`` took 1.4 to 4 times as long.
-    corners, areas = _measure(np.concatenate([box[None], boxes]))
-    return _iou(corners, areas, np.intp(0), np.arange(1, len(areas)))
+def split(indices: IndexArray, others: int) -> list[IndexArray]:
+    """Return the indices in parts, each of so few that their IoUs with so many others are computed in one call."""
+    size = max(1, PAIRS // max(1, others))
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def overlaps(boxes: FloatArray, others: FloatArray, reach: float = 0.0) -> Float64Array:
