@@ -435,6 +435,13 @@ def test_a_packaged_file_that_is_not_the_one_of_its_record_is_named(toy, sha256,
     assert says in failed["packaged_files_are_whole"].longreprtext
 
 
+# A session that normalises by itself, as the kit's own network wants it.
+PIXELS = """    def run_pixels(self, pixels):
+        image = (pixels.astype(np.float32) - 128) / 64
+        return self.run({"image": np.ascontiguousarray(image.transpose(0, 3, 1, 2))})
+
+"""
+
 BACKENDS = [
     (("def probe(", "def prove("), ("factory_gives_a_backend", "a NumpyBackend, which has no probe and compile")),
     (('device="cpu", precisions', 'device="npu:0", precisions'), ("probe_finds_the_device_under_test", "npu:0: fp32")),
@@ -469,6 +476,10 @@ BACKENDS = [
         ("inputs_are_not_written_to", "A run needs its input to be writeable"),
     ),
     (
+        ("    def close(self)", f"{PIXELS.replace('(pixels', '(pixels[..., ::-1]')}    def close(self)"),
+        ("pixels_give_what_floats_give", "Pixels of 1x1 give other numbers than floats.\n  - loc: up to"),
+    ),
+    (
         (
             "network = self._held.get()",
             "try: network = self._held.get()\n        except Exception: raise RuntimeError from None",
@@ -484,6 +495,12 @@ def test_what_is_wrong_with_a_backend_is_named(toy, change, expected):
     _, _, failed = toy.run("-k", f"TestBackend and {expected[0]}")
     assert list(failed) == [expected[0]]
     assert expected[1] in failed[expected[0]].longreprtext
+
+
+def test_a_session_that_takes_pixels_is_right_where_they_give_what_floats_give(toy):
+    toy.change("backend.py", "    def close(self)", f"{PIXELS}    def close(self)")
+    passed, _, failed = toy.run("-k", "TestBackend and pixels_give_what_floats_give")
+    assert (list(passed), list(failed)) == (["pixels_give_what_floats_give"], [])
 
 
 def test_a_backend_of_another_kind_must_name_a_detector(toy):

@@ -95,9 +95,9 @@ def converter_spec():
 def make(detector_spec, backend_spec):
     """Build a FaceDetector around a network of toy_network.py, without a plugin."""
 
-    def make(network=one_face, *, head=None, spec=detector_spec, on=(), family=None, **settings):
+    def make(network=one_face, *, head=None, spec=detector_spec, on=(), family=None, session=Session, **settings):
         config, head = Config(**settings), head or Head(getattr(network, "anchors", 1))
-        session = Session(network, *on)
+        session = session(network, *on)
         network = Network(spec=spec, backend=backend_spec, head=head, session=session, owner="toy-faces", family=family)
         return FaceDetector(config, network, select_strategy(config, spec), route="onnx", rebuild=build)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pixels import assert_same, filled, noise
 from polyface.images.geometry import Placement
-from polyface.images.preparing import prepare
+from polyface.images.preparing import place_pixels, prepare
 from polyface.plugins.records import Preprocess
 
 PLAIN = Preprocess(channels="rgb", mean=(0, 0, 0))
@@ -112,3 +113,35 @@ def test_a_buffer_that_is_used_again_holds_what_a_loop_over_the_pixels_puts_ther
                 value = int(images[n][y, x, channel if channels == "rgb" else 2 - channel])
                 expected = (value - (104, 117, 123)[channel]) / (1, 2, 0.25)[channel]
             assert out[n, channel, y, x] == expected
+
+
+@given(used_again(), st.sampled_from(["rgb", "bgr"]), st.tuples(*[st.integers(0, 255)] * 3), st.integers(0, 99))
+def test_pixels_become_what_is_prepared_when_mean_and_std_are_applied(batches, channels, pad, seed):
+    net, sizes = batches
+    mean, std = np.float32((104, 117, 123)), np.float32((1, 2, 0.25))
+    order = slice(None) if channels == "rgb" else slice(None, None, -1)
+    pad_value = tuple(float(level) for level in (np.float32(pad)[order] - mean) / std)
+    record = Preprocess(channels=channels, mean=mean.tolist(), std=std.tolist(), pad_value=pad_value)
+    for group in sizes:
+        images = [noise(*size, seed=seed + place) for place, size in enumerate(group)]
+        placements = [TestPrepare().placement(*size, *net) for size in group]
+        out = np.full((len(group), *net, 3), 7, np.uint8)
+        assert place_pixels(images, placements, record, out=out) is out
+        normalised = (out[..., order].astype(np.float32) - mean) / std
+        np.testing.assert_array_equal(normalised.transpose(0, 3, 1, 2), prepare(images, placements, record))
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "pixel"),
+    [
+        ({"channels": "bgr", "mean": (104, 117, 123)}, (123, 117, 104)),  # zero is the mean; red comes first
+        ({"channels": "rgb", "mean": (127.5,) * 3, "std": (128,) * 3, "pad_value": -127.5 / 128}, (0, 0, 0)),
+        ({"channels": "rgb", "mean": (0, 0, 0), "pad_value": (1, 2, 255)}, (1, 2, 255)),
+        ({"channels": "rgb", "mean": (127.5,) * 3, "std": (127.5,) * 3}, None),  # half a level
+        ({"channels": "rgb", "mean": (0, 0, 0), "pad_value": -1}, None),
+        ({"channels": "rgb", "mean": (0, 0, 0), "pad_value": 256}, None),
+        ({"channels": "rgb", "mean": (0, 0, 0), "std": (1e30,) * 3, "pad_value": 1e30}, None),
+    ],
+)
+def test_the_pixel_of_the_padding_is_that_which_mean_and_std_make_it_of(preprocess, pixel):
+    assert Preprocess(**preprocess).pad_pixel == pixel

@@ -16,7 +16,8 @@ from polyface.errors import (
     PluginError,
 )
 from polyface.plugins.protocols import Candidates
-from toy_network import Head, faces, make_image, shapes
+from polyface.plugins.records import Preprocess
+from toy_network import Head, PixelSession, faces, make_image, shapes
 
 
 class TestPriors:
@@ -26,6 +27,25 @@ class TestPriors:
         for height in (20, 25, 40, 20, 60):
             detector.detect(make_image(1, height=height))
         assert head.asked == [(32, 32), (64, 32)]
+
+
+class TestPixels:
+    def test_a_session_that_takes_them_gets_the_images_with_their_padding_as_they_are(self, make, detector_spec):
+        spec = attrs.evolve(detector_spec, preprocess=Preprocess(channels="bgr", mean=(1, 2, 3), stride=32))
+        detector = make(session=PixelSession, spec=spec)
+        first, second = detector.detect_batch([make_image(9, 255), make_image(3, 51, height=10, width=7)])
+        assert first.boxes.tolist() == [[9, 9, 19, 19]]
+        assert (second.boxes.tolist(), second.scores.tolist()) == ([], [])  # 51 / 255 is under the threshold
+        seen = detector._network.session.seen
+        assert (seen.dtype, seen.shape, seen.flags.c_contiguous) == (np.uint8, (2, 32, 32, 3), True)
+        assert seen[1, :10, :7].reshape(-1, 3).tolist() == [[3, 51, 0]] * 70
+        assert {*map(tuple, seen[1, 10:].reshape(-1, 3)), *map(tuple, seen[1, :10, 7:].reshape(-1, 3))} == {(3, 2, 1)}
+
+    def test_padding_that_no_pixel_shows_is_prepared_in_floats(self, make, detector_spec):
+        half = Preprocess(channels="rgb", mean=(0, 0, 0), stride=32, pad_value=0.5)
+        detector = make(session=PixelSession, spec=attrs.evolve(detector_spec, preprocess=half))
+        assert detector.detect(make_image(9)).boxes.tolist() == [[9, 9, 19, 19]]
+        assert not hasattr(detector._network.session, "seen")
 
 
 def test_a_network_input_that_no_memory_holds_is_an_error_of_that_image(make, monkeypatch):

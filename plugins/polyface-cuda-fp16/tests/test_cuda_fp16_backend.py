@@ -12,6 +12,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import attrs
 import hypothesis
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ import polyface
 from polyface.errors import BackendUnavailableError, ClosedError, ContractError, Fix, OutOfMemoryError
 from polyface.measure.tolerances import TOLERANCES
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Graph, Session
+from polyface.plugins.protocols import Backend, CompileRequest, DeviceReport, Graph, PixelSession
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 NO_GRAPHS = {"backend_options": {"graphs": 0}}
@@ -138,6 +139,11 @@ def tensors(value):
     return [item for item in (value if isinstance(value, tuple | list) else [value]) if isinstance(item, torch.Tensor)]
 
 
+def nothing(dtype):
+    """What memory holds before anything was written to it."""
+    return float("nan") if dtype.is_floating_point else 255
+
+
 class FakeCuda:
     """``torch.cuda`` on the CPU.
 
@@ -146,7 +152,7 @@ class FakeCuda:
     - A copy to the host arrives when an event after it is waited for, and not before.
     - A graph keeps the operations of its capture with their tensors, computes nothing meanwhile, and repeats the
       operations on those very tensors when it is replayed.
-    - What is not computed, or has not arrived, is NaN.
+    - What is not computed, or has not arrived, is NaN; of pixels, white.
     """
 
     def __init__(self):
@@ -205,7 +211,7 @@ class FakeCuda:
         graph.forget()
 
     def pinned(self, shape, dtype):
-        tensor = torch.full(shape, float("nan"), dtype=dtype)
+        tensor = torch.full(shape, nothing(dtype), dtype=dtype)
         self.alive.append(tensor)
         self.on_host.add(storage(tensor))
         return tensor
@@ -276,7 +282,7 @@ class FakeGraph:
 
     def forget(self):
         for tensor in self.made.values():
-            tensor.fill_(float("nan"))
+            tensor.fill_(nothing(tensor.dtype))
 
     def replay(self):
         self.cuda.log.append("replay")
@@ -414,7 +420,35 @@ class TestRecord:
 class TestSession:
     def test_the_backend_and_its_session_obey_the_protocols(self, session):
         assert isinstance(CudaFp16Backend(), Backend)
-        assert isinstance(session, Session)
+        assert isinstance(session, PixelSession)
+
+    @pytest.mark.parametrize(("graphs", "captures"), [(0, 0), (8, 2)])  # floats and pixels have graphs of their own
+    def test_pixels_give_the_numbers_worked_out_in_numpy_each_time_they_come(self, graph, cuda, graphs, captures):
+        # Multiples of 1/16 up to 2: every product and sum is exact in half precision.
+        preprocess = Preprocess(channels="bgr", mean=(16, 8, 0), std=(8, 16, 8))
+        session = compiled(attrs.evolve(graph(), detector=attrs.evolve(detector(), preprocess=preprocess)), graphs)
+        pixels = np.random.default_rng(0).integers(0, 17, (2, 3, 3, 3), dtype=np.uint8)
+        image = (pixels[..., ::-1].astype(np.float32) - np.float32((16, 8, 0))) / np.float32((8, 16, 8))
+        image = image.transpose(0, 3, 1, 2)
+        for _ in range(3):
+            for outputs in (session.run_pixels(pixels), session.run({"image": np.ascontiguousarray(image)})):
+                for name, value in expected(image).items():
+                    np.testing.assert_array_equal(outputs[name], value)
+        assert cuda.log.count("capture") + cuda.log.count("capture beside another") == captures
+
+    def test_pixels_go_up_as_they_are(self, session, monkeypatch):
+        went = []
+        upload = CudaDevice.upload
+        monkeypatch.setattr(CudaDevice, "upload", lambda *given: went.append(upload(*given)) or went[-1])
+        session.run_pixels(np.zeros((1, 4, 5, 3), np.uint8))
+        assert [(there.dtype, there.nbytes) for there in went] == [(torch.uint8, 4 * 5 * 3)]
+
+    def test_pixels_in_parts_are_the_batch(self, session, monkeypatch):
+        monkeypatch.setattr(backend_module, "PART_PIXELS", 2 * 5 * 7)
+        pixels = np.random.default_rng(0).integers(0, 2, (5, 5, 7, 3), dtype=np.uint8)
+        assert [len(part) for part in backend_module._parts(pixels)] == [2, 2, 1]
+        for name, value in expected(pixels.transpose(0, 3, 1, 2).astype(np.float32)).items():
+            np.testing.assert_array_equal(session.run_pixels(pixels)[name], value)
 
     @pytest.mark.parametrize("graphs", [0, 1, 8])
     def test_every_shape_gives_the_numbers_worked_out_in_numpy_each_time_it_comes(self, graph, cuda, graphs):
@@ -763,7 +797,7 @@ class Recorder:
     def forward(self, _network, image):
         self.log.append(("plain", image.shape))
 
-    def capture(self, _network, shape, beside):
+    def capture(self, _network, shape, _dtype, beside):
         assert beside is None if not self.living else beside in self.living
         self.log.append(("capture", shape))
         self.living.append(shape)
@@ -780,6 +814,8 @@ class Recorder:
 
 
 class Upload:
+    dtype = torch.float16
+
     def __init__(self, shape):
         self.shape = shape
 

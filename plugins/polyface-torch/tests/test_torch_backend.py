@@ -7,17 +7,18 @@ import os
 import re
 import threading
 
+import attrs
 import numpy as np
 import pytest
 
 from polyface.errors import BackendUnavailableError, ContractError, OutOfMemoryError
-from polyface.plugins.protocols import CompileRequest, Graph
+from polyface.plugins.protocols import CompileRequest, Graph, PixelSession
 from polyface.plugins.records import DetectorSpec, GraphSource, Preprocess, Ref, TensorSpec
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install polyface-torch")
 
 from polyface_torch import backend as backend_module  # noqa: E402 - only once torch is known to be there
-from polyface_torch.backend import TorchBackend  # noqa: E402
+from polyface_torch.backend import TorchBackend, TorchPixelSession  # noqa: E402
 from polyface_torch.plugin import polyface_backends, polyface_converters  # noqa: E402
 from polyface_torch.precision import ExactFloat32  # noqa: E402
 
@@ -243,6 +244,44 @@ def test_out_of_memory_lets_go_of_the_runs_tensors_while_the_error_is_still_held
 
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     assert polyface_torch_test_nets.Hoarding.taken() is None
+
+
+class TestPixels:
+    """Where no GPU is, sessions on the CPU take none; here one is made all the same."""
+
+    @pytest.fixture
+    def pixel_session(self, graph):
+        def made(builder="build", **preprocess):
+            detector = attrs.evolve(graph().detector, preprocess=Preprocess(**preprocess))
+            module = backend_module.build(graph(builder))
+            return TorchPixelSession(module, detector, device="cpu", precision="fp32", threads=1)
+
+        return made
+
+    @pytest.mark.parametrize("channels", ["rgb", "bgr"])
+    def test_they_give_the_numbers_worked_out_in_numpy_and_stay_as_they_are(self, pixel_session, channels):
+        session = pixel_session(channels=channels, mean=(16, 8, 0), std=(8, 16, 8))
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+        pixels.flags.writeable = False
+        ordered = pixels if channels == "rgb" else pixels[..., ::-1]
+        image = (ordered.astype(np.float32) - np.float32((16, 8, 0))) / np.float32((8, 16, 8))
+        for _ in range(2):
+            for name, value in expected(image.transpose(0, 3, 1, 2)).items():
+                np.testing.assert_array_equal(session.run_pixels(pixels)[name], value)
+
+    def test_floats_are_taken_as_well(self, pixel_session):
+        image = make_image()
+        outputs = pixel_session(channels="bgr", mean=(1, 2, 3)).run({"image": image})
+        for name, value in expected(image).items():
+            np.testing.assert_array_equal(outputs[name], value)
+
+    def test_out_of_memory_names_their_size(self, pixel_session):
+        session = pixel_session("stingy", channels="rgb", mean=(0, 0, 0))
+        with pytest.raises(OutOfMemoryError, match="ran out of memory on a batch of 2 of 7x5 pixels"):
+            session.run_pixels(np.zeros((2, 5, 7, 3), np.uint8))
+
+    def test_sessions_on_the_cpu_take_none(self, session):
+        assert not isinstance(session, PixelSession)
 
 
 @pytest.mark.parametrize(("builder", "got"), [("three", "a tuple of 3"), ("bare", "Tensor")])

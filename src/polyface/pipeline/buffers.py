@@ -6,15 +6,12 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from polyface.arrays import FloatArray
-
-    Block: TypeAlias = npt.NDArray[np.uint8]
+Block: TypeAlias = npt.NDArray[np.uint8]
 
 ALIGNMENT = 64
 """Bytes of a cache line, and of the widest registers."""
@@ -34,11 +31,11 @@ class Lease:
     reading it.
 
     Attributes:
-        array: C-contiguous float32; what it holds is left from before.
+        array: C-contiguous; what it holds is left from before.
     """
 
-    def __init__(self, block: Block, shape: tuple[int, ...], size: int, keep: Callable[[Block], None]) -> None:
-        self.array: FloatArray = block[:size].view(np.float32).reshape(shape)
+    def __init__(self, block: Block, array: npt.NDArray[Any], keep: Callable[[Block], None]) -> None:
+        self.array = array
         self._block: Block | None = block
         self._keep = keep
 
@@ -48,7 +45,7 @@ class Lease:
         if block is not None and len(block) <= LARGEST_KEPT_BLOCK:
             self._keep(block)
 
-    def __enter__(self) -> FloatArray:
+    def __enter__(self) -> npt.NDArray[Any]:
         return self.array
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -67,19 +64,23 @@ class Buffers:
     def __init__(self) -> None:
         self._free: deque[Block] = deque(maxlen=KEPT)  # atomic at both ends; when full, the one unused longest goes
 
-    def lease(self, shape: tuple[int, ...]) -> Lease:
+    def lease(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Lease:
         """Lease an array of ``shape``.
 
         Raises:
             MemoryError: it does not fit.
         """
-        size = math.prod(shape) * np.dtype(np.float32).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        block = self._take(size)
+        return Lease(block, block[:size].view(dtype).reshape(shape), self._free.append)
+
+    def _take(self, size: int) -> Block:
         with contextlib.suppress(IndexError):
             block = self._free.pop()
             if len(block) >= size:
-                return Lease(block, shape, size, self._free.append)
+                return block
             del block  # before there is another
-        return Lease(aligned(size), shape, size, self._free.append)
+        return aligned(size)
 
     def clear(self) -> None:
         """Free what waits to be leased."""

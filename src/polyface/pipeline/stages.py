@@ -14,13 +14,14 @@ import numpy as np
 from attrs import Factory, field, frozen, mutable
 
 from polyface.errors import ContractError, Fix, ImageError, NumericalError, plugin_errors
+from polyface.images.preparing import place_pixels
 from polyface.images.preparing import prepare as fill
 from polyface.machine import gate
 from polyface.pipeline.buffers import Buffers, Lease
 from polyface.pipeline.merging import CONFIRMS, ViewFaces, filter_by_size, to_image
 from polyface.pipeline.nms import top_k
 from polyface.pipeline.priors import PriorCache
-from polyface.plugins.protocols import Candidates
+from polyface.plugins.protocols import Candidates, PixelSession
 from polyface.plugins.toolkit import clip_rounding
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ OTHER_BACKEND = Fix("mend its installation") | Fix("choose another", names=("bac
 class Network:
     """A compiled network, its detector's head, and the memory that its inputs take turns in.
 
-    ``owner`` is the distribution that has the head; ``family`` is that of a user's own file.
+    ``owner`` is the distribution that has the head; ``family`` is that of a user's own file. ``pixels`` is the session
+    where it takes pixels, padded as the detector wants it.
     """
 
     spec: DetectorSpec
@@ -54,8 +56,13 @@ class Network:
     owner: str
     family: str | None = None
     execution: Execution = field(default=Factory(lambda self: self.session.execution, takes_self=True), init=False)
+    pixels: PixelSession | None = field(default=Factory(lambda self: self._find_pixels(), takes_self=True), init=False)
     buffers: Buffers = field(factory=Buffers, init=False)
     priors: PriorCache = field(default=Factory(lambda self: PriorCache(self._make_priors), takes_self=True), init=False)
+
+    def _find_pixels(self) -> PixelSession | None:
+        padded = self.spec.preprocess.pad_pixel is not None
+        return self.session if padded and isinstance(self.session, PixelSession) else None
 
     def _make_priors(self, height: int, width: int) -> FloatArray:
         priors: object = self.head.priors(height, width)
@@ -111,7 +118,7 @@ class Batch:
 
     Args:
         views: what goes through together.
-        lease: the network's input ``(N, 3, H, W)``; given back once the network has run.
+        lease: the network's input, floats ``(N, 3, H, W)`` or pixels ``(N, H, W, 3)``; given back once it has run.
         outputs: the raw heads, once it has run.
     """
 
@@ -133,9 +140,14 @@ def prepare(network: Network, parts: Sequence[ImageArray], views: Sequence[Netwo
     """
     placements = [view.placement for view in views]
     height, width = placements[0].shape
+    preprocess = network.spec.preprocess
     try:
-        lease = network.buffers.lease((len(views), 3, height, width))
-        fill(parts, placements, network.spec.preprocess, out=lease.array)
+        if network.pixels is None:
+            lease = network.buffers.lease((len(views), 3, height, width))
+            fill(parts, placements, preprocess, out=lease.array)
+        else:
+            lease = network.buffers.lease((len(views), height, width, 3), np.uint8)
+            place_pixels(parts, placements, preprocess, out=lease.array)
     except MemoryError as error:
         raise ImageError(
             f"{len(views)} network inputs of {width}x{height} pixels do not fit into memory.",
@@ -156,7 +168,10 @@ def run(network: Network, batch: Batch) -> None:
     what = f"The backend '{backend.name}' failed while it ran '{spec.name}'."
     with batch.lease as image:
         with plugin_errors(what, OTHER_BACKEND), gate.runs:
-            outputs = network.session.run({spec.input.name: image})
+            if network.pixels is None:
+                outputs = network.session.run({spec.input.name: image})
+            else:
+                outputs = network.pixels.run_pixels(image)
         for declared in spec.outputs:
             output: object = outputs.get(declared.name)
             wanted = (len(image), *declared.dims[1:])

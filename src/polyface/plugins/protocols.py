@@ -1,7 +1,7 @@
 """What plugin authors implement, and the values that cross between their code and core.
 
 Only two things cross from a detector to a backend: a :class:`Graph` goes in, and named float32 NumPy arrays go through
-the :class:`Session` that comes out. Neither side knows the other.
+the :class:`Session` that comes out (uint8 ones go into a :class:`PixelSession`). Neither side knows the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from polyface.errors import NO_FIX, ConfigError, Fix, as_fix, quoted, shortened
 from polyface.plugins.records import DetectorSpec, GraphSource, Ref, TensorSpec, WeightsFile
 
 if TYPE_CHECKING:
-    from polyface.arrays import FloatArray, IndexArray
+    from polyface.arrays import FloatArray, ImageArray, IndexArray
     from polyface.results import Item, Result
 
 
@@ -268,6 +268,23 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Release what the session holds; closing twice is fine."""
+
+
+@runtime_checkable
+class PixelSession(Session, Protocol):
+    """A session that takes pixels as they are, and normalises them where the network runs.
+
+    A GPU is sent a quarter of the bytes of a float32 input, and the processor does no more than copy. Worth it only
+    where it measures faster. :meth:`run` is there as well: pixels can show no padding but of whole levels from 0 to 255
+    (see :attr:`polyface.plugins.records.Preprocess.pad_pixel`), and then core prepares floats.
+    """
+
+    def run_pixels(self, pixels: ImageArray) -> dict[str, FloatArray]:
+        """Run the network on images as :meth:`run` does on what ``Preprocess`` makes of them, within rounding.
+
+        ``pixels`` are RGB uint8 ``(N, H, W, 3)``, C-contiguous on the host, padding included: channels in the network's
+        order, mean and std are the session's to see to. All else is as for :meth:`run`.
+        """
 
 
 @runtime_checkable

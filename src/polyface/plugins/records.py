@@ -146,6 +146,18 @@ class Preprocess:
         value = self.pad_value
         return value if isinstance(value, tuple) else (value, value, value)
 
+    @property
+    def pad_pixel(self) -> tuple[int, int, int] | None:
+        """The pixel, red first, that mean and std make the padding of; ``None`` where no whole levels do."""
+        levels = []
+        for mean, std, pad in zip(self.mean, self.std, self.pads, strict=True):
+            level = round(min(max(pad * std + mean, 0), 255))
+            if not math.isclose((level - mean) / std, pad, rel_tol=1e-6, abs_tol=1e-6):
+                return None
+            levels.append(level)
+        first, second, third = levels
+        return (first, second, third) if self.channels == "rgb" else (third, second, first)
+
 
 @frozen(kw_only=True)
 class WeightsFile:

@@ -14,11 +14,22 @@ from polyface.plugins.records import DetectorSpec
 from polyface.plugins.toolkit import Held
 from polyface_cuda_fp16.captures import Captures
 from polyface_cuda_fp16.device import CudaDevice
-from polyface_torch.backend import TorchBackend, check_process, granted, heads, loaded, named_outputs, out_of_memory
+from polyface_torch.backend import (
+    Normalise,
+    TorchBackend,
+    check_process,
+    granted,
+    heads,
+    loaded,
+    named_outputs,
+    out_of_memory,
+    size_of,
+)
 
 if TYPE_CHECKING:
-    from polyface.arrays import FloatArray
+    from polyface.arrays import FloatArray, ImageArray
     from polyface_cuda_fp16.device import Download
+    from polyface_torch.backend import NetworkInput
 
 PART_PIXELS = 2 * 1024 * 1024
 """A batch goes through the GPU in parts of so many input pixels, or of one image.
@@ -63,7 +74,7 @@ class CudaFp16Backend:
 
 
 class CudaFp16Session:
-    """A module on a GPU; see :class:`polyface.plugins.protocols.Session`.
+    """A module on a GPU; see :class:`polyface.plugins.protocols.PixelSession`.
 
     Args:
         module: in half precision and ``channels_last``, on the device.
@@ -73,8 +84,11 @@ class CudaFp16Session:
     """
 
     def __init__(self, module: torch.nn.Module, detector: DetectorSpec, device: CudaDevice, graphs: int) -> None:
+        normalise = Normalise(detector.preprocess).to(device.target)
+
         def network(image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return heads(module(image), detector)
+            image = normalise(image).half() if image.dtype == torch.uint8 else image
+            return heads(module(image.contiguous(memory_format=torch.channels_last)), detector)
 
         self._held = Held(Captures(device, network, graphs), "cuda-fp16")
         self._device = device
@@ -91,13 +105,20 @@ class CudaFp16Session:
                 made the session.
             ContractError: the module does not return a tuple of one tensor for each declared output.
         """
+        return self._run(inputs[self._detector.input.name])
+
+    def run_pixels(self, pixels: ImageArray) -> dict[str, FloatArray]:
+        """Run the network on ``(n, h, w, 3)`` RGB uint8; all else is as of :meth:`run`."""
+        return self._run(pixels)
+
+    def _run(self, image: NetworkInput) -> dict[str, FloatArray]:
         check_process()
         with torch.inference_mode():
             # One thread at a time hands its work to the GPU. It waits for the results without the lock, so that the
             # next thread's work is there before the GPU is done.
             with self._device.lock:
                 captures = self._held.get()
-                downloads = [self._started(captures, part) for part in _parts(inputs[self._detector.input.name])]
+                downloads = [self._started(captures, part) for part in _parts(image)]
             parts = [download.wait() for download in downloads]
             return named_outputs(tuple(map(torch.cat, zip(*parts, strict=True))), self._detector)
 
@@ -112,7 +133,7 @@ class CudaFp16Session:
             if captures is not None:
                 captures.release()
 
-    def _started(self, captures: Captures, part: FloatArray) -> Download:
+    def _started(self, captures: Captures, part: NetworkInput) -> Download:
         """Hand a part to the GPU."""
         device = self._device
         try:
@@ -125,8 +146,8 @@ class CudaFp16Session:
             raise raised from error
 
 
-def _parts(image: FloatArray) -> Iterator[FloatArray]:
-    n, _, height, width = image.shape
+def _parts(image: NetworkInput) -> Iterator[NetworkInput]:
+    n, height, width = size_of(image.shape, image.dtype)
     step = max(1, PART_PIXELS // (height * width))
     for start in range(0, n, step):
         yield image[start : start + step]

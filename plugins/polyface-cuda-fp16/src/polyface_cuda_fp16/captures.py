@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import traceback
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
 
 from polyface.errors import BackendUnavailableError, Fix
-from polyface_torch.backend import first_line
+from polyface_torch.backend import first_line, size_of
 
 if TYPE_CHECKING:
     from polyface_cuda_fp16.device import Captured, CudaDevice, Network
+
+
+Shape: TypeAlias = tuple[torch.Size, torch.dtype]
+"""Floats and pixels have graphs of their own."""
 
 
 class Captures:
@@ -31,8 +35,8 @@ class Captures:
         self._device = device
         self._network = network
         self._most = most
-        self._graphs: OrderedDict[torch.Size, Captured] = OrderedDict()
-        self._seen: OrderedDict[torch.Size, None] = OrderedDict()
+        self._graphs: OrderedDict[Shape, Captured] = OrderedDict()
+        self._seen: OrderedDict[Shape, None] = OrderedDict()
 
     def run(self, image: Tensor) -> tuple[Tensor, ...]:
         """Run the network on an upload, by its shape's graph or plainly.
@@ -40,7 +44,7 @@ class Captures:
         Raises:
             BackendUnavailableError: its shape came back, and the network cannot be captured.
         """
-        shape = image.shape
+        shape = image.shape, image.dtype
         if shape in self._graphs:
             self._graphs.move_to_end(shape)
         elif shape in self._seen:
@@ -55,17 +59,17 @@ class Captures:
         while self._graphs:
             self._evict()
 
-    def _capture(self, shape: torch.Size) -> None:
+    def _capture(self, shape: Shape) -> None:
         while len(self._graphs) >= self._most:
             self._evict()
         beside = next(iter(self._graphs.values()), None)
         try:
-            self._graphs[shape] = self._device.capture(self._network, shape, beside)
+            self._graphs[shape] = self._device.capture(self._network, *shape, beside)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             traceback.clear_frames(error.__traceback__)  # they hold the graph's memory for as long as the error lives
-            n, _, height, width = shape
+            n, height, width = size_of(*shape)
             raise BackendUnavailableError(
                 f"The network cannot be captured as a CUDA graph on a batch of {n} of {width}x{height} pixels.",
                 why=[first_line(error)],
@@ -77,7 +81,7 @@ class Captures:
         _, captured = self._graphs.popitem(last=False)
         self._device.release(captured)
 
-    def _remember(self, shape: torch.Size) -> None:
+    def _remember(self, shape: Shape) -> None:
         self._seen[shape] = None
         if len(self._seen) > self._most:
             self._seen.popitem(last=False)

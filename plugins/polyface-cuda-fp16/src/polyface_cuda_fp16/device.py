@@ -17,7 +17,7 @@ from attrs import frozen
 from torch import Tensor, cuda
 
 if TYPE_CHECKING:
-    from polyface.arrays import FloatArray
+    from polyface_torch.backend import NetworkInput
 
 Network: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -82,16 +82,17 @@ class CudaDevice:
         """Wait until the GPU has done what the calling thread had PyTorch do there, such as taking in weights."""
         cuda.current_stream(self.name).synchronize()
 
-    def upload(self, image: FloatArray) -> Tensor:
-        """Return ``image`` in half precision on the GPU, for use on the computing stream, which waits for it.
+    def upload(self, image: NetworkInput) -> Tensor:
+        """Return ``image`` on the GPU, for use on the computing stream, which waits for it: floats in half precision.
 
-        The host rounds while it copies into pinned memory, which halves what is transferred.
+        The host rounds them while it copies into pinned memory, which halves what is transferred.
         """
         # from_numpy warns of arrays that may not be written to, though nobody writes to this one.
         source = torch.from_numpy(image if image.flags.writeable else image.copy())
-        staging = pinned(image.shape, torch.float16).copy_(source)
+        dtype = torch.uint8 if source.dtype == torch.uint8 else torch.float16
+        staging = pinned(image.shape, dtype).copy_(source)
         with cuda.stream(self._up):
-            there = torch.empty(image.shape, dtype=torch.float16, device=self.target).copy_(staging, non_blocking=True)
+            there = torch.empty(image.shape, dtype=dtype, device=self.target).copy_(staging, non_blocking=True)
         there.record_stream(self._compute)
         self._compute.wait_stream(self._up)
         return there
@@ -99,9 +100,9 @@ class CudaDevice:
     def forward(self, network: Network, image: Tensor) -> tuple[Tensor, ...]:
         """Run the network on an upload, each operation launched by itself."""
         with cuda.stream(self._compute):
-            return _copied(network(image.contiguous(memory_format=torch.channels_last)))
+            return _copied(network(image))
 
-    def capture(self, network: Network, shape: torch.Size, beside: Captured | None) -> Captured:
+    def capture(self, network: Network, shape: torch.Size, dtype: torch.dtype, beside: Captured | None) -> Captured:
         """Capture the network's work on inputs of ``shape``, in the memory of the graph ``beside`` where there is one.
 
         Graphs may share memory: they run one after the other on one stream, and what one leaves in the memory it shares
@@ -114,8 +115,7 @@ class CudaDevice:
         graph = cuda.CUDAGraph()
         # cuda.graph leaves its stream current when a capture fails to end; the outer context does not.
         with cuda.device(self.name), cuda.stream(self._compute):
-            image = torch.zeros(shape, dtype=torch.float16, device=self.target)
-            image = image.contiguous(memory_format=torch.channels_last)
+            image = torch.zeros(shape, dtype=dtype, device=self.target)
             for _ in range(WARM_UPS):
                 network(image)
             # thread_local: other threads may allocate memory and wait for events meanwhile.

@@ -6,8 +6,8 @@ import contextlib
 import os
 import platform
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ import torch
 from polyface.errors import BackendUnavailableError, ContractError, Fix, OutOfMemoryError
 from polyface.machine.gate import refuse_in_child
 from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, Graph
-from polyface.plugins.records import DetectorSpec
+from polyface.plugins.records import DetectorSpec, Preprocess
 from polyface.plugins.toolkit import Held, graph_builder
 from polyface_torch.precision import exact_float32
 from polyface_torch.threads import on_threads
 
 if TYPE_CHECKING:
-    from polyface.arrays import FloatArray
+    from polyface.arrays import FloatArray, ImageArray
+
+    NetworkInput: TypeAlias = FloatArray | ImageArray
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -62,7 +64,9 @@ class TorchBackend:
         module = loaded(graph, device, request.precision)
         # What a GPU computes takes none of them.
         threads = request.threads if device == "cpu" else None
-        return TorchSession(module, graph.detector, device, request.precision, threads)
+        # On the processor pixels gained nothing: 2.3 ms in the place of 2.1 for 1024x704, of 90.
+        kind = TorchSession if device == "cpu" else TorchPixelSession
+        return kind(module, graph.detector, device, request.precision, threads)
 
 
 class TorchSession:
@@ -88,15 +92,18 @@ class TorchSession:
             BackendUnavailableError: this process was forked off from the one that made the session.
             ContractError: the module does not return a tuple of one tensor for each declared output.
         """
+        # torch.tensor copies, so that an in-place module cannot write to the caller's array.
+        return self._run(inputs[self._detector.input.name], torch.tensor)
+
+    def _run(self, image: NetworkInput, load: Callable[[NetworkInput], torch.Tensor]) -> dict[str, FloatArray]:
+        """Run the network on what ``load`` makes of an input: ``(n, 3, h, w)``, of any type and on any device."""
         check_process()
         module = self._held.get()
-        image = inputs[self._detector.input.name]
         device = self.execution.device
         exact = exact_float32.on(device) if self._dtype is torch.float32 else contextlib.nullcontext()
         try:
             with torch.inference_mode(), exact, on_threads(self.execution.threads):
-                # torch.tensor copies, so that an in-place module cannot write to the caller's array.
-                tensor = torch.tensor(image).to(device, self._dtype, memory_format=torch.channels_last)
+                tensor = load(image).to(device, self._dtype, memory_format=torch.channels_last)
                 return named_outputs(module(tensor), self._detector)
         except torch.OutOfMemoryError as error:
             fewer = Fix("pass fewer images at a time, or lower", names=("max_side",))
@@ -106,6 +113,20 @@ class TorchSession:
     def close(self) -> None:
         """Let go of the module; runs under way finish first."""
         self._held.close()
+
+
+class TorchPixelSession(TorchSession):
+    """A module on a GPU; see :class:`polyface.plugins.protocols.PixelSession`."""
+
+    def __init__(
+        self, module: torch.nn.Module, detector: DetectorSpec, device: str, precision: str, threads: int | None
+    ) -> None:
+        super().__init__(module, detector, device, precision, threads)
+        self._normalise = Normalise(detector.preprocess).to(device)
+
+    def run_pixels(self, pixels: ImageArray) -> dict[str, FloatArray]:
+        """Run the network on ``(n, h, w, 3)`` RGB uint8; all else is as of :meth:`run`."""
+        return self._run(pixels, lambda there: self._normalise(torch.tensor(there).to(self.execution.device)))
 
 
 def check_process() -> None:
@@ -133,6 +154,28 @@ def granted(request: CompileRequest, there: Sequence[DeviceReport]) -> str:
         why=[f"{found.device} ({found.detail}) has {', '.join(found.precisions) or 'nothing'}" for found in there],
         fix=Fix("choose another", names=("device", "precision"), command="polyface matrix --probe"),
     )
+
+
+class Normalise(torch.nn.Module):
+    """Makes the network's input ``(n, 3, h, w)`` float32 of RGB uint8 ``(n, h, w, 3)``, in memory the channels last.
+
+    The numbers are those of :func:`polyface.images.preparing.prepare`.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self._turned = preprocess.channels == "bgr"
+        for name, values in (("mean", preprocess.mean), ("std", preprocess.std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None])
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return a new tensor."""
+        image = pixels.permute(0, 3, 1, 2)
+        image = (image.flip(1) if self._turned else image).float()
+        return image.sub_(self.mean).div_(self.std)
 
 
 def build(graph: Graph) -> torch.nn.Module:
@@ -203,14 +246,21 @@ def named_outputs(outputs: object, detector: DetectorSpec) -> dict[str, FloatArr
     return dict(zip((tensor.name for tensor in detector.outputs), arrays, strict=True))
 
 
-def out_of_memory(error: BaseException, device: str, image: FloatArray, fix: Fix) -> OutOfMemoryError:
-    """Return what to raise for a run on ``image (n, 3, h, w)`` that found no memory, and let go of that run's tensors.
+def size_of(shape: Sequence[int], dtype: np.dtype[Any] | torch.dtype) -> tuple[int, int, int]:
+    """Return the number of images, height and width of floats ``(n, 3, h, w)`` or pixels, uint8 ``(n, h, w, 3)``."""
+    n, *sides = shape
+    height, width = sides[:2] if dtype in (np.uint8, torch.uint8) else sides[1:]
+    return n, height, width
+
+
+def out_of_memory(error: BaseException, device: str, image: NetworkInput, fix: Fix) -> OutOfMemoryError:
+    """Return what to raise for a run on ``image`` that found no memory, and let go of that run's tensors.
 
     PyTorch's error holds the frames of the run, and these the tensors, for as long as anybody holds the error: a caller
     who tries again with less while handling it would find the memory still taken.
     """
     traceback.clear_frames(error.__traceback__)
-    n, _, height, width = image.shape
+    n, height, width = size_of(image.shape, image.dtype)
     return OutOfMemoryError(
         f"{device} ran out of memory on a batch of {n} of {width}x{height} pixels.", why=[first_line(error)], fix=fix
     )

@@ -18,7 +18,7 @@ from polyface.graphs.weights import select_weights
 from polyface.machine import gate
 from polyface.measure.tolerances import TOLERANCES
 from polyface.plugins.manager import PluginManager
-from polyface.plugins.protocols import Backend, DeviceReport, Graph, Session
+from polyface.plugins.protocols import Backend, DeviceReport, Graph, PixelSession, Session
 from polyface.plugins.records import BackendSpec, ConverterSpec, DetectorSpec, Ref, device_kind
 from polyface.testing.conformance.base import fail, fail_where_raised, said_in_child
 from polyface.testing.conformance.networks import (
@@ -251,6 +251,18 @@ class BackendConformance(NetworkConformance):
         given.flags.writeable = False
         with fail_where_raised("A run needs its input to be writeable.", "copy it first"):
             session.run({spec.input.name: given})
+
+    def test_pixels_give_what_floats_give(self, session: Session, spec: DetectorSpec) -> None:
+        """A session that normalises by itself may do it in another order of channels, and still find faces."""
+        if not isinstance(session, PixelSession):
+            return
+        for height, width in sizes(spec):
+            images = noise(2, height, width)
+            pixels = np.stack(images)
+            pixels.flags.writeable = False
+            what = f"Pixels of {width}x{height} give other numbers than floats"
+            expected = run(session, spec, network_input(spec, images))
+            check_same(what, session.run_pixels(pixels), expected, TOLERANCES[self.precision].heads, heads=True)
 
     def test_outputs_are_the_callers_own(self, opened: Opener, spec: DetectorSpec) -> None:
         """A buffer that is used again changes results that somebody still holds."""
