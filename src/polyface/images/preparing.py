@@ -31,7 +31,8 @@ def prepare(
             plane[placement.height :] = plane[: placement.height, placement.width :] = pad
             inside = plane[: placement.height, : placement.width]
             inside[...] = scaled[:, :, channel]  # then in place: NumPy subtracts through a buffer where dtypes differ
-            inside -= np.float32(mean)
+            if mean != 0:
+                inside -= np.float32(mean)
             if std != 1:
                 with np.errstate(over="ignore"):  # a wrong std: what comes of it is told where the network gives it
                     inside /= np.float32(std)
