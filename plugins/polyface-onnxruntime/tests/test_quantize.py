@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from pathlib import Path
 
 import attrs
@@ -78,8 +79,7 @@ def write(tmp_path):
 @pytest.fixture
 def quantized(tmp_path):
     def quantized(graph, calibration=None):
-        folder = tmp_path / "quantized"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
         path = Int8Quantizer().quantize(graph, calibration or images(), folder)
         assert list(folder.iterdir()) == [path]
         return attrs.evolve(graph, kind="onnx-int8", source=path)
@@ -202,6 +202,29 @@ def test_layers_to_keep_stay_as_they_are(write, quantized):
     for name in ("body.1.weight", "head.weight"):
         np.testing.assert_array_equal(kept[name][:, :, 0, 0], WEIGHTS[name])
     assert "body.0.weight" not in kept
+
+
+def dilated(source, weight, target):
+    """A 1x1 convolution that takes 3x5 zeros around its input."""
+    node = conv(source, weight, target)
+    sides = helper.make_attribute("pads", [1, 2, 2, 3]), helper.make_attribute("dilations", [2, 2])
+    node.attribute.extend(sides)
+    return node
+
+
+def test_a_dilated_layer_finds_its_input_padded_and_gives_the_same(write, quantized):
+    image = images(seed=1, count=1)[0]
+    plain = run(quantized(write(conv("image", "body.0.weight", "a"), conv("a", "body.1.weight", "maps"))), image)
+    graph = quantized(write(conv("image", "body.0.weight", "a"), dilated("a", "body.1.weight", "maps")))
+    nodes = {node.name: node for node in onnx.load(graph.source).graph.node}
+    assert sum(node.op_type == "Pad" for node in nodes.values()) == 1
+    [pads] = [one.ints for one in nodes["conv body.1.weight"].attribute if one.name == "pads"]
+    assert list(pads) == [0, 0, 0, 0]
+    padded = run(graph, image)
+    np.testing.assert_array_equal(padded[:, :, 1:-2, 2:-3], plain)
+    border = padded.copy()
+    border[:, :, 1:-2, 2:-3] = 0
+    assert not border.any()
 
 
 def test_layers_without_names_are_told_apart(write, quantized):

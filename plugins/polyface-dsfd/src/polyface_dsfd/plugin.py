@@ -51,8 +51,7 @@ def polyface_detectors() -> Iterable[DetectorSpec]:
                 origin="https://github.com/Tencent/FaceDetection-DSFD, trained on WIDER FACE (for research)",
             ),
         ),
-        # The last convolutions, and those that read the fused maps: on AMX, OpenVINO gets these wrong in 8 bits.
-        keep_float=("loc.*.conv4.weight", "conf.*.conv4.weight", "cpm[345]_3.cpm[12].weight"),
+        keep_float=("loc.*.conv4.weight", "conf.*.conv4.weight"),
         defaults=DetectDefaults(score_threshold=0.5, iou_threshold=0.3, pre_nms_top_k=5000),
         min_side=1,  # every convolution is padded, so that the coarsest levels shrink to one cell and no further
         # Not measured: its anchors begin and end as RetinaFace's do, for which these are the sizes that were.

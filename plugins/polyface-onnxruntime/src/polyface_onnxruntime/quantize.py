@@ -61,7 +61,8 @@ class Int8Quantizer:
         return {
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
-            "quantized": "weights in 7 bits by output channel, activations in 8 by tensor, from least to greatest",
+            "quantized": "weights in 7 bits by output channel, activations in 8 by tensor, from least to greatest; "
+            "dilated layers padded ahead of them",
         }
 
 
@@ -86,6 +87,7 @@ def write(graph: Graph, images: Iterable[FloatArray], directory: Path) -> Path:
         **QUANTIZER_ARGUMENTS,
     )
     try:
+        onnx.save(pad_ahead(onnx.load(path)), path)
         onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # what its own errors are depends on what is wrong
         raise ContractError(
@@ -149,6 +151,45 @@ def quantized_nodes(model: onnx.ModelProto, graph: Graph) -> list[str]:
     if not names:
         raise ContractError(f"There is nothing to quantize in {graph.source}: it has no {LAYER} that may be.")
     return names
+
+
+def pad_ahead(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a quantized graph in which dilated convolutions find their input padded, if its zero is not 0 in 8 bits.
+
+    Left to pad it by itself, OpenVINO 2026.4.1 gives wrong rows at some sizes where the processor has AMX: see "Where
+    two backends part" in benchmarks/README.md. It costs no time.
+    """
+    made = {output: node for node in model.graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        given = {attribute.name: attribute for attribute in node.attribute}
+        source = made.get(node.input[0]) if node.op_type == LAYER and {"pads", "dilations"} <= given.keys() else None
+        if (
+            source is not None
+            and source.op_type == "DequantizeLinear"
+            and max(given["dilations"].ints) > 1
+            and any(given["pads"].ints)
+            and onnx.numpy_helper.to_array(constants[source.input[2]]).any()
+        ):
+            pads = given["pads"].ints
+            half = len(pads) // 2
+            name = f"{node.name} padding"
+            sides = np.array([0, 0, *pads[:half], 0, 0, *pads[half:]], np.int64)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(sides, name))
+            steps, scale, zero = source.input
+            nodes += [
+                onnx.helper.make_node("Pad", [steps, name, zero], [f"{name} done"], name),
+                onnx.helper.make_node(
+                    "DequantizeLinear", [f"{name} done", scale, zero], [f"{name} in float"], f"{name} to float"
+                ),
+            ]
+            node.input[0] = f"{name} in float"
+            given["pads"].ints[:] = [0] * len(pads)
+        nodes.append(node)
+    model.graph.ClearField("node")
+    model.graph.node.extend(nodes)
+    return model
 
 
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
