@@ -55,6 +55,12 @@ def test_the_matrix_loads_no_runtime_before_it_is_told_to_probe(loaded):
     assert loaded(command("matrix"), *RUNTIMES) == "#"
 
 
+def test_a_command_ends_without_a_search_for_cycles_in_all_that_it_loaded(python):
+    at_the_end = "import atexit, gc; atexit.register(lambda: print('#', len(gc.get_objects())))"
+    result = python("-c", f"{at_the_end}\n{command('plugins')}")
+    assert int(result.stdout.splitlines()[-1].removeprefix("# ")) < 1000  # of more than 50,000
+
+
 PLUGINS = sorted({point.module for point in importlib.metadata.entry_points(group="polyface")})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import io
 import os
 import pkgutil
@@ -197,6 +199,8 @@ def main(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     # Processes that are started from here (of `polyface bench`) import nothing from the current folder, either.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    # What is left at the end goes with the process: to search it for cycles takes longer than a small network's run.
+    atexit.register(gc.freeze)
     # Pillow's of odd files; what matters of that becomes the image's error.
     warnings.filterwarnings("ignore", module="PIL")
     if is_frozen():  # a process that `bench` starts is this program again
