@@ -19,6 +19,8 @@ from polyface.cli.output import is_quiet, results
 from polyface.cli.tables import note, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from polyface.results import Result
 
 TOLD = 5
@@ -41,15 +43,14 @@ def progress(
 
     There is none where standard output is a terminal, too, and receives JSON: nothing else belongs there then.
     """
-    from rich.console import Console
+    console = _terminal(as_json=as_json)
+    if console is None:
+        yield lambda: None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    console = Console(stderr=True)
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
-    stdout = results()
-    beside_json = as_json and stdout is not None and stdout.isatty()
-    disable = beside_json or is_quiet() or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=disable) as bar:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(doing, total=total, completed=before(), pace="")
         count, started = itertools.count(1), time.monotonic()
 
@@ -60,6 +61,17 @@ def progress(
             bar.update(task, completed=completed, pace=pace(done, time.monotonic() - started, left))
 
         yield advance
+
+
+def _terminal(*, as_json: bool) -> Console | None:
+    """Where a bar goes, if anywhere; rich is loaded only then, or to find that out."""
+    stdout = results()
+    if is_quiet() or (as_json and stdout is not None and stdout.isatty()):
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal else None
 
 
 def pace(done: int, seconds: float, left: int | None) -> str:
