@@ -27,7 +27,7 @@ from polyface.errors import (
     plugin_errors,
     quoted,
 )
-from polyface.graphs.onnx_file import read_onnx
+from polyface.graphs.onnx_file import OnnxFile, read_onnx
 from polyface.graphs.weights import Weights, select_weights, verify
 from polyface.optional import install
 from polyface.plugins.manager import PluginManager
@@ -242,9 +242,9 @@ def _check_own_graph(detector: DetectorSpec, weights: Weights, plugins: PluginMa
     Raises:
         WeightsMismatchError: it is so.
     """
-    if weights.own is None or not weights.own_graph:
+    if weights.own is None or weights.graph is None:
         return
-    why = _misfits(detector, weights.own)
+    why = _misfits(detector, weights.graph)
     if not why:
         return
     interface = read_interface(weights.own)
@@ -257,14 +257,13 @@ def _check_own_graph(detector: DetectorSpec, weights: Weights, plugins: PluginMa
     raise WeightsMismatchError(f"'{detector.name}' cannot take {weights.own.name} as its weights.", why=why, fix=fix)
 
 
-def _misfits(detector: DetectorSpec, path: Path) -> list[str]:
+def _misfits(detector: DetectorSpec, file: OnnxFile) -> list[str]:
     """What of an ONNX file is not as the record of the detector that is to run it says."""
     kinds = {source.kind for source in detector.graphs if source.ref is None}
     if not kinds:
         return ["its network is built by code, and loads checkpoints"]
     if kinds != {"onnx"}:
         return []  # a converter makes another graph of it, and says what is wrong with it
-    file = read_onnx(path)
     there = {tensor.name: tensor for tensor in (*file.inputs, *file.outputs)}
     return [
         f"wanted: {wanted.name} ({', '.join(map(str, wanted.dims))}); the file has {there.get(wanted.name, 'none')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from polyface.errors import (
     NO_FIX,
@@ -17,7 +17,7 @@ from polyface.errors import (
     quoted,
     shortened,
 )
-from polyface.graphs.onnx_file import read_onnx
+from polyface.graphs.onnx_file import OnnxFile, read_onnx
 from polyface.plugins.records import DetectorSpec, WeightsFile
 from polyface.settings.paths import GRAPH_SUFFIXES, WEIGHTS_SUFFIXES, expand_user, home, is_path
 from polyface.storage.files import sha256_of
@@ -32,6 +32,7 @@ class Weights:
     file: WeightsFile | None = None
     own: Path | None = None
     is_default: bool = False
+    graph: OnnxFile | None = field(default=None, eq=False, repr=False)  # what an ONNX file given as weights holds
     read_as: tuple[str, ...] = ()  # options that say how a detector's own file is read
 
     @property
@@ -120,9 +121,10 @@ def select_weights(detector: DetectorSpec, choice: str | None) -> Weights:
                 why=["an exported graph of your own weights is found by their sha256, so the file must be here, too"],
                 fix="name a file that exists",
             )
-        if path.suffix.lower() in GRAPH_SUFFIXES:
-            read_onnx(path.absolute())  # what is wrong with it is said here, and no detector or converter blamed
-        return Weights(detector=detector.name, own=path.absolute(), sha256=sha256_of(path))
+        path = path.absolute()
+        # What is wrong with a graph is said here, and no detector or converter blamed.
+        graph = read_onnx(path) if path.suffix.lower() in GRAPH_SUFFIXES else None
+        return Weights(detector=detector.name, own=path, sha256=sha256_of(path), graph=graph)
     for file in detector.weights:
         if file.name == choice:
             is_default = file is detector.weights[0]
