@@ -15,11 +15,11 @@ def home() -> Path:
     Raises:
         ConfigError: neither is known: the user has no home, as under any user id in a container.
     """
-    import platformdirs
-
     chosen = os.environ.get("POLYFACE_HOME")
     if chosen:
         return expand_user(chosen)
+    import platformdirs
+
     try:
         found = platformdirs.user_cache_path("polyface", appauthor=False)
         if found.is_absolute():  # some versions leave the ~ that they cannot expand
