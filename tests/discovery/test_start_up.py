@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import importlib.util
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import polyface
 
@@ -53,6 +55,20 @@ def test_the_listings_load_nothing_heavy(loaded, name):
 
 def test_the_matrix_loads_no_runtime_before_it_is_told_to_probe(loaded):
     assert loaded(command("matrix"), *RUNTIMES) == "#"
+
+
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("polyface_retinaface", "polyface_onnxruntime", "onnxruntime"))),
+    reason="needs polyface-retinaface and polyface-onnxruntime",
+)
+@pytest.mark.parametrize(("quiet", "tables"), [([], " rich"), (["--quiet"], "")])
+def test_detect_loads_one_runtime_and_nothing_that_only_others_use(loaded, tmp_path, quiet, tables):
+    image = tmp_path / "grey.jpg"
+    Image.new("RGB", (64, 64), "grey").save(image)
+    chosen = ["--detector", "retinaface-mobilenet025", "--backend", "onnxruntime"]
+    others = ("av", "matplotlib", "platformdirs", "pyarrow", "requests", "rich", "rich.progress", "scipy")
+    run = command("detect", str(image), "--json", *chosen, *quiet)
+    assert loaded(run, *HEAVY, *others) == f"# PIL numpy onnxruntime{tables}"
 
 
 def test_a_command_ends_without_a_search_for_cycles_in_all_that_it_loaded(python):

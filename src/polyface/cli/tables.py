@@ -91,7 +91,8 @@ def print_table(
         table.add_column(column, footer=footer, overflow="fold", no_wrap=column != (wraps or columns[-1]))
     for row in rows:
         table.add_row(*map(text, row))
-    console = Console(stderr=True) if err else Console(file=results())
+    # Plain text: the names of emojis alone take longer to load than a table to print.
+    console = Console(file=None if err else results(), stderr=err, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNLIMITED
     console.print(text(title, "bold"), table)
