@@ -26,6 +26,7 @@ import onnx
 from attrs import frozen
 from onnx import numpy_helper
 from PIL import Image
+from weights import write_seeded
 
 import polyface
 from polyface.graphs.artifacts import open_store
@@ -197,11 +198,7 @@ def runner(detector: DetectorSpec, kind: str, backend: str, precision: str | Non
 
 def seeded(detector: DetectorSpec, kind: str, folder: Path) -> Path:
     """Return a graph of random weights, calibrated on noise: what tests/cross_backend compares."""
-    from safetensors.torch import save_file
-
-    builder: Any = next(graph.ref for graph in detector.graphs if graph.kind == "torch-module")
-    weights = folder / f"{detector.name}.safetensors"
-    save_file(builder.load()(None, seed=1).state_dict(), weights)
+    weights = write_seeded(detector, folder)
     if kind == "onnx":
         return export(
             Config(detector=detector.name, weights=str(weights)), installed_plugins(), kind, folder / "graphs"

@@ -3,10 +3,12 @@
 Prints a table in Markdown, a row a detector, backend and precision, each in a process of its own::
 
     python benchmarks/memory.py retinaface-mobilenet025 --backends onnxruntime,openvino:bf16 --images 500
+    python benchmarks/memory.py --backends torch:fp16@cuda,cuda-fp16:fp16@cuda --images 200
 
 The sizes are all different: height and width are drawn evenly from ``--sides`` by a seeded generator, and the largest
 image is among the first 50, so that what is larger afterwards is not owed to a larger image. Resident memory is
-that of ``/proc`` after each image, garbage collected; so it takes Linux.
+that of ``/proc`` after each image, garbage collected; so it takes Linux. On a GPU a second row is of its memory: what
+its driver says is not free, other processes included. Exit status is 1 where something was not run.
 """
 
 from __future__ import annotations
@@ -14,9 +16,13 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import mmap
 import re
-from collections.abc import Callable, Iterable
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -24,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from weights import add_options, choose_weights, select_detectors
 
 from polyface.plugins.records import BackendSpec
 
@@ -46,16 +53,28 @@ def sizes(count: int, low: int, high: int, seed: int = 0) -> list[tuple[int, int
     return drawn
 
 
-def watch(detect: Callable[[np.ndarray], object], shapes: Iterable[tuple[int, int]]) -> list[int]:
-    """Return resident memory in bytes: before the first image of noise, and after each."""
+def watch(
+    detect: Callable[[np.ndarray], object],
+    shapes: Iterable[tuple[int, int]],
+    gauges: Mapping[str, Callable[[], int]],
+    seconds: float = math.inf,
+) -> dict[str, list[int]]:
+    """Return what each gauge says, in bytes: before the first image of noise, and after each.
+
+    After so many seconds no further image is begun, once growth can be told.
+    """
     random = np.random.default_rng(0)
     gc.collect()
     gc.freeze()  # what is loaded stays, and to look through it after each image would take most of the time
-    marks = [resident()]
-    for height, width in shapes:
+    marks = {place: [gauge()] for place, gauge in gauges.items()}
+    end = time.monotonic() + seconds
+    for number, (height, width) in enumerate(shapes):
+        if number > FIRST and time.monotonic() > end:
+            break
         detect(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
         gc.collect()
-        marks.append(resident())
+        for place, gauge in gauges.items():
+            marks[place].append(gauge())
     return marks
 
 
@@ -77,25 +96,39 @@ def peak() -> int:
     return int(found[1]) * 1024
 
 
-def measured(config: Config, shapes: list[tuple[int, int]]) -> dict[str, Any]:
-    """Return a row's figures in bytes, or why there are none."""
+def gpu_memory(device: str) -> int:
+    """Return the memory of a GPU that is not free, in bytes."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free
+
+
+def measured(config: Config, shapes: list[tuple[int, int]], seconds: float = math.inf) -> dict[str, Any]:
+    """Return a row for each memory, with its figures in bytes, or one that says why there are none."""
     import polyface
 
     try:
         with polyface.create_detector(config=config) as detector:
-            marks = watch(detector.detect, shapes)
-            return {"resident": marks, "growth": growth(marks), "peak": peak()}
+            gauges = {"resident": resident}
+            if (device := detector.execution.device) != "cpu":
+                gauges["GPU"] = lambda: gpu_memory(device)
+            marks = watch(detector.detect, shapes, gauges, seconds)
+            peaks = {place: max(taken) for place, taken in marks.items()} | {"resident": peak()}
+            return {
+                place: {"marks": taken, "growth": growth(taken), "peak": peaks[place]} for place, taken in marks.items()
+            }
     except polyface.PolyfaceError as error:
-        return {"why": str(error)}
+        return {"resident": {"why": str(error)}}
 
 
-def alone(config: Config, shapes: list[tuple[int, int]]) -> dict[str, Any]:
+def alone(config: Config, shapes: list[tuple[int, int]], seconds: float = math.inf) -> dict[str, Any]:
     """:func:`measured`, in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         try:
-            return process.submit(measured, config, shapes).result()
+            return process.submit(measured, config, shapes, seconds).result()
         except BrokenProcessPool:
-            return {"why": "its process was killed; if memory ran out, lower --sides"}
+            return {"resident": {"why": "its process was killed; if memory ran out, lower --sides"}}
 
 
 def installed() -> str:
@@ -113,24 +146,24 @@ def installed() -> str:
 
 def line(label: str, row: dict[str, Any]) -> str:
     if "why" in row:
-        return f"| {label} | not run: {' '.join(row['why'].split())} | | | | | |"
-    marks = row["resident"]
+        return f"| {label} | | not run: {' '.join(row['why'].split())} | | | | | |"
+    marks = row["marks"]
     figures = (marks[0], marks[FIRST], max(marks[FIRST + 1 :]), marks[-1], row["peak"])
     cells = " | ".join(f"{bytes_ / 1e6:.0f} MB" for bytes_ in figures)
-    return f"| {label} | {cells} | {row['growth']:.2f} |"
+    return f"| {label} | {len(marks) - 1} | {cells} | {row['growth']:.2f} |"
 
 
-def main() -> None:
+def main() -> int:
     from polyface.cli.choices import parse_backends
     from polyface.measure.rounds import machine
     from polyface.settings.loading import load_config
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("detectors", nargs="*", default=["retinaface-mobilenet025"], metavar="DETECTOR")
-    parser.add_argument("--backends", default=None, help="NAME[:PRECISION],...; default: all that are installed")
-    parser.add_argument("--weights", default=None)
+    add_options(parser)
+    parser.add_argument("--backends", help="NAME[:PRECISION][@DEVICE],...; default: all that are installed, on the CPU")
     parser.add_argument("--score-threshold", type=float, default=None)
     parser.add_argument("--images", type=int, default=500, help=f"more than {FIRST}, each of another size")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="of a row; then it ends with fewer images")
     parser.add_argument("--sides", default="160-1280", metavar="LOW-HIGH", help="of the images, in pixels")
     parser.add_argument("--seed", type=int, default=0, help="of the sizes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every mark there, in bytes")
@@ -138,27 +171,30 @@ def main() -> None:
     low, high = (int(side) for side in options.sides.split("-"))
     if not FIRST < options.images <= (high - low + 1) ** 2:
         parser.error(f"--images: more than {FIRST}, and no more than there are sizes")
+    detectors = select_detectors(options.detectors)
     shapes = sizes(options.images, low, high, options.seed)
-    host = machine()
-    print(f"{options.images} images of as many sizes, sides {options.sides}, seed {options.seed}; {host['cpu']}\n")
-    print(f"| | loaded | after {FIRST} | most after | last | peak | growth |\n|---|---|---|---|---|---|---|")
-    rows = {}
-    for detector in options.detectors:
-        settings = {
-            "detector": detector,
-            "view": "plain",
-            "weights": options.weights,
-            "score_threshold": options.score_threshold,
-        }
-        config = load_config(device="cpu", **settings)
-        for label, one in parse_backends(options.backends or installed(), config).items():
-            name = f"{detector} on {label}"
-            rows[name] = alone(one, shapes)
-            print(line(name, rows[name]), flush=True)
-    if options.json:
-        report = {"machine": host, "sizes": shapes, "rows": rows}
-        options.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    report: dict[str, Any] = {"machine": machine(), "sizes": shapes, "rows": {}}
+    cpu = report["machine"]["cpu"]
+    print(f"{options.images} images of as many sizes, sides {options.sides}, seed {options.seed}; {cpu}\n")
+    print(f"| | images | loaded | after {FIRST} | most after | last | peak | growth |\n|---|{'---|' * 7}", flush=True)
+    for spec in detectors:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {
+                "detector": spec.name,
+                "view": "plain",
+                "weights": choose_weights(spec, options, Path(folder)),
+                "score_threshold": options.score_threshold,
+            }
+            config = load_config(device="cpu", **settings)
+            for label, one in parse_backends(options.backends or installed(), config).items():
+                for place, row in alone(one, shapes, options.seconds).items():
+                    name = f"{spec.name} on {label}" + (f", {place}" if place != "resident" else "")
+                    report["rows"][name] = row
+                    print(line(name, row), flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    return 1 if any("why" in row for row in report["rows"].values()) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

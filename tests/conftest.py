@@ -172,11 +172,14 @@ def write_mats(require):
 @pytest.fixture(scope="session")
 def benchmark_script(pytestconfig):
     """Return a function that imports a script of ``benchmarks/``, which is no package, by its name."""
+    folder = pytestconfig.rootpath / "benchmarks"
 
     def load(name):
-        spec = importlib.util.spec_from_file_location(name, pytestconfig.rootpath / f"benchmarks/{name}.py")
+        spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        with pytest.MonkeyPatch.context() as path:
+            path.syspath_prepend(folder)  # a script finds its neighbours
+            spec.loader.exec_module(module)
         return module
 
     return load

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -107,9 +106,25 @@ def test_a_stream_that_keeps_a_kilobyte_an_image_is_found_out(require):
     assert growth_of_a_stream(3, keep="vars().setdefault('kept', []).append(bytes(1024))") > 1.05
 
 
-def test_what_loading_left_behind_hides_no_growth(pytestconfig):
-    spec = importlib.util.spec_from_file_location("memory", pytestconfig.rootpath / "benchmarks/memory.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+@pytest.fixture(scope="module")
+def script(benchmark_script):
+    return benchmark_script("memory")
+
+
+def test_what_loading_left_behind_hides_no_growth(script):
     loaded, first, later = [1000], [90] * 49 + [100], [120, 80]
     assert script.growth(loaded + first + later) == 1.2
+
+
+def test_every_gauge_is_read_before_the_first_image_and_after_each(script):
+    seen = []
+    gauges = {"resident": lambda: len(seen), "GPU": lambda: 1000 * len(seen)}
+    marks = script.watch(lambda image: seen.append(image.shape), [(8, 9), (10, 11)], gauges)
+    assert marks == {"resident": [0, 1, 2], "GPU": [0, 1000, 2000]}
+    assert seen == [(8, 9, 3), (10, 11, 3)]
+
+
+def test_a_row_whose_time_is_up_ends_once_its_growth_can_be_told(script):
+    marks = script.watch(lambda _: None, script.sizes(60, 8, 16), {"resident": lambda: 100}, seconds=0)
+    assert marks["resident"] == [100] * (1 + script.FIRST + 1)
+    assert script.growth(marks["resident"]) == 1.0

@@ -7,6 +7,8 @@ graphs and memory is tested. It says nothing of CUDA's kernels.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import json
 import os
 import re
 import threading
@@ -873,6 +875,51 @@ class TestPolicy:
                 seen = [*seen, shape][-most:] if most else []
                 wanted += [("plain", shape)]
         assert taken(most, shapes) == wanted
+
+
+@pytest.fixture
+def benchmark(pytestconfig, monkeypatch, tmp_path, require):
+    """Run a script of ``benchmarks/`` on the cells of this package; what it wrote comes back, with the script."""
+    require("torchvision", "safetensors", "polyface_retinaface")
+    monkeypatch.syspath_prepend(pytestconfig.rootpath / "benchmarks")
+
+    def benchmark(name, *options, **values):
+        script = importlib.import_module(name)
+        for constant, value in values.items():
+            monkeypatch.setattr(script, constant, value)
+        assert script.main(["retinaface-mobilenet025", *options, "--json", str(tmp_path / "report.json")]) == 0
+        return json.loads((tmp_path / "report.json").read_text())["rows"]
+
+    return benchmark
+
+
+@pytest.mark.usefixtures("cuda")
+class TestBenchmarks:
+    """The scripts that ``benchmarks/gpu.sh`` runs."""
+
+    def test_networks_are_timed_without_and_with_graphs(self, benchmark, cuda):
+        run = {"backend": "cuda-fp16", "precision": "fp16"}
+        runs = {"plain": {**run, **NO_GRAPHS}, "graphs": run}
+        [row] = benchmark("cuda_fp16", "--seeded", "--shapes", "2x64x96", RUNS=runs, WARM_UPS=3, TURNS=4)
+        assert (row["detector"], row["shape"], row["turns"], row["why"]) == (
+            "retinaface-mobilenet025",
+            "2x64x96",
+            4,
+            {},
+        )
+        assert row["seconds"].keys() == runs.keys()
+        assert min(row["seconds"].values()) > 0
+        assert (cuda.log.count("capture"), cuda.log.count("replay")) == (1, 2 + 4)  # the first run of a shape is plain
+
+    def test_a_stream_is_timed_for_each_kind_of_input(self, benchmark):
+        inputs = {"float32": {}, "smaller": {"max_side": 32}}
+        options = ["--backends", "cuda-fp16:fp16@cuda", "--sizes", "64x96", "--batches", "2", "--turns", "3"]
+        rows = benchmark("throughput", *options, "--seconds", "0", INPUTS=inputs)
+        assert [(row["size"], row["batch"], row["input"]) for row in rows] == [
+            ("64x96", 2, "float32"),
+            ("64x96", 2, "smaller"),
+        ]
+        assert all(len(row["rates"]) == 3 and min(row["rates"]) > 0 for row in rows)
 
 
 @pytest.mark.gpu
