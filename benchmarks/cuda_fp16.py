@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,20 +116,18 @@ def open_sessions(
     return sessions, why
 
 
-def make_rows(spec: DetectorSpec, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Measure one detector at every shape, and print its lines."""
+def make_rows(spec: DetectorSpec, options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Measure one detector at every shape, print its lines, and yield its rows."""
     sessions, refused = open_sessions(spec, options, folder)
-    rows = []
     for text in options.shapes.split(","):
         batch, height, width = map(int, text.split("x"))
         image = np.random.default_rng(0).uniform(-120, 150, (batch, 3, height, width)).astype(np.float32)
         row = {"detector": spec.name, "shape": text, **measure(sessions, {spec.input.name: image}, options.seconds)}
         row["why"] = refused | row["why"]
         print(line(row), flush=True)
-        rows.append(row)
+        yield row
     for session in sessions.values():
         session.close()
-    return rows
 
 
 def line(row: Mapping[str, Any]) -> str:
@@ -164,9 +162,10 @@ def main(given: Sequence[str] | None = None) -> int:
     report: dict[str, Any] = {"machine": machine(), "gpu": gpu, "torch": torch.__version__, "rows": []}
     for spec in detectors:
         with tempfile.TemporaryDirectory() as folder:
-            report["rows"] += make_rows(spec, options, Path(folder))
-        if options.json:
-            options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            for row in make_rows(spec, options, Path(folder)):
+                report["rows"].append(row)
+                if options.json:
+                    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     reasons: dict[str, dict[str, None]] = {}
     for row in report["rows"]:
         for name, why in row["why"].items():

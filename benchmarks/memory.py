@@ -22,7 +22,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -153,11 +153,7 @@ def line(label: str, row: dict[str, Any]) -> str:
     return f"| {label} | {len(marks) - 1} | {cells} | {row['growth']:.2f} |"
 
 
-def main() -> int:
-    from polyface.cli.choices import parse_backends
-    from polyface.measure.rounds import machine
-    from polyface.settings.loading import load_config
-
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--backends", help="NAME[:PRECISION][@DEVICE],...; default: all that are installed, on the CPU")
@@ -167,16 +163,27 @@ def main() -> int:
     parser.add_argument("--sides", default="160-1280", metavar="LOW-HIGH", help="of the images, in pixels")
     parser.add_argument("--seed", type=int, default=0, help="of the sizes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every mark there, in bytes")
-    options = parser.parse_args()
-    low, high = (int(side) for side in options.sides.split("-"))
+    options = parser.parse_args(given)
+    low, high = options.sides = [int(side) for side in options.sides.split("-")]
     if not FIRST < options.images <= (high - low + 1) ** 2:
         parser.error(f"--images: more than {FIRST}, and no more than there are sizes")
+    return options
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    from polyface.cli.choices import parse_backends
+    from polyface.measure.rounds import machine
+    from polyface.settings.loading import load_config
+
+    options = parse(given)
     detectors = select_detectors(options.detectors)
-    shapes = sizes(options.images, low, high, options.seed)
+    shapes = sizes(options.images, *options.sides, options.seed)
     report: dict[str, Any] = {"machine": machine(), "sizes": shapes, "rows": {}}
-    cpu = report["machine"]["cpu"]
-    print(f"{options.images} images of as many sizes, sides {options.sides}, seed {options.seed}; {cpu}\n")
-    print(f"| | images | loaded | after {FIRST} | most after | last | peak | growth |\n|---|{'---|' * 7}", flush=True)
+    low, high = options.sides
+    print(
+        f"{options.images} images of as many sizes, sides {low}-{high}, seed {options.seed}; {report['machine']['cpu']}"
+    )
+    print(f"\n| | images | loaded | after {FIRST} | most after | last | peak | growth |\n|---|{'---|' * 7}", flush=True)
     for spec in detectors:
         with tempfile.TemporaryDirectory() as folder:
             settings = {

@@ -13,6 +13,7 @@ import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import attrs
 import hypothesis
@@ -910,6 +911,15 @@ class TestBenchmarks:
         assert row["seconds"].keys() == runs.keys()
         assert min(row["seconds"].values()) > 0
         assert (cuda.log.count("capture"), cuda.log.count("replay")) == (1, 2 + 4)  # the first run of a shape is plain
+
+    @pytest.mark.parametrize("part", ["network", "throughput", "memory"])
+    def test_gpu_sh_tells_them_what_they_understand(self, part, pytestconfig, monkeypatch):
+        monkeypatch.syspath_prepend(pytestconfig.rootpath / "benchmarks")
+        gpu = importlib.import_module("gpu")
+        script, *options = gpu.expand(gpu.PARTS[part].command, {"@weights": ["--seeded"], "@file": ["out.json"]})
+        parsed = importlib.import_module(Path(script).stem).parse(options)
+        assert str(parsed.json) == "out.json"
+        assert parsed.seeded is (part != "memory")
 
     def test_a_stream_is_timed_for_each_kind_of_input(self, benchmark):
         inputs = {"float32": {}, "smaller": {"max_side": 32}}
