@@ -34,10 +34,8 @@ from polyface.cli.choices import parse_backends
 from polyface.measure.rounds import machine
 from polyface.settings.config import Config
 
-INPUTS: dict[str, dict[str, Any]] = {
-    "float32": {},
-}
-"""The settings of a detector for each kind of input that its network gets; others are related to the first."""
+INPUTS = ("float32", "uint8")
+"""What the networks get: floats, or pixels where the session takes them. Ratios are to the first."""
 
 BACKENDS = "torch:fp16@cuda,cuda-fp16:fp16@cuda"
 
@@ -96,12 +94,28 @@ def open_detectors(config: Config, backends: str) -> tuple[dict[Key, FaceDetecto
     """Return the detectors to compare, and why others are not there."""
     detectors, refused = {}, {}
     for label, one in parse_backends(backends, config).items():
-        for kind, settings in INPUTS.items():
+        for kind in INPUTS:
             try:
-                detectors[label, kind] = polyface.create_detector(config=one.replace(**settings))
+                detectors[label, kind] = open_detector(one, kind)
             except polyface.PolyfaceError as error:
                 refused[label, kind] = {"why": str(error)}
     return detectors, refused
+
+
+def open_detector(config: Config, kind: str) -> FaceDetector:
+    """Return a detector whose network gets this kind of input.
+
+    Raises:
+        PolyfaceError: it cannot be had, or its session takes no pixels.
+    """
+    detector = polyface.create_detector(config=config)
+    network = detector._network  # noqa: SLF001 - nobody but a benchmark wants floats where pixels are taken
+    if kind == "float32":
+        object.__setattr__(network, "pixels", None)
+    elif network.pixels is None:
+        detector.close()
+        raise polyface.UnsupportedError(f"{config.backend} takes no pixels for '{config.detector}' on {config.device}.")
+    return detector
 
 
 def line(row: Mapping[str, Any], first: Mapping[str, Any]) -> str:
@@ -125,7 +139,7 @@ def make_rows(config: Config, options: argparse.Namespace) -> Iterator[dict[str,
         for (label, kind), figures in found.items():
             asked = {"detector": config.detector, "size": size, "batch": batch, "backend": label, "input": kind}
             row = asked | figures
-            print(line(row, found[label, next(iter(INPUTS))]), flush=True)
+            print(line(row, found[label, INPUTS[0]]), flush=True)
             yield row
     for detector in detectors.values():
         detector.close()
@@ -134,9 +148,7 @@ def make_rows(config: Config, options: argparse.Namespace) -> Iterator[dict[str,
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument(
-        "--backends", default="torch:fp16@cuda,cuda-fp16:fp16@cuda", metavar="NAME[:PRECISION][@DEVICE],..."
-    )
+    parser.add_argument("--backends", default=BACKENDS, metavar="NAME[:PRECISION][@DEVICE],...")
     parser.add_argument("--sizes", default="640x640", metavar="HEIGHTxWIDTH,...")
     parser.add_argument("--batches", default="1,8,32", metavar="N,...")
     parser.add_argument("--score-threshold", type=float, help="default: the detector's own")

@@ -921,14 +921,17 @@ class TestBenchmarks:
         assert str(parsed.json) == "out.json"
         assert parsed.seeded is (part != "memory")
 
-    def test_a_stream_is_timed_for_each_kind_of_input(self, benchmark):
-        inputs = {"float32": {}, "smaller": {"max_side": 32}}
+    def test_a_stream_is_timed_for_each_kind_of_input(self, benchmark, monkeypatch):
         options = ["--backends", "cuda-fp16:fp16@cuda", "--sizes", "64x96", "--batches", "2", "--turns", "3"]
-        rows = benchmark("throughput", *options, "--seconds", "0", INPUTS=inputs)
+        went = []
+        upload = CudaDevice.upload
+        monkeypatch.setattr(CudaDevice, "upload", lambda *given: went.append(given[1].dtype.name) or upload(*given))
+        rows = benchmark("throughput", *options, "--seconds", "0")
         assert [(row["size"], row["batch"], row["input"]) for row in rows] == [
             ("64x96", 2, "float32"),
-            ("64x96", 2, "smaller"),
+            ("64x96", 2, "uint8"),
         ]
+        assert went[:4] == ["float32", "uint8", "float32", "uint8"]  # turn by turn
         assert all(len(row["rates"]) == 3 and min(row["rates"]) > 0 for row in rows)
 
 
