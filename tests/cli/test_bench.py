@@ -95,6 +95,18 @@ def test_the_table_shows_ratios_to_the_first_row_of_the_size(polyface, seconds):
     ]
 
 
+def test_a_precision_that_is_slower_than_fp32_is_marked_in_words(polyface, seconds):
+    seconds([0.2] * 4, [0.4, 0.4, 0.4, 0.1], [0.1] * 4, [0.1] * 4)
+    options = ["--backends", "numpy,numpy:fp16,numpy:bf16,polyface-example/numpy:fp16", "--sizes", "16x16"]
+    head, *rows = [line for line in map(cells, polyface("bench", *options).stdout.splitlines()) if len(line) > 5]
+    assert head[-1] == "To fp32"
+    # The last backend was not measured in fp32 under that name.
+    assert [row[-1] for row in rows] == ["-", "0.50 x, slower than fp32", "2.00 x", "-"]
+    rows = json.loads(polyface("bench", *options, "--json").stdout)["rows"]
+    assert [row["fp32_ratio"] for row in rows] == [None, 0.5, 2, None]
+    assert [row["slower_than_fp32"] for row in rows] == [False, True, False, False]
+
+
 def test_below_the_table_stands_what_was_not_measured_and_the_command_that_mends_it(polyface, seconds):
     seconds([0.25], [])
     result = polyface("bench", "--batches", "1,2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import types
 
@@ -10,6 +11,7 @@ import pytest
 
 from polyface.plugins.hookspecs import hookimpl
 from polyface.plugins.manager import PluginManager
+from polyface.plugins.protocols import Execution
 from polyface.plugins.records import BackendSpec, Capability
 from toy_family import FAMILY
 
@@ -234,6 +236,25 @@ class TestProbe:
         entry = listed(polyface("matrix", "--probe", "--json"), **TOY)
         assert entry["status"] == "no"
         assert entry["detail"] == "The backend 'numpy' does not load.\nRuntimeError: the driver is too old"
+
+    @pytest.mark.parametrize(("cost", "said"), [(0.02, True), (0.005, False)])
+    def test_a_precision_that_is_slower_than_fp32_is_said_to_be(self, polyface, monkeypatch, cost, said):
+        now = [0.0]
+
+        def build(config, plugins):
+            def detect(image):
+                now[0] += 0.01 if config.precision == "fp32" else cost
+
+            run = Execution(device="cpu", precision=config.precision)
+            spec = plugins.get(BackendSpec, "numpy")
+            made = types.SimpleNamespace(config=config, execution=run, detect=detect, route="numpy", backend=spec)
+            return contextlib.nullcontext(made)
+
+        monkeypatch.setattr("polyface.building.build", build)
+        monkeypatch.setattr("polyface.measure.rounds.time.perf_counter", lambda: now[0])
+        entry = listed(polyface("matrix", "--probe", "--precision", "fp16", "--json"), **TOY)
+        slower = "\nslower than fp32: 20.0 ms against 10.0 ms for an image of 480x640"
+        assert entry["detail"] == "cpu, fp16; numpy; " + (slower if said else "")
 
 
 @pytest.mark.parametrize("command", ["plugins", "detectors", "backends", "matrix"])

@@ -8,10 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from attrs import evolve
 from PIL import Image
 
+import polyface.measure.rounds
 from polyface.machine.cores import usable_cores
-from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure
+from polyface.measure.rounds import Contender, Measurement, Samples, machine, measure, take_turns
 
 ONE = Samples(size=(2, 3), batch=1)
 
@@ -47,6 +49,23 @@ class TestArithmetic:
     def test_rounds_that_only_one_has_do_not_count(self):
         assert measurement(1.0, 7.0).times_as_fast(measurement(3.0)) == 3
 
+    def test_what_is_slower_in_three_rounds_of_four_is_slower_and_what_sways_is_not(self):
+        assert measurement(3.0, 3.0, 3.0, 1.0).is_slower(measurement(2.0, 2.0, 2.0, 2.0))
+        assert not measurement(3.0, 3.0, 1.0, 1.0).is_slower(measurement(2.0, 2.0, 2.0, 2.0))
+        assert not measurement(2.0, 2.0).is_slower(measurement(2.0, 2.0))
+
+    def test_calls_take_turns_and_every_other_round_goes_backwards(self, monkeypatch):
+        now, order = [0.0], []
+        monkeypatch.setattr(polyface.measure.rounds.time, "perf_counter", lambda: now[0])
+
+        def call(name, seconds):
+            order.append(name)
+            now[0] += seconds
+
+        seconds = take_turns([lambda: call("a", 2.0), lambda: call("b", 0.5)], rounds=3)
+        assert order == ["a", "b", "b", "a", "a", "b"]
+        assert seconds == [[2, 2, 2], [0.5, 0.5, 0.5]]
+
 
 class TestSamples:
     def test_noise_has_the_size_and_the_batch_and_is_the_same_every_round(self):
@@ -81,6 +100,11 @@ class TestProcesses:
         assert all(0 < seconds < 0.01 for seconds in found.seconds)
         assert 0 < found.first_call < 1
         assert found.load >= 0
+
+    def test_what_the_first_call_of_each_round_returned_comes_back_where_it_is_kept(self):
+        code = "(lambda _, n=[]: n.append(1) or n[-1:], {})"
+        kept, _ = measure([evolve(contender(code), keep=True), contender(code)], rounds=2)
+        assert [one.results for one in kept] == [([1], [1]), ()]
 
     def test_all_take_turns_and_every_other_round_goes_backwards(self, tmp_path):
         path = tmp_path / "calls"

@@ -79,7 +79,8 @@ def command(
     counts = _parse_list("batches", batches, values.count)
     shapes = _parse_list("sizes", sizes or SIZE, values.size) if sizes or not images else [None]
     wanted = rounds * max(counts)
-    paths, failed = _images(images, wanted, config, plugins, as_json=as_json) if images else ((), 0)
+    named = [images] if images else []
+    paths, failed = first_images(named, wanted, config, plugins, as_json=as_json, what=f"--images {images}")
     samples = [
         Samples(size=size, batch=count, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
         for size in shapes
@@ -146,24 +147,32 @@ def _parse_list(option: str, text: str, read: Callable[[Any], Any]) -> list[Any]
         raise ConfigError(f"--{option} {text}: each must be {error}.") from None
 
 
-def _images(
-    images: str, wanted: int, config: Config, plugins: PluginManager, *, as_json: bool
+def first_images(
+    inputs: Sequence[str], wanted: int, config: Config, plugins: PluginManager, *, as_json: bool, what: str
 ) -> tuple[tuple[Path, ...], int]:
-    """Return the first images that can be read, at most as many as wanted, and how many of those before cannot be."""
+    """Return the first images that can be read, at most as many as wanted, and how many of those before cannot be.
+
+    Without inputs there are none.
+
+    Raises:
+        ConfigError: there are inputs, called ``what``, and not one image of them can be read.
+    """
     from polyface.images.reading import read_file
     from polyface.jobs.inputs import Inputs
     from polyface.jobs.run import Tally, read_images
     from polyface.plugins.protocols import Search
 
+    if not inputs:
+        return (), 0
     tally = Tally()
-    items = Inputs([images], plugins, Search(formats=config.formats))
+    items = Inputs([*inputs], plugins, Search(formats=config.formats))
     read = functools.partial(read_file, formats=config.formats, max_pixels=config.max_pixels)
     with report_progress(None, as_json=as_json, doing="reading", failed="left out: ") as report:
         found = read_images(items, read, tally=tally, report=report)
         paths = [Path(item.image) for item, _ in itertools.islice(found, wanted)]
     note_left_out(items.left_out)
     if not paths:
-        raise ConfigError(f"--images {images}: not one image could be read.")
+        raise ConfigError(f"{what}: not one image could be read.")
     return tuple(paths), tally.failed
 
 
@@ -172,6 +181,9 @@ def _print(report: Benchmark) -> None:
         figures = ("Median", "Quartiles", "Images/s", "Ratio", "Load", "First call", "New shape", "Memory")
         columns = (*map(str.capitalize, report.columns), *figures)
         rows = [(*(row.axes[name] for name in report.columns), *_format_row(row)) for row in report.measured]
+        if any(row.plain for row in report.measured):
+            columns = (*columns, "To fp32")
+            rows = [(*cells, _compare_to_fp32(row)) for cells, row in zip(rows, report.measured, strict=True)]
         print_table(report.title, columns, rows, wraps=columns[0])
         say("Ratio: images per second over those of the first row of its size, median of the rounds.")
     if report.unmeasured:
@@ -179,6 +191,13 @@ def _print(report: Benchmark) -> None:
         whys = [(one.contender.label, axes["size"], axes["batch"], one.why) for one, axes in failed]
         print_table("Not measured", ("Row", "Size", "Batch", "Why"), whys)
         print_fixes((one.contender.label, in_options(one.fix)) for one, _ in failed)
+
+
+def _compare_to_fp32(row: Row) -> str:
+    """How fast a row is, held against the same in fp32, and in words where it is slower."""
+    if row.fp32_ratio is None:
+        return "-"
+    return f"{row.fp32_ratio:.2f} x" + (", slower than fp32" if row.slower_than_fp32 else "")
 
 
 def _format_row(row: Row) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,14 @@ from polyface.settings.loading import load_config
 from polyface.settings.record import part_as_text
 
 if TYPE_CHECKING:
+    from polyface.pipeline.detector import FaceDetector
     from polyface.plugins.manager import PluginInfo, PluginManager
+
+PROBED = (480, 640)
+"""Height and width of the noise on which a probe holds a precision against fp32."""
+
+PROBES = 5
+"""Calls of each, in turn."""
 
 
 @click.command("plugins", cls=Command, short_help="Installed plugins, the broken among them.")
@@ -233,7 +242,8 @@ def show_matrix(config_file: str | None, probe: bool, as_json: bool, plugins: Pl
 
     Of all detectors that are installed, or of the one that --detector names, which may be an ONNX file.
     Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand. What
-    --backend auto would pick for a detector is marked, with the reason.
+    --backend auto would pick for a detector is marked, with the reason. --probe says also where another --precision is
+    slower here than fp32; `polyface tune` measures it on your images.
     """
     from polyface.graphs.families import drop_family, find_detector
 
@@ -318,4 +328,33 @@ def _how(config: Config, plugins: PluginManager, probe: bool) -> str:
         detector.detect(np.zeros((64, 96, 3), np.uint8))
         run = detector.execution
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-        return f"{run.device}, {run.precision}; {detector.route}; {versions}"
+        how = f"{run.device}, {run.precision}; {detector.route}; {versions}"
+        return how + _slower_than_fp32(detector, plugins)
+
+
+def _slower_than_fp32(detector: FaceDetector, plugins: PluginManager) -> str:
+    """Say that a detector in another precision is slower than in fp32 on the same device, if it is; else nothing.
+
+    What cannot run in fp32 is not held against it: the cell of fp32 says why.
+    """
+    import numpy as np
+
+    from polyface.building import build
+    from polyface.measure.rounds import is_slower, take_turns
+
+    device, precision = detector.execution.device, detector.execution.precision
+    if precision == "fp32":
+        return ""
+    try:
+        with build(detector.config.replace(device=device, precision="fp32"), plugins) as plain:
+            image = np.random.default_rng(0).integers(0, 256, (*PROBED, 3), np.uint8)
+            calls = [functools.partial(one.detect, image) for one in (detector, plain)]
+            take_turns(calls, rounds=1)  # the first call at a shape compiles for it
+            ours, theirs = take_turns(calls, rounds=PROBES)
+    except Exception:  # noqa: BLE001 - whatever a stranger's code raises; the precision asked for did run
+        return ""
+    if not is_slower([their / our for our, their in zip(ours, theirs, strict=True)]):
+        return ""
+    took, plainly = (1000 * statistics.median(seconds) for seconds in (ours, theirs))
+    size = "{}x{}".format(*PROBED)
+    return f"\nslower than fp32: {took:.1f} ms against {plainly:.1f} ms for an image of {size}"

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from polyface.errors import Fix
 from polyface.measure.rounds import Contender, Measurement, Samples, polyface_detector
@@ -31,11 +31,20 @@ def make_contenders(configs: Mapping[str, Config], samples: Sequence[Samples]) -
 
 @frozen(kw_only=True)
 class Row:
-    """A configuration and what was measured of it; ``reference`` is the first of its size that was measured."""
+    """A configuration and what was measured of it.
+
+    Args:
+        config: the configuration.
+        measured: what was measured.
+        reference: the first of its size that was measured.
+        plain: what was measured in fp32 of the same detector, backend, device, threads, size and batch; ``None`` for
+            fp32 itself.
+    """
 
     config: Config
     measured: Measurement
     reference: Measurement | None
+    plain: Measurement | None = None
 
     @property
     def axes(self) -> dict[str, str]:
@@ -55,6 +64,16 @@ class Row:
         """How many images it does while the reference does one; ``None`` where it was not measured."""
         return self.measured.times_as_fast(self.reference) if self.reference and not self.measured.why else None
 
+    @property
+    def fp32_ratio(self) -> float | None:
+        """How many images it does while fp32 does one; ``None`` in fp32, and where either was not measured."""
+        return self.measured.times_as_fast(self.plain) if self.plain else None
+
+    @property
+    def slower_than_fp32(self) -> bool:
+        """Whether it is another precision than fp32, and slower than that in most rounds."""
+        return self.plain is not None and self.measured.is_slower(self.plain)
+
     def describe(self, names: Sequence[str]) -> str:
         """Return these axes of it, where no heading says what they are."""
         return ", ".join(f"batch {self.axes[name]}" if name == "batch" else self.axes[name] for name in names)
@@ -69,6 +88,8 @@ class Row:
             "size": samples.size and list(samples.size),
             "batch": samples.batch,
             "ratio": self.ratio,
+            "fp32_ratio": self.fp32_ratio,
+            "slower_than_fp32": self.slower_than_fp32,
             "reference": reference and {"label": reference.contender.label, "batch": reference.contender.samples.batch},
             "median": quartiles and quartiles[1],
             "quartiles": quartiles and list(quartiles),
@@ -84,14 +105,28 @@ class Row:
 
 def make_rows(configs: Sequence[Config], measured: Sequence[Measurement]) -> list[Row]:
     """Return the rows of configurations and of what was measured of each, in the same order."""
+    rows = [Row(config=config, measured=one, reference=None) for config, one in zip(configs, measured, strict=True)]
     references: dict[object, Measurement] = {}
-    for one in measured:
-        if not one.why:
-            references.setdefault(one.contender.samples.size, one)
+    plain: dict[object, Measurement] = {}
+    for row in rows:
+        if not row.measured.why:
+            references.setdefault(row.axes["size"], row.measured)
+            if row.axes["precision"] == "fp32":
+                plain.setdefault(_apart_from_precision(row), row.measured)
     return [
-        Row(config=config, measured=one, reference=references.get(one.contender.samples.size))
-        for config, one in zip(configs, measured, strict=True)
+        evolve(
+            row,
+            reference=references.get(row.axes["size"]),
+            plain=None
+            if row.measured.why or row.axes["precision"] == "fp32"
+            else plain.get(_apart_from_precision(row)),
+        )
+        for row in rows
     ]
+
+
+def _apart_from_precision(row: Row) -> object:
+    return tuple(value for name, value in row.axes.items() if name != "precision"), row.config.threads
 
 
 @frozen(kw_only=True)

@@ -98,11 +98,13 @@ class Contender:
         make: called in the process of its own, so it must pickle; returns the call to time, and facts about it for
             the record.
         samples: what the call is given.
+        keep: have what the first call of each round returns, which must pickle.
     """
 
     label: str
     make: Callable[[], tuple[Call, Mapping[str, Any]]]
     samples: Samples
+    keep: bool = False
 
 
 @frozen(kw_only=True)
@@ -113,6 +115,7 @@ class Measurement:
         contender: whom it is about.
         facts: what ``make`` said of it.
         seconds: of a call, by round.
+        results: what the first call of each round returned, where the contender keeps it.
         load: until it was ready for the first call; the import of its runtime is part of it.
         first_call: of the first call.
         new_shape: how much longer the first call at a new shape takes than the next; the median of several shapes.
@@ -125,6 +128,7 @@ class Measurement:
     contender: Contender
     facts: Mapping[str, Any] = field(factory=dict)
     seconds: tuple[float, ...] = ()
+    results: tuple[Any, ...] = ()
     load: float | None = None
     first_call: float | None = None
     new_shape: float | None = None
@@ -145,16 +149,43 @@ class Measurement:
 
     def times_as_fast(self, other: Measurement) -> float:
         """Return how many images this one does while the other does one: the median of the rounds they share."""
+        return statistics.median(self._ratios(other))
+
+    def is_slower(self, other: Measurement) -> bool:
+        """Return whether this one does fewer images than the other in most rounds: see :func:`is_slower`."""
+        return is_slower(self._ratios(other))
+
+    def _ratios(self, other: Measurement) -> list[float]:
         pairs = zip(self.seconds, other.seconds, strict=False)  # an interrupted round has not all
         batches = self.contender.samples.batch / other.contender.samples.batch
-        return statistics.median(batches * theirs / ours for ours, theirs in pairs)
+        return [batches * theirs / ours for ours, theirs in pairs]
+
+
+def is_slower(ratios: Sequence[float]) -> bool:
+    """Return whether these say how many times as fast something slower is: at least three of four are below 1.
+
+    By the median alone one of two that are equally fast would be slower.
+    """
+    return 4 * sum(ratio < 1 for ratio in ratios) >= 3 * len(ratios)
+
+
+def take_turns(calls: Sequence[Callable[[], object]], *, rounds: int) -> list[list[float]]:
+    """Return the seconds that each call takes, by round, in this process: every other round goes backwards."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for number in range(rounds):
+        order = range(len(calls))
+        for place in order if number % 2 == 0 else reversed(order):
+            started = time.perf_counter()
+            calls[place]()
+            seconds[place].append(time.perf_counter() - started)
+    return seconds
 
 
 def polyface_detector(config: Config) -> tuple[Call, dict[str, Any]]:
     """Return the call of a detector, from arrays to ``Detections``, and what it runs on: ``make`` of a contender."""
     detector = create_detector(config=config)
-    backend = {"backend": detector.backend.name, "route": detector.route}
-    return detector.detect_batch, {**backend, **detector.execution.to_dict()}
+    own = {name: getattr(detector, name) for name in ("route", "score_threshold", "iou_threshold")}
+    return detector.detect_batch, {"backend": detector.backend.name, **own, **detector.execution.to_dict()}
 
 
 def machine() -> dict[str, Any]:
@@ -253,7 +284,9 @@ class _Runner:
             fix = Fix("lower the sizes or batches, or measure fewer at once, if memory ran out")
             found = {"why": f"its process {how}", "fix": fix if code == -9 else NO_FIX, "seconds": ()}
         if "turn" in found:
-            found = {"seconds": (*self.measured.seconds, found["turn"])}
+            before = self.measured
+            results = (*before.results, found["result"]) if before.contender.keep else ()
+            found = {"seconds": (*before.seconds, found["turn"]), "results": results}
         self.measured = evolve(self.measured, **found)
 
 
@@ -266,7 +299,7 @@ def _work(contender: Contender, connection: Connection) -> None:
         call, facts = contender.make()
         load = time.perf_counter() - started
         images = contender.samples.images(0)
-        first_call = _seconds(call, images)
+        first_call, _ = _seconds(call, images)
         connection.send({"facts": dict(facts), "load": load, "first_call": first_call})
         seen = {_shapes(images)}
         while (number := connection.recv()) is not None:
@@ -274,7 +307,8 @@ def _work(contender: Contender, connection: Connection) -> None:
             if _shapes(images) not in seen:  # what a new shape costs is a figure of its own
                 seen.add(_shapes(images))
                 call(images)
-            connection.send({"turn": _turn(call, images)})
+            seconds, result = _turn(call, images)
+            connection.send({"turn": seconds, "result": result if contender.keep else None})
         # Not resource.getrusage: its peak is that of the process this one was spawned from, where that was higher.
         peak = re.search(r"^VmHWM:\s+(\d+) kB$", _proc("/proc/self/status"), flags=re.MULTILINE)
         new_shape = statistics.median(_extra(call, images, WIDENING * (1 + place)) for place in range(NEW_SHAPES))
@@ -284,18 +318,21 @@ def _work(contender: Contender, connection: Connection) -> None:
         connection.send({"why": "\n".join(why), "fix": fix, "seconds": ()})
 
 
-def _seconds(call: Call, images: list[ImageArray]) -> float:
+def _seconds(call: Call, images: list[ImageArray]) -> tuple[float, object]:
+    """The seconds of a call, and what it returned."""
     started = time.perf_counter()
-    call(images)
-    return time.perf_counter() - started
+    result = call(images)
+    return time.perf_counter() - started, result
 
 
-def _turn(call: Call, images: list[ImageArray]) -> float:
+def _turn(call: Call, images: list[ImageArray]) -> tuple[float, object]:
+    """The seconds of a turn, and what its first call returned."""
     end = time.perf_counter() + TURN
-    seconds = [_seconds(call, images)]
+    first, result = _seconds(call, images)
+    seconds = [first]
     while time.perf_counter() < end:
-        seconds.append(_seconds(call, images))
-    return statistics.median(seconds)
+        seconds.append(_seconds(call, images)[0])
+    return statistics.median(seconds), result
 
 
 def _shapes(images: list[ImageArray]) -> tuple[tuple[int, ...], ...]:
@@ -304,4 +341,4 @@ def _shapes(images: list[ImageArray]) -> tuple[tuple[int, ...], ...]:
 
 def _extra(call: Call, images: list[ImageArray], columns: int) -> float:
     wider = [np.pad(image, ((0, 0), (0, columns), (0, 0))) for image in images]
-    return _seconds(call, wider) - _turn(call, wider)
+    return _seconds(call, wider)[0] - _turn(call, wider)[0]
