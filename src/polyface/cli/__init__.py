@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "compare:command",
     "evaluate": "evaluate:command",
     "bench": "bench:command",
+    "tune": "tune:command",
     "fetch": "storing:fetch_weights",
     "weights": "listings:list_weights",
     "export": "storing:export_graph",

@@ -1,0 +1,89 @@
+"""Settings that are put into a file of the user's, in which all else stays as it is, comments too."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from polyface.errors import ConfigError, reason_of, shortened
+from polyface.settings.files import LARGEST_FILE, read_named
+from polyface.storage.files import atomic_write
+
+_LINE = r"^([ \t]*{name}[ \t]*=[ \t]*)(\"[^\"\n\\]*\"|'[^'\n]*'|[\w.+-]+)"
+"""A setting on a line of its own, up to the end of its value; no value of several lines."""
+
+
+def as_toml(changes: Mapping[str, str | int]) -> str:
+    """Return settings as lines of TOML; a text must need no escapes, as names of backends and devices need none."""
+    return "".join(f"{name} = {_value(value)}\n" for name, value in changes.items())
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that :func:`write_settings` could not change, before what is to be written is worked out.
+
+    Raises:
+        ConfigError: it is a ``pyproject.toml``, cannot be read, or is no valid TOML.
+    """
+    if path.name == "pyproject.toml":
+        raise ConfigError(
+            f"{shortened(str(path), 500)} is a project's: nothing is written to it.",
+            fix="leave --write out, and put the lines shown below [tool.polyface]",
+        )
+    if path.exists():
+        read_named(path)
+
+
+def write_settings(path: Path, changes: Mapping[str, str | int], *, comment: str) -> None:
+    """Give settings their values in a ``polyface.toml``, which is made where there is none.
+
+    A setting that stands there keeps its place and the comment behind it. The others come before all else, below
+    ``comment``. What is written is read first: only if it says what was asked, and all else as before, does it take
+    the file's place. A link is followed.
+
+    Raises:
+        ConfigError: as :func:`check_file`; a setting stands there in a form that is not changed here, or the file
+            cannot be written.
+    """
+    check_file(path)
+    try:
+        text = path.read_bytes().decode("utf-8") if path.exists() else ""
+        new = _changed(text, changes, comment)
+        if new is None or len(new.encode()) > LARGEST_FILE:
+            raise ConfigError(
+                f"{shortened(str(path), 500)} is left as it is: it sets {', '.join(changes)} in a way that is not "
+                "changed by a program.",
+                fix="put the lines shown there by hand",
+            )
+        if new != text:
+            with atomic_write(path.resolve()) as stream:
+                stream.write(new.encode())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{shortened(str(path), 500)} cannot be written.", why=[reason_of(error)]) from error
+
+
+def _changed(text: str, changes: Mapping[str, str | int], comment: str) -> str | None:
+    """The text with these settings; ``None`` where that cannot be done a line at a time."""
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    body = text.removeprefix(mark)
+    before = tomllib.loads(body)
+    end = "\r\n" if "\r\n" in body else "\n"
+    new = body
+    for name in changes.keys() & before.keys():
+        if before[name] != changes[name]:
+            pattern = _LINE.format(name=re.escape(name))
+            if line := re.search(pattern, new, flags=re.MULTILINE):
+                new = new[: line.end(1)] + _value(changes[name]) + new[line.end() :]
+    added = {name: value for name, value in changes.items() if name not in before}
+    if added:
+        new = f"# {comment}\n{as_toml(added)}".replace("\n", end) + (end if new.strip() else "") + new
+    try:
+        is_right = tomllib.loads(new) == {**before, **changes}
+    except ValueError:
+        return None
+    return mark + new if is_right else None
+
+
+def _value(value: str | int) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)

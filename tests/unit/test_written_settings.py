@@ -1,0 +1,86 @@
+"""Settings written into a file of the user's: all else in it stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from polyface.errors import ConfigError
+from polyface.settings.writing import write_settings
+
+CHOICE = {"backend": "openvino", "threads": 2}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, '# why\nbackend = "openvino"\nthreads = 2\n'),
+        ("", '# why\nbackend = "openvino"\nthreads = 2\n'),
+        ("clip = true\n", '# why\nbackend = "openvino"\nthreads = 2\n\nclip = true\n'),
+        # In its place, and with its comment.
+        ('# mine\nbackend = "torch" # ours\nthreads=1\n', '# mine\nbackend = "openvino" # ours\nthreads=2\n'),
+        ("backend = 'torch'\n", '# why\nthreads = 2\n\nbackend = "openvino"\n'),
+        # What is right already is left as it was written.
+        ("backend = '''openvino'''\nthreads = 0x2", "backend = '''openvino'''\nthreads = 0x2"),
+        # A table comes last, and its keys are others.
+        (
+            "threads = 4\n[backend_options]\nbackend = 3\n",
+            '# why\nbackend = "openvino"\n\nthreads = 2\n[backend_options]\nbackend = 3\n',
+        ),
+        ("clip = true\r\n", '# why\r\nbackend = "openvino"\r\nthreads = 2\r\n\r\nclip = true\r\n'),
+        ("\ufeffthreads = 2\n", '\ufeff# why\nbackend = "openvino"\n\nthreads = 2\n'),
+    ],
+)
+def test_settings_get_their_values_and_all_else_stays(tmp_path, before, after):
+    path = tmp_path / "polyface.toml"
+    if before is not None:
+        path.write_bytes(before.encode())
+    write_settings(path, CHOICE, comment="why")
+    assert path.read_bytes().decode() == after
+    assert [file.name for file in tmp_path.iterdir()] == ["polyface.toml"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        '"backend" = "torch"\n',
+        'backend = """torch"""\n',
+        'backend = "to\\u0072ch"\n',
+        # The line that looks like the setting is another's text.
+        "weights = '''\nbackend = \"torch\"\n'''\n\"backend\" = 'torch'\n",
+    ],
+)
+def test_a_file_that_would_lose_something_is_left_as_it_is(tmp_path, before):
+    path = tmp_path / "polyface.toml"
+    path.write_text(before)
+    with pytest.raises(ConfigError, match="is left as it is: it sets backend, threads in a way"):
+        write_settings(path, CHOICE, comment="why")
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("pyproject.toml", "[tool.polyface]\n", "is a project's: nothing is written to it"),
+        ("polyface.toml", "backend =\n", "is not valid TOML"),
+    ],
+)
+def test_what_is_no_file_of_settings_is_refused(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        write_settings(path, CHOICE, comment="why")
+    assert path.read_text() == text
+
+
+def test_a_link_is_followed(tmp_path):
+    real, path = tmp_path / "real.toml", tmp_path / "polyface.toml"
+    real.write_text("threads = 2\n")
+    path.symlink_to(real)
+    write_settings(path, {"threads": 3}, comment="why")
+    assert path.is_symlink()
+    assert real.read_text() == "threads = 3\n"
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_settings(tmp_path / "none" / "polyface.toml", CHOICE, comment="why")
