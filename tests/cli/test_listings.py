@@ -242,18 +242,19 @@ class TestProbe:
         now = [0.0]
 
         def build(config, plugins):
-            def detect(image):
+            def raw_heads(images):
                 now[0] += 0.01 if config.precision == "fp32" else cost
 
             run = Execution(device="cpu", precision=config.precision)
             spec = plugins.get(BackendSpec, "numpy")
-            made = types.SimpleNamespace(config=config, execution=run, detect=detect, route="numpy", backend=spec)
+            found = {"detect": len, "raw_heads": raw_heads, "route": "numpy", "backend": spec}
+            made = types.SimpleNamespace(config=config, execution=run, **found)
             return contextlib.nullcontext(made)
 
         monkeypatch.setattr("polyface.building.build", build)
         monkeypatch.setattr("polyface.measure.rounds.time.perf_counter", lambda: now[0])
         entry = listed(polyface("matrix", "--probe", "--precision", "fp16", "--json"), **TOY)
-        slower = "\nslower than fp32: 20.0 ms against 10.0 ms for an image of 480x640"
+        slower = "\nslower than fp32: 20.0 ms against 10.0 ms for the network at 480x640"
         assert entry["detail"] == "cpu, fp16; numpy; " + (slower if said else "")
 
 

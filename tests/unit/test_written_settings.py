@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from polyface.errors import ConfigError
@@ -79,6 +81,15 @@ def test_a_link_is_followed(tmp_path):
     write_settings(path, {"threads": 3}, comment="why")
     assert path.is_symlink()
     assert real.read_text() == "threads = 3\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_who_may_read_the_file_stays(tmp_path):
+    path = tmp_path / "polyface.toml"
+    path.write_text("threads = 2\n")
+    path.chmod(0o600)
+    write_settings(path, {"threads": 3}, comment="why")
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path):

@@ -48,7 +48,8 @@ def write_settings(path: Path, changes: Mapping[str, str | int], *, comment: str
     """
     check_file(path)
     try:
-        text = path.read_bytes().decode("utf-8") if path.exists() else ""
+        mode = path.stat().st_mode if path.exists() else None
+        text = "" if mode is None else path.read_bytes().decode("utf-8")
         new = _changed(text, changes, comment)
         if new is None or len(new.encode()) > LARGEST_FILE:
             raise ConfigError(
@@ -59,6 +60,8 @@ def write_settings(path: Path, changes: Mapping[str, str | int], *, comment: str
         if new != text:
             with atomic_write(path.resolve()) as stream:
                 stream.write(new.encode())
+            if mode is not None:
+                path.chmod(mode)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{shortened(str(path), 500)} cannot be written.", why=[reason_of(error)]) from error
 
