@@ -175,6 +175,15 @@ class TestChoice:
         assert found.trials[1].faces.expected == 1
         assert choose(rows(one_fp32=([1.0] * 3, *[face()] * 3))).trials[0].faces.expected == 1
 
+    def test_an_image_takes_the_mean_over_the_images_of_the_median_of_its_rounds(self, tmp_path):
+        paths = (tmp_path / "small.png", tmp_path / "large.png")
+        seconds = [1.0, 8.0, 2.0, 8.0, 9.0]  # of the small one 1, 2 and 9, of the large one 8
+        [trial] = choose(rows(attrs.evolve(ONE, paths=paths), one_fp32=(seconds, *[face()] * 5))).trials
+        assert trial.seconds == (2 + 8) / 2
+        twos = attrs.evolve(ONE, paths=paths, batch=2)  # the same two images in each call
+        assert choose(rows(twos, one_fp32=([1.0, 3.0, 9.0],))).trials[0].seconds == 1.5
+        assert choose(rows(one_fp32=([1.0, 3.0, 9.0], *[face()] * 3))).trials[0].seconds == 3
+
     def test_it_says_how_it_chose_and_what_it_gives(self):
         found = choose(rows(one_fp32=([0.25], face())), asked=[]).to_dict()
         assert found["rule"] == (

@@ -152,8 +152,9 @@ def _print(tuning: Tuning, title: str) -> None:
         columns = ("Row", "Image", "To fp32", "To fastest", "Faces", "Pixels", "Score", "Remarks")
         print_table(title, columns, [_format(trial, tuning) for trial in measured])
         say(
-            "Image: median time, from array to faces. To fp32, to fastest: how many images it does while fp32 on its "
-            "backend, or the fastest row, does one, median of the rounds."
+            "Image: mean time of the images, each by the median of its rounds, from array to faces.",
+            "To fp32, to fastest: how many images it does while fp32 on its backend, or the fastest row, does one; the "
+            "median of the rounds, in which every image counts alike.",
         )
     if tuning.reference:
         say(f"Faces: how many of those of {tuning.reference.label}; pixels and score: how far they lie apart at most.")

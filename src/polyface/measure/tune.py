@@ -10,6 +10,8 @@ trial has a process of its own::
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +95,15 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """Of an image, by the median."""
-        return 1 / self.row.measured.images_per_second
+        """Of an image: the mean over the images, each by the median of its rounds.
+
+        The median over images of several sizes would be the time of one of them, and another one on another day.
+        """
+        seconds, samples = self.row.measured.seconds, self.row.measured.contender.samples
+        count = len(samples.paths) or 1
+        cycle = count // math.gcd(count, samples.batch)  # so many rounds later the same images come again
+        medians = [statistics.median(seconds[first::cycle]) for first in range(min(cycle, len(seconds)))]
+        return statistics.mean(medians) / samples.batch
 
     @property
     def over(self) -> list[str]:
@@ -123,6 +132,7 @@ class Trial:
         return {
             **self.row.to_dict(show),
             "label": self.label,
+            "seconds_per_image": None if self.row.measured.why else self.seconds,
             "faces": self.faces and attrs.asdict(self.faces),
             "allowed": {"pixels": self.allowed.pixels, "score": self.allowed.score},
             "over": self.over,
