@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -147,3 +150,28 @@ def test_a_run_that_is_under_way_when_the_process_ends_has_its_number_as_well(mo
     with on_threads(2) as threads:
         assert threads == torch.get_num_threads() == 2
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "there"),
+    [
+        pytest.param({}, "10000", id="unset"),
+        pytest.param({"GOMP_SPINCOUNT": "7"}, "7", id="a-count-of-the-users"),
+        pytest.param({"OMP_WAIT_POLICY": "active"}, "None", id="a-policy-of-the-users"),
+    ],
+)
+def test_waiting_threads_spin_briefly_unless_the_user_says_how(given, there):
+    """The variable is read when PyTorch is loaded: what counts is what is there by then."""
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"))
+            sys.exit()
+sys.meta_path.insert(0, Watch())
+import polyface_torch.backend
+"""
+    free = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env=free | given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == there

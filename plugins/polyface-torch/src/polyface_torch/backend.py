@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 
 from polyface.errors import BackendUnavailableError, ContractError, Fix, OutOfMemoryError
 from polyface.machine.gate import refuse_in_child
@@ -18,6 +17,7 @@ from polyface.plugins.protocols import CompileRequest, DeviceReport, Execution, 
 from polyface.plugins.records import DetectorSpec, Preprocess
 from polyface.plugins.toolkit import Held, graph_builder
 from polyface_torch.precision import exact_float32
+from polyface_torch.runtime import torch
 from polyface_torch.threads import on_threads
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch
+from polyface_torch.runtime import torch
 
 _T = TypeVar("_T")
 _backends: Any = torch.backends  # the stubs know nothing of the switches

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
+from polyface_torch.runtime import torch
 
 _setting = threading.Lock()
 
