@@ -228,6 +228,18 @@ def test_every_option_reaches_the_session_options():
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
+def test_idle_threads_spin_for_20_microseconds():
+    options = session_module.session_options(CPU)
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "20"
+
+
+def test_spinning_that_is_asked_for_lasts_as_long_as_onnx_runtime_has_it():
+    options = session_module.session_options(attrs.evolve(CPU, options={"allow_spinning": True}))
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    with pytest.raises(RuntimeError, match="spin_duration_us"):
+        options.get_session_config_entry("session.intra_op.spin_duration_us")
+
+
 POOL = """
 import os
 from pathlib import Path

@@ -26,7 +26,11 @@ def polyface_backends() -> Iterator[BackendSpec]:
         requires=(Requirement(module="onnxruntime", install="onnxruntime"),),
         factory=Ref("polyface_onnxruntime.backend:OnnxRuntimeBackend"),
         options=(
-            OptionSpec(name="allow_spinning", type="bool", help="idle threads spin: faster, but they keep cores busy"),
+            OptionSpec(
+                name="allow_spinning",
+                type="bool",
+                help="idle threads spin for long, for a machine without other work, or not at all; unset: for 20 us",
+            ),
             OptionSpec(
                 name="graph_optimization",
                 type="str",
