@@ -13,6 +13,8 @@ wheels=$1
 python=${PYTHON:-python3}
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 find "$wheels" -maxdepth 1 -type f -name '*.whl' -exec "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
     --no-compile --target "$site" {} +
 PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} "$python" "$(dirname "$0")/gpu.py" "$@"

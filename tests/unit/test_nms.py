@@ -82,12 +82,21 @@ def test_every_other_of_a_long_row_is_kept_across_what_is_settled_at_a_time(firs
     assert nms(row, 0.4).tolist() == list(range(0, 1001, 2))
 
 
-def test_a_wide_box_drops_a_narrow_one_that_begins_far_to_its_right_or_is_dropped_by_one_far_to_its_left():
+def test_a_wide_box_drops_a_narrow_one_that_begins_far_to_its_right_or_is_dropped_by_one_far_to_its_left(monkeypatch):
     # The pair alone overlaps, by 3 of 10; the rest are there so that not all is compared with all.
+    monkeypatch.setattr(module, "FIRST", module.MOST)
     rest = [(x, 5, x + 1, 6) for x in range(100, 300)]
     for pair in ([(0, 0, 10, 1), (7, 0, 10, 1)], [(7, 0, 10, 1), (0, 0, 10, 1)]):
         assert nms(as_boxes([*pair, *rest]), 0.29).tolist() == [0, *range(2, 202)]
         assert nms(as_boxes([*pair, *rest]), 0.3).tolist() == list(range(202))
+
+
+def test_the_tip_of_a_wide_box_drops_what_begins_in_it(monkeypatch):
+    # At a threshold of zero, of a width that float64 holds to 1e-7; the rest as above.
+    monkeypatch.setattr(module, "FIRST", module.MOST)
+    monkeypatch.setattr(module, "BAND", 1)
+    rest = [(x, 5, x + 1, 6) for x in range(100, 300)]
+    assert nms(as_boxes([(-1e9, 0, 1e-9, 1), (5e-10, 0, 1, 1), *rest]), 0.0).tolist() == [0, *range(2, 202)]
 
 
 def test_of_equal_boxes_the_first_is_kept():

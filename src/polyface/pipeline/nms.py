@@ -75,7 +75,7 @@ def _overlapping(
     the two boxes' spans along x: an other one of a greater IoU than t begins less than 1 - t of the box's width to the
     right of the box's left edge, or less than 1 / t - 1 of it to the left.
     """
-    bands = [(boxes, others)]
+    bands = [(boxes, others)] if len(boxes) and len(others) else []
     if len(boxes) * len(others) > PAIRS:
         starts, ends = corners[0], corners[2]
         boxes, others = (indices[np.argsort(starts[indices])] for indices in (boxes, others))
@@ -83,12 +83,13 @@ def _overlapping(
         loose = threshold * (1 - 1e-6)  # rounding loses nothing
         farthest = widths * (1 / loose - 1) if loose else np.inf
         first = np.searchsorted(starts[others], starts[boxes] - farthest, "left")
-        last = np.searchsorted(starts[others], starts[boxes] + widths * (1 - loose), "right")
+        last = np.searchsorted(starts[others], ends[boxes] - widths * loose, "right")
         parts = [slice(start, start + BAND) for start in range(0, len(boxes), BAND)]
         bands = [(boxes[part], others[first[part].min() : last[part].max()]) for part in parts]
     for some, near in bands:
-        rows, columns = np.nonzero(_iou(corners, areas, some[:, None], near) > threshold)
-        yield some[rows], near[columns]
+        for part in split(near, len(some)):
+            rows, columns = np.nonzero(_iou(corners, areas, some[:, None], part) > threshold)
+            yield some[rows], part[columns]
 
 
 def clusters(boxes: FloatArray, iou_threshold: float) -> Iterator[IndexArray]:

@@ -69,8 +69,9 @@ class CudaFp16Backend:
         """
         device = CudaDevice.of(granted(request, self.probe()))
         module = loaded(graph, device.target, "fp16")
+        session = CudaFp16Session(module, graph.detector, device, int(request.options.get("graphs") or 0))
         device.settle()
-        return CudaFp16Session(module, graph.detector, device, int(request.options.get("graphs") or 0))
+        return session
 
 
 class CudaFp16Session:

@@ -116,6 +116,8 @@ class CudaDevice:
         # cuda.graph leaves its stream current when a capture fails to end; the outer context does not.
         with cuda.device(self.name), cuda.stream(self._compute):
             image = torch.zeros(shape, dtype=dtype, device=self.target)
+            if dtype != torch.uint8:
+                image = image.contiguous(memory_format=torch.channels_last)
             for _ in range(WARM_UPS):
                 network(image)
             # thread_local: other threads may allocate memory and wait for events meanwhile.

@@ -170,6 +170,8 @@ def pad_ahead(model: onnx.ModelProto) -> onnx.ModelProto:
             and source.op_type == "DequantizeLinear"
             and max(given["dilations"].ints) > 1
             and any(given["pads"].ints)
+            and len(source.input) == 3
+            and source.input[2] in constants
             and onnx.numpy_helper.to_array(constants[source.input[2]]).any()
         ):
             pads = given["pads"].ints
