@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from polyface.results import Detections
 OFFSETS = {"fp32": 0.0, "bf16": 1.0, "fp16": 0.05}
 """Pixels by which a face is moved in each precision."""
 
-LINES = '\nbackend = "numpy"\nprecision = "fp16"\n'
+LINES = '\ndetector = "example-redbox"\nbackend = "numpy"\nprecision = "fp16"\n'
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,8 @@ def test_the_toy_is_measured_on_the_images_and_its_faces_are_held_against_fp32(p
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["detector"], report["images"], report["rounds"]) == ("example-redbox", "1 image", 2)
-    assert report["chosen"] == {"label": "numpy:fp32", "settings": {"backend": "numpy", "precision": "fp32"}}
+    settings = {"detector": "example-redbox", "backend": "numpy", "precision": "fp32"}
+    assert report["chosen"] == {"label": "numpy:fp32", "settings": settings}
     [trial] = report["trials"]
     assert (trial["faces"]["expected"], trial["faces"]["matched"], trial["faces"]["box"]) == (1, 1, 0)
     assert len(trial["seconds"]) == 2
@@ -84,7 +87,8 @@ def test_the_table_says_what_each_costs_and_which_is_slower_than_fp32(polyface, 
     ]
     assert result.stdout.endswith(
         "The rule: the fastest in a precision asked for (bf16, fp16) whose faces lie within its tolerances.\n"
-        'Chosen is numpy:bf16. For polyface.toml:\n\nbackend = "numpy"\nprecision = "bf16"\n'
+        "Chosen is numpy:bf16. For polyface.toml:\n"
+        '\ndetector = "example-redbox"\nbackend = "numpy"\nprecision = "bf16"\n'
     )
 
 
@@ -154,20 +158,45 @@ class TestWriting:
         assert result.exit_code == 2
         assert "pyproject.toml is a project's: nothing is written to it." in result.stderr
 
-    def test_options_of_another_backend_are_not_left_behind(self, polyface):
+    def test_options_of_another_backend_are_not_left_behind(self, polyface, seconds):
+        seconds()
         text = 'backend = "torch"\n[backend_options]\nthreads = 1\n'
         Path("polyface.toml").write_text(text)
         result = tune(polyface, "--write")
         assert result.exit_code == 2
-        assert "Nothing is written: backend_options are those of 'torch', not of 'numpy' (" in result.stderr
-        assert "Chosen is numpy:fp16." in result.stdout
+        assert "Nothing is written: backend_options are those of 'torch' (" in result.stderr
         assert Path("polyface.toml").read_text() == text
+
+    def test_a_file_of_another_detector_is_refused_before_anything_is_measured(self, polyface, seconds):
+        seconds()
+        Path("polyface.toml").write_text('detector = "centerface"\n')
+        result = tune(polyface, "--write")
+        assert result.exit_code == 2
+        assert "the settings in use are of 'centerface', not of 'example-redbox'" in result.stderr
+
+    def test_a_file_that_is_not_used_is_not_made_one_that_is(self, polyface, seconds):
+        seconds()
+        Path("polyface.toml").symlink_to("nowhere.toml")
+        result = tune(polyface, "--write")
+        assert result.exit_code == 2
+        assert "Nothing can be written to polyface.toml: the settings there are not used." in result.stderr
+        assert not Path("nowhere.toml").exists()
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no owners")
+    def test_a_file_of_somebody_who_is_not_trusted_stays_theirs(self, polyface, seconds, monkeypatch):
+        seconds()
+        Path("polyface.toml").write_text("clip = true\n")
+        monkeypatch.setattr("polyface.settings.files._distrust", lambda status, _: "it" * stat.S_ISREG(status.st_mode))
+        result = tune(polyface, "--write")
+        assert (result.exit_code, Path("polyface.toml").read_text()) == (2, "clip = true\n")
+        assert "the settings there are not used" in result.stderr
 
     def test_after_an_interruption_nothing_is_written(self, polyface, seconds):
         seconds(0.3, 0.2, 0.1, interrupted=True)
         result = tune(polyface, "--write")
         assert (result.exit_code, Path("polyface.toml").exists()) == (130, False)
         assert "numpy:fp16" in result.stdout
+        assert json.loads(tune(polyface, "--json").stdout)["interrupted"] is True
 
 
 @pytest.mark.parametrize(

@@ -114,15 +114,16 @@ class TestChoice:
     def test_it_is_the_fastest_whose_faces_are_those_of_fp32(self):
         found = choose(
             rows(
-                one_fp32=([4.0], face()),
-                two_fp32=([2.0], face(10.05, 0.9005)),  # within 0.1 pixels and 0.001
-                two_bf16=([1.0], face(10.05, 0.902)),
-                one_int8=([1.5], face(10.2, 0.9)),
+                one_fp32=([4.0] * 4, face()),
+                two_fp32=([2.0] * 4, face(10.05, 0.9005)),  # within 0.1 pixels and 0.001
+                two_bf16=([1.0] * 4, face(10.05, 0.902)),
+                one_int8=([1.5] * 4, face(10.2, 0.9)),
             )
         )
         assert found.reference.label == "one_fp32"
         assert found.chosen.label == "two_fp32"
-        assert found.chosen.settings == {"backend": "two", "precision": "fp32"}
+        settings = {"detector": "retinaface-mobilenet025", "backend": "two", "precision": "fp32"}
+        assert found.chosen.settings == settings
         assert [trial.over for trial in found.trials] == [[], [], ["score"], ["pixels"]]
         assert (found.fastest.label, found.passed_over.label) == ("two_bf16", "two_bf16")
 
@@ -133,9 +134,9 @@ class TestChoice:
 
     def test_a_precision_that_is_asked_for_may_cost_what_its_tolerances_allow(self):
         given = rows(
-            one_fp32=([1.0], face()),
-            one_bf16=([3.0], face(12.0, 0.86)),  # within 3 pixels and 0.05
-            one_fp16=([2.0], face(10.6)),  # not within 0.5 pixels
+            one_fp32=([1.0] * 4, face()),
+            one_bf16=([3.0] * 4, face(12.0, 0.86)),  # within 3 pixels and 0.05
+            one_fp16=([2.0] * 4, face(10.6)),  # not within 0.5 pixels
         )
         assert choose(given, asked=["bf16", "fp16"]).chosen.label == "one_bf16"
         assert choose(given, asked=["bf16", "fp16"]).passed_over.label == "one_fp32"
@@ -146,6 +147,23 @@ class TestChoice:
         given = rows(one_fp32=([4.0], NOBODY), one_int8=([1.0], NOBODY))
         assert choose(given).chosen.label == "one_fp32"
         assert choose(given, asked=["int8"]).chosen is None
+
+    def test_a_face_that_rounding_loses_at_the_threshold_is_lost_where_none_may_be(self):
+        both = Detections.concatenate([face(), face(100.0, 0.5005)])  # the threshold is 0.5
+        given = rows(one_fp32=([4.0], both), one_bf16=([1.0], face()))
+        assert choose(given).chosen.label == "one_fp32"
+        assert choose(given, asked=["bf16"]).chosen.label == "one_bf16"
+
+    def test_a_precision_that_finds_no_face_that_fp32_finds_is_never_chosen(self):
+        given = rows(one_fp32=([4.0], face(score=0.51)), one_int8=([1.0], NOBODY))  # within 0.1 of the threshold
+        assert choose(given, asked=["int8"]).chosen is None
+
+    def test_what_the_environment_gives_is_not_written(self):
+        [row] = rows(one_fp32=([1.0], face()))
+        given = {"device": "environment POLYFACE_DEVICE", "threads": "option"}
+        config = attrs.evolve(row.config, device="cpu", threads=2, sources=given)
+        [trial] = choose([attrs.evolve(row, config=config)]).trials
+        assert {*trial.settings} == {"detector", "backend", "precision", "threads"}
 
     def test_where_fp32_cannot_be_had_nothing_is_proven(self):
         found = choose(rows(one_fp32=([],), one_fp16=([1.0], face())), asked=["fp16"])
@@ -190,6 +208,7 @@ class TestChoice:
             "the fastest whose faces are those of fp32: none lost or added, edges and landmarks within 0.1 pixels, "
             "scores within 0.001"
         )
-        assert found["chosen"] == {"label": "one_fp32", "settings": {"backend": "one", "precision": "fp32"}}
+        settings = {"detector": "retinaface-mobilenet025", "backend": "one", "precision": "fp32"}
+        assert found["chosen"] == {"label": "one_fp32", "settings": settings}
         [trial] = found["trials"]
         assert (trial["median"], trial["faces"]["matched"], trial["over"]) == (0.25, 1, [])

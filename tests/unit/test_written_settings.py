@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 
 import pytest
 
@@ -54,8 +55,9 @@ def test_settings_get_their_values_and_all_else_stays(tmp_path, before, after):
 def test_a_file_that_would_lose_something_is_left_as_it_is(tmp_path, before):
     path = tmp_path / "polyface.toml"
     path.write_text(before)
-    with pytest.raises(ConfigError, match="is left as it is: it sets backend, threads in a way"):
+    with pytest.raises(ConfigError, match="is left as it is: it sets backend, threads in a way") as caught:
         write_settings(path, CHOICE, comment="why")
+    assert str(caught.value.fix) == "put the lines shown there by hand"
     assert path.read_text() == before
 
 
@@ -81,6 +83,37 @@ def test_a_link_is_followed(tmp_path):
     write_settings(path, {"threads": 3}, comment="why")
     assert path.is_symlink()
     assert real.read_text() == "threads = 3\n"
+
+
+@pytest.mark.parametrize("text", ["x = nan\nthreads = 2\n", "threads = 2\nx = [1.0, nan]\n"])
+def test_a_number_that_is_none_is_as_before(tmp_path, text):
+    path = tmp_path / "polyface.toml"
+    path.write_text(text)
+    write_settings(path, {"threads": 3}, comment="why")
+    assert path.read_text() == text.replace("threads = 2", "threads = 3")
+
+
+def test_a_name_that_needs_escapes_is_read_back_as_it_is(tmp_path):
+    path = tmp_path / "polyface.toml"
+    write_settings(path, {"detector": 'C:\\a "b"\n.onnx'}, comment="why")
+    assert tomllib.loads(path.read_text()) == {"detector": 'C:\\a "b"\n.onnx'}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes and names")
+@pytest.mark.parametrize(
+    ("keep", "why"),
+    [
+        (lambda path: path.chmod(0o444), "it may only be read"),
+        (lambda path: path.with_name("second").hardlink_to(path), "it has a second name"),
+    ],
+)
+def test_a_file_that_is_kept_from_being_replaced_is_left_as_it_is(tmp_path, keep, why):
+    path = tmp_path / "polyface.toml"
+    path.write_text("threads = 2\n")
+    keep(path)
+    with pytest.raises(ConfigError, match=f"is left as it is.\n  - {why}"):
+        write_settings(path, {"threads": 3}, comment="why")
+    assert path.read_text() == "threads = 2\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")

@@ -243,7 +243,8 @@ def show_matrix(config_file: str | None, probe: bool, as_json: bool, plugins: Pl
     Of all detectors that are installed, or of the one that --detector names, which may be an ONNX file.
     Without --probe nothing heavy is loaded: "ready" means that all that is needed is installed and at hand. What
     --backend auto would pick for a detector is marked, with the reason. --probe says also where another --precision is
-    slower here than fp32; `polyface tune` measures it on your images.
+    slower here than fp32, by a few runs of both, which for a large network take half a minute; `polyface tune`
+    measures it on your images.
     """
     from polyface.graphs.families import drop_family, find_detector
 

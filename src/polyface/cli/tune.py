@@ -69,7 +69,7 @@ def command(
     against those of the first row in fp32. Chosen is the fastest whose faces are the same but for the rounding of fp32.
     With --precision it is the fastest in one of these whose faces lie within its tolerances, as of `polyface compare`.
     Without a face to compare, as in noise, only fp32 is chosen. The lines for polyface.toml are shown; --write puts
-    them there, and leaves all else in the file as it is. "Slower" is slower in three rounds of four.
+    them there, and leaves all other lines of the file as they are. "Slower" is slower in three rounds of four.
 
     Exit status: 0 if one was chosen, 1 if none could be or an image could not be read, 2 for usage and configuration,
     130 after Ctrl-C (what was measured until then is shown, and nothing is written).
@@ -78,11 +78,16 @@ def command(
     from polyface.measure.rounds import Samples, machine
     from polyface.measure.tune import list_configs, tune
 
-    config = one_view(load_config(config_file, source=SOURCE, **overrides)).replace(detector=detector)
+    own = load_config(config_file, source=SOURCE, **overrides)
+    config = one_view(own).replace(detector=detector)
     find_detector(config, plugins)
     counts = _parse("threads", threads.split(","), values.whole(1, 1024)) if threads else []
     configs = list_configs(config, plugins, backends=backends, precisions=precisions, threads=counts)
     target = _find_target(config_file) if write else None
+    if target:
+        _check_rest(config, own, target, backends)
+    elif config.backend_options and any(one.backend != config.backend for one in configs.values()):
+        note(f"backend_options count for '{config.backend}' alone")
     paths, failed = first_images(inputs, rounds, config, plugins, as_json=as_json, what=f"INPUT {' '.join(inputs)}")
     (shape,) = _parse("size", [size], values.size) if size else [None if inputs else values.size(SIZE)]
     samples = Samples(size=shape, batch=1, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
@@ -94,8 +99,15 @@ def command(
         tuning, interrupted = tune(configs, samples, rounds=rounds, asked=precisions, advance=advance)
     source = f"{len(paths)} image{'' if len(paths) == 1 else 's'}" if inputs else f"random noise (seed {seed})"
     chosen = tuning.chosen
+    rounds = max((len(trial.row.measured.seconds) for trial in tuning.measured), default=0)
     if as_json:
-        report = {"detector": detector, "machine": host, "images": source, "rounds": rounds}
+        report = {
+            "detector": detector,
+            "machine": host,
+            "images": source,
+            "rounds": rounds,
+            "interrupted": interrupted,
+        }
         print_json({**report, **tuning.to_dict(in_options)})
     else:
         title = f"{detector}, {source}, {rounds} round{'' if rounds == 1 else 's'}"
@@ -104,7 +116,7 @@ def command(
     if interrupted:
         say("interrupted; these are the rounds until then", err=True)
     elif chosen and target:  # last: a file that cannot be written must not cost the figures
-        _write(target, chosen, config, config_file, f"polyface tune {detector}, {host['date'][:10]}, {host['cpu']}")
+        _write(target, chosen, config_file, f"polyface tune {detector}, {host['date'][:10]}, {host['cpu']}")
     click.get_current_context().exit(130 if interrupted else 1 if failed or not chosen else 0)
 
 
@@ -122,22 +134,42 @@ def _find_target(named: str | None) -> Path:
         ConfigError: as :func:`polyface.settings.writing.check_file`.
     """
     chosen = named or os.environ.get("POLYFACE_CONFIG")
-    found = [source.path for source in find_sources(None, os.environ, lambda _: None)]  # the weakest first
+    left_out: list[str] = []
+    found = [source.path for source in find_sources(None, os.environ, left_out.append)]  # the weakest first
     path = Path(chosen) if chosen else found[0] if found else Path(FILES[0])
+    if not chosen and not found and (left_out or os.path.lexists(path)):
+        raise ConfigError(
+            f"Nothing can be written to {path}: the settings there are not used.",
+            why=left_out or ["it is no file that settings can be read from"],
+            fix="name a file of your own, with --config",
+        )
     check_file(path)
     return path
 
 
-def _write(path: Path, chosen: Trial, config: Config, named: str | None, comment: str) -> None:
+def _check_rest(config: Config, own: Config, path: Path, backends: tuple[str, ...]) -> None:
+    """Refuse, before anything is measured, a choice that what else is set would make another one.
+
+    Raises:
+        ConfigError: the settings in use are of another detector, or have ``backend_options``.
+    """
+    if own.is_given("detector") and own.detector != config.detector:
+        raise ConfigError(
+            f"Nothing is written: the settings in use are of '{own.detector}', not of '{config.detector}'.",
+            why=[f"detector is set ({own.sources['detector']})", f"{path} would say otherwise"],
+            fix="name a file for this detector, with --config, or leave --write out",
+        )
+    if config.backend_options and backends != (config.backend,):
+        raise ConfigError(
+            f"Nothing is written: backend_options are those of '{config.backend}' "
+            f"({config.sources.get('backend_options', SOURCE)}), and another backend may be chosen.",
+            fix=f"take them out first, or try --backend {config.backend} alone",
+        )
+
+
+def _write(path: Path, chosen: Trial, named: str | None, comment: str) -> None:
     """Write the choice, and say where; and which of it does not count, since something stronger says otherwise."""
     settings = chosen.settings
-    if config.backend_options and settings["backend"] != config.backend:
-        origin = config.sources.get("backend_options", SOURCE)
-        raise ConfigError(
-            f"Nothing is written: backend_options are those of '{config.backend}', not of '{settings['backend']}' "
-            f"({origin}).",
-            fix="take them out first",
-        )
     write_settings(path, settings, comment=comment)
     say(f"Written to {path}.", err=True)
     own = load_config(named)
@@ -166,11 +198,6 @@ def _print(tuning: Tuning, title: str) -> None:
     say("", f"The rule: {tuning.rule}.")
     if passed_over := tuning.passed_over:
         say(f"Faster, but not chosen: {passed_over.label} ({_remark(passed_over, tuning)}).")
-        precision = passed_over.row.config.precision
-        if precision not in tuning.asked and passed_over.faces and passed_over.faces.expected:
-            say(
-                f"--precision {precision} chooses it all the same, if its faces lie within that precision's tolerances."
-            )
     if chosen is None:
         say("None is chosen.")
         return

@@ -162,11 +162,11 @@ class Measurement:
 
 
 def is_slower(ratios: Sequence[float]) -> bool:
-    """Return whether these say how many times as fast something slower is: at least three of four are below 1.
+    """Return whether these say how many times as fast something slower is: three of four are below 1, and of no less.
 
     By the median alone one of two that are equally fast would be slower.
     """
-    return 4 * sum(ratio < 1 for ratio in ratios) >= 3 * len(ratios)
+    return len(ratios) >= 4 and 4 * sum(ratio < 1 for ratio in ratios) >= 3 * len(ratios)
 
 
 def take_turns(calls: Sequence[Callable[[], object]], *, rounds: int) -> list[list[float]]:

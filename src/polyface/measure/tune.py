@@ -115,17 +115,28 @@ class Trial:
 
     @property
     def is_proven(self) -> bool:
-        """Whether its faces were compared, and lie near enough; without a face only fp32 needs no proof."""
-        if self.faces is None:
+        """Whether its faces were compared, and lie near enough; only fp32 needs no face to prove it.
+
+        What lies so near a threshold that rounding decides may come and go within the tolerances that were asked for,
+        and else in fp32 alone.
+        """
+        if self.faces is None or self.over:
             return False
-        return not self.over and (self.row.axes["precision"] == PLAIN or self.faces.expected > 0)
+        if self.row.axes["precision"] == PLAIN:
+            return True
+        return self.faces.matched > 0 and (self.allowed != tolerance_of(PLAIN) or not self.faces.near)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that give it: backend and precision, device and threads where they were given."""
-        values = self.row.config.as_dict()
-        given = [name for name in ("device", "threads") if self.row.config.differs(name)]
-        return {name: values[name] for name in ("backend", "precision", *given)}
+        """The settings that give it: detector, backend and precision, device and threads where they were given.
+
+        What the environment gives counts there without being written.
+        """
+        config = self.row.config
+        values, origins = config.as_dict(), config.sources
+        given = [name for name in ("device", "threads") if config.differs(name)]
+        given = [name for name in given if not str(origins.get(name, "")).startswith("environment ")]
+        return {name: values[name] for name in ("detector", "backend", "precision", *given)}
 
     def to_dict(self, show: Callable[[Fix], str] = str) -> dict[str, Any]:
         """Return what JSON can hold of it, a fix as ``show`` writes it; times are in seconds."""

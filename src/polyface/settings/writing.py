@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from polyface.errors import ConfigError, reason_of, shortened
 from polyface.settings.files import LARGEST_FILE, read_named
@@ -15,8 +18,11 @@ _LINE = r"^([ \t]*{name}[ \t]*=[ \t]*)(\"[^\"\n\\]*\"|'[^'\n]*'|[\w.+-]+)"
 """A setting on a line of its own, up to the end of its value; no value of several lines."""
 
 
+BY_HAND = "put the lines shown there by hand"
+
+
 def as_toml(changes: Mapping[str, str | int]) -> str:
-    """Return settings as lines of TOML; a text must need no escapes, as names of backends and devices need none."""
+    """Return settings as lines of TOML."""
     return "".join(f"{name} = {_value(value)}\n" for name, value in changes.items())
 
 
@@ -24,15 +30,25 @@ def check_file(path: Path) -> None:
     """Refuse a file that :func:`write_settings` could not change, before what is to be written is worked out.
 
     Raises:
-        ConfigError: it is a ``pyproject.toml``, cannot be read, or is no valid TOML.
+        ConfigError: it is a ``pyproject.toml``, cannot be read, or is no valid TOML; or its mode, its owner or a second
+            name keeps it from being replaced.
     """
     if path.name == "pyproject.toml":
         raise ConfigError(
             f"{shortened(str(path), 500)} is a project's: nothing is written to it.",
             fix="leave --write out, and put the lines shown below [tool.polyface]",
         )
-    if path.exists():
-        read_named(path)
+    if not os.path.lexists(path):
+        return
+    read_named(path)
+    status = path.stat()
+    kept = {
+        "it may only be read": not (os.access(path, os.W_OK) and status.st_mode & 0o222),
+        "it is somebody else's": hasattr(os, "geteuid") and status.st_uid != os.geteuid(),
+        "it has a second name (a hard link), which would keep what it was": status.st_nlink > 1,
+    }
+    if why := [reason for reason, holds in kept.items() if holds]:
+        raise ConfigError(f"{shortened(str(path), 500)} is left as it is.", why=why, fix=BY_HAND)
 
 
 def write_settings(path: Path, changes: Mapping[str, str | int], *, comment: str) -> None:
@@ -51,26 +67,26 @@ def write_settings(path: Path, changes: Mapping[str, str | int], *, comment: str
         mode = path.stat().st_mode if path.exists() else None
         text = "" if mode is None else path.read_bytes().decode("utf-8")
         new = _changed(text, changes, comment)
-        if new is None or len(new.encode()) > LARGEST_FILE:
-            raise ConfigError(
-                f"{shortened(str(path), 500)} is left as it is: it sets {', '.join(changes)} in a way that is not "
-                "changed by a program.",
-                fix="put the lines shown there by hand",
-            )
-        if new != text:
+        if new is not None and new != text and len(new.encode()) <= LARGEST_FILE:
             with atomic_write(path.resolve()) as stream:
                 stream.write(new.encode())
             if mode is not None:
                 path.chmod(mode)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{shortened(str(path), 500)} cannot be written.", why=[reason_of(error)]) from error
+    if new is None or len(new.encode()) > LARGEST_FILE:
+        raise ConfigError(
+            f"{shortened(str(path), 500)} is left as it is: it sets {', '.join(changes)} in a way that is not "
+            "changed by a program.",
+            fix=BY_HAND,
+        )
 
 
 def _changed(text: str, changes: Mapping[str, str | int], comment: str) -> str | None:
     """The text with these settings; ``None`` where that cannot be done a line at a time."""
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     body = text.removeprefix(mark)
-    before = tomllib.loads(body)
+    before = _parse(body)
     end = "\r\n" if "\r\n" in body else "\n"
     new = body
     for name in changes.keys() & before.keys():
@@ -82,11 +98,16 @@ def _changed(text: str, changes: Mapping[str, str | int], comment: str) -> str |
     if added:
         new = f"# {comment}\n{as_toml(added)}".replace("\n", end) + (end if new.strip() else "") + new
     try:
-        is_right = tomllib.loads(new) == {**before, **changes}
+        is_right = _parse(new) == {**before, **changes}
     except ValueError:
         return None
     return mark + new if is_right else None
 
 
+def _parse(text: str) -> dict[str, Any]:
+    # As text, a number that is none (nan) equals itself.
+    return tomllib.loads(text, parse_float=str)
+
+
 def _value(value: str | int) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return json.dumps(value, ensure_ascii=False)
