@@ -71,11 +71,11 @@ def write_seeded(spec: DetectorSpec, folder: Path) -> Path:
     Raises:
         SystemExit: PyTorch does not build this detector's network.
     """
-    from safetensors.torch import save_file
-
     module = find_module(spec)
     if module is None:
         raise SystemExit(f"PyTorch does not build {spec.name}, so it has no seeded weights; name a file of its own")
+    from safetensors.torch import save_file
+
     path = folder / f"{spec.name}.safetensors"
     builder: Any = module.ref
     save_file(builder.load()(None, seed=1).state_dict(), path)
