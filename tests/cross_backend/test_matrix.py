@@ -69,6 +69,22 @@ class Expected(NamedTuple):
 
 EXPECTED = (
     Expected(
+        cell="centerface/openvino/cpu/bf16",
+        feature="AMX",
+        field="pixels",
+        most=6.0,
+        reason="Two neighbours see a face of 106 pixels with scores 0.0015 apart, and boxes 4.4. In bf16 by AMX the "
+        "other one is ahead, by 0.001.",
+    ),
+    Expected(
+        cell="yunet-n/openvino/cpu/fp16",
+        feature="FP16",
+        field="pixels",
+        most=3.0,
+        reason="Two neighbours see the astronaut's face with scores 0.0002 apart, and boxes 1.6 to 2. In fp16 the "
+        "other one is ahead, by as much. All other boxes move by less than 0.1.",
+    ),
+    Expected(
         cell="yunet-n/torch/cpu/bf16",
         feature="BF16",
         field="pixels",
