@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import traceback
@@ -118,11 +119,9 @@ class TorchSession:
 class TorchPixelSession(TorchSession):
     """A module on a GPU; see :class:`polyface.plugins.protocols.PixelSession`."""
 
-    def __init__(
-        self, module: torch.nn.Module, detector: DetectorSpec, device: str, precision: str, threads: int | None
-    ) -> None:
-        super().__init__(module, detector, device, precision, threads)
-        self._normalise = Normalise(detector.preprocess).to(device)
+    @functools.cached_property
+    def _normalise(self) -> Normalise:
+        return Normalise(self._detector.preprocess).to(self.execution.device)
 
     def run_pixels(self, pixels: ImageArray) -> dict[str, FloatArray]:
         """Run the network on ``(n, h, w, 3)`` RGB uint8; all else is as of :meth:`run`."""
