@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from weights import add_options, choose_weights, select_detectors
+from weights import choose_weights, make_parser, select_detectors
 
 import polyface
 from polyface.building import load, resolve
@@ -140,8 +140,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--shapes", default=",".join(SHAPES), metavar="BATCHxHEIGHTxWIDTH,...")
     parser.add_argument("--seconds", type=float, default=60, help="of the turns at one shape, at most")

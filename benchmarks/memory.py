@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from weights import add_options, choose_weights, select_detectors
+from weights import choose_weights, make_parser, select_detectors
 
 from polyface.plugins.records import BackendSpec
 
@@ -154,8 +154,7 @@ def line(label: str, row: dict[str, Any]) -> str:
 
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--backends", help="NAME[:PRECISION][@DEVICE],...; default: all that are installed, on the CPU")
     parser.add_argument("--score-threshold", type=float, default=None)
     parser.add_argument("--images", type=int, default=500, help=f"more than {FIRST}, each of another size")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from weights import add_options, choose_weights, select_detectors
+from weights import choose_weights, make_parser, select_detectors
 
 import polyface
 from polyface import FaceDetector
@@ -146,8 +146,7 @@ def make_rows(config: Config, options: argparse.Namespace) -> Iterator[dict[str,
 
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--backends", default=BACKENDS, metavar="NAME[:PRECISION][@DEVICE],...")
     parser.add_argument("--sizes", default="640x640", metavar="HEIGHTxWIDTH,...")
     parser.add_argument("--batches", default="1,8,32", metavar="N,...")

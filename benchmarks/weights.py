@@ -17,8 +17,9 @@ from polyface.settings.paths import GRAPH_SUFFIXES
 from polyface.storage.files import sha256_of
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that :func:`select_detectors` and :func:`choose_weights` read."""
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that :func:`select_detectors` and :func:`choose_weights` read."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "detectors",
         nargs="*",
@@ -29,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--weights", metavar="NAME|FILE|FOLDER", help="of a folder, the file that is the detector's")
     choice.add_argument("--seeded", action="store_true", help="random weights instead; needs torch")
+    return parser
 
 
 def select_detectors(names: list[str]) -> list[DetectorSpec]:

@@ -151,28 +151,34 @@ class TestWriting:
         result = tune(polyface, "--write")
         assert "note: precision is fp32 all the same, by environment POLYFACE_PRECISION\n" in result.stderr
 
-    def test_a_project_of_settings_is_refused_before_anything_is_measured(self, polyface, seconds):
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            (
+                "pyproject.toml",
+                "[tool.polyface]\nclip = true\n",
+                "pyproject.toml is a project's: nothing is written to it.",
+            ),
+            (
+                "polyface.toml",
+                'backend = "torch"\n[backend_options]\nthreads = 1\n',
+                "Nothing is written: backend_options are those of 'torch' (",
+            ),
+            (
+                "polyface.toml",
+                'detector = "centerface"\n',
+                "the settings in use are of 'centerface', not of 'example-redbox'",
+            ),
+        ],
+        ids=["a project's", "with options of another backend", "of another detector"],
+    )
+    def test_a_file_is_refused_before_anything_is_measured(self, polyface, seconds, name, text, message):
         seconds()
-        Path("pyproject.toml").write_text("[tool.polyface]\nclip = true\n")
+        Path(name).write_text(text)
         result = tune(polyface, "--write")
         assert result.exit_code == 2
-        assert "pyproject.toml is a project's: nothing is written to it." in result.stderr
-
-    def test_options_of_another_backend_are_not_left_behind(self, polyface, seconds):
-        seconds()
-        text = 'backend = "torch"\n[backend_options]\nthreads = 1\n'
-        Path("polyface.toml").write_text(text)
-        result = tune(polyface, "--write")
-        assert result.exit_code == 2
-        assert "Nothing is written: backend_options are those of 'torch' (" in result.stderr
-        assert Path("polyface.toml").read_text() == text
-
-    def test_a_file_of_another_detector_is_refused_before_anything_is_measured(self, polyface, seconds):
-        seconds()
-        Path("polyface.toml").write_text('detector = "centerface"\n')
-        result = tune(polyface, "--write")
-        assert result.exit_code == 2
-        assert "the settings in use are of 'centerface', not of 'example-redbox'" in result.stderr
+        assert message in result.stderr
+        assert Path(name).read_text() == text
 
     def test_a_file_that_is_not_used_is_not_made_one_that_is(self, polyface, seconds):
         seconds()

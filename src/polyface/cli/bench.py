@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +76,8 @@ def command(
 
     config = one_view(load_config(config_file, source=SOURCE, **overrides))
     choices = _choices(detectors or (config.detector,), backends, config, plugins)
-    counts = _parse_list("batches", batches, values.count)
-    shapes = _parse_list("sizes", sizes or SIZE, values.size) if sizes or not images else [None]
+    counts = parse_list("batches", batches.split(","), values.count)
+    shapes = parse_list("sizes", (sizes or SIZE).split(","), values.size) if sizes or not images else [None]
     wanted = rounds * max(counts)
     named = [images] if images else []
     paths, failed = first_images(named, wanted, config, plugins, as_json=as_json, what=f"--images {images}")
@@ -89,9 +89,7 @@ def command(
     contenders = make_contenders(choices, samples)
     drawing = make_figure(expand_user(plot), rows=len(contenders)) if plot else None
     host = machine()
-    load = host["load"]
-    if load and load[0] > host["usable_cores"] / 2:
-        note(f"the machine is busy (load {load[0]} on {host['usable_cores']} cores)")
+    note_busy(host)
     with progress(len(contenders) * rounds, as_json=as_json) as advance:
         measured, interrupted = measure([contender for _, contender in contenders], rounds=rounds, advance=advance)
     count = f"{len(paths)} image{'' if len(paths) == 1 else 's'}"
@@ -139,12 +137,23 @@ def _choices(
     return found
 
 
-def _parse_list(option: str, text: str, read: Callable[[Any], Any]) -> list[Any]:
-    """What is between the commas, read as a setting is."""
+def parse_list(option: str, parts: Sequence[str], read: Callable[[Any], Any]) -> list[Any]:
+    """Return the parts of an option's value, each once, read as a setting is.
+
+    Raises:
+        ConfigError: one of them cannot be.
+    """
     try:
-        return [read(part) for part in dict.fromkeys(text.split(","))]
+        return [read(part) for part in dict.fromkeys(parts)]
     except ValueError as error:
-        raise ConfigError(f"--{option} {text}: each must be {error}.") from None
+        raise ConfigError(f"--{option} {','.join(parts)}: each must be {error}.") from None
+
+
+def note_busy(host: Mapping[str, Any]) -> None:
+    """Say so where other work may disturb what is measured; ``host`` is what ``measure.rounds.machine`` says."""
+    load = host["load"]
+    if load and load[0] > host["usable_cores"] / 2:
+        note(f"the machine is busy (load {load[0]} on {host['usable_cores']} cores)")
 
 
 def first_images(

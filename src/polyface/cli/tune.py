@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyface.cli.bench import SIZE, first_images
+from polyface.cli.bench import SIZE, first_images, note_busy, parse_list
 from polyface.cli.choices import SHARED_SETTINGS
 from polyface.cli.options import SOURCE, config_options, in_options, json_option, pass_plugins
 from polyface.cli.output import Command
@@ -81,7 +81,7 @@ def command(
     own = load_config(config_file, source=SOURCE, **overrides)
     config = one_view(own).replace(detector=detector)
     find_detector(config, plugins)
-    counts = _parse("threads", threads.split(","), values.whole(1, 1024)) if threads else []
+    counts = parse_list("threads", threads.split(","), values.whole(1, 1024)) if threads else []
     configs = list_configs(config, plugins, backends=backends, precisions=precisions, threads=counts)
     target = _find_target(config_file) if write else None
     if target:
@@ -89,12 +89,10 @@ def command(
     elif config.backend_options and any(one.backend != config.backend for one in configs.values()):
         note(f"backend_options count for '{config.backend}' alone")
     paths, failed = first_images(inputs, rounds, config, plugins, as_json=as_json, what=f"INPUT {' '.join(inputs)}")
-    (shape,) = _parse("size", [size], values.size) if size else [None if inputs else values.size(SIZE)]
+    (shape,) = parse_list("size", [size], values.size) if size else [None if inputs else values.size(SIZE)]
     samples = Samples(size=shape, batch=1, paths=paths, seed=seed, formats=config.formats, max_pixels=config.max_pixels)
     host = machine()
-    load = host["load"]
-    if load and load[0] > host["usable_cores"] / 2:
-        note(f"the machine is busy (load {load[0]} on {host['usable_cores']} cores)")
+    note_busy(host)
     with progress(len(configs) * rounds, as_json=as_json) as advance:
         tuning, interrupted = tune(configs, samples, rounds=rounds, asked=precisions, advance=advance)
     source = f"{len(paths)} image{'' if len(paths) == 1 else 's'}" if inputs else f"random noise (seed {seed})"
@@ -118,13 +116,6 @@ def command(
     elif chosen and target:  # last: a file that cannot be written must not cost the figures
         _write(target, chosen, config_file, f"polyface tune {detector}, {host['date'][:10]}, {host['cpu']}")
     click.get_current_context().exit(130 if interrupted else 1 if failed or not chosen else 0)
-
-
-def _parse(option: str, parts: list[str], read: Any) -> list[Any]:
-    try:
-        return [read(part) for part in dict.fromkeys(parts)]
-    except ValueError as error:
-        raise ConfigError(f"--{option} {','.join(parts)}: each must be {error}.") from None
 
 
 def _find_target(named: str | None) -> Path:

@@ -17,7 +17,6 @@ from polyface.storage.files import atomic_write
 _LINE = r"^([ \t]*{name}[ \t]*=[ \t]*)(\"[^\"\n\\]*\"|'[^'\n]*'|[\w.+-]+)"
 """A setting on a line of its own, up to the end of its value; no value of several lines."""
 
-
 BY_HAND = "put the lines shown there by hand"
 
 
@@ -67,14 +66,14 @@ def write_settings(path: Path, changes: Mapping[str, str | int], *, comment: str
         mode = path.stat().st_mode if path.exists() else None
         text = "" if mode is None else path.read_bytes().decode("utf-8")
         new = _changed(text, changes, comment)
-        if new is not None and new != text and len(new.encode()) <= LARGEST_FILE:
+        if new is not None and new != text:
             with atomic_write(path.resolve()) as stream:
                 stream.write(new.encode())
             if mode is not None:
                 path.chmod(mode)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{shortened(str(path), 500)} cannot be written.", why=[reason_of(error)]) from error
-    if new is None or len(new.encode()) > LARGEST_FILE:
+    if new is None:
         raise ConfigError(
             f"{shortened(str(path), 500)} is left as it is: it sets {', '.join(changes)} in a way that is not "
             "changed by a program.",
@@ -83,7 +82,7 @@ def write_settings(path: Path, changes: Mapping[str, str | int], *, comment: str
 
 
 def _changed(text: str, changes: Mapping[str, str | int], comment: str) -> str | None:
-    """The text with these settings; ``None`` where that cannot be done a line at a time."""
+    """The text with these settings; ``None`` where that cannot be done a line at a time, or is too long to be read."""
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     body = text.removeprefix(mark)
     before = _parse(body)
@@ -98,7 +97,7 @@ def _changed(text: str, changes: Mapping[str, str | int], comment: str) -> str |
     if added:
         new = f"# {comment}\n{as_toml(added)}".replace("\n", end) + (end if new.strip() else "") + new
     try:
-        is_right = _parse(new) == {**before, **changes}
+        is_right = _parse(new) == {**before, **changes} and len((mark + new).encode()) <= LARGEST_FILE
     except ValueError:
         return None
     return mark + new if is_right else None
