@@ -1,0 +1,123 @@
+"""The threads in which PyTorch works: always the same, whichever threads ask.
+
+PyTorch keeps much for each thread apart, and a thread that is new to a network pays for it:
+
+- On a GPU, what cuDNN worked out for a convolution of one size, its plan. So one thread hands a GPU all its work.
+- On the CPU, a team of OpenMP threads. Once all teams together have more threads than there are cores, GNU's OpenMP
+  lets them sleep after each layer. So a run takes the thread that was used last, if it is free.
+
+The README says what each costs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+from polyface_torch.runtime import torch
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Worker:
+    """A thread in which calls are made one after the other.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        # Unlike an executor's, this queue may be written to by what the garbage collector runs in the middle of that.
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Return what the function returns there, or raise what it raises.
+
+        A call from within a call is made at once, and so is one at the end of the process, when the thread is gone.
+        """
+        if threading.current_thread() is self._thread or sys.is_finalizing():
+            return function(*args, **kwargs)
+        future: Future[_T] = Future()
+        self._calls.put(functools.partial(_answer, future, function, args, kwargs))
+        try:
+            return future.result()
+        finally:
+            del future  # else an error would hold itself by it, and the tensors of its run
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get()()
+
+
+def _answer(future: Future[_T], function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        future.set_result(function(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+        future.set_exception(error)
+    finally:
+        del future  # as in call: the error holds this function's frame
+
+
+class Workers:
+    """Workers for calls that may be made side by side, as many as that takes.
+
+    Args:
+        threads: on how many threads each of them computes; ``None`` leaves that to PyTorch.
+    """
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads
+        self._idle: list[Worker] = []  # the one used last is the last
+
+    def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """As :meth:`Worker.call`, of a worker that is free."""
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            try:
+                worker = Worker("polyface-torch")
+            except RuntimeError:  # the process ends, or the system has no thread left
+                return function(*args, **kwargs)
+            worker.call(set_threads, self._threads)
+        try:
+            return worker.call(function, *args, **kwargs)
+        finally:
+            self._idle.append(worker)
+
+
+_setting = threading.Lock()
+
+
+def set_threads(count: int | None) -> None:
+    """Have the calling thread compute on so many threads, and no other; ``None`` leaves it as it is.
+
+    ``torch.set_num_threads`` also sets the number that new threads start with. PyTorch tells that number to a new
+    thread alone: so one reads it before, and puts it back after.
+    """
+    if count is not None:
+        torch.get_num_threads()  # a thread that never asked would take the usual number later
+        with _setting, ThreadPoolExecutor(1) as unseen:
+            usual = unseen.submit(torch.get_num_threads).result()
+            torch.set_num_threads(count)
+            unseen.submit(torch.set_num_threads, usual).result()
+
+
+_registering = threading.Lock()
+_workers: dict[tuple[str, int | None], Worker | Workers] = {}
+
+
+def workers_of(device: str, threads: int | None) -> Worker | Workers:
+    """Return who computes on a device, such as ``"cuda:0"``, in this process; on the CPU, on so many threads each."""
+    key = device, threads if device == "cpu" else None
+    with _registering:
+        if key not in _workers:
+            _workers[key] = Workers(threads) if device == "cpu" else Worker(f"polyface-{device}")
+        return _workers[key]
