@@ -655,6 +655,13 @@ class TestOverlap:
         assert cuda.log.count("capture") == 1
         assert cuda.borrowed <= cuda.recorded
 
+    def test_parts_are_as_large_as_each_other_so_that_they_share_a_graph(self, session, cuda, monkeypatch):
+        monkeypatch.setattr(backend_module, "PART_PIXELS", 6 * 5 * 7)
+        for _ in range(2):
+            assert_right(session, make_image(8))  # 4 and 4, not 6 and 2
+        assert cuda.log.count("capture") == 1
+        assert cuda.log.count("replay") == 3
+
     def test_images_larger_than_a_part_go_one_by_one(self, session, cuda):
         assert_right(session, make_image(3, 20, 20))
         assert cuda.log.count("capture") == 1
@@ -686,12 +693,54 @@ class TestOverlap:
         wait = device_module.Download.wait
 
         def looking(download):
-            free.append(not CudaDevice.of("cuda:0").lock.locked())
+            free.append(not CudaDevice.of("cuda:0")._lock.locked())
             return wait(download)
 
         monkeypatch.setattr(device_module.Download, "wait", looking)
         session.run({"image": make_image()})
         assert free == [True, True]
+
+
+@pytest.mark.usefixtures("cuda")
+class TestThreads:
+    """cuDNN's plans belong to a thread."""
+
+    def test_a_network_is_computed_and_captured_in_one_thread_whoever_asks(self, graph, monkeypatch):
+        idents = []
+
+        def seen(method):
+            def call(*arguments):
+                idents.append(threading.get_ident())
+                return method(*arguments)
+
+            return call
+
+        for name in ("_forward", "_capture"):
+            monkeypatch.setattr(CudaDevice, name, seen(getattr(CudaDevice, name)))
+        sessions = [compiled(graph()) for _ in range(2)]
+        for session in sessions:
+            for _ in range(3):
+                with ThreadPoolExecutor(1) as thread:
+                    thread.submit(assert_right, session, make_image()).result()
+        assert len(idents) == 4
+        assert len(set(idents)) == 1
+
+    def test_a_session_closed_in_the_middle_of_a_run_frees_its_graphs_after_it(self, graph, cuda, monkeypatch):
+        """As the garbage collector may, in the very thread that runs, or in the one that computes for it."""
+        closing, session = compiled(graph()), compiled(graph())
+        for _ in range(2):
+            assert_right(closing, make_image())
+        download = CudaDevice.download
+
+        def closed_meanwhile(device, heads):
+            device._worker.call(closing.close)
+            closing.close()
+            assert "release" not in cuda.log
+            return download(device, heads)
+
+        monkeypatch.setattr(CudaDevice, "download", closed_meanwhile)
+        assert_right(session, make_image())
+        assert cuda.log.count("release") == 1
 
 
 @pytest.mark.usefixtures("cuda")

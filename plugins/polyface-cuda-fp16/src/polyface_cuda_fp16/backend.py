@@ -115,11 +115,11 @@ class CudaFp16Session:
     def _run(self, image: NetworkInput) -> dict[str, FloatArray]:
         check_process()
         with torch.inference_mode():
-            # One thread at a time hands its work to the GPU. It waits for the results without the lock, so that the
-            # next thread's work is there before the GPU is done.
-            with self._device.lock:
+            # One thread at a time hands its work to the GPU. It waits for the results afterwards, so that the next
+            # thread's work is there before the GPU is done.
+            with self._device.turn():
                 captures = self._held.get()
-                downloads = [self._started(captures, part) for part in _parts(image)]
+                downloads = [self._start(captures, part) for part in _parts(image)]
             parts = [download.wait() for download in downloads]
             return named_outputs(tuple(map(torch.cat, zip(*parts, strict=True))), self._detector)
 
@@ -129,12 +129,11 @@ class CudaFp16Session:
             check_process()
         except BackendUnavailableError:
             return  # in a child, CUDA can be told nothing any more
-        with self._device.lock:
-            captures = self._held.close()
-            if captures is not None:
-                captures.release()
+        captures = self._held.close()
+        if captures is not None:
+            self._device.do_in_turn(captures.release)
 
-    def _started(self, captures: Captures, part: NetworkInput) -> Download:
+    def _start(self, captures: Captures, part: NetworkInput) -> Download:
         """Hand a part to the GPU."""
         device = self._device
         try:
@@ -148,7 +147,9 @@ class CudaFp16Session:
 
 
 def _parts(image: NetworkInput) -> Iterator[NetworkInput]:
+    """Yield as few parts as there may be, about as large as each other: parts of one size share a graph."""
     n, height, width = size_of(image.shape, image.dtype)
-    step = max(1, PART_PIXELS // (height * width))
+    most = max(1, PART_PIXELS // (height * width))
+    step = -(-n // -(-n // most))
     for start in range(0, n, step):
         yield image[start : start + step]

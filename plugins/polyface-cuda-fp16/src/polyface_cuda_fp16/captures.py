@@ -28,7 +28,7 @@ class Captures:
     shapes that come once cost nothing, and more shapes than graphs, taken in turn, do not chase each other's graphs
     away. (A small relative of 2Q: Johnson and Shasha, VLDB 1994.)
 
-    Not safe from two threads: the device's lock is the caller's to hold.
+    Not safe from two threads: it is the caller's turn, by the device.
     """
 
     def __init__(self, device: CudaDevice, network: Network, most: int) -> None:

@@ -8,13 +8,17 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from attrs import frozen
 from torch import Tensor, cuda
+
+from polyface_torch.workers import workers_of
 
 if TYPE_CHECKING:
     from polyface_torch.backend import NetworkInput
@@ -53,9 +57,9 @@ class Download:
 class CudaDevice:
     """A GPU with its three streams; all sessions on it share one, by :meth:`of`.
 
-    Whoever calls another method than :meth:`settle` holds ``lock``, since what another thread gave to the computing
-    stream during a capture would become part of the graph, and is in inference mode, in which a graph's tensors are
-    made and written to.
+    Whoever calls what gives it work has the :meth:`turn`, since what another thread gave to the computing stream during
+    a capture would become part of the graph, and is in inference mode, in which a graph's tensors are made and written
+    to.
 
     Args:
         name: such as ``"cuda:0"``.
@@ -67,7 +71,10 @@ class CudaDevice:
     def __init__(self, name: str) -> None:
         self.name = name
         self.target = torch.device(name)
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        # What asks cuDNN for plans goes there; a replay does not.
+        self._worker = workers_of(name, None)
         self._up, self._compute, self._down = (_stream(name) for _ in range(3))
 
     @classmethod
@@ -77,6 +84,31 @@ class CudaDevice:
             if name not in _devices:
                 _devices[name] = cls(name)
             return _devices[name]
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be the only one to give it work."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._do_what_waits()
+
+    def do_in_turn(self, task: Callable[[], None]) -> None:
+        """Do a task at once, or where it is another's turn, have that one do it at its end.
+
+        Nobody waits: the garbage collector may close a session in the very thread whose turn it is.
+        """
+        self._waiting.append(task)
+        self._do_what_waits()
+
+    def _do_what_waits(self) -> None:
+        while self._waiting and self._lock.acquire(blocking=False):
+            try:
+                while self._waiting:
+                    self._waiting.popleft()()
+            finally:
+                self._lock.release()
 
     def settle(self) -> None:
         """Wait until the GPU has done what the calling thread had PyTorch do there, such as taking in weights."""
@@ -99,6 +131,10 @@ class CudaDevice:
 
     def forward(self, network: Network, image: Tensor) -> tuple[Tensor, ...]:
         """Run the network on an upload, each operation launched by itself."""
+        return self._worker.call(self._forward, network, image)
+
+    @torch.inference_mode()
+    def _forward(self, network: Network, image: Tensor) -> tuple[Tensor, ...]:
         with cuda.stream(self._compute):
             return _copied(network(image))
 
@@ -111,6 +147,10 @@ class CudaDevice:
         Raises:
             RuntimeError: PyTorch's, of the operation that cannot be captured or found no memory.
         """
+        return self._worker.call(self._capture, network, shape, dtype, beside)
+
+    @torch.inference_mode()
+    def _capture(self, network: Network, shape: torch.Size, dtype: torch.dtype, beside: Captured | None) -> Captured:
         pool = None if beside is None else beside.graph.pool()
         graph = cuda.CUDAGraph()
         # cuda.graph leaves its stream current when a capture fails to end; the outer context does not.
