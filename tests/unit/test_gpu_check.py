@@ -105,6 +105,14 @@ class TestParts:
         assert report["parts"]["stubborn"]["why"] == "was stopped after its 1 seconds"
         assert report["parts"]["good"]["status"] == "passed"
 
+    def test_what_it_left_running_ends_with_it(self, run):
+        """It holds the pipe, so that reading from it would not end."""
+        leaving = (
+            f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {FOREVER!r}]); print('1 passed in 0.1s')"
+        )
+        status, report, _ = run("--limit", "60", leaving=leaving)
+        assert (status, report["parts"]["leaving"]["status"]) == (0, "passed")
+
     def test_what_one_leaves_of_its_time_goes_to_the_others(self, run, script, monkeypatch):
         clock, limits, takes = SimpleNamespace(now=1000.0), [], [40.0, 130.0, 1.0]
 
