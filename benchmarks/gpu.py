@@ -221,7 +221,7 @@ def run_part(command: Sequence[str], limit: float, environment: Mapping[str, str
         errors="replace",
         process_group=0,  # so that what it started ends with it
     ) as process:
-        reader = threading.Thread(target=read)
+        reader = threading.Thread(target=read, daemon=True)
         reader.start()
         try:
             process.wait(limit)
@@ -232,7 +232,7 @@ def run_part(command: Sequence[str], limit: float, environment: Mapping[str, str
             how = INTERRUPTED
         finally:
             end_group(process)
-            reader.join()
+            reader.join(GRACE)  # what left the group may hold the pipe
     return how, lines
 
 

@@ -742,6 +742,24 @@ class TestThreads:
         assert_right(session, make_image())
         assert cuda.log.count("release") == 1
 
+    def test_graphs_that_cannot_be_freed_are_no_error_of_another_sessions_run(self, graph, monkeypatch, caplog):
+        closing, session = compiled(graph()), compiled(graph())
+        for _ in range(2):
+            assert_right(closing, make_image())
+        device, done = CudaDevice.of("cuda:0"), []
+
+        def fail(_):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        monkeypatch.setattr(FakeGraph, "reset", fail)
+        with device.turn():
+            closing.close()
+            device.do_in_turn(lambda: done.append(True))
+            assert not done
+        assert done
+        assert "were not freed" in caplog.text
+        assert_right(session, make_image())
+
 
 @pytest.mark.usefixtures("cuda")
 class TestTheStandIn:

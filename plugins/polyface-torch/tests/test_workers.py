@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -43,12 +44,6 @@ def usual():
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def workers(monkeypatch):
-    """No worker of another test."""
-    monkeypatch.setattr(workers_module, "_workers", {})
 
 
 @pytest.fixture
@@ -188,6 +183,42 @@ class TestWhich:
         assert of("cuda:0", 1) is of("cuda:0", 2)
         assert len({of("cpu", 1), of("cpu", 2), of("cpu", None), of("cuda:0", None), of("cuda:1", None)}) == 5
 
+    def test_threads_end_with_the_last_session_that_they_compute_for(self, graph):
+        one, two = session(graph, 4), session(graph, 4)
+        worker = one._workers._idle[0]._thread
+        del one
+        assert seen(two) == 4
+        assert worker.is_alive()
+        del two
+        worker.join(60)
+        assert not worker.is_alive()
+
+    def test_a_module_that_makes_a_detector_while_it_is_imported_is_imported(self, tmp_path):
+        """The builder is in the same package, whose import holds a lock."""
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/nets.py").write_text(NET)
+        (tmp_path / "mine/__init__.py").write_text("""
+from polyface.plugins.protocols import CompileRequest, Graph
+from polyface.plugins.records import Ref
+from polyface.plugins.manager import installed_plugins
+from polyface.plugins.records import DetectorSpec
+from polyface_torch.backend import TorchBackend
+
+spec = installed_plugins().get(DetectorSpec, "example-redbox")
+graph = Graph(kind="torch-module", source=Ref("mine.nets:build"), detector=spec)
+made = TorchBackend().compile(graph, CompileRequest(device="cpu", precision="fp32", threads=1))
+""")
+        pytest.importorskip("polyface_example", reason="its record is taken: pip install polyface-example")
+        done = subprocess.run(
+            [sys.executable, "-c", "import mine; print(mine.made.execution.threads)"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        assert done.stdout == "1\n"
+
 
 class TestWorker:
     def test_a_call_within_a_call_is_made_at_once(self):
@@ -224,6 +255,32 @@ class TestWorker:
         worker = Worker("one")
         with pytest.raises(error):
             worker.call(fail)
+        assert worker.call(int, "5") == 5
+
+    def test_what_interrupts_the_caller_is_raised_once_the_call_has_ended(self):
+        """As with a function of C: who waits until nothing runs, as the end of the process does, waits for it."""
+        begun, left, seen = threading.Event(), threading.Event(), []
+
+        class InterruptError(Exception):
+            pass
+
+        def interrupt(*_):
+            begun.set()
+            raise InterruptError
+
+        def work():
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            begun.wait()
+            seen.append(left.wait(0.3))  # the caller does not go on meanwhile
+
+        worker, before = Worker("one"), signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            with pytest.raises(InterruptError):
+                worker.call(work)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        left.set()
+        assert seen == [False]
         assert worker.call(int, "5") == 5
 
     def test_an_error_holds_nothing_once_it_is_handled(self):
@@ -313,13 +370,15 @@ def test_memory_that_is_free_stays_with_the_process_unless_the_user_says_how(giv
     code = """
 import resource
 from polyface_torch.runtime import torch
+from polyface_torch.workers import Worker
 def take():
     for _ in range(4):
         torch.ones(4, 1024, 1024)  # 16 MB, in pages of 4 kB
+worker = Worker("one")
 for _ in range(3):
-    take()
+    worker.call(take)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-take()
+worker.call(take)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     done = subprocess.run([sys.executable, "-c", code], env=FREE | given, capture_output=True, text=True, check=True)

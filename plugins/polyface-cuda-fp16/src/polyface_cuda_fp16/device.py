@@ -9,6 +9,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ Network: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 WARM_UPS = 3
 """Runs before a capture: in it, libraries must not load, try kernels or take their workspaces any more."""
+
+LOG = logging.getLogger(__name__)
 
 # PyTorch allows one capture at a time in a process, and emptying its cache not during one.
 _capturing = threading.Lock()
@@ -106,7 +109,10 @@ class CudaDevice:
         while self._waiting and self._lock.acquire(blocking=False):
             try:
                 while self._waiting:
-                    self._waiting.popleft()()
+                    try:
+                        self._waiting.popleft()()
+                    except RuntimeError:  # CUDA's: whoever has the turn has nothing to do with it
+                        LOG.warning("the graphs of a session that was closed were not freed", exc_info=True)
             finally:
                 self._lock.release()
 

@@ -15,7 +15,7 @@ class _NativeDepthwiseConv2d(torch.nn.Conv2d):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         sizes = self.kernel_size, self.bias, self.stride, self.padding, self.dilation
         compute = torch.ops.aten._conv_depthwise2d  # noqa: SLF001 - conv2d would choose cuDNN
-        out: torch.Tensor = compute(image.contiguous(), self.weight.contiguous(), *sizes)
+        out: torch.Tensor = compute(image.contiguous(), self.weight, *sizes)
         return out
 
 

@@ -22,8 +22,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 import torch
 
-KEPT = 512 * 1024 * 1024
-"""Bytes of free memory that stay with the process at most, at the end of its heap."""
+KEPT = 128 * 1024 * 1024
+"""Bytes of free memory that stay with the process at most, at the end of each of glibc's arenas."""
 
 # Of glibc's malloc.h. A larger threshold than the one for what is mapped by itself is not taken on every system.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _MOST_MAPPED = -1, -3, 32 * 1024 * 1024

@@ -14,10 +14,12 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from polyface_torch.runtime import torch
 
@@ -26,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class Worker:
-    """A thread in which calls are made one after the other.
+    """A thread in which calls are made one after the other, until nobody holds the worker any more.
 
     Args:
         name: of the thread.
@@ -34,27 +36,40 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         # Unlike an executor's, this queue may be written to by what the garbage collector runs in the middle of that.
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=_work, args=(self._calls,), name=name, daemon=True)
         self._thread.start()
+        weakref.finalize(self, self._calls.put, None).atexit = False
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Return what the function returns there, or raise what it raises.
 
         A call from within a call is made at once, and so is one at the end of the process, when the thread is gone.
+        What interrupts the calling thread meanwhile, such as Ctrl-C, is raised once the call has ended, as it would be
+        by a function of C: whoever waits until nothing runs, waits for that as well.
         """
         if threading.current_thread() is self._thread or sys.is_finalizing():
             return function(*args, **kwargs)
         future: Future[_T] = Future()
         self._calls.put(functools.partial(_answer, future, function, args, kwargs))
+        interrupt: BaseException | None = None
         try:
+            while not future.done():
+                try:
+                    future.exception()  # waits, and raises nothing of the call's
+                except BaseException as error:  # noqa: BLE001 - raised below
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
             return future.result()
         finally:
-            del future  # else an error would hold itself by it, and the tensors of its run
+            del future, interrupt  # else an error would hold itself by them, and the tensors of its run
 
-    def _work(self) -> None:
-        while True:
-            self._calls.get()()
+
+def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
+        del call  # and what it holds, before it waits for another
 
 
 def _answer(future: Future[_T], function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -111,13 +126,18 @@ def set_threads(count: int | None) -> None:
 
 
 _registering = threading.Lock()
-_workers: dict[tuple[str, int | None], Worker | Workers] = {}
+_workers: WeakValueDictionary[tuple[str, int | None], Worker | Workers] = WeakValueDictionary()
 
 
 def workers_of(device: str, threads: int | None) -> Worker | Workers:
-    """Return who computes on a device, such as ``"cuda:0"``, in this process; on the CPU, on so many threads each."""
+    """Return who computes on a device, such as ``"cuda:0"``, in this process; on the CPU, on so many threads each.
+
+    They are there for as long as somebody holds them.
+    """
     key = device, threads if device == "cpu" else None
     with _registering:
-        if key not in _workers:
-            _workers[key] = Workers(threads) if device == "cpu" else Worker(f"polyface-{device}")
-        return _workers[key]
+        workers = _workers.get(key)
+        if workers is None:
+            workers = Workers(threads) if device == "cpu" else Worker(f"polyface-{device}")
+            _workers[key] = workers
+        return workers
