@@ -91,18 +91,24 @@ def _groups(lines: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield group
 
 
+def convert_image(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of every image, and its error, as their columns take it."""
+    return {name: _clean(line[name]) for name in (*IMAGE, "error")}
+
+
+def convert_face(face: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of every face as its columns take it."""
+    return {
+        "box": dict(zip(("x1", "y1", "x2", "y2"), face["box"], strict=True)),
+        "score": face["score"],
+        "landmarks": [{"x": x, "y": y} for x, y in face["landmarks"]] if "landmarks" in face else None,
+    }
+
+
 def _row(line: Mapping[str, Any], of_image: Columns, of_face: Columns) -> dict[str, Any]:
     """An image as its columns take it."""
-    known = {name: _clean(line[name]) for name in (*IMAGE, "error")}
-    faces = [
-        {
-            "box": dict(zip(("x1", "y1", "x2", "y2"), face["box"], strict=True)),
-            "score": face["score"],
-            "landmarks": [{"x": x, "y": y} for x, y in face["landmarks"]] if "landmarks" in face else None,
-            **of_face.convert(_rest(face, FACE)),
-        }
-        for face in line["faces"]
-    ]
+    known = convert_image(line)
+    faces = [{**convert_face(face), **of_face.convert(_rest(face, FACE))} for face in line["faces"]]
     return {**of_image.convert(_rest(line, (*known, "faces"))), **known, "faces": faces}
 
 
