@@ -6,6 +6,7 @@
 - No plugin knows another, unless it depends on it. Where only its extra ``torch`` asks for the other one, its
   ``net.py`` alone may read its checkpoint with it.
 - Torch stays out of ``plugin.py``; of a plugin that does not depend on torch, it stays out of all but ``net.py``.
+- Ray stays out of every plugin that does not depend on it.
 
 Needs import-linter. Exit status 1 where a contract is broken.
 """
@@ -87,6 +88,13 @@ def write_contracts(plugins: dict[str, set[str]]) -> str:
             type="forbidden",
             source_modules=[name for plugin, needs in plugins.items() for name in without_torch(plugin, needs)],
             forbidden_modules=[*TORCH],
+        )
+        + section(
+            "importlinter:contract:ray",
+            name="only a plugin that depends on Ray imports it",
+            type="forbidden",
+            source_modules=[package(plugin) for plugin, needs in plugins.items() if "ray" not in needs],
+            forbidden_modules=["ray"],
         )
     )
 
