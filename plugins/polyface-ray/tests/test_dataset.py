@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import types
 
 import numpy as np
 import pytest
@@ -137,3 +138,16 @@ def test_threads_of_the_detector_are_the_cpus_of_the_actor(cluster, config):
     assert (one.cpus, one.config.threads, one.gpus, one.room) == (1, 1, 0, 2)
     assert (two.cpus, two.config.threads, two.gpus, two.room) == (2, 2, 0, 1)
     assert two.config.device == "cpu"
+    assert fit_actors(config.replace(runs=2)).cpus == 2
+
+
+def test_there_is_room_where_a_machine_has_all_that_an_actor_wants(cluster, config, monkeypatch):
+    from polyface_ray import dataset
+
+    machines = [{"CPU": 16.0, "GPU": 3.0}, {"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
+    nodes = [{"Resources": machine, "Alive": True} for machine in machines]
+    nodes.append({"Resources": {"CPU": 64.0, "GPU": 8.0}, "Alive": False})
+    monkeypatch.setattr(dataset, "ray", types.SimpleNamespace(nodes=lambda: nodes))
+    on_gpus = dataset.fit_actors(config.replace(device="cuda", threads=8))
+    assert (on_gpus.room, on_gpus.options) == (2 + 0 + 0 + 1, {"num_cpus": 8, "num_gpus": 1})
+    assert dataset.fit_actors(config.replace(threads=8)).room == 2 + 8 + 0 + 1

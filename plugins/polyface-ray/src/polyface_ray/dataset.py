@@ -34,9 +34,10 @@ def detect(
 ) -> Dataset:
     """Return a dataset with a row of faces for each row of images; nothing is done before it is asked for.
 
-    Each actor has one detector. On a processor it has as many CPUs as the setting ``threads`` says, by default 1, and
-    computes on so many threads. With a ``device`` such as ``"cuda"`` it has one GPU as well, and reads images on so
-    many threads. ``device="auto"`` is the processor: what computes must not depend on where an image comes to.
+    Each actor has one detector. On a processor it has as many CPUs as the setting ``threads`` says, by default one for
+    each of its ``runs``, which are 1, and computes on so many threads. With a ``device`` such as ``"cuda"`` it has one
+    GPU as well, and reads images on so many threads. ``device="auto"`` is the processor: what computes must not depend
+    on where an image comes to.
 
     Rows have the columns ``image`` (the path, where that is known), ``width``, ``height``, ``truncated``, ``faces``
     and ``error`` of polyface-parquet, ``damaged`` and ``timing`` where the settings ask for them, and all columns of
@@ -141,7 +142,7 @@ def fit_actors(config: Config) -> Actors:
         what = "Ray chooses the GPU of each actor; its number cannot be set."
         raise ConfigError(what, why=[f"device is {config.device}"], fix=Fix(settings={"device": device}))
     device = "cpu" if device == "auto" else device
-    cpus, gpus = config.threads or 1, int(device != "cpu")
+    cpus, gpus = config.threads or config.runs or 1, int(device != "cpu")
     config = _anchor(config).replace(device=device, threads=cpus)
     resolve(config, installed_plugins())  # what is missing is said here and now, not by every actor
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
