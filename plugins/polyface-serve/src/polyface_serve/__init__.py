@@ -1,0 +1,1 @@
+"""Face detection over HTTP, and a page that shows it, on polyface."""
