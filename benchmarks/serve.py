@@ -305,6 +305,7 @@ class Client(threading.Thread):
 
     def send_slow(self, _: Good) -> str | None:
         """Begin a request, and never end it: cut off."""
+        self._connection.close()  # it would be idle meanwhile, and be cut as well
         starts = (b"", b"POST /v1/det", b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc")
         with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as connection:
             connection.sendall(self._random.choice(starts))

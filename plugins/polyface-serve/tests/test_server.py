@@ -71,7 +71,7 @@ def test_answers_that_are_not_taken_are_cut(running, toy, square):
         assert service.post("/v1/detect", square()).status_code == 200
 
 
-def test_a_client_that_vanishes_leaves_nothing_behind(running, toy, square):
+def test_a_client_that_vanishes_leaves_nothing_behind(running, toy, square, caplog):
     with running({"toy": toy()}) as service:
         for _ in range(5):
             with service.connect() as connection:
@@ -80,15 +80,17 @@ def test_a_client_that_vanishes_leaves_nothing_behind(running, toy, square):
             pass
         assert service.post("/v1/detect", square()).status_code == 200
     assert 'status="500"' not in text
+    assert caplog.records == []
 
 
-def test_an_answer_that_takes_too_long_is_given_up(running, square):
+def test_an_answer_that_takes_too_long_is_given_up(running, square, caplog):
     detector = Stuck()
     with running({"stuck": detector}, answer_seconds=0.1) as service:
         answer = service.post("/v1/detect", square())
         assert answer.status_code == 504
         assert answer.json()["error"]["what"] == "There was no answer within 0.1 seconds."
         detector.may_go.set()
+    assert caplog.records == []
 
 
 class Stuck:

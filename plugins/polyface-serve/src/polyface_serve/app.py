@@ -155,12 +155,13 @@ class Service:
     ) -> list[Any]:
         """What is made of each image, or the refusal that stands for it."""
         config = model.detector.config
-        examined = model.submit(items, lambda result: make(result, query, config))
-        done = asyncio.gather(*map(asyncio.wrap_future, examined), return_exceptions=True)
+        submitted = model.submit(items, lambda result: make(result, query, config))
+        examined = [asyncio.wrap_future(future) for future in submitted]
+        done = asyncio.gather(*examined, return_exceptions=True)
         gone = asyncio.ensure_future(_wait_until_gone(request))
-        both: list[asyncio.Future[Any]] = [done, gone]
+        either: list[asyncio.Future[Any]] = [done, gone]
         try:
-            await asyncio.wait(both, timeout=self._limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self._limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
             if done.done():
                 return [refuse(one) if isinstance(one, BaseException) else one for one in done.result()]
             if gone.done():
@@ -173,7 +174,7 @@ class Service:
             )
             raise Refusal(504, error)
         finally:
-            for future in both:
+            for future in (gone, *examined):
                 future.cancel()  # what has not begun is not examined, then
 
 
