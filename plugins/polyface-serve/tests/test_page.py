@@ -146,7 +146,7 @@ def test_faces_of_a_photo_are_drawn_over_it(page, plain, photo):
     assert sorted(labels) == sorted(f"{face['score']:.2f}" for face in faces)
     assert page.line()["image"] == "collage.jpg"
     assert [face["box"] for face in page.line()["faces"]] == [pytest.approx(face["box"], abs=0.02) for face in faces]
-    assert page.one("article figcaption").text == "17 faces, 1280 × 960 pixels"
+    assert page.one("article figcaption").text == "17 faces, 1280x960 pixels"
     image, drawing = page.one("article img"), page.one("article svg")
     assert drawing.rect == image.rect
 

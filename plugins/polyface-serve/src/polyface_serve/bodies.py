@@ -45,7 +45,7 @@ async def read_items(request: Request, limits: Limits, loan: Loan) -> list[Item]
         items = [Item(name="0", image=await _read_whole(request, limits, loan))]
     else:
         why = f"its Content-Type is {quoted(kind)}; wanted: {WANTED}"
-        raise Refusal(415, ImageError("The body is of no kind that is taken.", why=[why], fix=FORM), close=True)
+        raise Refusal(415, ImageError("The body is of no kind that is taken.", why=[why], fix=FORM))
     if not any(item.image for item in items):
         raise Refusal(400, ImageError("The request has no image.", fix=FORM))
     check_count(items, limits.max_images)
@@ -94,7 +94,7 @@ def _too_long(length: str, limits: Limits) -> Refusal:
         why=[f"this server takes {limits.max_bytes:,}"],
         fix="send smaller images, or fewer at a time",
     )
-    return Refusal(413, error, close=True)
+    return Refusal(413, error)
 
 
 async def _read_whole(request: Request, limits: Limits, loan: Loan) -> bytes:
@@ -108,7 +108,7 @@ async def _read_form(request: Request, limits: Limits, loan: Loan) -> list[Item]
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:  # KeyError: there is no boundary
         why = getattr(error, "message", "its Content-Type names no boundary")
-        raise Refusal(400, ImageError("The form cannot be read.", why=[str(why)], fix=FORM), close=True) from error
+        raise Refusal(400, ImageError("The form cannot be read.", why=[str(why)], fix=FORM)) from error
     items: list[Item] = []
     try:
         for name, part in form.multi_items():

@@ -80,7 +80,7 @@ async def _refuse(send: Send) -> None:
     error = ConfigError(
         "The request has not the token of this server.", fix="send the header Authorization: Bearer TOKEN"
     )
-    refusal = Refusal(401, error, close=True)
+    refusal = Refusal(401, error)
     body = json_bytes({"error": refusal.to_dict()})
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]

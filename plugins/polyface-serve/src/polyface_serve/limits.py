@@ -75,7 +75,7 @@ class HeldBytes:
                     why=[f"the requests that it has hold {self._held:,} bytes"],
                     fix="send it again in a second",
                 )
-                raise Refusal(503, what, retry_after=1, close=True)
+                raise Refusal(503, what, retry_after=1)
             self._held += count
 
 

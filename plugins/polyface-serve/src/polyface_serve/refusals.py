@@ -42,7 +42,8 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
         status: of HTTP.
         error: what happened, why, and what mends it.
         retry_after: seconds after which it is worth trying again.
-        close: whether the connection ends with the answer, since the rest of the request is not read.
+        close: whether the connection ends with the answer. Otherwise what is still to come of the request is let go by,
+            for a while, so that clients that send it all before they listen hear of the reason.
     """
 
     def __init__(

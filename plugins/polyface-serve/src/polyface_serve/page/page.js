@@ -116,7 +116,7 @@ function draw({ line, landmarks, article }) {
   svg.setAttribute("aria-label", faces.length ? faces.map(describe).join("; ") : "No faces");
   // The best face last, so that it lies on top.
   svg.replaceChildren(...faces.toReversed().map((face) => drawFace(face, landmarks, line.width, thin)));
-  article.querySelector("figcaption").textContent = `${count(faces.length, "face")}, ${line.width} × ${line.height} pixels`;
+  article.querySelector("figcaption").textContent = `${count(faces.length, "face")}, ${line.width}x${line.height} pixels`;
   article.querySelector("pre").textContent = write({ ...line, faces });
 }
 
