@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pytest
 import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from polyface.building import create_detector
 
@@ -142,6 +144,7 @@ def test_images_of_a_request_are_counted(running, toy, square):
         (b"[]", "application/json", 400, "The JSON holds no images."),
         (b"[" * 100_000, "application/json", 400, "The JSON holds no images."),
         (b'{"images": [{"data": "%"}]}', "application/json", 400, "The JSON holds no images."),
+        ('{"images": [{"data": "é"}]}'.encode(), "application/json", 400, "The JSON holds no images."),
         (b'{"images": [{"data": "", "name": 7}]}', "application/json", 400, "The JSON holds no images."),
         (b'{"images": [{"data": "", "name": "\\ud800"}]}', "application/json", 400, "The JSON holds no images."),
         (b'{"images": []}', "application/json", 400, "The request has no image."),
@@ -283,3 +286,20 @@ def test_an_answer_tells_a_browser_to_load_nothing_from_elsewhere(service):
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "Access-Control-Allow-Origin" not in requests.options(service.url("/v1/detect"), timeout=60).headers
+
+
+@given(
+    body=st.binary(max_size=200)
+    | st.text(max_size=50).map(lambda text: json.dumps({"images": [{"data": text}]}).encode()),
+    kind=st.sampled_from(
+        ["image/png", "application/json", "multipart/form-data; boundary=x", "multipart/form-data", "text/plain", ""]
+    ),
+    query=st.dictionaries(
+        st.sampled_from(["score_threshold", "min_size", "max_faces", "timing", "model", "other"]), st.text(max_size=9)
+    ),
+)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_request_makes_the_server_fail(service, body, kind, query):
+    answer = service.post("/v1/detect", body, kind, params=query)
+    assert answer.status_code in {400, 404, 415, 422}
+    assert answer.json()["error"]["what"]

@@ -125,7 +125,7 @@ class Model:
         while not self._closed or self._waiting:
             together: Counter[float] = Counter()
             try:
-                with closing(self._detector_stream()) as results:
+                with closing(self.detector.stream(self._take(), keep_images=True)) as results:
                     for result in results:
                         # Images of one run bear equal shares of its seconds, to the last bit.
                         if result.timing is not None:
@@ -138,9 +138,6 @@ class Model:
                     self._taken.popleft().future.set_exception(error)
             for count in together.values():
                 self._metrics.batches.labels(self.name).observe(count)
-
-    def _detector_stream(self) -> Any:
-        return self.detector.stream(self._take(), keep_images=True)
 
     def _take(self) -> Iterator[Item]:
         """Yield the images that wait; end where none comes for a moment."""

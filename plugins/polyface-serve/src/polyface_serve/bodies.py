@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
@@ -143,7 +142,7 @@ def _parse_image(number: int, image: Any) -> Item:
     try:
         data = base64.b64decode(image["data"], validate=True)
         return Item(name=name.encode().decode(), image=data)
-    except (binascii.Error, UnicodeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:  # not base64, half a character, no text
         raise _no_json(f"images[{number}] is not base64, or its name no text: {error}") from error
 
 
