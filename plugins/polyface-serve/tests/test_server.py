@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -246,3 +247,28 @@ def test_two_models_of_one_name_are_said():
 
 def test_a_model_that_is_none_is_said():
     assert "example-redbox" in refused("--model", "example-redbx")
+
+
+HOLES = """
+import sys
+import numpy as np
+from polyface.machine.memory import resident_memory
+from polyface_serve.server import keep_no_large_blocks
+if sys.argv[1] == "without":
+    keep_no_large_blocks = int
+keep_no_large_blocks()
+del (large := [np.ones(30_000_000, np.uint8)])[0]
+blocks = [np.ones(1_000_000, np.uint8) for _ in range(100)]
+del blocks[:-1]
+print(resident_memory())
+"""
+"""Frees all of 100 MB but for the last block, once a larger one was freed."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that keeps blocks")
+def test_what_is_freed_goes_back_to_the_system():
+    left = {
+        how: int(subprocess.run([sys.executable, "-c", HOLES, how], check=True, capture_output=True).stdout)
+        for how in ("with", "without")
+    }
+    assert left["without"] - left["with"] > 80_000_000
