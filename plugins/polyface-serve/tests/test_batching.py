@@ -24,11 +24,12 @@ class Detector:
 
     def __init__(self):
         self.may_go, self.begun = threading.Event(), threading.Event()
-        self.rounds, self.error, self.closed = [], None, False
+        self.rounds, self.workers, self.error, self.closed = [], [], None, False
 
-    def stream(self, items, *, keep_images):
+    def stream(self, items, *, keep_images, workers=None):
         assert keep_images
         self.rounds.append([])
+        self.workers.append(workers)
         for number, item in enumerate(items):
             self.rounds[-1].append(item.name)
             self.begun.set()
@@ -80,7 +81,8 @@ def test_what_waits_while_one_is_examined_goes_together(model, detector):
     futures += model.submit(items("b", "c"), name_of) + model.submit(items("d"), name_of)
     detector.may_go.set()
     assert [future.result(PATIENCE) for future in futures] == ["first", "b", "c", "d"]
-    assert len(detector.rounds) == 1
+    assert detector.rounds == [["first"], ["b", "c", "d"]]
+    assert detector.workers == [0, None]  # a lone image needs no threads
 
 
 def test_a_full_queue_says_when_to_come_again(model, detector):

@@ -43,8 +43,8 @@ class _Job:
 class Model:
     """A detector and the images that wait for it.
 
-    They go through one stream of the detector, which ends when none is left, and begins with the next: a lone image
-    waits for nobody. What is made of a result is made in threads beside it, so few that the decoded images are bounded.
+    They go through one stream of the detector, which ends when none is left, and begins with the next. A lone image
+    waits for nobody, and is not handed from thread to thread. What is made of a result is made in threads beside it, so few that the decoded images are bounded.
 
     Args:
         name: what requests call it.
@@ -122,10 +122,12 @@ class Model:
             self._length -= 1
 
     def _run(self) -> None:
-        while not self._closed or self._waiting:
+        while count := self._wait():
             together: Counter[float] = Counter()
             try:
-                with closing(self.detector.stream(self._take(), keep_images=True)) as results:
+                most = ROUND if count > 1 else 1
+                alone: dict[str, Any] = {} if count > 1 else {"workers": 0}
+                with closing(self.detector.stream(self._take(most), keep_images=True, **alone)) as results:
                     for result in results:
                         # Images of one run bear equal shares of its seconds, to the last bit.
                         if result.timing is not None:
@@ -139,25 +141,31 @@ class Model:
             for count in together.values():
                 self._metrics.batches.labels(self.name).observe(count)
 
-    def _take(self) -> Iterator[Item]:
-        """Yield the images that wait; end where none comes for a moment."""
-        for number in range(ROUND):
-            job = self._next(None if number == 0 else self._limits.gather_seconds)
+    def _wait(self) -> int:
+        """Wait until there are images, and return how many; 0 where no more will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return len(self._waiting)
+
+    def _take(self, most: int) -> Iterator[Item]:
+        """Yield the images that wait, at most so many; end where none comes for a moment."""
+        for _ in range(most):
+            job = self._next()
             if job is None:
                 return
             self._count("queue", time.perf_counter() - job.since)
             self._taken.append(job)
             yield job.item
 
-    def _next(self, patience: float | None) -> _Job | None:
-        """The next image that is still wanted; ``None`` where none comes in so many seconds."""
+    def _next(self) -> _Job | None:
+        """The next image that is still wanted; ``None`` where none comes for a moment."""
         with self._changed:
             while True:
                 while self._waiting:
                     job = self._waiting.popleft()
                     if job.future.set_running_or_notify_cancel():
                         return job
-                if self._closed or not self._changed.wait(patience):
+                if self._closed or not self._changed.wait(self._limits.gather_seconds):
                     return None
 
     def _finish(self, job: _Job, result: Result) -> None:
