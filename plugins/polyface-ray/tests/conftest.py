@@ -79,7 +79,7 @@ def cluster() -> Iterator[Any]:
             include_dashboard=False,
             log_to_driver=False,
             object_store_memory=200_000_000,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address="127.0.0.2",  # of 127.0.0.1 Ray makes the address that others see
         )
         data.DataContext.get_current().enable_progress_bars = False
         patch.setenv("RAY_ADDRESS", context.address_info["address"])
