@@ -46,15 +46,15 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
         "distribution": "polyface-example",
         "version": "0.2.0",
         "target": "polyface_example.plugin",
-        "hooks": ["polyface_backends", "polyface_detectors"],
+        "hooks": ["polyface_backends", "polyface_commands", "polyface_detectors", "polyface_writers"],
         "detectors": ["example-redbox"],
         "backends": ["numpy"],
         "families": [],
         "converters": [],
-        "writers": [],
+        "writers": ["example-counts"],
         "sources": [],
         "steps": [],
-        "commands": [],
+        "commands": ["new"],
         "status": "ok",
         "error": None,
         "clashes": [],
@@ -63,7 +63,7 @@ def test_plugins_gives_version_distribution_hooks_and_status(polyface, rows):
     table = rows("plugins")
     assert table[0] == "Plugins"
     at = table.index("example polyface-example 0.2.0 ok detectors: example-redbox")
-    assert table[at + 1] == "backends: numpy"
+    assert table[at + 1 : at + 4] == ["backends: numpy", "writers: example-counts", "commands: new"]
 
 
 def test_detectors_gives_the_whole_record(polyface, rows):

@@ -10,7 +10,7 @@ import sys
 import click
 import pytest
 
-from polyface.cli import COMMANDS, group
+from polyface.cli import COMMANDS, PluginCommand, group
 from polyface.cli.output import Command
 
 CHATTY = """
@@ -103,4 +103,4 @@ def commands(within, context):
 def test_every_command_has_standard_output_to_itself():
     found = list(commands(group, click.Context(group)))
     assert len(found) >= len(COMMANDS)
-    assert [command.name for command in found if not isinstance(command, Command)] == []
+    assert [command.name for command in found if not isinstance(command, Command | PluginCommand)] == []

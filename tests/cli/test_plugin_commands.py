@@ -46,10 +46,11 @@ def stranger(polyface, monkeypatch):
 
 def test_are_listed_with_their_summaries_after_ours_and_nothing_of_theirs_is_imported(polyface):
     lines = [line.split(maxsplit=1) for line in polyface("--help").stdout.splitlines()]
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         ["acme", "Say it"],
         ["gone", "Is not there"],
         ["lacking", "Lacks something"],
+        ["new", "Begin a plugin of your own: a package that runs."],
         ["nothing", "Is no command"],
     ]
     assert ["detect", "Find the faces in images and folders."] in lines

@@ -17,7 +17,13 @@ from run_kit import run_kit
 
 pytest_plugins = ["pytester"]
 
-NAMES = {"polyface_example": "toy_faces", '"example-redbox"': '"toy-redbox"', 'name="numpy"': 'name="toy-runtime"'}
+NAMES = {
+    "polyface_example": "toy_faces",
+    '"example-redbox"': '"toy-redbox"',
+    'name="numpy"': 'name="toy-runtime"',
+    '"example-counts"': '"toy-counts"',
+    'name="new"': 'name="toy-new"',
+}
 
 # Unlike the example's own, this mean tells the orders of the channels apart.
 PREPROCESS = 'channels="rgb", mean=(127.5, 127.5, 127.5)', 'channels="bgr", mean=(104, 117, 123)'
@@ -281,14 +287,6 @@ def test_exactly_the_check_that_is_about_it_sees_a_broken_plugin(toy, change, ex
     assert why in {kind.checks().get(check) for kind in (PluginConformance, BackendConformance, DetectorConformance)}
 
 
-def command(name, target):
-    """The text that gives a plugin a command, before its first hook."""
-    record = f'CommandSpec(name="{name}", summary="A command", command=Ref("{target}"))'
-    imports = "    from polyface.plugins.records import CommandSpec, Ref\n"
-    hook = "@polyface.hookimpl\n"
-    return f"{hook}def polyface_commands():\n{imports}    yield {record}\n\n\n{hook}def polyface_detectors"
-
-
 PACKAGES = [
     (
         ("@polyface.hookimpl\ndef polyface_backends", "def polyface_backend"),
@@ -316,14 +314,8 @@ PACKAGES = [
     (('name="toy-redbox"', 'name="example-redbox"'), ("names_are_its_own", "is also provided by polyface-example")),
     (("toy_faces.head:RedboxHead", "toy_faces.head:Head"), ("refs_load", "has no attribute 'Head'")),
     (("toy_faces.backend:NumpyBackend", "toy_faces.head:RedboxHead"), ("refs_load", "a RedboxHead, and no Backend.")),
-    (
-        ("@polyface.hookimpl\ndef polyface_detectors", command("acme", "toy_faces.head:RedboxHead")),
-        ("refs_load", "a type, and no Command."),
-    ),
-    (
-        ("@polyface.hookimpl\ndef polyface_detectors", command("detect", "polyface.cli.detect:command")),
-        ("names_are_its_own", "The command 'detect' is polyface's own."),
-    ),
+    (("toy_faces.new:command", "toy_faces.head:RedboxHead"), ("refs_load", "a type, and no Command.")),
+    (('name="toy-new"', 'name="detect"'), ("names_are_its_own", "The command 'detect' is polyface's own.")),
     (('install="torch"', 'install="pytorch"'), ("requirements_are_in_the_metadata", "pip install pytorch")),
     (('install="torch"', 'install="toy_faces[gpu]"'), ("requirements_are_in_the_metadata", "install toy_faces[gpu]")),
 ]

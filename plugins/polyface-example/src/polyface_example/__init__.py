@@ -1,1 +1,1 @@
-"""The smallest polyface plugin: a toy detector and a toy backend, to copy."""
+"""The smallest polyface plugin: a toy detector, a toy backend and a toy writer, to copy."""

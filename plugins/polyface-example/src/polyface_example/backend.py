@@ -36,6 +36,7 @@ class NumpySession:
             ClosedError: the session is closed.
             ContractError: the network does not return the outputs its detector declares.
         """
+        # Replace: hand the arrays to your runtime, and give back its outputs by name.
         network = self._held.get()
         outputs = network(inputs)
         if set(outputs) != set(self._outputs):
@@ -55,6 +56,7 @@ class NumpyBackend:
 
     def probe(self) -> tuple[DeviceReport, ...]:
         """Return the CPU."""
+        # Replace: what your runtime finds on this machine, without importing more than that takes.
         return (DeviceReport(device="cpu", precisions=("fp32",), detail=f"NumPy {np.__version__}"),)
 
     def compile(self, graph: Graph, request: CompileRequest) -> NumpySession:
@@ -66,9 +68,10 @@ class NumpyBackend:
         """
         if (request.device, request.precision) != ("cpu", "fp32"):
             raise BackendUnavailableError(
-                f"The backend 'numpy' cannot run on '{request.device}' in '{request.precision}'.",
+                f"The backend 'numpy' has no '{request.precision}' on '{request.device}'.",
                 why=["it has 'cpu' in 'fp32' and nothing else"],
                 fix=Fix(settings={"device": "cpu", "precision": "fp32"}),
             )
+        # Replace: load graph.source, a builder or a file, for request.device, with at most request.threads threads.
         network = graph_builder(graph).load()(graph.weights)
         return NumpySession(network, tuple(output.name for output in graph.detector.outputs))

@@ -61,6 +61,7 @@ def build(
     """
     kernel, bias = parameters(weights)
 
+    # Replace: your network, up to its raw heads. Where it is in PyTorch, net.py alone will do.
     def network(inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         image = inputs["image"]
         n, channels, height, width = image.shape

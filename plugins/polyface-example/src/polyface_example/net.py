@@ -16,6 +16,7 @@ class RedboxNet(nn.Module):
     def __init__(self, weights: Path | None) -> None:
         super().__init__()
         kernel, bias = parameters(weights)
+        # Replace: your layers; load `weights` strictly, or draw numbers by `seed` where there are none.
         self.conv = nn.Conv2d(3, 6, kernel_size=STRIDE, stride=STRIDE)
         self.conv.load_state_dict({"weight": torch.from_numpy(kernel), "bias": torch.from_numpy(bias)})
 
