@@ -44,7 +44,8 @@ class Model:
     """A detector and the images that wait for it.
 
     They go through one stream of the detector, which ends when none is left, and begins with the next. A lone image
-    waits for nobody, and is not handed from thread to thread. What is made of a result is made in threads beside it, so few that the decoded images are bounded.
+    waits for nobody, and is not handed from thread to thread. What is made of a result is made in threads beside it, so
+    few that the decoded images are bounded.
 
     Args:
         name: what requests call it.
