@@ -210,6 +210,18 @@ def insert(document: str, name: str, text: str) -> str:
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
+def insert_into(document: Path, name: str, text: str) -> None:
+    """:func:`insert`, into a file, if there is one."""
+    if document.is_file():
+        document.write_text(insert(document.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+
+
+def store(report: Mapping[str, Any], path: Path) -> None:
+    """Write a report, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
 def fill(report: Mapping[str, Any]) -> str:
     """Return what stands between the marks of README.md: the chart and the table."""
     alternative = "Average precision, medium and hard, over milliseconds"
@@ -303,14 +315,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             limit=options.limit,
             rounds=options.rounds,
         )
-        options.output.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report, indent=2) + "\n"
-        (options.output / STORED.name).write_text(text, encoding="utf-8")
+        store(report, options.output / STORED.name)
     print(make_table(report))
     draw(report, options.output / STORED.with_suffix(".png").name)
-    document = options.output / "README.md"
-    if document.is_file():
-        document.write_text(insert(document.read_text(encoding="utf-8"), STORED.stem, fill(report)), encoding="utf-8")
+    insert_into(options.output / "README.md", STORED.stem, fill(report))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from detectors import find_weights, insert
+from detectors import find_weights, insert_into, store
 from peers import IOU, PEERS, RGB, STRANGERS
 
 import polyface
@@ -351,13 +351,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             passes=options.passes,
             limit=options.limit,
         )
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / STORED.name).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        store(report, options.output / STORED.name)
     print(make_table(report))
     draw(report, options.output / STORED.with_suffix(".png").name)
-    document = options.output / "README.md"
-    if document.is_file():
-        document.write_text(insert(document.read_text(encoding="utf-8"), STORED.stem, fill(report)), encoding="utf-8")
+    insert_into(options.output / "README.md", STORED.stem, fill(report))
 
 
 if __name__ == "__main__":
