@@ -105,7 +105,7 @@ class Interface:
 
     @property
     def lines(self) -> list[str]:
-        """What the file has, in words: a line for the inputs, and one for the outputs."""
+        """Two lines that say what the file has, of the inputs and of the outputs."""
         sides = (("inputs", self.inputs), ("outputs", self.outputs))
         return [f"{self.weights.filename} has the {side} {', '.join(map(str, tensors))}" for side, tensors in sides]
 
@@ -275,15 +275,15 @@ class PixelSession(Session, Protocol):
     """A session that takes pixels as they are, and normalises them where the network runs.
 
     A GPU is sent a quarter of the bytes of a float32 input, and the processor does no more than copy. Worth it only
-    where it measures faster. :meth:`run` is there as well: pixels can show no padding but of whole levels from 0 to 255
-    (see :attr:`polyface.plugins.records.Preprocess.pad_pixel`), and then core prepares floats.
+    where it measures faster. :meth:`Session.run` is there as well: pixels can show no padding but of whole levels from
+    0 to 255 (see :attr:`polyface.plugins.records.Preprocess.pad_pixel`), and then core prepares floats.
     """
 
     def run_pixels(self, pixels: ImageArray) -> dict[str, FloatArray]:
-        """Run the network on images as :meth:`run` does on what ``Preprocess`` makes of them, within rounding.
+        """Run the network on images as :meth:`Session.run` does on what ``Preprocess`` makes of them, within rounding.
 
         ``pixels`` are RGB uint8 ``(N, H, W, 3)``, C-contiguous on the host, padding included: channels in the network's
-        order, mean and std are the session's to see to. All else is as for :meth:`run`.
+        order, mean and std are the session's to see to. All else is as for :meth:`Session.run`.
         """
 
 

@@ -410,7 +410,7 @@ class DetectorSpec:
 
     @property
     def mirrored_places(self) -> tuple[int, ...]:
-        """For each landmark the index of the one that takes its place in a mirror: left for right.
+        """The index, for each landmark, of the one that takes its place in a mirror, as left for right.
 
         Raises:
             ContractError: ``mirrored`` does not fit the landmarks, or is left out though their names do not tell.

@@ -1,0 +1,147 @@
+"""What Sphinx is told of this project.
+
+The directive ``generated`` writes what is read from the code, so that a page cannot say something else: ``settings`` is
+a list of every setting, ``checks`` one of every check of the conformance kit, and ``errors`` a table of the errors.
+
+A page may be a document of the repository that stands elsewhere, by ``include``. Links between documents are written
+for the repository; here they lead to the pages that hold those documents, and what is no page is named without a link.
+
+And a name that polyface exports is found by itself alone, from every module's docstrings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sphinx.addnodes import pending_xref
+from sphinx.util.docutils import SphinxDirective
+
+import polyface
+import polyface.testing
+from polyface.cli.options import SETTINGS_RECORDS, flag
+from polyface.errors import PolyfaceError
+from polyface.settings.record import as_text, describe, settings
+from polyface.testing.conformance.base import Conformance
+
+if TYPE_CHECKING:
+    from docutils.nodes import Node
+    from sphinx.application import Sphinx
+
+TITLES = {"a detector": "Of a detector", "a job": "Of a job"}
+
+
+def write_settings() -> Iterator[str]:
+    """Yield the lines about the settings: each with its type, its default, its option and its variable."""
+    for record in SETTINGS_RECORDS:
+        yield f"## {TITLES.get(record.owner, record.owner)}\n"
+        texts = describe(record)
+        for key in settings(record):
+            default = as_text(key, key.default) if isinstance(key.default, str | int | float | bool | tuple) else ""
+            wanted = key.metadata["wanted"]
+            option = f"`{flag(key.name)} {wanted}`" if wanted else f"`{flag(key.name)}`, `{flag(f'no_{key.name}')}`"
+            by_default = f"by default `{default}`; " if default else ""
+            yield f"({key.name})=\n### `{key.name}`\n"
+            yield f"{texts[key.name][:1].upper()}{texts[key.name][1:]}\n"
+            yield f"{by_default}option {option}; variable `POLYFACE_{key.name.upper()}`\n"
+
+
+def write_checks() -> Iterator[str]:
+    """Yield the lines about the conformance kit: each class with its checks, and why each is made."""
+    for name, value in vars(polyface.testing).items():
+        if inspect.isclass(value) and issubclass(value, Conformance) and value is not Conformance:
+            yield f"## `{name}`\n"
+            yield from (f"- `{check}`: {why}" for check, why in value.checks().items())
+            yield ""
+
+
+def write_errors() -> Iterator[str]:
+    """Yield a table of the errors, each below what it is a kind of."""
+    yield "| error | also a | what it means |\n|---|---|---|"
+    for cls in _below(PolyfaceError):
+        bases = [base.__name__ for base in cls.__mro__[1:] if base.__module__ == "builtins"]
+        kinds = [base for base in bases if base not in ("object", "BaseException", "Exception")]
+        text = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
+        yield f"| {{py:exc}}`~polyface.{cls.__name__}` | {', '.join(f'`{kind}`' for kind in kinds[:1])} | {text} |"
+
+
+def _below(cls: type[PolyfaceError]) -> Iterator[type[PolyfaceError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        if child.__name__ in polyface.__all__:
+            yield from _below(child)
+
+
+WRITERS = {"settings": write_settings, "checks": write_checks, "errors": write_errors}
+
+
+class Generated(SphinxDirective):
+    """See the module."""
+
+    required_arguments = 1
+    option_spec: ClassVar[dict[str, Any]] = {}
+
+    def run(self) -> list[Node]:
+        """Return what the lines say."""
+        text = "\n".join(WRITERS[self.arguments[0]]())
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+DOCS = Path(__file__).parent
+
+
+def find_documents() -> dict[Path, str]:
+    """Return the names of the pages, by the document that each holds: itself, or the one it includes."""
+    found = {}
+    for page in sorted(DOCS.rglob("*.md")):
+        included = re.match(r"```\{include\} (\S+)", page.read_text(encoding="utf-8"))
+        document = (page.parent / included[1]).resolve() if included else page
+        found[document] = page.relative_to(DOCS).with_suffix("").as_posix()
+    return found
+
+
+DOCUMENTS = find_documents()
+HELD = {page: document for document, page in DOCUMENTS.items()}
+
+
+def lead_to_pages(app: Sphinx, doctree: Node) -> None:
+    """Have the links of a document lead to pages; those to other files of the repository become text."""
+    here, page_folder = HELD[app.env.docname].parent, (DOCS / app.env.docname).parent
+    for link in [*doctree.findall(pending_xref)]:
+        if link.get("reftype") != "myst":
+            continue
+        target, _, place = link["reftarget"].partition("#")
+        # MyST has made some of them absolute, from where the page stands.
+        target = os.path.relpath(target, page_folder) if Path(target).is_absolute() else target
+        path = (here / target).resolve()
+        candidates = (path, path / "README.md", path.with_name(f"{path.name}.md"))
+        page = next((DOCUMENTS[one] for one in candidates if one in DOCUMENTS), None)
+        if page is not None:
+            link["refdomain"], link["reftarget"] = "doc", page
+            link["reftargetid"] = link.get("reftargetid") or place or None
+        elif any(one.exists() for one in candidates):
+            link.replace_self(link.children)
+
+
+def find_exported(app: Sphinx, env: Any, node: Any, content: Node) -> Node | None:
+    """Resolve a reference to a name of ``polyface`` that is written without it."""
+    name = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or name not in polyface.__all__:
+        return None
+    kind, at = node["reftype"], node["refdoc"]
+    found: Node | None = env.domains.python_domain.resolve_xref(
+        env, at, app.builder, kind, f"polyface.{name}", node, content
+    )
+    return found
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Tell Sphinx of the directive."""
+    app.add_directive("generated", Generated)
+    app.connect("doctree-read", lead_to_pages)
+    app.connect("missing-reference", find_exported)
+    return {"parallel_read_safe": True}
