@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from polyface.errors import UnsupportedError
+
 ROOT = Path(__file__).parents[2]
 ROLE = re.compile(r":(?:mod|func|class|meth|attr|data|exc):`~?([^`]+)`")
 CODE = {path: ROLE.findall(path.read_text(encoding="utf-8")) for path in ROOT.glob("**/src/**/*.py")}
@@ -53,8 +55,11 @@ def test_every_role_in_a_docstring_resolves(path, targets):
     inside = path.parts[len(path.parts) - path.parts[::-1].index("src") :]
     module = ".".join(inside).removesuffix(".py").removesuffix(".__init__")
     pytest.importorskip(module.partition(".")[0], reason="the plugin is not installed")
-    assert is_there(module)
-    assert [target for target in targets if not resolves(target, module)] == []
+    try:
+        assert is_there(module)
+        assert [target for target in targets if not resolves(target, module)] == []
+    except UnsupportedError as error:  # what the plugin needs is not there
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
