@@ -64,7 +64,7 @@ def test_an_installed_file_counts_where_it_lies_here_and_what_lies_elsewhere_doe
 ):
     root = pytestconfig.rootpath
     monkeypatch.chdir(root)
-    ours = ["plugins/polyface-torch/src/polyface_torch/threads.py", "src/polyface/optional.py"]
+    ours = ["plugins/polyface-torch/src/polyface_torch/depthwise.py", "src/polyface/optional.py"]
     data = coverage.CoverageData(basename=str(tmp_path / ".coverage.core"))
     for path in ours:
         first = 1 + (root / path).read_text(encoding="utf-8").split("\n").index("from __future__ import annotations")
