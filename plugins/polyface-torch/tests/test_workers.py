@@ -46,6 +46,12 @@ def usual():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def none_of_another_test(monkeypatch):
+    """Workers that other tests' sessions hold have the numbers of threads of their time."""
+    monkeypatch.setattr(workers_module, "_workers", weakref.WeakValueDictionary())
+
+
 @pytest.fixture
 def graph(tmp_path, monkeypatch):
     (tmp_path / "polyface_torch_test_threads.py").write_text(NET)
@@ -120,9 +126,10 @@ class TestHowMany:
 
     def test_a_gpu_takes_none_and_none_are_set(self, graph, monkeypatch):
         monkeypatch.setattr(backend_module, "granted", lambda *_: "cuda:0")
-        monkeypatch.setattr(backend_module, "loaded", lambda *_: torch.nn.Identity())
-        assert session(graph, 1).execution.threads is None
-        assert workers_module.workers_of("cuda:0", 1).call(torch.get_num_threads) == 3
+        monkeypatch.setattr(backend_module, "place", lambda *_: None)
+        ready = session(graph, 1)
+        assert ready.execution.threads is None
+        assert ready._workers.call(torch.get_num_threads) == 3
 
     def test_two_numbers_of_threads_give_the_same_heads(self, graph):
         torch.manual_seed(0)
