@@ -16,7 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -30,13 +30,15 @@ _T = TypeVar("_T")
 class Worker:
     """A thread in which calls are made one after the other, until nobody holds the worker any more.
 
+    Nothing here holds a lock while Python's code runs: the garbage collector may run a finaliser at any place, which
+    makes a call as well, and waits for it.
+
     Args:
         name: of the thread.
     """
 
     def __init__(self, name: str) -> None:
-        # Unlike an executor's, this queue may be written to by what the garbage collector runs in the middle of that.
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=_work, args=(self._calls,), name=name, daemon=True)
         self._thread.start()
         weakref.finalize(self, self._calls.put, None).atexit = False
@@ -50,35 +52,53 @@ class Worker:
         """
         if threading.current_thread() is self._thread or sys.is_finalizing():
             return function(*args, **kwargs)
-        future: Future[_T] = Future()
-        self._calls.put(functools.partial(_answer, future, function, args, kwargs))
-        interrupt: BaseException | None = None
+        call = _Call(functools.partial(function, *args, **kwargs))
+        self._calls.put(call)
+        error: BaseException | None = None
+        while not call.ended:
+            try:
+                call.waiting.acquire()
+            except BaseException as interrupt:  # noqa: BLE001 - raised below
+                error = interrupt
         try:
-            while not future.done():
-                try:
-                    future.exception()  # waits, and raises nothing of the call's
-                except BaseException as error:  # noqa: BLE001 - raised below
-                    interrupt = error
-            if interrupt is not None:
-                raise interrupt
-            return future.result()
+            if error := error or call.take_error():
+                raise error
+            result: _T = call.result
+            return result
         finally:
-            del future, interrupt  # else an error would hold itself by them, and the tensors of its run
+            del error  # else it would hold itself by this frame, and the tensors of its run
 
 
-def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+class _Call:
+    """A call and what became of it. The lock ``waiting`` is open once the call has ended."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._error: BaseException | None = None
+        self.result: Any = None
+        self.ended = False
+        self.waiting = threading.Lock()
+        self.waiting.acquire()
+
+    def make(self) -> None:
+        try:
+            self.result = self._function()
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            self._error = error
+        finally:
+            self.ended = True
+            self.waiting.release()
+
+    def take_error(self) -> BaseException | None:
+        """Return the error, and hold it no longer: it holds the frame of :meth:`make`, and that this call."""
+        error, self._error = self._error, None
+        return error
+
+
+def _work(calls: SimpleQueue[_Call | None]) -> None:
     while (call := calls.get()) is not None:
-        call()
+        call.make()
         del call  # and what it holds, before it waits for another
-
-
-def _answer(future: Future[_T], function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    try:
-        future.set_result(function(*args, **kwargs))
-    except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-        future.set_exception(error)
-    finally:
-        del future  # as in call: the error holds this function's frame
 
 
 class Workers:
