@@ -279,7 +279,8 @@ class TestWorker:
 
         def work():
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-            begun.wait()
+            while not begun.wait(0.1):  # one that comes just before a thread begins to wait is not seen until it ends
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
             seen.append(left.wait(0.3))  # the caller does not go on meanwhile
 
         worker, before = Worker("one"), signal.signal(signal.SIGUSR1, interrupt)
