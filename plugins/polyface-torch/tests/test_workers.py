@@ -321,6 +321,13 @@ class TestWorker:
         monkeypatch.setattr(threading.Thread, "start", no_more)
         assert Workers(2).call(threading.get_ident) == threading.get_ident()
 
+    def test_where_no_number_can_be_set_any_more_the_call_is_made_all_the_same(self, monkeypatch):
+        def no_more(*_):
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", no_more)
+        assert Workers(2).call(threading.get_ident) == threading.get_ident()
+
     def test_a_call_at_the_very_end_of_the_process_is_made(self):
         code = """
 import os, sys

@@ -17,12 +17,13 @@ from polyface_cuda_fp16.device import CudaDevice
 from polyface_torch.backend import (
     Normalise,
     TorchBackend,
+    build,
     check_process,
     granted,
     heads,
-    loaded,
     named_outputs,
     out_of_memory,
+    place,
     size_of,
 )
 
@@ -68,7 +69,8 @@ class CudaFp16Backend:
             ContractError: the graph's builder does not return a ``torch.nn.Module``.
         """
         device = CudaDevice.of(granted(request, self.probe()))
-        module = loaded(graph, device.target, "fp16")
+        module = build(graph)
+        place(module, graph.detector, device.target, "fp16")
         session = CudaFp16Session(module, graph.detector, device, int(request.options.get("graphs") or 0))
         device.settle()
         return session

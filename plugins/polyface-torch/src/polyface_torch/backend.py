@@ -201,18 +201,6 @@ def build(graph: Graph) -> torch.nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def loaded(graph: Graph, device: str | torch.device, precision: str) -> torch.nn.Module:
-    """Return the graph's module, built and put in its place.
-
-    Raises:
-        OutOfMemoryError: as :func:`place`.
-        ContractError: as :func:`build`.
-    """
-    module = build(graph)
-    place(module, graph.detector, device, precision)
-    return module
-
-
 def place(module: torch.nn.Module, detector: DetectorSpec, device: str | torch.device, precision: str) -> None:
     """Move a module to the device, in the precision, its kernels in ``channels_last``.
 

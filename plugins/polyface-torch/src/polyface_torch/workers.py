@@ -19,7 +19,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakValueDictionary
 
 from polyface_torch.runtime import torch
 
@@ -119,9 +118,9 @@ class Workers:
         except IndexError:
             try:
                 worker = Worker("polyface-torch")
+                worker.call(set_threads, self._threads)
             except RuntimeError:  # the process ends, or the system has no thread left
                 return function(*args, **kwargs)
-            worker.call(set_threads, self._threads)
         try:
             return worker.call(function, *args, **kwargs)
         finally:
@@ -146,7 +145,7 @@ def set_threads(count: int | None) -> None:
 
 
 _registering = threading.Lock()
-_workers: WeakValueDictionary[tuple[str, int | None], Worker | Workers] = WeakValueDictionary()
+_workers: weakref.WeakValueDictionary[tuple[str, int | None], Worker | Workers] = weakref.WeakValueDictionary()
 
 
 def workers_of(device: str, threads: int | None) -> Worker | Workers:
