@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import PurePath
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from polyface.settings.config import Config
 
 pytest.importorskip("fastapi", reason="needs FastAPI: pip install polyface-serve")
 
-from polyface_serve import server
 from polyface_serve.answers import MemoryPlace
 from polyface_serve.command import read_token
 from polyface_serve.refusals import Refusal, refuse, refuse_image
@@ -93,15 +91,3 @@ def test_a_folder_in_memory_gives_what_was_written_and_nothing_else():
     assert place.read(PurePath("a.txt")).read() == b"here"
     with pytest.raises(FileNotFoundError, match=r"b\.txt"):
         place.read(PurePath("b.txt"))
-
-
-@pytest.mark.parametrize(("given", "asked"), [(None, 1), ("33554432", 0)])
-def test_glibc_is_asked_for_large_blocks_unless_the_user_has_said_how(given, asked, monkeypatch):
-    calls = []
-    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
-    if given:
-        monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", given)
-    library = SimpleNamespace(mallopt=lambda *arguments: calls.append(arguments))
-    monkeypatch.setattr(server.ctypes, "CDLL", lambda _: library)
-    server.keep_no_large_blocks()
-    assert calls == [(server.M_MMAP_THRESHOLD, server.LARGE)] * asked

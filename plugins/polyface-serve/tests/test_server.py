@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import socket
 import subprocess
@@ -249,26 +248,11 @@ def test_a_model_that_is_none_is_said():
     assert "example-redbox" in refused("--model", "example-redbx")
 
 
-HOLES = """
-import sys
-import numpy as np
-from polyface.machine.memory import resident_memory
-from polyface_serve.server import keep_no_large_blocks
-if sys.argv[1] == "without":
-    keep_no_large_blocks = int
-keep_no_large_blocks()
-del (large := [np.ones(30_000_000, np.uint8)])[0]
-blocks = [np.ones(1_000_000, np.uint8) for _ in range(100)]
-del blocks[:-1]
-print(resident_memory())
-"""
-"""Frees all of 100 MB but for the last block, once a larger one was freed."""
+def test_free_memory_goes_back_to_the_system_again_and_again(running, toy, monkeypatch):
+    from polyface_serve import server
 
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that keeps blocks")
-def test_what_is_freed_goes_back_to_the_system():
-    left = {
-        how: int(subprocess.run([sys.executable, "-c", HOLES, how], check=True, capture_output=True).stdout)
-        for how in ("with", "without")
-    }
-    assert left["without"] - left["with"] > 80_000_000
+    given = threading.Semaphore(0)
+    monkeypatch.setattr(server.memory, "give_back", given.release)
+    monkeypatch.setattr(server, "GIVE_BACK_EVERY", 0.01)
+    with running({"toy": toy()}):
+        assert all(given.acquire(timeout=PATIENCE) for _ in range(3))

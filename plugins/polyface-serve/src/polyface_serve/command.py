@@ -104,9 +104,8 @@ def command(
     from polyface_serve.app import make_app
     from polyface_serve.batching import Model
     from polyface_serve.metrics import Metrics
-    from polyface_serve.server import keep_no_large_blocks, make_server, open_socket, run
+    from polyface_serve.server import make_server, open_socket, run
 
-    keep_no_large_blocks()
     limits = Limits(**{name: given.pop(name) for name in LIMITS})
     config = load_config(config_file, source=SOURCE, **given).replace(timing=True)
     if config.max_pixels is None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import math
-import os
 import signal
 import socket
 import time
@@ -16,28 +13,15 @@ from typing import Any
 import uvicorn
 
 from polyface.errors import ConfigError, Fix, reason_of
+from polyface.machine import memory
 from polyface_serve.limits import Limits
 
 EVERY = 0.5
 """Seconds between two looks at the connections."""
 
 
-M_MMAP_THRESHOLD = -3
-"""Of glibc's ``malloc.h``."""
-
-LARGE = 2**17
-"""Bytes from which glibc takes a block from the system, and gives it back; by itself it raises that as it goes."""
-
-
-def keep_no_large_blocks() -> None:
-    """Have glibc give large blocks back to the system once they are freed, unless the environment says otherwise.
-
-    Images of ever other sizes leave holes in what it keeps, so that a process that serves for long holds a quarter
-    more. This is the process's: a library must not do so.
-    """
-    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-        with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
-            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+GIVE_BACK_EVERY = 5.0
+"""Seconds after which free memory goes back to the system. Giving back each large block at once made calls slower."""
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -73,8 +57,13 @@ def make_server(make_app: Callable[[Callable[[], Any]], Any], limits: Limits) ->
         make_app: returns the application; takes what returns a coroutine that must run beside it.
         limits: ``idle_seconds`` counts here, and what a request may take bounds the end.
     """
+
+    async def keep_watch() -> None:
+        connections = server.server_state.connections
+        await asyncio.gather(cut_idle(connections, limits.idle_seconds), give_memory_back(GIVE_BACK_EVERY))
+
     config = uvicorn.Config(
-        make_app(lambda: cut_idle(server.server_state.connections, limits.idle_seconds)),
+        make_app(keep_watch),
         http="h11",
         ws="none",
         lifespan="on",
@@ -104,6 +93,16 @@ def run(server: uvicorn.Server, listener: socket.socket) -> None:
         server.run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+async def give_memory_back(seconds: float) -> None:
+    """Give free memory back to the system, each time so many seconds have passed.
+
+    Images of ever other sizes leave holes in what the C library keeps.
+    """
+    while True:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(memory.give_back)
 
 
 async def cut_idle(connections: Collection[Any], seconds: float) -> None:
