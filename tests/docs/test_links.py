@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "[!.]*/*.md", ".github/*.md", "plugins/*/*.md", "tests/*/*.md")
+    for pattern in ("*.md", "[!.]*/*.md", ".github/*.md", "docs/*/*.md", "plugins/*/*.md", "tests/*/*.md")
     for path in ROOT.glob(pattern)
 )
 

@@ -19,13 +19,13 @@ MISSED = range(41, 48)
 
 @pytest.fixture(scope="module")
 def page(pytestconfig):
-    return (pytestconfig.rootpath / "docs/video.md").read_text(encoding="utf-8")
+    return (pytestconfig.rootpath / "docs/guides/video.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def script(pytestconfig, require):
     require("av", "onnxruntime", "polyface_onnxruntime", "polyface_retinaface", "polyface_video")
-    spec = importlib.util.spec_from_file_location("docs_video", pytestconfig.rootpath / "docs/video.py")
+    spec = importlib.util.spec_from_file_location("docs_video", pytestconfig.rootpath / "docs/guides/video.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

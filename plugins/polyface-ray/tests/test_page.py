@@ -1,4 +1,4 @@
-"""The page docs/cluster.md, followed to the letter, as far as one machine goes; Spark's decorator is a stand-in."""
+"""The page docs/guides/cluster.md, followed to the letter as far as one machine goes; Spark's decorator is a stand-in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
 @pytest.fixture(scope="module")
 def blocks(pytestconfig):
-    page = (pytestconfig.rootpath / "docs/cluster.md").read_text(encoding="utf-8")
+    page = (pytestconfig.rootpath / "docs/guides/cluster.md").read_text(encoding="utf-8")
     return re.findall(r"^```(\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 

@@ -1,6 +1,6 @@
 """The images of serve.md: the page of polyface serve in Chromium, in light and in dark.
 
-    python docs/serve.py
+    python docs/guides/serve.py
 
 Needs polyface-serve, RetinaFace, ONNX Runtime, selenium, and Debian's chromium and chromium-driver.
 """
@@ -22,7 +22,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parent / "examples"
+EXAMPLES = HERE.parents[1] / "examples"
 
 
 def take(address: str, scheme: str, example: str, presses: int, size: tuple[int, int]) -> Image.Image:

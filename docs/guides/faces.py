@@ -1,4 +1,4 @@
-"""Make the images of faces.md by the commands that it shows: ``python docs/faces.py``."""
+"""Make the images of faces.md by the commands that it shows: ``python docs/guides/faces.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-DOCS = Path(__file__).parent
-EXAMPLES = DOCS.parent / "examples"
+GUIDES = Path(__file__).parent
+ROOT = GUIDES.parents[1]
+EXAMPLES = ROOT / "examples"
 GAP = 4
 
 
@@ -33,7 +34,7 @@ def lay_out(paths: list[Path], name: str, height: int) -> None:
     for tile in tiles:
         sheet.paste(tile, (left, 0))
         left += tile.width + GAP
-    sheet.save(DOCS / name, quality=88)
+    sheet.save(GUIDES / name, quality=88)
 
 
 def main() -> None:

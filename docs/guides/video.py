@@ -1,6 +1,6 @@
-"""Make the images of video.md by the commands that it shows: ``python docs/video.py``.
+"""Make the images of video.md by the commands that it shows: ``python docs/guides/video.py``.
 
-With a path, ``python docs/video.py clip.mp4``, it makes the clip that they are of, and nothing else.
+With a path, ``python docs/guides/video.py clip.mp4``, it makes the clip that they are of, and nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-DOCS = Path(__file__).parent
+GUIDES = Path(__file__).parent
+ROOT = GUIDES.parents[1]
 SIZE = (480, 270)
 """Width and height of the clip."""
 
@@ -36,7 +37,7 @@ STEP = 2
 
 def load_benchmark() -> Any:
     """Return the benchmark that makes clips of the examples."""
-    spec = importlib.util.spec_from_file_location("benchmark", DOCS.parent / "benchmarks/video.py")
+    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "benchmarks/video.py")
     assert spec is not None  # noqa: S101 - the path is there
     assert spec.loader is not None  # noqa: S101 - likewise
     benchmark = importlib.util.module_from_spec(spec)
@@ -109,7 +110,7 @@ def animate(folder: Path, names: Iterable[str]) -> None:
     ]
     duration = round(1000 * STEP / RATE)
     shown[0].save(
-        DOCS / "video.webp", save_all=True, append_images=shown[1:], duration=duration, loop=0, quality=45, method=6
+        GUIDES / "video.webp", save_all=True, append_images=shown[1:], duration=duration, loop=0, quality=45, method=6
     )
 
 
@@ -121,13 +122,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_clip(folder / "clip.mp4")
-        steps = read_steps((DOCS / "video.md").read_text(encoding="utf-8"))
+        steps = read_steps((GUIDES / "video.md").read_text(encoding="utf-8"))
         follow(steps[:2], folder)
         animate(folder, ("boxes.mp4", "safe.mp4"))  # which is made anew later
         follow(steps[2:], folder)
-        hang([show(folder, "boxes.mp4", number) for number in (40, 46)], GAP).save(DOCS / "found.jpg", quality=82)
+        hang([show(folder, "boxes.mp4", number) for number in (40, 46)], GAP).save(GUIDES / "found.jpg", quality=82)
         covered = [show(folder, name, 46) for name in ("preview.mp4", "kept.mp4", "mended.mp4")]
-        hang(covered, GAP).save(DOCS / "covered.jpg", quality=82)
+        hang(covered, GAP).save(GUIDES / "covered.jpg", quality=82)
 
 
 if __name__ == "__main__":
