@@ -1,4 +1,4 @@
-"""The page docs/guides/cluster.md, followed to the letter as far as one machine goes; Spark's decorator is a stand-in."""
+"""The page docs/guides/cluster.md, followed to the letter on one machine; Spark's decorator is a stand-in."""
 
 from __future__ import annotations
 
