@@ -1,4 +1,4 @@
-"""The README as a sceptical user reads it: its code runs, its configuration loads, its lists are complete."""
+"""README and the guides as a sceptical user reads them: code runs, a file of settings loads, lists are complete."""
 
 from __future__ import annotations
 
@@ -8,35 +8,61 @@ import re
 
 import pytest
 
-from polyface.cli import COMMANDS
 from polyface.plugins import hookspecs
 from polyface.plugins.kinds import HOOKS
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
-from polyface.settings.loading import SETTINGS_RECORDS, load_config
-from polyface.settings.record import settings
+from polyface.settings.loading import load_config
 from polyface.writers.plugin import polyface_writers
 
 
 @pytest.fixture(scope="module")
-def readme(pytestconfig):
-    return (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
+def read(pytestconfig):
+    """Return a document's text, by its path in the repository."""
+    return lambda path: (pytestconfig.rootpath / path).read_text(encoding="utf-8")
 
 
 def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_the_python_examples_run_as_printed(readme, require, pytestconfig, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def run_python(read, require, pytestconfig, tmp_path, monkeypatch):
+    """Run the Python of a document, beside the examples, and return the variables."""
     require("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
     (tmp_path / "examples").symlink_to(pytestconfig.rootpath / "examples")
     monkeypatch.chdir(tmp_path)
-    values = {}
-    for code in blocks(readme, "python"):
-        exec(compile(code, "README.md", "exec"), values)  # noqa: S102 - that is the point
+
+    def run(path):
+        values = {}
+        for code in blocks(read(path), "python"):
+            exec(compile(code, path, "exec"), values)  # noqa: S102 - that is the point
+        return values
+
+    return run
+
+
+def test_the_readme_has_at_most_900_words(read):
+    assert len(read("README.md").split()) <= 900
+
+
+def test_the_python_of_the_readme_runs_as_printed(run_python, capsys):
+    values = run_python("README.md")
+    assert values["faces"].landmarks.shape == (1, 5, 2)
+    assert values["blurred"].shape == (512, 512, 3)
+    (spec,) = values["polyface_detectors"]()
+    assert spec.name == "my-net"
+    face, *streamed = capsys.readouterr().out.splitlines()
+    assert face.startswith("[177.9")
+    assert streamed == ["examples/collage.jpg 17 None", "missing.jpg 0 does not exist"]
+
+
+def test_the_guide_to_python_runs_as_printed(run_python, capsys, tmp_path):
+    values = run_python("docs/guides/python.md")
     assert values["faces"].boxes.shape == (1, 4)
     assert values["faces"].landmarks.shape == (1, 5, 2)
     assert values["faces"].to_array().shape == (1, 5)
+    assert values["aligned"].shape == (1, 112, 112, 3)
     face, both, *streamed = capsys.readouterr().out.splitlines()
     assert face.startswith("[177.9")
     assert both.startswith("[0, ")
@@ -48,9 +74,9 @@ def test_the_python_examples_run_as_printed(readme, require, pytestconfig, tmp_p
     assert (tmp_path / "astronaut_out.jpg").stat().st_size > 10_000
 
 
-def test_the_json_line_is_the_one_that_detect_writes(readme, require, pytestconfig, make_faces_jsonl):
+def test_the_json_line_is_the_one_that_detect_writes(read, require, make_faces_jsonl):
     require("onnxruntime", "polyface_onnxruntime", "polyface_retinaface")
-    (printed,) = (json.loads(block) for block in blocks(readme, "json"))
+    (printed,) = (json.loads(block) for block in blocks(read("docs/guides/jobs.md"), "json"))
     actual = make_faces_jsonl("examples/astronaut.jpg")
     assert list(actual) == list(printed)
     assert {key: actual[key] for key in ("image", "width", "height", "drawing", "error")} == {
@@ -82,49 +108,46 @@ def make_faces_jsonl(pytestconfig, monkeypatch, tmp_path):
     return lines
 
 
-def test_the_configuration_file_loads(readme, tmp_path):
-    (text,) = blocks(readme, "toml")
+def test_the_file_of_settings_loads(read, tmp_path):
+    (text,) = blocks(read("docs/guides/settings.md"), "toml")
     path = tmp_path / "polyface.toml"
     path.write_text(text)
     config = load_config(path, environ={})
     assert (config.backend, config.score_threshold, config.max_side) == ("torch", 0.6, 2048)
 
 
-def test_every_setting_and_every_command_is_named(readme):
-    for key in settings(*SETTINGS_RECORDS):
-        assert f"`{key.name}`" in readme
-    for command in COMMANDS:
-        assert f"`polyface {command}" in readme
-
-
-def test_the_test_command_is_the_one_that_ci_runs(readme, pytestconfig):
+def test_the_test_command_is_the_one_that_ci_runs(read):
     command = "pip install tox && tox run"
-    assert f"$ {command}\n" in readme
-    assert f"\n{command}\n" in (pytestconfig.rootpath / ".ci/run").read_text()
+    assert f"$ {command}\n" in read("README.md")
+    assert f"\n{command}\n" in read(".ci/run")
 
 
-def test_every_installed_detector_and_backend_of_ours_is_in_the_table(readme):
+def test_every_installed_detector_and_backend_of_ours_is_in_the_tables(read):
+    tables = read("docs/guides/detectors.md"), read("docs/guides/backends.md")
     names = [*installed_plugins().by_name(DetectorSpec), *installed_plugins().by_name(BackendSpec)]
-    for name in names:
-        if name not in ("example-redbox", "numpy"):
-            assert f"`{name}`" in readme
+    for name in {*names} - {"example-redbox", "numpy"}:
+        assert f"`{name}`" in tables[1]
+    for name in {*installed_plugins().by_name(DetectorSpec)} - {"example-redbox"}:
+        assert f"`{name}`" in tables[0]
 
 
-def test_every_writer_of_core_is_in_the_table_with_its_ending(readme):
+def test_every_writer_of_core_is_in_the_table_with_its_ending(read):
+    guide = read("docs/guides/jobs.md")
     for spec in polyface_writers():
-        assert f"| `{spec.name}` | {' '.join(f'`{end}`' for end in spec.endings)} | ".replace("|  |", "| |") in readme
+        assert f"| `{spec.name}` | {' '.join(f'`{end}`' for end in spec.endings)} | ".replace("|  |", "| |") in guide
 
 
-def test_the_guide_documents_every_hook_with_its_exact_signature(pytestconfig):
-    guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
+def test_the_guide_documents_every_hook_with_its_exact_signature(read):
+    guide = read("plugins/README.md")
     for name in HOOKS:
         signature = str(inspect.signature(getattr(hookspecs, name))).replace("'", "").replace("|", "\\|")
         assert f"`{name}{signature}`" in guide
 
 
-def test_what_a_backend_says_is_unproven_the_table_says_too(readme):
+def test_what_a_backend_says_is_unproven_the_table_says_too(read):
+    table = read("docs/guides/backends.md")
     for name, spec in installed_plugins().by_name(BackendSpec).items():
         for capability in spec.capabilities:
             if capability.note:
-                assert re.search(rf"^\|.*`{name}`.*\({capability.device}\)", readme, flags=re.MULTILINE)
-                assert f"**{capability.note}**" in readme
+                assert re.search(rf"^\|.*`{name}`.*\({capability.device}\)", table, flags=re.MULTILINE)
+                assert f"**{capability.note}**" in table
