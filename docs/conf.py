@@ -25,6 +25,7 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "polyface"
+smartquotes = False  # of --output it made a dash
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -6,7 +6,8 @@ a list of every setting, ``checks`` one of every check of the conformance kit, a
 A page may be a document of the repository that stands elsewhere, by ``include``. Links between documents are written
 for the repository; here they lead to the pages that hold those documents, and what is no page is named without a link.
 
-And a name that polyface exports is found by itself alone, from every module's docstrings.
+A name that polyface exports is found by itself alone, from every module's docstrings. And a signature that attrs made
+shows its defaults.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import attrs
+from attr import Factory  # attrs.Factory is typed as a function
 from sphinx.addnodes import pending_xref
 from sphinx.util.docutils import SphinxDirective
 
@@ -139,9 +142,24 @@ def find_exported(app: Sphinx, env: Any, node: Any, content: Node) -> Node | Non
     return found
 
 
+def show_defaults(*event: Any) -> tuple[str, str | None] | None:
+    """Write the defaults of an attrs class, whose source names them by a table."""
+    _, what, _, obj, _, signature, returns = event
+    if what != "class" or signature is None or not attrs.has(obj):
+        return None
+    defaults = {field.name: field.default for field in attrs.fields(obj)}
+
+    def write(match: re.Match[str]) -> str:
+        value = defaults.get(match[1])
+        return "..." if match[1] is None or isinstance(value, Factory) else repr(value)
+
+    return re.sub(r"attr_dict\['(\w+)'\]\.default|NOTHING", write, signature), returns
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx of the directive."""
     app.add_directive("generated", Generated)
     app.connect("doctree-read", lead_to_pages)
     app.connect("missing-reference", find_exported)
+    app.connect("autodoc-process-signature", show_defaults)
     return {"parallel_read_safe": True}
