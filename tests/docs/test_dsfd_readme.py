@@ -102,8 +102,8 @@ def test_the_tensorrt_wrapper_runs_on_another_backend(width, tolerance, require,
     assert max(left_eye[1], right_eye[1]) < nose[1]
 
 
-def test_the_readme_tells_the_line_that_changes(pytestconfig):
-    readme = (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
-    assert "`import polyface.compat.face_detection as face_detection`" in readme
+def test_the_guide_tells_the_line_that_changes(pytestconfig):
+    guide = (pytestconfig.rootpath / "docs/guides/migrate.md").read_text(encoding="utf-8")
+    assert "`import polyface.compat.face_detection as face_detection`" in guide
     for name in (*NAMES, "TensorRTRetinaFace"):
-        assert f"`{name}`" in readme
+        assert f"`{name}`" in guide
