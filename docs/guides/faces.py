@@ -1,4 +1,4 @@
-"""Make the images of faces.md by the commands that it shows: ``python docs/guides/faces.py``."""
+"""Make the images of faces.md and of the tutorial by the commands that they show: ``python docs/guides/faces.py``."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ def lay_out(paths: list[Path], name: str, height: int) -> None:
 
 
 def main() -> None:
-    """Make all three."""
+    """Make all four."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lay_out(run(folder, "crop", "collage.jpg", "--margin", "0.25")[:8], "crops.jpg", 140)
         lay_out(run(folder, "crop", "collage.jpg", "--align", "112")[:8], "aligned.jpg", 112)
         ways = [run(folder, "anonymize", "astronaut.jpg", "--how", how) for how in ("blur", "pixelate", "fill")]
         lay_out([path for written in ways for path in written], "anonymized.jpg", 300)
+        pair = [run(folder, command, "astronaut.jpg") for command in ("detect", "anonymize")]
+        lay_out([path for written in pair for path in written], "tutorial.jpg", 320)
 
 
 if __name__ == "__main__":
