@@ -1,7 +1,8 @@
 """What Sphinx is told of this project.
 
-The directive ``generated`` writes what is read from the code, so that a page cannot say something else: ``settings`` is
-a list of every setting, ``checks`` one of every check of the conformance kit, and ``errors`` a table of the errors.
+The directive ``generated`` writes what is read from the code, by :mod:`generated`: ``settings`` is a list of every
+setting, ``checks`` one of every check of the conformance kit, ``errors`` a table of the errors, and ``hooks`` one of
+the hooks.
 
 A page may be a document of the repository that stands elsewhere, by ``include``. Links between documents are written
 for the repository; here they lead to the pages that hold those documents, and what is no page is named without a link.
@@ -12,74 +13,22 @@ shows its defaults.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 from attr import Factory  # attrs.Factory is typed as a function
+from generated import WRITERS
 from sphinx.addnodes import pending_xref
 from sphinx.util.docutils import SphinxDirective
 
 import polyface
-import polyface.testing
-from polyface.cli.options import SETTINGS_RECORDS, flag
-from polyface.errors import PolyfaceError
-from polyface.settings.record import as_text, describe, settings
-from polyface.testing.conformance.base import Conformance
 
 if TYPE_CHECKING:
     from docutils.nodes import Node
     from sphinx.application import Sphinx
-
-TITLES = {"a detector": "Of a detector", "a job": "Of a job"}
-
-
-def write_settings() -> Iterator[str]:
-    """Yield the lines about the settings: each with its type, its default, its option and its variable."""
-    for record in SETTINGS_RECORDS:
-        yield f"## {TITLES.get(record.owner, record.owner)}\n"
-        texts = describe(record)
-        for key in settings(record):
-            default = as_text(key, key.default) if isinstance(key.default, str | int | float | bool | tuple) else ""
-            wanted = key.metadata["wanted"]
-            option = f"`{flag(key.name)} {wanted}`" if wanted else f"`{flag(key.name)}`, `{flag(f'no_{key.name}')}`"
-            by_default = f"by default `{default}`; " if default else ""
-            yield f"({key.name})=\n### `{key.name}`\n"
-            yield f"{texts[key.name][:1].upper()}{texts[key.name][1:]}\n"
-            yield f"{by_default}option {option}; variable `POLYFACE_{key.name.upper()}`\n"
-
-
-def write_checks() -> Iterator[str]:
-    """Yield the lines about the conformance kit: each class with its checks, and why each is made."""
-    for name, value in vars(polyface.testing).items():
-        if inspect.isclass(value) and issubclass(value, Conformance) and value is not Conformance:
-            yield f"## `{name}`\n"
-            yield from (f"- `{check}`: {why}" for check, why in value.checks().items())
-            yield ""
-
-
-def write_errors() -> Iterator[str]:
-    """Yield a table of the errors, each below what it is a kind of."""
-    yield "| error | also a | what it means |\n|---|---|---|"
-    for cls in _below(PolyfaceError):
-        bases = [base.__name__ for base in cls.__mro__[1:] if base.__module__ == "builtins"]
-        kinds = [base for base in bases if base not in ("object", "BaseException", "Exception")]
-        text = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
-        yield f"| {{py:exc}}`~polyface.{cls.__name__}` | {', '.join(f'`{kind}`' for kind in kinds[:1])} | {text} |"
-
-
-def _below(cls: type[PolyfaceError]) -> Iterator[type[PolyfaceError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        if child.__name__ in polyface.__all__:
-            yield from _below(child)
-
-
-WRITERS = {"settings": write_settings, "checks": write_checks, "errors": write_errors}
 
 
 class Generated(SphinxDirective):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -9,8 +10,11 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from polyface.cli import group
+from polyface.plugins.kinds import HOOKS
 from polyface.testing import (
     BackendConformance,
     DetectorConformance,
@@ -87,11 +91,56 @@ def test_the_writer_writes_the_faces_of_the_detector(project):
     )
 
 
-def test_the_guide_lists_every_check_with_why_it_is_made(pytestconfig):
-    guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def generated(pytestconfig):
+    """What the site reads from the code."""
+    path = pytestconfig.rootpath / "docs/generated.py"
+    spec = importlib.util.spec_from_file_location("docs_generated", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_site_lists_every_check_with_why_it_is_made(pytestconfig, generated):
+    text = "\n".join(generated.WRITERS["checks"]())
     for kind in KIT:
-        rows = "".join(f"| `{name}` | {why} |\n" for name, why in kind.checks().items())
-        assert f"| `{kind.__name__}` | why |\n|---|---|\n{rows}\n" in guide
+        rows = "".join(f"- `{name}`: {why}\n" for name, why in kind.checks().items())
+        assert f"## `{kind.__name__}`\n\n{rows}" in text
+    assert "```{generated} checks\n```" in (pytestconfig.rootpath / "docs/plugins/conformance.md").read_text("utf-8")
+
+
+def test_the_site_lists_every_hook_with_its_signature_and_when_its_code_is_called(pytestconfig, generated):
+    head, line, *rows = "\n".join(generated.WRITERS["hooks"]()).splitlines()
+    assert head.count("|") == line.count("|") == 4
+    assert [re.match(r"\| `(\w+)\(\)", row)[1] for row in rows] == [*HOOKS]
+    assert rows[0].startswith("| `polyface_detectors() -> Iterable[DetectorSpec \\| FamilySpec]` | the detectors ")
+    assert rows[3] == (
+        "| `polyface_writers() -> Iterable[WriterSpec]` | the writers a plugin provides. "
+        "| The factory is called when a job writes to its place: once for each output. |"
+    )
+    assert "```{generated} hooks\n```" in (pytestconfig.rootpath / "docs/plugins/reference.md").read_text("utf-8")
+
+
+def test_the_guide_shows_what_polyface_new_writes(pytestconfig, tmp_path, require):
+    require("polyface_example")
+    result = CliRunner().invoke(group, ["new", "detector", "my-net", "--folder", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
+    [tree] = re.findall(r"```text\n(polyface-my-net/\n.*?)```", guide, flags=re.DOTALL)
+    shown = [line.strip() for line in tree.splitlines()]
+    assert sorted(shown) == sorted(
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in tmp_path.rglob("*")
+        if "__pycache__" not in str(path)
+    )
+    project = tmp_path / "polyface-my-net"
+    assert {path.name for path in project.rglob("*.py") if "Replace:" in path.read_text(encoding="utf-8")} == {
+        "plugin.py",
+        "graph.py",
+        "net.py",
+        "head.py",
+        "test_detector.py",
+    }
 
 
 def test_the_code_of_the_guide_has_no_gaps(project):

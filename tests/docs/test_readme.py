@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 
 import pytest
 
-from polyface.plugins import hookspecs
-from polyface.plugins.kinds import HOOKS
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.settings.loading import load_config
@@ -135,13 +132,6 @@ def test_every_writer_of_core_is_in_the_table_with_its_ending(read):
     guide = read("docs/guides/jobs.md")
     for spec in polyface_writers():
         assert f"| `{spec.name}` | {' '.join(f'`{end}`' for end in spec.endings)} | ".replace("|  |", "| |") in guide
-
-
-def test_the_guide_documents_every_hook_with_its_exact_signature(read):
-    guide = read("plugins/README.md")
-    for name in HOOKS:
-        signature = str(inspect.signature(getattr(hookspecs, name))).replace("'", "").replace("|", "\\|")
-        assert f"`{name}{signature}`" in guide
 
 
 def test_what_a_backend_says_is_unproven_the_table_says_too(read):
