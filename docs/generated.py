@@ -46,10 +46,11 @@ def write_errors() -> Iterator[str]:
     """Yield a table of the errors, each below what it is a kind of."""
     yield "| error | also a | what it means |\n|---|---|---|"
     for cls in _below(PolyfaceError):
-        bases = [base.__name__ for base in cls.__mro__[1:] if base.__module__ == "builtins"]
-        kinds = [base for base in bases if base not in ("object", "BaseException", "Exception")]
+        kinds = [base for base in cls.__mro__ if base.__module__ == "builtins" and not issubclass(Exception, base)]
+        closest = [kind for kind in kinds if not any(issubclass(one, kind) for one in kinds if one is not kind)]
+        names = ", ".join(f"`{kind.__name__}`" for kind in closest)
         text = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
-        yield f"| {{py:exc}}`~polyface.{cls.__name__}` | {', '.join(f'`{kind}`' for kind in kinds[:1])} | {text} |"
+        yield f"| {{py:exc}}`~polyface.{cls.__name__}` | {names} | {text} |"
 
 
 def _below(cls: type[PolyfaceError]) -> Iterator[type[PolyfaceError]]:
