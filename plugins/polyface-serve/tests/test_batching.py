@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 
@@ -116,6 +117,18 @@ def test_what_nobody_waits_for_is_not_examined(model, detector):
     detector.may_go.set()
     assert [first.result(PATIENCE), wanted.result(PATIENCE)] == ["first", "wanted"]
     assert [name for round_ in detector.rounds for name in round_] == ["first", "wanted"]
+
+
+def test_what_nobody_waits_for_is_not_kept(model, detector):
+    model.submit(items("first"), name_of)
+    assert detector.begun.wait(PATIENCE)
+    (item,) = items("gone")
+    (future,) = model.submit([item], name_of)
+    kept = weakref.ref(item)
+    del item
+    assert kept() is not None
+    future.cancel()
+    assert kept() is None
 
 
 def test_what_fails_for_one_is_its_own(model, detector):

@@ -118,9 +118,11 @@ class Model:
         )
         return Refusal(503, error, retry_after=seconds)
 
-    def _leave(self, _: Future[Any]) -> None:
+    def _leave(self, future: Future[Any]) -> None:
         with self._changed:
             self._length -= 1
+            if future.cancelled():  # else its bytes would stay until the stream comes to it, and nobody counts them
+                self._waiting = deque(job for job in self._waiting if job.future is not future)
 
     def _run(self) -> None:
         while count := self._wait():
