@@ -20,6 +20,9 @@ pytest.importorskip("polyface_example", reason="its toy detector finds red squar
 FACE = {"box": [16.0, 8.0, 24.0, 16.0], "score": 1.0}
 """The face of ``square()``."""
 
+FILE = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\nbytes\r\n--x--\r\n'
+"""A form with a file."""
+
 
 def boxes(answer):
     """The boxes of each image of an answer."""
@@ -140,6 +143,7 @@ def test_images_of_a_request_are_counted(running, toy, square):
         (b"--x--\r\n", "multipart/form-data; boundary=x", 400, "The request has no image."),
         (b"--x", "multipart/form-data", 400, "The form cannot be read."),
         (b"nonsense", "multipart/form-data; boundary=x", 400, "The form cannot be read."),
+        (FILE, "multipart/form-data; boundary=x; charset=undefined", 400, "The form cannot be read."),
         (b"{", "application/json", 400, "The JSON holds no images."),
         (b"[]", "application/json", 400, "The JSON holds no images."),
         (b"[" * 100_000, "application/json", 400, "The JSON holds no images."),

@@ -105,9 +105,9 @@ async def _read_form(request: Request, limits: Limits, loan: Loan) -> list[Item]
     parser.spool_max_size = limits.max_bytes + 1  # in memory: there may be no disk to write to
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError) as error:  # KeyError: there is no boundary
-        why = getattr(error, "message", "its Content-Type names no boundary")
-        raise Refusal(400, ImageError("The form cannot be read.", why=[str(why)], fix=FORM)) from error
+    except (MultiPartException, KeyError, UnicodeError) as error:  # UnicodeError: its charset cannot be decoded
+        why = "its Content-Type names no boundary" if isinstance(error, KeyError) else str(error)
+        raise Refusal(400, ImageError("The form cannot be read.", why=[why], fix=FORM)) from error
     items: list[Item] = []
     try:
         for name, part in form.multi_items():
