@@ -135,6 +135,14 @@ def test_images_of_a_request_are_counted(running, toy, square):
         assert told["what"] == "The request has 3 images; at most 2 are taken."
 
 
+def test_values_of_json_are_counted_before_they_are_made(service):
+    """A million objects of 3 bytes would take 72 MB."""
+    body = b'{"images": [' + b"{}," * 1_000_000 + b"{}]}"
+    told = error(service.post("/v1/detect", body, "application/json"), 413)
+    assert told["what"] == "The JSON has too many values: 1,000,000 commas."
+    assert told["why"] == ["at most 16 images are taken, with 1000 each"]
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status", "said"),
     [

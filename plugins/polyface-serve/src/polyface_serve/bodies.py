@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 WANTED = "an image (image/*), a form (multipart/form-data) or JSON (application/json)"
 FORM = Fix("send it as a form", command="curl -F image=@photo.jpg ADDRESS")
 AS_JSON = '{"images": [{"data": "BASE64"}]}'
+COMMAS = 1000
+"""Commas of JSON for each image, those of its name among them. They bound the values, which take up to 70 times their
+bytes in memory."""
 
 
 async def read_items(request: Request, limits: Limits, loan: Loan) -> list[Item]:
@@ -39,7 +42,7 @@ async def read_items(request: Request, limits: Limits, loan: Loan) -> list[Item]
         items = await _read_form(request, limits, loan)
     elif kind == "application/json":
         body = await _read_whole(request, limits, loan)
-        items = await asyncio.to_thread(_parse_json, body)
+        items = await asyncio.to_thread(_parse_json, body, limits.max_images)
     elif kind == "application/octet-stream" or kind.startswith("image/"):
         items = [Item(name="0", image=await _read_whole(request, limits, loan))]
     else:
@@ -121,7 +124,11 @@ async def _read_form(request: Request, limits: Limits, loan: Loan) -> list[Item]
     return items
 
 
-def _parse_json(body: bytes) -> list[Item]:
+def _parse_json(body: bytes, most: int) -> list[Item]:
+    if (commas := body.count(b",")) > COMMAS * most:
+        what = f"The JSON has too many values: {commas:,} commas."
+        why = [f"at most {most} images are taken, with {COMMAS} each"]
+        raise Refusal(413, ImageError(what, why=why, fix="send images in several requests, with short names"))
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
