@@ -143,6 +143,17 @@ def test_values_of_json_are_counted_before_they_are_made(service):
     assert told["why"] == ["at most 16 images are taken, with 1000 each"]
 
 
+def test_the_log_has_what_is_the_servers_fault(service, square, monkeypatch, caplog):
+    def fail(*_):
+        raise ValueError("of this test")
+
+    monkeypatch.setattr("polyface_serve.app.make_line", fail)
+    told = error(service.post("/v1/detect", square()), 500)
+    assert (told["what"], told["fix"]["words"]) == ("The server failed.", "its log says more")
+    (record,) = caplog.records
+    assert record.exc_info[1].args == ("of this test",)
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status", "said"),
     [

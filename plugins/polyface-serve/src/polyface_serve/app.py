@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from polyface.settings.config import Config
 
     Make = Callable[[Result, Mapping[str, Any], Config], Any]
+
+LOG = logging.getLogger(__name__)
 
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -163,7 +166,7 @@ class Service:
         try:
             await asyncio.wait(either, timeout=self._limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
             if done.done():
-                return [refuse(one) if isinstance(one, BaseException) else one for one in done.result()]
+                return [_refuse(one) if isinstance(one, BaseException) else one for one in done.result()]
             if gone.done():
                 raise ClientDisconnect
             seconds = self._limits.answer_seconds
@@ -176,6 +179,14 @@ class Service:
         finally:
             for future in (gone, *examined):
                 future.cancel()  # what has not begun is not examined, then
+
+
+def _refuse(error: BaseException) -> Refusal:
+    """As :func:`refuse`; what is the server's fault is logged, as uvicorn does where nobody handles it."""
+    refusal = refuse(error)
+    if refusal.status == 500:
+        LOG.error("An image could not be examined.", exc_info=error)
+    return refusal
 
 
 async def _wait_until_gone(request: Request) -> None:
