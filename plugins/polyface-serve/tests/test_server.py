@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -69,6 +72,47 @@ def test_answers_that_are_not_taken_are_cut(running, toy, square):
             with pytest.raises((BrokenPipeError, ConnectionResetError)):
                 connection.sendall(asked * 1000)
         assert service.post("/v1/detect", square()).status_code == 200
+
+
+class Reader:
+    """A connection of uvicorn's whose client takes of an answer, at each look, what leaves so many bytes."""
+
+    def __init__(self, left):
+        self.cycle, self.flow, self.transport = object(), SimpleNamespace(write_paused=True), self
+        self._left, self.looks, self.cut = left, 0, asyncio.Event()
+
+    def get_write_buffer_size(self):
+        self.looks += 1
+        return next(self._left)
+
+    def abort(self):
+        self.cut.set()
+
+
+def cut(reader, monkeypatch, **limits):
+    """At which look a reader is cut."""
+    from polyface_serve.limits import Limits
+    from polyface_serve.server import cut_slow
+
+    monkeypatch.setattr("polyface_serve.server.EVERY", 0.001)
+
+    async def watch():
+        watching = asyncio.ensure_future(cut_slow([reader], Limits(**limits)))
+        await asyncio.wait_for(reader.cut.wait(), PATIENCE)
+        watching.cancel()
+
+    asyncio.run(watch())
+    return reader.looks
+
+
+def test_an_answer_that_is_taken_slowly_is_cut_only_once_no_more_of_it_is_taken(monkeypatch):
+    falling = range(10_000_000, 10_000_000 - 200, -1)
+    reader = Reader(itertools.chain(falling, itertools.repeat(1_000_000)))
+    assert cut(reader, monkeypatch, idle_seconds=0.02) > 200
+
+
+def test_an_answer_must_be_taken_within_the_time_of_a_request(monkeypatch):
+    assert cut(Reader(itertools.count(10**9, -1)), monkeypatch, upload_seconds=0.05) > 1
 
 
 def test_a_client_that_vanishes_leaves_nothing_behind(running, toy, square, caplog):

@@ -35,7 +35,7 @@ LIMITS = {
     "max_bytes": "Most bytes of a request.",
     "max_images": "Most images of a request.",
     "queue": "Most images that wait or are examined, of one model; then requests are refused (503).",
-    "upload_seconds": "Seconds in which a request must have come.",
+    "upload_seconds": "Seconds in which a request must have come, and its answer have been taken.",
     "answer_seconds": "Seconds in which it must be answered from then on.",
     "idle_seconds": "Seconds after which a connection is cut whose client does nothing.",
 }

@@ -26,7 +26,7 @@ class Limits:
         max_bytes: of the body of a request.
         max_images: in a request.
         queue: images that wait or are examined, of one model.
-        upload_seconds: in which a request must have come.
+        upload_seconds: in which a request must have come, and its answer have been taken.
         answer_seconds: in which it must be answered from then on.
         idle_seconds: after which a connection is cut that sends no request, or takes nothing of its answer.
         gather_seconds: how long an image waits for others to share a run of the network, while one is examined.

@@ -1,4 +1,4 @@
-"""The process: a socket, uvicorn on it, and an eye on clients that hold a connection and do nothing with it."""
+"""The process: a socket, uvicorn on it, and an eye on clients that hold a connection and do little with it."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def make_server(make_app: Callable[[Callable[[], Any]], Any], limits: Limits) ->
 
     Args:
         make_app: returns the application; takes what returns a coroutine that must run beside it.
-        limits: ``idle_seconds`` counts here, and what a request may take bounds the end.
+        limits: of connections; what a request may take bounds the end.
     """
 
     async def keep_watch() -> None:
         connections = server.server_state.connections
-        await asyncio.gather(cut_idle(connections, limits.idle_seconds), give_memory_back(GIVE_BACK_EVERY))
+        await asyncio.gather(cut_slow(connections, limits), give_memory_back(GIVE_BACK_EVERY))
 
     config = uvicorn.Config(
         make_app(keep_watch),
@@ -105,22 +105,26 @@ async def give_memory_back(seconds: float) -> None:
         await asyncio.to_thread(memory.give_back)
 
 
-async def cut_idle(connections: Collection[Any], seconds: float) -> None:
-    """Cut connections that for so long send no request, send on after their answer, or take nothing of it.
+async def cut_slow(connections: Collection[Any], limits: Limits) -> None:
+    """Cut connections that send no request, send on after their answer, or take nothing of it or not all of it in time.
 
-    A request that is being read or answered has limits of its own.
+    A request that is being read or examined has limits of its own.
 
     Args:
         connections: of uvicorn, each with its ``cycle``, a request and its answer, its ``flow`` and ``transport``.
-        seconds: how long each may stay as it is.
+        limits: ``idle_seconds`` is how long each may stay as it is, ``upload_seconds`` how long it may take an answer.
     """
     since: dict[Any, tuple[object, float]] = {}
+    taking: dict[Any, float] = {}
     while True:
-        await asyncio.sleep(min(EVERY, seconds / 4))
+        await asyncio.sleep(min(EVERY, limits.idle_seconds / 4))
         now = time.monotonic()
         since = {connection: _stall(connection, since, now) for connection in list(connections)}
+        paused = [connection.cycle for connection in since if connection.flow.write_paused]
+        taking = {cycle: taking.get(cycle, now) for cycle in paused}
         for connection, (stall, began) in since.items():
-            if stall is not None and now - began > seconds:
+            idle = stall is not None and now - began > limits.idle_seconds
+            if idle or now - taking.get(connection.cycle, now) > limits.upload_seconds:
                 connection.transport.abort()
 
 
@@ -128,10 +132,10 @@ def _stall(connection: Any, since: Mapping[Any, tuple[object, float]], now: floa
     """What a connection does not go on from, and since when; ``None`` of one that goes on."""
     cycle = connection.cycle
     if connection.flow.write_paused:
-        stall: object = "its answer is not taken"
+        stall: object = connection.transport.get_write_buffer_size()  # which shrinks as the answer is taken
     elif cycle is None:
         stall = "it has sent no request"
     else:
         stall = cycle if cycle.response_complete else None
     before = since.get(connection)
-    return before if before is not None and before[0] is stall else (stall, now)
+    return before if before is not None and before[0] == stall else (stall, now)
