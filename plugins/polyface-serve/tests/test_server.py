@@ -74,6 +74,24 @@ def test_answers_that_are_not_taken_are_cut(running, toy, square):
         assert service.post("/v1/detect", square()).status_code == 200
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_client_that_listens_only_once_all_is_sent_hears_the_reason(running, toy, version):
+    """As urllib does, and proxies that speak HTTP/1.0; 30 MB are more than the system holds of what is not read."""
+    head = f"POST /v1/detect HTTP/{version}\r\nHost: x\r\nConnection: close\r\nContent-Length: 30000000\r\n\r\n"
+    with running({"toy": toy()}, max_bytes=10) as service, service.connect() as connection:
+        connection.sendall(head.encode() + bytes(30_000_000))
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"The request is too long: 30,000,000 bytes." in answer
+
+
+def test_a_client_that_sends_nothing_more_is_not_listened_to_for_long(running, toy):
+    head = b"POST /v1/detect HTTP/1.0\r\nContent-Length: 30000000\r\n\r\n"
+    with running({"toy": toy()}, max_bytes=10, idle_seconds=0.2) as service, service.connect() as connection:
+        connection.sendall(head)
+        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
+
+
 class Reader:
     """A connection of uvicorn's whose client takes of an answer, at each look, what leaves so many bytes."""
 

@@ -247,9 +247,8 @@ def make_app(
         app.add_route(path, functools.partial(_send_page, data=data, media_type=media_type), methods=["GET", "HEAD"])
     for kind, answer in _HANDLERS.items():
         app.add_exception_handler(kind, answer)
-    app.add_middleware(
-        Door, paths=[str(getattr(route, "path", "")) for route in app.routes], token=token, metrics=metrics
-    )
+    paths = [str(getattr(route, "path", "")) for route in app.routes]
+    app.add_middleware(Door, paths=paths, token=token, metrics=metrics, linger=limits.idle_seconds)
     return app
 
 

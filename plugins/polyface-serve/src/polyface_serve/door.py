@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
@@ -39,10 +41,12 @@ class Door:
         paths: those that are counted by their names; others together.
         token: what requests for ``/v1/`` and ``/metrics`` must present, if anything.
         metrics: where they are counted.
+        linger: seconds for which the rest of a request is let come once it was answered, where its connection ends
+            with the answer: else the client, which sends it all before it listens, hears of a broken connection only.
     """
 
-    def __init__(self, app: Any, paths: Collection[str], token: str | None, metrics: Metrics) -> None:
-        self._app, self._paths, self._metrics = app, frozenset(paths), metrics
+    def __init__(self, app: Any, paths: Collection[str], token: str | None, metrics: Metrics, linger: float) -> None:
+        self._app, self._paths, self._metrics, self._linger = app, frozenset(paths), metrics, linger
         self._wanted = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -50,19 +54,33 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, more = time.perf_counter(), 500, _ends_with_its_answer(scope)
+
+        async def take() -> Message:
+            nonlocal more
+            message = await receive()
+            more = more and message.get("more_body", False)
+            return message
 
         async def note(message: Message) -> None:
-            nonlocal status
+            nonlocal status, more
             if message["type"] == "http.response.start":
                 status = message["status"]
+                more = more and (b"connection", b"close") not in message["headers"]  # it came too slowly already
                 message["headers"] = [*message["headers"], *SAFE]
+            elif more and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                message = {**message, "body": b""}
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._linger):
+                        while more:
+                            await take()
             await send(message)
 
         path = scope["path"] if scope["path"] in self._paths else "other"
         try:
             if self._may_pass(scope):
-                await self._app(scope, receive, note)
+                await self._app(scope, take, note)
             else:
                 await _refuse(note)
         finally:
@@ -74,6 +92,12 @@ class Door:
             return True
         given = dict(scope["headers"]).get(b"authorization", b"")
         return hmac.compare_digest(given, self._wanted)
+
+
+def _ends_with_its_answer(scope: Any) -> bool:
+    """Whether the client has no other request for its connection."""
+    options = [value.lower() for name, value in scope["headers"] if name == b"connection"]
+    return scope["http_version"] == "1.0" or b"close" in options
 
 
 async def _refuse(send: Send) -> None:
