@@ -296,6 +296,12 @@ def test_a_host_that_is_none_is_said():
     assert "cannot listen on no..host port 0" in refused("--host", "no..host", "--port", "0")
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan"])
+@pytest.mark.parametrize("option", ["--upload-seconds", "--answer-seconds", "--idle-seconds"])
+def test_a_time_that_does_not_end_is_said(option, seconds):
+    assert f"Invalid value for '{option}': {seconds} seconds do not end." in refused(option, seconds, "--host", "no..")
+
+
 @pytest.mark.parametrize("text", ["", "short\n", "two words of a token\n", "umlaut-öffnet-nichts"])
 def test_a_file_without_a_token_is_said(tmp_path, text):
     (tmp_path / "token").write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,11 +43,26 @@ LIMITS = {
 """The options for limits."""
 
 
+class Seconds(click.FloatRange):
+    """A time that ends; ``inf`` and ``nan`` are numbers, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds.
+
+        Raises:
+            click.UsageError: there are none.
+        """
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} seconds do not end.", param, ctx)
+        return seconds
+
+
 def limit_options(function: Any) -> Any:
     """Add an option for each limit."""
     for name, text in reversed(LIMITS.items()):
         usual = getattr(USUAL, name)
-        kind: Any = click.IntRange(1) if isinstance(usual, int) else click.FloatRange(0, min_open=True)
+        kind: Any = click.IntRange(1) if isinstance(usual, int) else Seconds(0, min_open=True)
         shown = f"{text} By default {usual:,}."
         option = click.option(f"--{name.replace('_', '-')}", type=kind, default=usual, metavar="NUMBER", help=shown)
         function = option(function)
