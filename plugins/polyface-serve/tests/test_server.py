@@ -247,6 +247,17 @@ def test_what_is_in_flight_is_answered_before_the_end(start, square):
     assert process.wait(PATIENCE) == 0
 
 
+def test_a_signal_that_comes_while_the_service_starts_is_not_lost(monkeypatch):
+    import uvicorn
+
+    from polyface_serve.server import run
+
+    server = uvicorn.Server(uvicorn.Config("none:none"))
+    monkeypatch.setattr(server, "run", lambda sockets: signal.raise_signal(signal.SIGTERM))
+    run(server, None)
+    assert server.should_exit
+
+
 def test_variables_of_kubernetes_do_no_harm(start):
     """Those of a service that is called polyface: https://kubernetes.io/docs/concepts/services-networking/service."""
     variables = {

@@ -87,8 +87,9 @@ def run(server: uvicorn.Server, listener: socket.socket) -> None:
     Raises:
         KeyboardInterrupt: it was SIGINT.
     """
-    # uvicorn raises the signal again once it has ended; the process ends of itself then, and with status 0.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    # uvicorn raises the signal again once it has ended; the process ends of itself then, and with status 0. One that
+    # comes before uvicorn listens for it ends the service as well.
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         server.run(sockets=[listener])
     finally:
