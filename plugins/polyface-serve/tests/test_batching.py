@@ -99,7 +99,8 @@ def test_a_full_queue_says_when_to_come_again(model, detector):
 def test_more_images_than_a_queue_can_hold_are_refused_for_good(model):
     with pytest.raises(Refusal) as refused:
         model.submit(items(*"abcde"), name_of)
-    assert refused.value.to_dict()["fix"]["words"] == "send at most 4 at a time"
+    assert refused.value.to_dict()["what"] == "The request has 5 images; the queue of 'fake' holds 4."
+    assert (refused.value.status, "Retry-After" in refused.value.headers) == (413, False)
 
 
 def test_a_place_is_free_again_once_an_image_is_done(model, detector):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from polyface.errors import BackendUnavailableError, ClosedError, Fix
+from polyface.errors import BackendUnavailableError, ClosedError, ImageError
 from polyface.machine.cores import default_threads
 from polyface_serve.refusals import Refusal
 
@@ -84,7 +84,7 @@ class Model:
             finish: called in another thread; may raise. The result has its decoded image.
 
         Raises:
-            Refusal: so many images wait already.
+            Refusal: so many images wait already, or there are more than may ever wait.
         """
         with self._changed:
             if self._closed:
@@ -110,11 +110,14 @@ class Model:
 
     def _full(self, count: int) -> Refusal:
         most = self._limits.queue
+        if count > most:
+            what = f"The request has {count} images; the queue of '{self.name}' holds {most}."
+            return Refusal(413, ImageError(what, fix="send them in several requests"))
         seconds = max(1, math.ceil(self._length * self._pace))
         error = BackendUnavailableError(
             f"The queue of '{self.name}' is full.",
             why=[f"it holds {self._length} images, and {count} more would be over {most}"],
-            fix=Fix(f"send it again in {seconds} seconds") if count <= most else Fix(f"send at most {most} at a time"),
+            fix=f"send it again in {seconds} seconds",
         )
         return Refusal(503, error, retry_after=seconds)
 
