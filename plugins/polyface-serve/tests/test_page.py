@@ -220,6 +220,17 @@ def test_the_image_without_the_faces_that_are_seen_is_downloaded(page, photo):
     assert wanted.headers["Polyface-Faces"] == str(seen)
 
 
+def test_an_image_of_a_stricter_model_is_downloaded_after_another_was_chosen(page, square, tmp_path):
+    image = tmp_path / "strict.png"
+    image.write_bytes(square())
+    Select(page.one("#model")).select_by_visible_text("toy")
+    page.upload(image)
+    Select(page.one("#model")).select_by_visible_text("retinaface")
+    assert page.one("#threshold").get_attribute("value") == "0.5"  # toy's least is 0.6
+    page.one(".anonymize").click()
+    page.wait(lambda: page.one("#status").text == "strict-anonymized.png has 1 face covered.")
+
+
 def test_the_camera_gives_pictures(page):
     page.one("#camera").click()
     page.wait(lambda: page.one("#take").is_displayed())

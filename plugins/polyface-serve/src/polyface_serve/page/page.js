@@ -49,8 +49,10 @@ async function loadModels() {
   setRange();
 }
 
+const leastOf = (model) => models.find(({ name }) => name === model).score_threshold;
+
 function setRange() {
-  const { score_threshold: least } = models.find(({ name }) => name === $("model").value);
+  const least = leastOf($("model").value);
   $("threshold").min = least;
   $("threshold").value = least;
   redraw();
@@ -155,7 +157,8 @@ async function download({ file, model }, button) {
   try {
     const body = new FormData();
     body.append("image", file, file.name);
-    const query = new URLSearchParams({ model, score_threshold: threshold() });
+    // The slider may stand lower, for another model that has been chosen since.
+    const query = new URLSearchParams({ model, score_threshold: Math.max(threshold(), leastOf(model)) });
     const answer = await ask(`v1/anonymize?${query}`, { method: "POST", body });
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await answer.blob());
