@@ -151,6 +151,18 @@ def test_faces_of_a_photo_are_drawn_over_it(page, plain, photo):
     assert drawing.rect == image.rect
 
 
+def test_scores_can_be_read_on_a_telephone(page, photo):
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.upload(photo("astronaut"))
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.wait(lambda: page.one("article svg").rect["width"] < 360)
+        page.wait(lambda: page.one("article svg text").rect["height"] > 11)
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_the_slider_hides_faces_without_a_request(page, plain, photo):
     faces = plain.detect(photo("collage")).to_dicts()
     page.upload(photo("collage"))

@@ -113,7 +113,8 @@ function show(file, line, landmarks, model) {
 function draw({ line, landmarks, article }) {
   const faces = line.faces.filter(({ score }) => score >= threshold());
   const svg = article.querySelector("svg");
-  const thin = Math.max(line.width, line.height) / 300;
+  // A line's width, in pixels of the image; where that is shown small, as on a telephone, a score must still be read.
+  const thin = Math.max(Math.max(line.width, line.height) / 300, (2 * line.width) / svg.clientWidth);
   svg.setAttribute("viewBox", `0 0 ${line.width} ${line.height}`);
   svg.setAttribute("aria-label", faces.length ? faces.map(describe).join("; ") : "No faces");
   // The best face last, so that it lies on top.
@@ -215,6 +216,7 @@ $("files").addEventListener("change", () => {
 });
 $("model").addEventListener("change", setRange);
 $("threshold").addEventListener("input", redraw);
+window.addEventListener("resize", redraw);
 $("camera").addEventListener("click", toggleCamera);
 $("take").addEventListener("click", takePicture);
 $("token-form").addEventListener("submit", (event) => {
