@@ -134,6 +134,7 @@ def test_reads_lists_and_uris(photos, rows, tmp_path):
     [
         (["--threads", "3"], "No machine of the cluster has 3 CPUs"),
         (["--actors", "3"], "room for 1 to 2 actors"),
+        (["--actors", "3"], "To fix it: --actors 2; or: lower --threads"),
         (["--detector", "nothing"], "no detector named 'nothing'"),
         (["--column", "jpeg"], "cannot be read as Parquet"),
         (["--part-size", "0"], "0 is not in the range"),

@@ -174,7 +174,7 @@ def _run(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # A block each: what an actor is given, and does again if it dies.
     tables = [pa.table({"part": [part.to_json()]}) for part in parts]
-    count = actors.check(min(actors.room, len(parts)) if most is None else most)
+    count = actors.check(min(actors.room, len(parts)) if most is None else most, "actors")
     found = data.from_arrow(tables).map_batches(
         PartFinder,
         fn_constructor_kwargs={"config": actors.config, "column": column, "output": output},

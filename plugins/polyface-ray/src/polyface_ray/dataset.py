@@ -97,8 +97,12 @@ class Actors:
         """What ``map_batches`` takes."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
-    def check(self, count: int) -> int:
+    def check(self, count: int, name: str = "concurrency") -> int:
         """Return a number of actors.
+
+        Args:
+            count: the number.
+            name: of the setting that it is of, for messages.
 
         Raises:
             ConfigError: there is no room for them, and Ray would wait for ever.
@@ -107,7 +111,7 @@ class Actors:
             raise ConfigError(
                 f"There is room for 1 to {self.room} actors of {self.wants}, not for {count}.",
                 why=[f"the cluster has {_describe(ray.cluster_resources())}"],
-                fix=Fix(settings={"concurrency": self.room}) | Fix("lower", names=("threads",)),
+                fix=Fix(settings={name: self.room}) | Fix("lower", names=("threads",)),
             )
         return count
 
