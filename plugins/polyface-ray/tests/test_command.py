@@ -145,6 +145,23 @@ def test_what_cannot_be_is_refused(photos, arguments, said):
     assert (done.exit_code, said in done.output) == (2, True), done.output
 
 
+@pytest.mark.parametrize(
+    "error", [ValueError("Invalid address format: x"), ConnectionError("Failed to connect to Ray cluster at x")]
+)
+def test_an_address_without_a_cluster_is_refused(photos, monkeypatch, error):
+    """Ray gives up on one that does not answer after minutes only."""
+    from polyface_ray.command import ray
+
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    done = call(photos / "0000.jpg", "--output", "out", "--address", "x")
+    assert (done.exit_code, "There is no Ray cluster at 'x'" in done.output) == (2, True), done.output
+    assert str(error) in done.output
+
+
 def test_an_error_that_only_an_actor_sees_is_shown_as_it_is(tmp_path):
     pq.write_table(pa.table({"jpeg": [b""]}), "a.parquet", compression="none")
     data = bytearray((tmp_path / "a.parquet").read_bytes())

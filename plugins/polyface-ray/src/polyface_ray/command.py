@@ -16,7 +16,7 @@ from polyface.cli.options import SOURCE, config_options, pass_plugins
 from polyface.cli.output import Command, is_quiet, quiet_option
 from polyface.cli.progress import Failures, note_left_out, progress
 from polyface.cli.tables import print_table, say
-from polyface.errors import ConfigError, Fix, ImageError, PolyfaceError, shortened
+from polyface.errors import ConfigError, Fix, ImageError, PolyfaceError, quoted, shortened
 from polyface.jobs.inputs import Inputs
 from polyface.machine.cores import default_threads
 from polyface.plugins.protocols import Search
@@ -152,12 +152,25 @@ def _plan(
 
 
 def _connect(address: str | None) -> None:
-    """Connect to a cluster, or start one of this machine's cores."""
+    """Connect to a cluster, or start one of this machine's cores.
+
+    Raises:
+        ConfigError: there is none at that address.
+    """
     if ray.is_initialized():
         return
-    here = address is None and not os.environ.get("RAY_ADDRESS")
-    own = {"num_cpus": default_threads(), "include_dashboard": False} if here else {}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    there = address or os.environ.get("RAY_ADDRESS")
+    own = {} if there else {"num_cpus": default_threads(), "include_dashboard": False}
+    try:
+        ray.init(address=there, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ValueError, ConnectionError, ray.exceptions.RaySystemError) as error:
+        if not there:
+            raise
+        raise ConfigError(
+            f"There is no Ray cluster at {quoted(there)}.",
+            why=[str(error)],
+            fix=Fix("start one", command="ray start --head") | "leave out --address and RAY_ADDRESS for this machine",
+        ) from error
 
 
 def _run(
