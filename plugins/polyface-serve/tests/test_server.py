@@ -253,7 +253,7 @@ def test_a_signal_that_comes_while_the_service_starts_is_not_lost(monkeypatch):
     from polyface_serve.server import run
 
     server = uvicorn.Server(uvicorn.Config("none:none"))
-    monkeypatch.setattr(server, "run", lambda sockets: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(server, "run", lambda **_: signal.raise_signal(signal.SIGTERM))
     run(server, None)
     assert server.should_exit
 

@@ -109,8 +109,8 @@ async def _read_form(request: Request, limits: Limits, loan: Loan) -> list[Item]
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeError) as error:  # UnicodeError: its charset cannot be decoded
-        why = "its Content-Type names no boundary" if isinstance(error, KeyError) else str(error)
-        raise Refusal(400, ImageError("The form cannot be read.", why=[why], fix=FORM)) from error
+        said = "its Content-Type names no boundary" if isinstance(error, KeyError) else str(error)
+        raise Refusal(400, ImageError("The form cannot be read.", why=[said], fix=FORM)) from error
     items: list[Item] = []
     try:
         for name, part in form.multi_items():
