@@ -204,6 +204,12 @@ class TestRefusals:
         with pytest.raises(ImageError) as caught:
             read_image(tmp_path / "gone.jpg")
         assert str(caught.value) == f"'{tmp_path / 'gone.jpg'}' does not exist."
+        with pytest.raises(ImageError) as caught:
+            read_image("https://example.com/a.jpg")
+        assert str(caught.value) == (
+            "'https://example.com/a.jpg' does not exist.\n"
+            "To fix it: give the bytes that it leads to: no address is fetched"
+        )
 
     def test_a_name_that_cannot_be_one_is_said_to_be_it_and_not_repeated_at_any_length(self):
         with pytest.raises(ImageError, match=r"'a\\x00b' cannot be opened") as caught:

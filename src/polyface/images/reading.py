@@ -18,7 +18,7 @@ import numpy.typing as npt
 from attrs import Factory, evolve, field, frozen
 from PIL import ExifTags, Image
 
-from polyface.errors import ConfigError, ImageError, PolyfaceError, quoted, reason_of
+from polyface.errors import NO_FIX, ConfigError, ImageError, PolyfaceError, quoted, reason_of
 from polyface.images.decoding import LONGEST_FILE, READ_DAMAGED, Opened, continuations, open_file, prepare_memory
 
 if TYPE_CHECKING:
@@ -192,7 +192,9 @@ def _open(source: Any, label: str) -> BinaryIO:
     try:
         file = Path(source).open("rb")  # noqa: SIM115 - the caller closes it
     except FileNotFoundError:
-        raise ImageError(f"{label} does not exist.") from None
+        # A path may hold "://", but hardly by intent.
+        fix = "give the bytes that it leads to: no address is fetched" if "://" in str(source) else NO_FIX
+        raise ImageError(f"{label} does not exist.", fix=fix) from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{label} cannot be opened.", why=[reason_of(error)]) from error
     if file.seekable():
