@@ -39,12 +39,13 @@ from polyface.settings.config import Config
 from polyface_ray.runtime import data, ray
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+IMAGES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "collage", "grace_hopper")]
 SIZE = (640, 480)
 
 
 def make_folder(folder: Path, count: int) -> list[Path]:
     """Fill a folder with that many images, no two alike, and return their paths."""
-    examples = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
+    examples = [Image.open(path).convert("RGB") for path in IMAGES]
     paths = [folder / f"{number:05}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
         image = examples[number % len(examples)]

@@ -25,6 +25,7 @@ from pathlib import Path
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+IMAGES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "collage", "grace_hopper")]
 SIZES = ((250, 250), (640, 480), (480, 640), (1024, 768), (800, 1200), (1600, 1200), (1920, 1080), (4000, 3000))
 """Width and height; the most common are the smaller ones: the n-th is taken by its share of ``SHARES``."""
 
@@ -48,7 +49,7 @@ print("seconds", time.perf_counter() - started)
 
 def make_folder(folder: Path, count: int) -> None:
     """Fill a folder with that many images."""
-    portraits = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
+    portraits = [Image.open(path).convert("RGB") for path in IMAGES]
     order = [size for turn in range(max(SHARES)) for size, share in zip(SIZES, SHARES, strict=True) if turn < share]
     for number in range(count):
         image = portraits[number % len(portraits)].resize(order[number % len(order)], Image.Resampling.BILINEAR)

@@ -44,6 +44,7 @@ import polyface
 from polyface.measure.rounds import machine
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+IMAGES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "grace_hopper", "collage")]
 NEAR = 0.02
 """Pixels: what rounding alone makes of a box, in a batch and outside one, at three decimals."""
 
@@ -137,7 +138,7 @@ def measure_speed(detector: str, rounds: int, seconds: float, options: Sequence[
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with running("--model", detector, *options) as (port, pid):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        for path in (EXAMPLES / "astronaut.jpg", EXAMPLES / "grace_hopper.jpg", EXAMPLES / "collage.jpg"):
+        for path in IMAGES:
             data = path.read_bytes()
             marks = []
             took, spans, work = (dict.fromkeys((1, 16), 0.0) for _ in range(3))
@@ -195,7 +196,7 @@ class Tally:
 def make_images(detector: polyface.FaceDetector) -> list[Good]:
     """Return the examples at several sizes and in several formats, with the faces of the plain call."""
     found = []
-    for path in sorted(EXAMPLES.glob("*.jpg")):
+    for path in IMAGES:
         whole = Image.open(path).convert("RGB")
         for side, (ending, kind) in zip(
             (160, 200, 256, 320, 384, 448),

