@@ -23,6 +23,14 @@ def test_a_box_is_drawn_on_its_edges_and_a_landmark_at_its_place():
     assert drawn.getpixel((150, 140)) == (90, 90, 90)
 
 
+@pytest.mark.parametrize(("width", "score_is_drawn"), [(12, False), (20, True)])
+def test_a_score_more_than_twice_as_wide_as_the_face_is_left_out_and_a_small_faces_line_is_thin(width, score_is_drawn):
+    drawn = draw_faces(GREY, Detections(boxes=[[100, 100, 100 + width, 130]], scores=[0.875]))
+    # In this image a score is some 28 pixels wide. Above the face's corner is the label's ground.
+    assert (drawn.getpixel((100, 98)) == BOX) is score_is_drawn
+    assert [drawn.getpixel((x, 115)) == BOX for x in (99, 100, 101, 102)] == [False, True, width > 18, False]
+
+
 def test_without_faces_the_copy_equals_the_image():
     np.testing.assert_array_equal(np.asarray(draw_faces(GREY, NONE)), GREY)
 
