@@ -35,7 +35,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = True
 
-myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
+myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline", "html_image"]
 myst_heading_anchors = 4
 
 # Sphinx cannot look up what is not on this site: other projects, without a network; aliases of types; and what is
