@@ -76,7 +76,7 @@ def run(words: tuple[str, ...], folder: Path) -> str:
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    return done.stdout
+    return done.stdout.replace(str(Path.home()), "~")
 
 
 def draw(printed: str, title: str, path: Path) -> None:
