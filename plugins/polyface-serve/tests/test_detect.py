@@ -267,6 +267,15 @@ def test_openapi_has_what_is_allowed(service):
     assert names == ["model", "score_threshold", "how", "shape", "grow"]
 
 
+def test_openapi_says_of_a_line_what_may_be_null(service):
+    document = service.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")  # whose null is a type; "nullable" was OpenAPI 3.0's
+    answer = document["paths"]["/v1/detect"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    line = answer["properties"]["results"]["items"]["properties"]
+    assert line["width"]["type"] == line["height"]["type"] == ["integer", "null"]
+    assert [one["type"] for one in line["error"]["anyOf"]] == ["object", "null"]
+
+
 def test_a_token_is_asked_for_where_there_is_one(running, toy, square):
     with running({"toy": toy()}, token="a-token-of-letters") as service:  # noqa: S106 - of this test
         for headers in ({}, {"Authorization": "Bearer a-token"}, {"Authorization": "a-token-of-letters"}):

@@ -35,11 +35,11 @@ _LINE = {
     "type": "object",
     "properties": {
         "image": {"type": "string"},
-        "width": {"type": "integer", "nullable": True},
-        "height": {"type": "integer", "nullable": True},
+        "width": {"type": ["integer", "null"]},
+        "height": {"type": ["integer", "null"]},
         "faces": {"type": "array", "items": _FACE},
         "truncated": {"type": "boolean"},
-        "error": _ERROR | {"nullable": True},
+        "error": {"anyOf": [_ERROR, {"type": "null"}]},
     },
 }
 _ANSWER = {
