@@ -179,6 +179,14 @@ def test_a_body_that_is_none_is_refused_with_a_way_to_send_it(service, body, kin
     assert told["fix"]["words"]
 
 
+def test_a_large_file_of_a_form_is_not_written_to_disk(service, square, tmp_path, monkeypatch):
+    """Starlette before 0.46 called its bound otherwise, and wrote files of over a megabyte."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    image = square("BMP", size=(640, 640))
+    assert len(image) > 2**20
+    assert boxes(service.post("/v1/detect", files={"image": image})) == [[FACE["box"]]]
+
+
 def test_no_address_is_fetched(service):
     body = as_json({"url": f"{service.url('/healthz')}"})
     assert "URLs are not fetched" in error(service.post("/v1/detect", body, "application/json"), 400)["why"][0]
