@@ -92,6 +92,17 @@ def test_a_client_that_sends_nothing_more_is_not_listened_to_for_long(running, t
         assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
+def test_the_log_says_when_slow_clients_are_cut_no_more(running, toy, monkeypatch, caplog):
+    async def fail(*_):
+        raise AttributeError("of this test, as where uvicorn calls something otherwise")
+
+    monkeypatch.setattr("polyface_serve.server.cut_slow", fail)
+    with running({"toy": toy()}) as service:
+        assert service.get("/healthz").ok
+        (record,) = caplog.records
+    assert record.message == "What runs beside the requests has failed; slow clients may be cut no more."
+
+
 class Reader:
     """A connection of uvicorn's whose client takes of an answer, at each look, what leaves so many bytes."""
 

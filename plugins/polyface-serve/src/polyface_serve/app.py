@@ -216,6 +216,8 @@ def make_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         task = None if during is None else asyncio.ensure_future(during())
+        if task is not None:
+            task.add_done_callback(_log_failure)
         try:
             yield
         finally:
@@ -250,6 +252,11 @@ def make_app(
     paths = [str(getattr(route, "path", "")) for route in app.routes]
     app.add_middleware(Door, paths=paths, token=token, metrics=metrics, linger=limits.idle_seconds)
     return app
+
+
+def _log_failure(task: asyncio.Future[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        LOG.error("What runs beside the requests has failed; slow clients may be cut no more.", exc_info=error)
 
 
 def _describe(model: Model) -> dict[str, Any]:
