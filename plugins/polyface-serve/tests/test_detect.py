@@ -135,6 +135,13 @@ def test_images_of_a_request_are_counted(running, toy, square):
         assert told["what"] == "The request has 3 images; at most 2 are taken."
 
 
+def test_a_form_may_have_as_many_files_as_a_request_images(running, toy):
+    """Starlette takes a thousand unless it is told otherwise."""
+    with running({"toy": toy()}, max_images=1001, queue=1001) as service:
+        answer = service.post("/v1/detect", files=[("image", ("a.txt", b"text"))] * 1001)
+        assert len(boxes(answer)) == 1001
+
+
 def test_values_of_json_are_counted_before_they_are_made(service):
     """A million objects of 3 bytes would take 72 MB."""
     body = b'{"images": [' + b"{}," * 1_000_000 + b"{}]}"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 WANTED = "an image (image/*), a form (multipart/form-data) or JSON (application/json)"
 FORM = Fix("send it as a form", command="curl -F image=@photo.jpg ADDRESS")
 AS_JSON = '{"images": [{"data": "BASE64"}]}'
+FILES = 1000
+"""Files of a form that are read before they are counted, where a request may not have more."""
+
 COMMAS = 1000
 """Commas of JSON for each image, those of its name among them. They bound the values, which take up to 70 times their
 bytes in memory."""
@@ -104,7 +107,8 @@ async def _read_whole(request: Request, limits: Limits, loan: Loan) -> bytes:
 
 
 async def _read_form(request: Request, limits: Limits, loan: Loan) -> list[Item]:
-    parser = MultiPartParser(request.headers, _read_chunks(request, limits, loan))
+    chunks = _read_chunks(request, limits, loan)
+    parser = MultiPartParser(request.headers, chunks, max_files=max(FILES, limits.max_images))
     parser.spool_max_size = limits.max_bytes + 1  # in memory: there may be no disk to write to
     try:
         form = await parser.parse()
