@@ -96,6 +96,16 @@ def test_an_actor_that_is_killed_is_replaced_and_its_part_done_anew(photos, rows
     assert read() == list(rows.values())
 
 
+def test_an_interrupted_run_counts_the_parts_that_are_there(photos, monkeypatch):
+    def run(*_, **__):
+        Path("out/part-000001.parquet").touch()  # an actor has written it, and not told yet
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("polyface_ray.command._run", run)
+    done = call(*(photos / f"{number:04}.jpg" for number in range(3)), "--output", "out", "--part-size", 1)
+    assert (done.exit_code, "interrupted after 1 of 3 parts; --resume goes on" in done.output) == (130, True)
+
+
 def test_when_all_is_done_nothing_is_done_again(photos, tmp_path):
     some = [photos / f"{number:04}.jpg" for number in range(3)]
     assert call(*some, "--output", "out").exit_code == 0

@@ -107,7 +107,8 @@ def detect(
                     for _ in range(row["images"]):
                         advance()
     except KeyboardInterrupt:
-        say(f"interrupted after {tally.parts} of {len(todo)} parts; --resume goes on from there", err=True)
+        there = len(folder.list_parts())  # some of them were done, and not told yet
+        say(f"interrupted after {there} of {len(plan.parts)} parts; --resume goes on from there", err=True)
         ctx.exit(130)
     folder.end()
     _report(tally, before, failed_before, time.perf_counter() - started)
