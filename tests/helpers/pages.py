@@ -55,7 +55,7 @@ class Block:
     def needs(self) -> list[str]:
         """What its words and comments name: modules and precisions."""
         named = [name for words, names in NEEDS.items() if re.search(words, self.text) for name in names]
-        return [*named, *filter(None, self.notes.get("needs", "").split(", "))]
+        return [*dict.fromkeys([*named, *filter(None, self.notes.get("needs", "").split(", "))])]
 
 
 def read_blocks(page: Path) -> list[Block]:
