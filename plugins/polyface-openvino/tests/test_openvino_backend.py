@@ -617,6 +617,27 @@ def test_whoever_wants_openvinos_telemetry_can_still_import_it():
     ]
 
 
+AT_ONCE = """
+import sys
+import threading
+from polyface_openvino.runtime import openvino as ov
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(4)
+def run():
+    barrier.wait()
+    ov.Type.f32.to_dtype()
+threads = [threading.Thread(target=run) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_the_first_runs_of_several_threads_do_not_wait_for_each_other_for_ever():
+    # OpenVINO's table of types, which a run makes: without care every second of these processes stops.
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", AT_ONCE], check=True, timeout=60)
+
+
 THREADS = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -3,6 +3,9 @@
 ``import openvino`` tells Google Analytics about itself, leaves an identity in ``~/intel``, and asks nobody. Where its
 package ``openvino_telemetry`` cannot be imported it uses a stub of its own instead; so the package is hidden for as
 long as that import lasts.
+
+Then its table of types is made, while the import still keeps other threads away: if two make it at once, by their first
+runs, each waits for the other for ever, one for Python's lock, and one, which holds that, for the table.
 """
 
 from __future__ import annotations
@@ -19,5 +22,7 @@ finally:
     del sys.modules[_TELEMETRY]
     if _hidden is not None:
         sys.modules[_TELEMETRY] = _hidden
+
+openvino.Type.f32.to_dtype()
 
 __all__ = ["openvino"]
