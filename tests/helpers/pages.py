@@ -19,6 +19,9 @@ from polyface.machine.drivers import is_installed
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"((?:^ *<!--[^\n]*-->\n)*)^( *)(`{3,})(console|python)\n(.*?)^\2\3 *$", re.DOTALL | re.MULTILINE)
 NOTE = re.compile(r"<!-- (not run|needs|first): (.+) -->")
+PATIENCE = 300
+"""Seconds after which a command hangs."""
+
 PRECISIONS = ("bf16", "fp16")
 
 NEEDS = {
@@ -123,7 +126,9 @@ def make_terminal(folder: Path) -> dict[str, str]:
 def run_command(place: str, command: str) -> None:
     """Run a command in a shell."""
     shell = ["bash", "-o", "pipefail", "-c", command]
-    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, (
         f"{place}: $ {command}\nends with {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
     )
