@@ -69,6 +69,23 @@ def find_weights(spec: DetectorSpec, folder: Path) -> str | None:
     return None
 
 
+def choose_images(images: Path, ground_truth: Path, limit: int | None) -> tuple[dict[str, Truth], int]:
+    """Return the ground truth of those images that are there, at most so many, spread evenly; and of how many.
+
+    Raises:
+        SystemExit: no face of them counts in a subset.
+    """
+    every_truth = read_truth(ground_truth)
+    there, _ = select_truth(every_truth, images)
+    count = min(limit or len(there), len(there))
+    chosen = [list(there)[place * len(there) // count] for place in range(count)]
+    truth = {name: there[name] for name in chosen}
+    for subset in SUBSETS:
+        if not any(subset in one.counted and one.counted[subset].any() for one in truth.values()):
+            raise SystemExit(f"No face of these {count} images counts as {subset}: take more images, or other lists.")
+    return truth, len(every_truth)
+
+
 def evaluate(settings: Mapping[str, Any], truth: Mapping[str, Truth], images: Path) -> dict[str, float]:
     """Return a detector's average precision by subset, in percent."""
     with polyface.create_detector(score_threshold=LOWEST, **settings) as detector:
@@ -115,14 +132,7 @@ def measure_all(
     """
     host = machine()  # first, since the work below is load, too
     records = installed()
-    every_truth = read_truth(ground_truth)
-    there, _ = select_truth(every_truth, images)
-    count = min(limit or len(there), len(there))
-    chosen = [list(there)[place * len(there) // count] for place in range(count)]
-    truth = {name: there[name] for name in chosen}
-    for subset in SUBSETS:
-        if not any(subset in one.counted and one.counted[subset].any() for one in truth.values()):
-            raise SystemExit(f"No face of these {count} images counts as {subset}: take more images, or other lists.")
+    truth, of = choose_images(images, ground_truth, limit)
     settings, precision, unmeasured = {}, {}, {}
     for name in names:
         try:
@@ -148,7 +158,7 @@ def measure_all(
     first = timed.get(REFERENCE)
     return {
         "machine": host,
-        "images": {"evaluated": len(truth), "of": len(every_truth)},
+        "images": {"evaluated": len(truth), "of": of},
         "size": list(SIZE),
         "rounds": rounds,
         "measured": [describe(records[name], precision[name], one, first) for name, one in timed.items()],
