@@ -25,7 +25,7 @@ PATIENCE = 300
 PRECISIONS = ("bf16", "fp16")
 
 NEEDS = {
-    r"\btorch\b": ("torch", "polyface_torch"),
+    r"\btorch\b(?!-module)": ("torch", "polyface_torch"),
     r"\bopenvino\b": ("openvino", "polyface_openvino"),
     **{rf"\b{precision}\b": (precision,) for precision in PRECISIONS},
     r"\bcenterface\b": ("polyface_centerface",),
