@@ -38,3 +38,12 @@ def test_every_link_within_the_repository_leads_somewhere(document):
         if not target.exists() or (heading and heading not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_names_the_document_and_not_the_page_that_includes_it(document):
+    # GitHub shows of such a page the one line that includes, and the site knows pages by what they hold.
+    links = re.findall(r"\]\(([^):#\s]+\.md)(?:#[^)\s]*)?\)", document.read_text(encoding="utf-8"))
+    there = [link for link in links if (document.parent / link).exists()]
+    pages = [link for link in there if (document.parent / link).read_text(encoding="utf-8").startswith("```{include}")]
+    assert pages == []
