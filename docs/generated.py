@@ -14,13 +14,11 @@ from polyface.plugins.kinds import HOOKS
 from polyface.settings.record import as_text, describe, settings
 from polyface.testing.conformance.base import Conformance
 
-TITLES = {"a detector": "Of a detector", "a job": "Of a job"}
-
 
 def write_settings() -> Iterator[str]:
     """Yield the lines about the settings: each with its type, its default, its option and its variable."""
     for record in SETTINGS_RECORDS:
-        yield f"## {TITLES.get(record.owner, record.owner)}\n"
+        yield f"## Of {record.owner}\n"
         texts = describe(record)
         for key in settings(record):
             default = as_text(key, key.default) if isinstance(key.default, str | int | float | bool | tuple) else ""
