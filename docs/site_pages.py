@@ -6,6 +6,7 @@ the hooks.
 
 A page may be a document of the repository that stands elsewhere, by ``include``. Links between documents are written
 for the repository; here they lead to the pages that hold those documents, and what is no page is named without a link.
+No link is an address of mail: ``torch:bf16@cpu`` is a backend on a device.
 
 A name that polyface exports is found by itself alone, from every module's docstrings. And a signature that attrs made
 shows its defaults.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 from attr import Factory  # attrs.Factory is typed as a function
+from docutils.nodes import reference
 from generated import WRITERS
 from sphinx.addnodes import pending_xref
 from sphinx.util.docutils import SphinxDirective
@@ -77,6 +79,9 @@ def lead_to_pages(app: Sphinx, doctree: Node) -> None:
             link["reftargetid"] = link.get("reftargetid") or place or None
         elif any(one.exists() for one in candidates):
             link.replace_self(link.children)
+    for address in [*doctree.findall(reference)]:
+        if address.get("refuri", "").startswith("mailto:"):
+            address.replace_self(address.children)
 
 
 def find_exported(app: Sphinx, env: Any, node: Any, content: Node) -> Node | None:
