@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
+from click.testing import CliRunner
 
+from polyface.cli import group
 from polyface.plugins.manager import installed_plugins
 from polyface.plugins.records import BackendSpec, DetectorSpec
 from polyface.settings.loading import load_config
@@ -91,10 +94,6 @@ def test_the_json_line_is_the_one_that_detect_writes(read, require, make_faces_j
 
 @pytest.fixture
 def make_faces_jsonl(pytestconfig, monkeypatch, tmp_path):
-    from click.testing import CliRunner
-
-    from polyface.cli import group
-
     def lines(path):
         monkeypatch.chdir(pytestconfig.rootpath)
         options = ["--json", "--backend", "onnxruntime", "--output", str(tmp_path)]
@@ -110,7 +109,24 @@ def test_the_file_of_settings_loads(read, tmp_path):
     path = tmp_path / "polyface.toml"
     path.write_text(text)
     config = load_config(path, environ={})
-    assert (config.backend, config.score_threshold, config.max_side) == ("torch", 0.6, 2048)
+    assert (config.backend, config.score_threshold, config.max_side) == ("openvino", 0.6, 2048)
+
+
+def test_a_value_is_the_same_however_it_is_written(read, tmp_path):
+    cell = r" `([^`]+)`(?:, `[^`]+`)? \|"
+    rows = re.findall(rf"^\| [^|]+ \|{4 * cell}$", read("docs/guides/settings.md"), flags=re.MULTILINE)
+    assert len(rows) == 5
+    for keyword, line, variable, option in rows:
+        [(key, wanted)] = eval(f"dict({keyword})").items()  # noqa: S307 - a page of ours
+        path = tmp_path / "polyface.toml"
+        path.write_text(line)
+        name, _, value = variable.partition("=")
+        shown = CliRunner().invoke(group, ["config", "--json", "--config", os.devnull, *option.split()]).stdout
+        given = json.loads(shown)[key]["value"]
+        assert getattr(load_config(os.devnull, environ={}, **{key: wanted}), key) == wanted
+        assert getattr(load_config(path, environ={}), key) == wanted
+        assert getattr(load_config(os.devnull, environ={name: value}), key) == wanted
+        assert (tuple(given) if isinstance(given, list) else given) == wanted
 
 
 def test_the_test_command_is_the_one_that_ci_runs(read):
