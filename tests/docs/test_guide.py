@@ -141,6 +141,24 @@ def test_the_guide_shows_what_polyface_new_writes(pytestconfig, tmp_path, requir
         "head.py",
         "test_detector.py",
     }
+    importing = {path.name for path in project.rglob("*.py") if "my_net.graph import" in path.read_text("utf-8")}
+    assert importing == {"head.py", "net.py", "test_detector.py"}
+
+
+def test_the_change_that_the_guide_begins_with_finds_green_squares(pytestconfig, tmp_path, require):
+    require("polyface_example")
+    CliRunner().invoke(group, ["new", "detector", "my-net", "--folder", str(tmp_path)])
+    guide = (pytestconfig.rootpath / "plugins/README.md").read_text(encoding="utf-8")
+    [change] = re.findall(r"```python\n(redness = .*)\n```", guide)
+    path = tmp_path / "polyface-my-net/src/polyface_my_net/graph.py"
+    text, count = re.subn(r"redness = .*", change, path.read_text(encoding="utf-8"))
+    assert count == 1
+    names = {}
+    exec(compile(text, str(path), "exec"), names)  # noqa: S102 - that is the point
+    image = np.full((1, 3, 8, 24), -1, np.float32)  # red, green and black
+    image[0, 0, :, :8] = 1
+    image[0, 1, :, 8:16] = 1
+    np.testing.assert_array_equal(names["build"]()({"image": image})["logits"][0, :, 1], [-8, 4, -4])
 
 
 def test_the_code_of_the_guide_has_no_gaps(project):
