@@ -169,7 +169,7 @@ class UnsupportedError(PolyfaceError):
     def __init__(self, what: str, reasons: Sequence[Reason] = (), *, otherwise: str = "polyface matrix") -> None:
         super().__init__(
             what,
-            why=[f"{reason.subject}: {reason.why}" for reason in reasons],
+            why=[*dict.fromkeys(f"{reason.subject}: {reason.why}" for reason in reasons)],
             fix=fixes(reasons) or Fix("choose another pair", command=otherwise),
         )
         self.reasons = tuple(reasons)

@@ -85,6 +85,7 @@ def test_an_unsupported_error_lists_each_reason_and_each_fix_once():
             Reason(subject="artifact", why="none is stored"),
             Reason(subject="converter", why="onnx is not installed", fix="pip install onnx"),
             Reason(subject="weights", why="of another set", fix=Fix(settings={"weights": "wider"})),
+            Reason(subject="artifact", why="none is stored", fix="pip install another"),  # of another backend
         ],
     )
     assert str(error) == (
@@ -93,8 +94,9 @@ def test_an_unsupported_error_lists_each_reason_and_each_fix_once():
         "  - artifact: none is stored\n"
         "  - converter: onnx is not installed\n"
         "  - weights: of another set\n"
-        'To fix it: pip install onnx; or: weights="wider"'
+        'To fix it: pip install onnx; or: weights="wider"; or: pip install another'
     )
+    assert len(error.reasons) == 5
 
 
 class TestFixing:
