@@ -29,7 +29,6 @@ PAGES = {
 }
 
 ELSEWHERE = {
-    "README.md": "tests/docs/test_readme.py",
     "docs/guides/cluster.md": "plugins/polyface-ray/tests/test_page.py",
     "docs/guides/video.md": "tests/docs/test_video.py",
     "plugins/README.md": "tests/docs/test_guide.py",

@@ -49,15 +49,24 @@ class PluginCommand(click.Command):
         super().__init__(spec.name, short_help=spec.summary)
         self.spec = spec
 
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Read the options of the plugin's own command, which runs in the place of this one."""
+    def load(self) -> click.Command:
+        """Return the plugin's own command.
+
+        Raises:
+            UnsupportedError: something that it requires is not installed.
+            ContractError: it cannot be imported, or is no command.
+        """
         from polyface.errors import ContractError
         from polyface.plugins.manager import load_code
 
         command = load_code(self.spec)
         if not isinstance(command, click.Command):
             raise ContractError(f"The command '{self.name}' is no click.Command.", why=[self.spec.command.target])
-        return command.make_context(*args, **extra)
+        return command
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options of the plugin's own command, which runs in the place of this one."""
+        return self.load().make_context(*args, **extra)
 
 
 class Commands(click.Group):
