@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -170,6 +171,19 @@ def test_an_address_without_a_cluster_is_refused(photos, monkeypatch, error):
     done = call(photos / "0000.jpg", "--output", "out", "--address", "x")
     assert (done.exit_code, "There is no Ray cluster at 'x'" in done.output) == (2, True), done.output
     assert str(error) in done.output
+
+
+def test_an_address_at_which_nothing_listens_is_refused_before_ray_asks_for_minutes(photos, monkeypatch):
+    from polyface_ray.command import ray
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", None)
+    done = call(photos / "0000.jpg", "--output", "out", "--address", f"ray://{address}")
+    assert done.exit_code == 2
+    assert f"There is no Ray cluster at 'ray://{address}'" in done.output
+    assert "refused" in done.output
 
 
 def test_an_error_that_only_an_actor_sees_is_shown_as_it_is(tmp_path):

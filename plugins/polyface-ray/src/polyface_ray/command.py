@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 SIZE = 1000
 """Images of a part, unless the user says otherwise."""
+
+PATIENCE = 10.0
+"""Seconds in which a cluster must be reached."""
 
 
 @click.group("ray", short_help="Find the faces on many machines, by Ray.")
@@ -163,8 +167,10 @@ def _connect(address: str | None) -> None:
     there = address or os.environ.get("RAY_ADDRESS")
     own = {} if there else {"num_cpus": default_threads(), "include_dashboard": False}
     try:
+        if there:
+            _knock(there)
         ray.init(address=there, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ValueError, ConnectionError, ray.exceptions.RaySystemError) as error:
+    except (ValueError, OSError, ray.exceptions.RaySystemError) as error:
         if not there:
             raise
         raise ConfigError(
@@ -172,6 +178,17 @@ def _connect(address: str | None) -> None:
             why=[str(error)],
             fix=Fix("start one", command="ray start --head") | "leave out --address and RAY_ADDRESS for this machine",
         ) from error
+
+
+def _knock(address: str) -> None:
+    """See that something listens at an address that has a port: Ray asks for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), PATIENCE).close()
 
 
 def _run(
