@@ -119,6 +119,12 @@ def test_more_actors_than_there_is_room_for_are_refused(files, config):
         polyface_ray.detect(files, config, "path", concurrency=3)
 
 
+@pytest.mark.parametrize("rows", [0, -1])
+def test_images_together_are_one_at_least(files, config, rows):
+    with pytest.raises(ConfigError, match=f"rows must be 1 at least, not {rows}"):
+        polyface_ray.detect(files, config, "path", rows=rows)
+
+
 def test_an_actor_that_leaves_no_cpu_to_read_is_refused_unless_all_is_read(data, files, config, photos):
     wide = config.replace(threads=2)
     with pytest.raises(ConfigError, match=r"An actor of 2 CPUs leaves no CPU .* to the tasks that read"):

@@ -56,9 +56,12 @@ def detect(
 
     Raises:
         ConfigError: there is no such column (where that is known only once it is read, Ray raises an error that says
-            so), or no room for such an actor or so many, with a CPU left that reads.
+            so), ``rows`` is below 1, or there is no room for such an actor or so many, with a CPU left
+            that reads.
         PolyfaceError: the settings name something that is not there: as :func:`polyface.create_detector`.
     """
+    if rows < 1:
+        raise ConfigError(f"rows must be 1 at least, not {rows}.", fix=Fix(settings={"rows": ROWS}))
     schema = getattr(dataset.schema(fetch_if_missing=False), "base_schema", None)
     if isinstance(schema, pa.Schema):  # nothing is known of it before it is read, or it is one of pandas
         check_columns(schema, column, config)
