@@ -44,7 +44,9 @@ class Drawings:
         mark = mark_of("faces", result.name)
         data = io.BytesIO()  # Pillow itself does not notice when a disk takes only a part
         with one_image("its faces cannot be drawn"):
-            settings = {"quality": JPEG_QUALITY, "comment": mark, **profile_of(result.image.profile)}
+            # Colours in full: those of thin lines would fade.
+            settings = {"quality": JPEG_QUALITY, "subsampling": 0, "comment": mark}
+            settings |= profile_of(result.image.profile)
             draw_faces(result.image, result.faces).save(data, format="JPEG", **settings)
             name = self._names.claim(result.item.relative.with_suffix(""), mark)
             with self._place.atomic_write(name) as stream:
