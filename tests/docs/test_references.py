@@ -72,3 +72,13 @@ def test_a_name_that_points_nowhere_is_found_out():
     assert is_there("polyface.results.Result.width")
     assert not is_there("polyface.results.Picture")
     assert not is_there("polyface.pictures")
+
+
+def test_the_site_shows_the_options_that_writers_give_to_a_command(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    commands = importlib.import_module("command_line").commands.commands
+    shown = {name: {param.name for param in commands[name].params} for name in ("detect", "crop", "anonymize")}
+    assert {"margin", "align"} <= shown["crop"]
+    assert {"how", "shape", "grow", "copy_unreadable"} <= shown["anonymize"]
+    assert "margin" not in shown["detect"]
+    assert "help" not in shown["crop"]
