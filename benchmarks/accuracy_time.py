@@ -356,7 +356,7 @@ def caption(report: Mapping[str, Any]) -> str:
             f"Average precision in percent, on {images} images, with ONNX Runtime in fp32 and one view "
             '(`view="plain"`).',
             f"Time: a call with {'; '.join(dict.fromkeys(timed))}.",
-            f"Not measured so, some for want of weights: {', '.join(f'`{name}`' for name in missing)}.",
+            f"Not measured in this way, some for want of weights: {', '.join(f'`{name}`' for name in missing)}.",
             "[How it was measured](benchmarks/README.md#accuracy-against-time).",
         ]
     )

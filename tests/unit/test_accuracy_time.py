@@ -94,7 +94,7 @@ def test_every_time_that_is_stored_is_the_one_that_its_source_has(script):
 
 
 def test_the_short_table_has_the_fp32_rows_and_its_caption_those_that_were_not_measured(script, report):
-    assert "Not measured so, some for want of weights: `absent`." in script.caption(report)
+    assert "Not measured in this way, some for want of weights: `absent`." in script.caption(report)
     assert script.make_short_table(report).splitlines()[2:] == [
         "| `timed` | 90.0, 80.0, 70.0 | 20.0 ms | in the wheel | MIT |",
         "| `untimed` | 91.3, 81.0, 71.0 | - | `polyface fetch untimed` | **research only** |",
