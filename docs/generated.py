@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
+import click
+
 import polyface
 import polyface.testing
+from polyface.cli import group
 from polyface.cli.options import SETTINGS_RECORDS, flag
 from polyface.errors import PolyfaceError
 from polyface.plugins import hookspecs
@@ -69,5 +72,21 @@ def write_hooks() -> Iterator[str]:
         yield f"| `{name}{signature}` | {what.removeprefix('Yield ')} | {when} |"
 
 
-WRITERS = {"settings": write_settings, "checks": write_checks, "errors": write_errors, "hooks": write_hooks}
+def write_commands() -> Iterator[str]:
+    """Yield a table of the commands, those of plugins among them."""
+    yield "| command | what it does |\n|---|---|"
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None  # noqa: S101 - it was listed
+        yield f"| `polyface {name}` | {command.get_short_help_str(120)} |"
+
+
+WRITERS = {
+    "settings": write_settings,
+    "checks": write_checks,
+    "errors": write_errors,
+    "hooks": write_hooks,
+    "commands": write_commands,
+}
 """What the directive writes, by its argument."""

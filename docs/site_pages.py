@@ -1,8 +1,8 @@
 """What Sphinx is told of this project.
 
 The directive ``generated`` writes what is read from the code, by :mod:`generated`: ``settings`` is a list of every
-setting, ``checks`` one of every check of the conformance kit, ``errors`` a table of the errors, and ``hooks`` one of
-the hooks.
+setting, ``checks`` one of every check of the conformance kit, ``errors`` a table of the errors, ``hooks`` one of the
+hooks, and ``commands`` one of the commands.
 
 A page may be a document of the repository that stands elsewhere, by ``include``. Links between documents are written
 for the repository; here they lead to the pages that hold those documents, and what is no page is named without a link.
