@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectors import LOWEST, NOT_AT_HAND, choose_images, insert_into, installed, store
+from detectors import LOWEST, NOT_AT_HAND, choose_images, describe_weights, insert_into, installed, store
 from peers import STRANGERS
 from versus import OURS, PAIRS, SIZE, configure, open_reader, version
 
@@ -129,13 +129,7 @@ def measure_all(
     records = installed()
     detectors: dict[str, Any] = {}
     for name in names:
-        [file, *_] = records[name].weights
-        detectors[name] = {
-            "weights": {"name": file.name, "bytes": file.size, "sha256": file.sha256, "packaged": file.ref is not None},
-            "license": file.license,
-            "research_only": file.research_only,
-            "rows": {},
-        }
+        detectors[name] = describe_weights(records[name]) | {"rows": {}}
         try:
             config = configure(name, weights).replace(score_threshold=LOWEST, iou_threshold=None)
         except polyface.WeightsNotFoundError:

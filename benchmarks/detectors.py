@@ -97,7 +97,6 @@ def describe(
     spec: DetectorSpec, precision: Mapping[str, float], one: Measurement, first: Measurement | None
 ) -> dict[str, Any]:
     """Return what JSON keeps of a detector; times are in seconds, memory is in bytes."""
-    [file, *_] = spec.weights
     return {
         "detector": spec.name,
         "average_precision": dict(precision),
@@ -105,10 +104,18 @@ def describe(
         "times_as_long": first and 1 / one.times_as_fast(first),
         "peak_memory": one.peak_memory,
         "face_sizes": spec.face_sizes and list(spec.face_sizes),
+        **describe_weights(spec),
+        "facts": dict(one.facts),
+    }
+
+
+def describe_weights(spec: DetectorSpec) -> dict[str, Any]:
+    """Return what JSON keeps of a detector's default weights, and of their terms."""
+    [file, *_] = spec.weights
+    return {
         "weights": {"name": file.name, "bytes": file.size, "sha256": file.sha256, "packaged": file.ref is not None},
         "license": file.license,
         "research_only": file.research_only,
-        "facts": dict(one.facts),
     }
 
 
